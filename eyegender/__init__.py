@@ -1,0 +1,1 @@
+"""Gender classification from pictures of one eye: training, search, tracking, comparison."""

@@ -1,0 +1,1 @@
+"""Pictures in, batches out: readers, splits, the pixel store and the data module."""
