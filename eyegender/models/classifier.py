@@ -1,0 +1,194 @@
+"""The LightningModule: loss, optimizer, schedule and metrics around either backbone."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
+
+from eyegender.models.metrics import SplitMetrics
+
+if TYPE_CHECKING:
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
+
+    from eyegender.data.batches import Batch
+    from eyegender.models.augment import Augment
+    from eyegender.models.network import Network
+
+PARTS = ("train", "val", "test")
+
+
+class NotFiniteError(Exception):
+    """Loss or gradients are NaN or infinite; training on would only spoil the weights."""
+
+    def __init__(self, what: str, step: int, lr: float, index: list[int]) -> None:
+        super().__init__(what, step, lr, index)
+        self.what, self.step, self.lr, self.index = what, step, lr, index
+
+
+class Classifier(pl.LightningModule):
+    """Binary cross-entropy, AdamW and a one-cycle or cosine schedule around a `Network`.
+
+    Args:
+        network: maps pixels to logits.
+        lr: peak learning rate of the backbone's stages.
+        head_lr: peak learning rate of the head.
+        weight_decay: of AdamW; not applied to biases and batch-norm.
+        schedule: `onecycle` (Smith & Topin 2018, arXiv 1708.07120), `cosine` with warm-up, or `constant`.
+        warmup: fraction of all steps over which the rate rises.
+        label_smoothing: 0..1; targets become s/2 and 1 - s/2.
+        pos_weight: weight of the positive (male) class in the training loss; 1 is the plain loss.
+        augment: applied to training batches, or None.
+        flip_test: average the logits of a picture and its mirror image when testing.
+        seed: of the augmentation, which is a function of seed, step and rank, so that a resumed run repeats none.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        lr: float = 1e-3,
+        head_lr: float | None = None,
+        weight_decay: float = 0.05,
+        schedule: str = "onecycle",
+        warmup: float = 0.25,
+        label_smoothing: float = 0.0,
+        pos_weight: float = 1.0,
+        augment: Augment | None = None,
+        flip_test: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.lr, self.head_lr = lr, lr if head_lr is None else head_lr
+        self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
+        self.label_smoothing = label_smoothing
+        self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
+        self.augment, self.flip_test, self.augment_seed = augment, flip_test, seed
+        # Lightning logs nothing here: a ModuleDict would put the collected logits into checkpoints.
+        self.split_metrics = nn.ModuleDict({f"on_{part}": SplitMetrics() for part in PARTS})
+        self.last_values: dict[str, float] = {}
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 1 or 3, S, S) in 0..255 to logits (B,)."""
+        logits: Tensor = self.network(pixels)
+        return logits
+
+    def loss(self, logits: Tensor, labels: Tensor, *, training: bool) -> Tensor:
+        """Cross-entropy of each picture (B,); weights and smoothing apply in training only."""
+        target = labels.float()
+        if not training:
+            return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        if self.label_smoothing:
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+        weight = self.pos_weight
+        return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
+
+    def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
+        pixels: Tensor = batch.pixels
+        if self.augment is not None:
+            generator = torch.Generator().manual_seed(_mix(self.augment_seed, self.global_step, self.global_rank))
+            pixels = self.augment(pixels, generator)
+        logits = self(pixels)
+        losses = self.loss(logits, batch.labels, training=True)
+        loss = losses.mean()
+        if not torch.isfinite(loss):
+            raise NotFiniteError("loss", self.global_step, self.current_lr(), batch.index.tolist())
+        self._metrics("train").update(logits, batch.labels, losses, batch.index)
+        return loss
+
+    def validation_step(self, batch: Batch, _batch_idx: int) -> None:
+        self._evaluate("val", batch, flip=False)
+
+    def test_step(self, batch: Batch, _batch_idx: int) -> None:
+        self._evaluate("test", batch, flip=self.flip_test)
+
+    def _evaluate(self, part: str, batch: Batch, *, flip: bool) -> None:
+        logits = self(batch.pixels)
+        if flip:
+            logits = (logits + self(batch.pixels.flip(3))) / 2
+        losses = self.loss(logits, batch.labels, training=False)
+        self._metrics(part).update(logits, batch.labels, losses, batch.index)
+
+    def on_train_epoch_end(self) -> None:
+        # Lightning runs validation inside the training epoch, so this is where both parts of an epoch are known.
+        self._publish("train")
+
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            self._publish("val")
+        else:
+            self._metrics("val").reset()
+
+    def on_test_epoch_end(self) -> None:
+        self._publish("test", reset=False)  # the predictions themselves are read afterwards
+
+    def _publish(self, part: str, *, reset: bool = True) -> None:
+        values = {f"{part}/{name}": value for name, value in self._metrics(part).compute().items()}
+        self.last_values = values
+        # logger=False: the tracking callback writes an epoch's metrics as one batch.
+        self.log_dict(values, logger=False, rank_zero_only=True)
+        if reset:
+            self._metrics(part).reset()
+
+    def predictions(self, part: str) -> dict[str, Tensor]:
+        """What `part` was last evaluated on: logits, labels, losses, index, each (N,), in order of index."""
+        return self._metrics(part).collected()
+
+    def _metrics(self, part: str) -> SplitMetrics:
+        metrics = self.split_metrics[f"on_{part}"]
+        assert isinstance(metrics, SplitMetrics)
+        return metrics
+
+    def current_lr(self) -> float:
+        """The backbone's learning rate at this step."""
+        optimizers = self.trainer.optimizers
+        return float(optimizers[0].param_groups[0]["lr"]) if optimizers else math.nan
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Four groups whatever the depth, empty ones included, so that a checkpoint's groups always fit."""
+        optimizer = torch.optim.AdamW(self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self._scheduler(optimizer, steps), "interval": "step"},
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups: backbone and head, each with and without weight decay."""
+        groups: list[dict[str, Any]] = [
+            {"name": f"{part}{kind}", "params": [], "lr": lr, "weight_decay": decay}
+            for part, lr in (("backbone", self.lr), ("head", self.head_lr))
+            for kind, decay in (("", self.weight_decay), ("_no_decay", 0.0))
+        ]
+        for name, parameter in self.network.trainable():
+            position = 2 * name.startswith("head.") + (parameter.ndim == 1)
+            groups[position]["params"].append(parameter)
+        return groups
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        if self.schedule == "onecycle":
+            # One step more: the schedule is stepped once after the last optimizer step, too.
+            return OneCycleLR(optimizer, max_lr=peaks, total_steps=steps + 1, pct_start=self.warmup)
+        if self.schedule == "cosine":
+            rise = max(1, round(self.warmup * steps))
+            return SequentialLR(
+                optimizer,
+                [
+                    LinearLR(optimizer, start_factor=1 / rise, total_iters=rise),
+                    CosineAnnealingLR(optimizer, T_max=max(1, steps - rise)),
+                ],
+                milestones=[rise],
+            )
+        return LinearLR(optimizer, start_factor=1.0, total_iters=1)
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """One 63-bit seed from three numbers; neighbours give unrelated streams."""
+    return hash((seed, step, rank)) & 0x7FFF_FFFF_FFFF_FFFF

@@ -1,0 +1,80 @@
+"""Backbone, cut and head as one module: pictures in, logits out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from eyegender.models.backbone import Backbone
+
+
+class Network(nn.Module):
+    """The last `depth` stages and the head train; everything before is frozen, batch-norm statistics included.
+
+    Args:
+        backbone: its stages are taken over.
+        head: maps the last feature map to logits (B,).
+        depth: number of stages that train, 0..len(stages).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, head: nn.Module, depth: int) -> None:
+        super().__init__()
+        self.stages = backbone.stages
+        self.head = head
+        self.cut = len(self.stages) - depth
+        # Not persistent: they belong to the backbone's class, and a checkpoint must not be able to change them.
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+        self.memory_format = torch.contiguous_format
+        self.prefix.requires_grad_(requires_grad=False)
+        self.train(mode=True)
+
+    @property
+    def prefix(self) -> nn.Sequential:
+        """The frozen stages."""
+        return self.stages[: self.cut]
+
+    @property
+    def suffix(self) -> nn.Sequential:
+        """The stages that train."""
+        return self.stages[self.cut :]
+
+    def train(self, mode: bool = True) -> Network:
+        """Training mode for what trains; frozen stages stay in eval mode, or their statistics would drift."""
+        super().train(mode)
+        self.prefix.eval()
+        return self
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 1 or 3, S, S), uint8 or float in 0..255, to the backbone's normalised input (B, 3, S, S)."""
+        scaled = pixels.to(self.mean.dtype) / 255
+        return (scaled - self.mean) / self.std  # a single gray channel is repeated to three by broadcasting
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 1 or 3, S, S), uint8 or float in 0..255, to logits (B,)."""
+        x = self.normalise(pixels).contiguous(memory_format=self.memory_format)
+        with torch.no_grad():
+            x = self.prefix(x)
+        return self.from_cut(x)
+
+    def from_cut(self, features: Tensor) -> Tensor:
+        """The frozen prefix's output to logits (B,)."""
+        logits: Tensor = self.head(self.suffix(features))
+        return logits.float()
+
+    def use_channels_last(self) -> None:
+        """Lay weights out, and from now on inputs, with the channels of a pixel side by side."""
+        self.memory_format = torch.channels_last
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that an optimizer may change."""
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)

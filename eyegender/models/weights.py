@@ -1,0 +1,179 @@
+"""Where a backbone's first weights come from: ImageNet through torchvision's cache, a file, or chance."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eyegender.errors import UserError
+
+if TYPE_CHECKING:
+    from eyegender.models.backbone import Backbone
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 3.0  # 'auto' must not hold up a run on a machine without network
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a backbone started from.
+
+    Args:
+        kind: `imagenet`, `file` or `random`.
+        source: for people: an address, a path, or `random`.
+        sha256: of the tensors' names and contents; empty for random weights.
+        fallback: `auto` wanted ImageNet weights and did not get them.
+    """
+
+    kind: str
+    source: str
+    sha256: str = ""
+    fallback: bool = False
+
+
+def load_weights(backbone: Backbone, choice: str | None) -> Weights:
+    """Put the weights that `choice` names into `backbone`, in place.
+
+    Args:
+        backbone: freshly built, with random weights.
+        choice: `imagenet`, `auto`, None for random, or a path to a `.pth` or `.safetensors` state dict in torchvision's
+            key layout.
+
+    Raises:
+        UserError: a file is missing, is no state dict, or lacks a key; ImageNet weights cannot be had.
+    """
+    if choice is None:
+        return Weights("random", "random")
+    if choice == "auto":
+        if not _cached(backbone).exists() and not _reachable(_address(backbone)):
+            log.warning(
+                "NO PRE-TRAINED WEIGHTS: %s starts from random weights, because the ImageNet weights are neither in "
+                "%s nor downloadable here. Results will be far below fine-tuning; set model.weights to a file, or to "
+                "null if random is meant.",
+                backbone.name,
+                _cached(backbone).parent,
+            )
+            return Weights("random", "random", fallback=True)
+        choice = "imagenet"
+    if choice == "imagenet":
+        path = _download(backbone)
+        state = read_state_dict(path)
+        kind, source = "imagenet", _address(backbone)
+    else:
+        path = Path(choice).expanduser()
+        state = read_state_dict(path)
+        kind, source = "file", str(choice)
+    _fill(backbone, state, path)
+    return Weights(kind, source, digest(state))
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """A state dict from `.safetensors`, or from a `.pth` without running any code that it may carry.
+
+    Raises:
+        UserError: missing, damaged, or not a flat mapping from names to tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"model.weights: no file {path}; give a .pth or .safetensors state dict, imagenet, auto or null")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"model.weights: {path} holds more than tensors and is not loaded, since that would run its code; "
+            "save it again as a state dict"
+        ) from error
+    except Exception as error:
+        raise UserError(f"model.weights: {path} cannot be read ({_first_line(error)}); download or save it again") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"model.weights: {path} is not a state dict (names to tensors); save model.state_dict()")
+    return dict(state)
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """sha256 over names, shapes, types and contents, in order of name."""
+    total = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _fill(backbone: Backbone, state: Mapping[str, Tensor], path: Path) -> None:
+    with torch.device("meta"):  # only its names and shapes are wanted: no memory, no drawing of random weights
+        network = backbone.torchvision_network()
+    wanted = {k: v for k, v in network.state_dict().items() if not k.startswith(backbone.classifier_prefixes)}
+    given = {k: v for k, v in state.items() if not k.startswith(backbone.classifier_prefixes)}
+    # Counters of batches seen; files from old versions of torch lack them and nothing here reads them.
+    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
+    misshapen = [k for k in wanted if k in given and given[k].shape != wanted[k].shape]
+    unknown = [k for k in given if k not in wanted]
+    faults = [
+        *(f"{k} is missing" for k in missing),
+        *(f"{k} is {tuple(given[k].shape)}, not {tuple(wanted[k].shape)}" for k in misshapen),
+        *(f"{k} is unknown" for k in unknown),
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise UserError(
+            f"model.weights: {path} does not fit {backbone.name}: {faults[0]}{more}; "
+            f"give a state dict of torchvision's {backbone.name}"
+        )
+    counters = {k: torch.zeros((), dtype=torch.int64) for k in wanted if k not in given}
+    network.load_state_dict(given | counters, strict=False, assign=True)
+    for (_, mine), (_, theirs) in zip(backbone.stages.named_children(), backbone.cut(network), strict=True):
+        mine.load_state_dict(theirs.state_dict())
+
+
+def _address(backbone: Backbone) -> str:
+    return str(backbone.imagenet().url)
+
+
+def _cached(backbone: Backbone) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / _address(backbone).rsplit("/", 1)[-1]
+
+
+def _reachable(address: str) -> bool:
+    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - torchvision's own https address
+    try:
+        with urllib.request.urlopen(request, timeout=CONNECT_SECONDS):  # noqa: S310
+            return True
+    except OSError:
+        return False
+
+
+def _download(backbone: Backbone) -> Path:
+    cached = _cached(backbone)
+    if not cached.exists():
+        try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            address = _address(backbone)
+            # torch writes aside, checks the hash in the name and renames.
+            torch.hub.download_url_to_file(address, str(cached), hash_prefix=cached.stem.rsplit("-", 1)[-1])
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"model.weights=imagenet: cannot download {backbone.name}'s weights ({_first_line(error)}); on a machine "
+                f"with network fetch {_address(backbone)} and put it into {cached.parent}, or set "
+                "model.weights=FILE, or model.weights=null for random weights"
+            ) from error
+    return cached
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
