@@ -1,0 +1,74 @@
+"""How every figure looks: one font size ladder, two greys, colours that colour-blind readers can tell apart.
+
+Nothing here touches pyplot or rcParams: figures are made next to a training loop and from several threads.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#1f2328"
+QUIET = "#656d76"
+FAINT = "#d8dce1"
+GRID = "#eceef1"
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), its yellow left out: it is unreadable as a line on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C9A", "#5C5C5C")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+BLUE, VERMILION = PALETTE[0], PALETTE[1]
+
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 12.0, 10.0, 8.5
+# About how many characters of the title fit on one inch of figure width.
+_TITLE_CHARACTERS_PER_INCH = 11.5
+_NOTE_CHARACTERS_PER_INCH = 17.0
+
+
+def new_figure(width: float, height: float, title: str, note: str | None = None) -> Figure:
+    """An empty figure of that many inches: title at the top left, `note` in small grey letters at the bottom left."""
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
+    wrapped = textwrap.fill(title, round(width * _TITLE_CHARACTERS_PER_INCH))
+    figure.suptitle(wrapped, x=0.012, ha="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK)
+    if note:
+        small = textwrap.fill(note, round(width * _NOTE_CHARACTERS_PER_INCH))
+        figure.supxlabel(small, x=0.012, ha="left", fontsize=SMALL_SIZE, color=QUIET)
+    return figure
+
+
+def dress(axes: Axes, x_label: str = "", y_label: str = "", title: str = "", grid: str = "both") -> Axes:
+    """Labels, a faint grid behind the data (`both`, `x`, `y` or `none`), and no box around it."""
+    axes.set_xlabel(x_label, fontsize=TEXT_SIZE, color=INK)
+    axes.set_ylabel(y_label, fontsize=TEXT_SIZE, color=INK)
+    if title:
+        axes.set_title(title, loc="left", fontsize=TEXT_SIZE, color=INK)
+    axes.tick_params(labelsize=SMALL_SIZE, colors=QUIET, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(FAINT)
+    axes.set_axisbelow(True)
+    for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+        if grid in ("both", name):
+            axis.grid(visible=True, color=GRID, linewidth=0.9)
+    return axes
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """A legend without a box."""
+    axes.legend(frameon=False, fontsize=SMALL_SIZE, labelcolor=INK, **options)
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.9623 -> '96.2%'."""
+    return f"{100 * share:.{digits}f}%"
+
+
+def colour(position: int) -> str:
+    return PALETTE[position % len(PALETTE)]
+
+
+def marker(position: int) -> str:
+    return MARKERS[position % len(MARKERS)]
