@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
@@ -29,6 +29,8 @@ class Samples:
         persons: N person identifiers, or None where the source does not know them.
         parts: N of `train`, `val`, `test` where the source brings an official partition, else None.
         attributes: further per-sample facts by name (CelebA's attributes), each of shape (N,).
+        sizes: int32 of shape (N, 2), width and height in pixels of what `open` gives as far as headers tell (0 where
+            they do not), or None where the source does not know before decoding.
     """
 
     source: str
@@ -40,6 +42,7 @@ class Samples:
     persons: tuple[str, ...] | None = None
     parts: tuple[str, ...] | None = None
     attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
+    sizes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -58,6 +61,7 @@ class Samples:
             persons=None if self.persons is None else tuple(self.persons[i] for i in chosen),
             parts=None if self.parts is None else tuple(self.parts[i] for i in chosen),
             attributes={name: values[index] for name, values in self.attributes.items()},
+            sizes=None if self.sizes is None else self.sizes[index],
         )
 
 

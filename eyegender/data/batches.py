@@ -1,0 +1,184 @@
+"""Whole batches straight from the pixel store: no worker processes, no per-picture Python objects."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from eyegender.data.pixel_store import PixelStore
+
+_PREFETCH = 2
+_MEMORY_SHARE = 0.4  # of a device's free memory that preloaded pictures may take
+_log = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """B pictures.
+
+    Args:
+        pixels: uint8 of shape (B, C, H, W).
+        labels: int64 of shape (B,), 0 or 1.
+        indices: int64 of shape (B,), positions in the data module's samples.
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    indices: torch.Tensor
+
+
+class BatchLoader:
+    """Iterates over some samples in batches of at most `batch_size`, of nearly equal size: no batch is a tiny rest.
+
+    The order is a function of (seed, epoch). Lightning sets the epoch through `sampler`, and saves and restores the
+    place within it through `state_dict`; other loops call `set_epoch` before each epoch.
+
+    With several ranks, training ranks get equally many pictures (the order is filled up from its start, fewer than
+    `world_size` pictures come twice), evaluation ranks share the pictures out so that each is seen exactly once; either
+    way each rank has the same number of batches.
+
+    Args:
+        store: where the pixels are.
+        rows: the store's row of each sample, int64 of shape (N,).
+        labels: of shape (N,), 0 or 1.
+        index: what `Batch.indices` says of each sample, shape (N,).
+        batch_size: pictures per batch and rank at most.
+        shuffle: a new order each epoch, and equally many pictures on each rank.
+        seed: of the order.
+        rank: this process, 0 .. world_size - 1.
+        world_size: processes that share the samples.
+        pin_memory: page-locked batches, which a GPU fetches while it computes.
+    """
+
+    def __init__(
+        self,
+        store: PixelStore,
+        rows: NDArray[np.int64],
+        labels: NDArray[np.uint8],
+        index: NDArray[np.int64],
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+        if not 0 <= rank < world_size <= len(rows):
+            raise ValueError(f"rank < world_size <= pictures must hold, got {rank}, {world_size} and {len(rows)}")
+        self.store = store
+        self.rows = rows
+        self.labels = labels.astype(np.int64)
+        self.index = index.astype(np.int64)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.pin_memory = pin_memory
+        self.epoch = 0
+        self._handed_out = 0
+        self._resume_at: tuple[int, int] | None = None
+        self._preloaded: torch.Tensor | None = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __len__(self) -> int:
+        per_rank = -(-len(self.rows) // self.world_size)
+        batches = -(-per_rank // self.batch_size)
+        # Evaluation ranks may differ by one picture; none may be left with an empty batch while others work on one.
+        return batches if self.shuffle else min(batches, len(self.rows) // self.world_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator reads epoch and place when the first batch is asked for: Lightning makes the iterator first and
+        # sets the epoch afterwards.
+        start = 0
+        if self._resume_at is not None:
+            epoch, place = self._resume_at
+            self._resume_at = None
+            if epoch == self.epoch:
+                start = place
+        batches = self._batches()[start:]
+        self._handed_out = start
+        waiting: deque[Future[Batch]] = deque()
+        for positions in batches[:_PREFETCH]:
+            waiting.append(self._start(positions))
+        for following in range(_PREFETCH, _PREFETCH + len(batches)):
+            batch = waiting.popleft().result()
+            if following < len(batches):
+                waiting.append(self._start(batches[following]))
+            self._handed_out += 1
+            yield batch
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None, "_preloaded": None}
+
+    @property
+    def sampler(self) -> BatchLoader:
+        """What Lightning calls `set_epoch` on."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            self._handed_out = 0
+        self.epoch = epoch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "batches": self._handed_out, "of": len(self), "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue after the batches that had been handed out, if the batches are still the same ones."""
+        self.epoch = state["epoch"]
+        if state["of"] == len(self) and state["seed"] == self.seed:
+            self._resume_at = state["epoch"], state["batches"]
+            self._handed_out = state["batches"]
+        elif 0 < state["batches"] < state["of"]:
+            _log.warning("the batches are other ones than when the run was interrupted; the epoch starts over")
+
+    def preload(self, device: torch.device | str) -> bool:
+        """Copy these pictures to the device once, if they take less than 40% of its free memory; whether they do."""
+        device = torch.device(device)
+        needed = len(self.rows) * int(np.prod(self.store.shape[1:]))
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if needed > _MEMORY_SHARE * free:
+                return False
+        self._preloaded = torch.empty((len(self.rows), *self.store.shape[1:]), dtype=torch.uint8, device=device)
+        for start in range(0, len(self.rows), 1024):
+            pixels = self.store.read(self.rows[start : start + 1024])
+            self._preloaded[start : start + 1024] = torch.from_numpy(pixels).to(device)
+        return True
+
+    def _batches(self) -> list[NDArray[np.int64]]:
+        """Positions of each batch of this rank in this epoch."""
+        order = np.arange(len(self.rows))
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.rows))
+            per_rank = -(-len(order) // self.world_size)
+            order = np.resize(order, per_rank * self.world_size)
+        return np.array_split(order[self.rank :: self.world_size].astype(np.int64), len(self))
+
+    def _start(self, positions: NDArray[np.int64]) -> Future[Batch]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        return self._pool.submit(self._load, positions)
+
+    def _load(self, positions: NDArray[np.int64]) -> Batch:
+        if self._preloaded is None:
+            pixels = torch.from_numpy(self.store.read(self.rows[positions]))
+            if self.pin_memory:
+                pixels = pixels.pin_memory()
+        else:
+            pixels = self._preloaded[torch.from_numpy(positions).to(self._preloaded.device)]
+        labels = torch.from_numpy(self.labels[positions])
+        return Batch(pixels, labels, torch.from_numpy(self.index[positions]))

@@ -1,0 +1,223 @@
+"""Everything between a reader and the model's batches: pictures decoded once, split by person, handed out whole."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+
+from eyegender.data.batches import BatchLoader
+from eyegender.data.groups import find_groups
+from eyegender.data.pixel_build import open_pixel_store
+from eyegender.data.split_file import read_split_csv
+from eyegender.data.splits import KINDS, Split, draw_subset, split_at_random, split_by_group, split_officially
+from eyegender.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from eyegender.data.decode import Color
+    from eyegender.data.pixel_store import PixelStore
+    from eyegender.data.samples import Reader, Samples
+
+_log = logging.getLogger(__name__)
+
+
+class EyesDataModule(pl.LightningDataModule):
+    """Batches of eyes from any reader.
+
+    After `setup`: `samples` are the pictures that take part, in a fixed order; `split`, `store`, `groups` (None unless
+    they stood in for persons) and `skipped` (names of unreadable pictures) belong to them.
+
+    Args:
+        reader: the data source.
+        size: side of the pictures in pixels, 8 or more.
+        color: `gray` (C = 1) or `rgb` (C = 3).
+        subset: how many pictures per class, drawn by the seed, or None for all.
+        split_by: `person`, `random`, `file` or `official`.
+        split_file: the CSV file of `split_by=file`.
+        test_fraction: of all pictures, in (0, 1).
+        val_fraction: of all pictures, in (0, 1).
+        batch_size: pictures per training batch and process.
+        eval_batch_size: pictures per batch in evaluation, or None for twice `batch_size`.
+        seed: of subset, split and training order.
+        split_seed: of subset and split alone; None follows `seed`.
+        on_bad: unreadable pictures stop everything (`error`) or are left out (`skip`).
+        cache_folder: where decoded pictures are kept, see `cache_folder`.
+        pin_memory: page-locked batches, for training on a GPU.
+    """
+
+    samples: Samples
+    split: Split
+    store: PixelStore
+    groups: NDArray[np.int64] | None
+    skipped: tuple[str, ...]
+
+    def __init__(
+        self,
+        reader: Reader,
+        size: int,
+        *,
+        color: Color = "gray",
+        subset: Mapping[str, int] | None = None,
+        split_by: str = "person",
+        split_file: str | Path | None = None,
+        test_fraction: float = 0.2,
+        val_fraction: float = 0.1,
+        batch_size: int = 64,
+        eval_batch_size: int | None = None,
+        seed: int = 0,
+        split_seed: int | None = None,
+        on_bad: Literal["error", "skip"] = "error",
+        cache_folder: str | Path | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        if split_by not in KINDS:
+            raise UserError(f"data.split.by must be one of {', '.join(KINDS)}, got {split_by!r}")
+        if (split_by == "file") != (split_file is not None):
+            raise UserError(
+                f"data.split.file goes with data.split.by=file, got by={split_by} and file={split_file}; set both"
+            )
+        if size < 8:
+            raise UserError(f"data.size must be 8 pixels or more, got {size}")
+        self.reader = reader
+        self.size = size
+        self.color = color
+        self.subset = subset
+        self.split_by = split_by
+        self.split_file = split_file
+        self.test_fraction = test_fraction
+        self.val_fraction = val_fraction
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or 2 * batch_size
+        self.seed = seed
+        self.split_seed = seed if split_seed is None else split_seed
+        self.on_bad = on_bad
+        self.cache_folder = cache_folder
+        self.pin_memory = pin_memory
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Read, decode (once per machine) and split; the same in every process, whatever the stage.
+
+        Raises:
+            UserError: the source, its pictures or the split cannot be used.
+        """
+        if hasattr(self, "samples"):
+            return
+        samples = self.reader.read()
+        # Groups are found among all pictures: a subset breaks the runs of file numbers that they rest on.
+        groups = self._groups(samples)
+        if self.subset is not None:
+            chosen = draw_subset(samples, self.subset, self.split_seed)
+            samples = samples.take(chosen)
+            groups = None if groups is None else groups[chosen]
+        store = open_pixel_store(samples, self.size, self.color, self.cache_folder)
+        readable = np.flatnonzero([digest not in store.bad for digest in samples.digests])
+        self.skipped = self._judge(samples, store.bad)
+        if self.skipped:
+            samples = samples.take(readable)
+            groups = None if groups is None else groups[readable]
+        self.split = self._split(samples, groups)
+        self.store = store
+        self.groups = groups
+        self._rows = store.rows(samples.digests)
+        self.samples = samples
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.samples.names
+
+    @property
+    def source(self) -> str:
+        return self.samples.source
+
+    @property
+    def attributes(self) -> Mapping[str, NDArray[np.int8]]:
+        """Further facts, each aligned with `names`."""
+        return self.samples.attributes
+
+    @property
+    def channels(self) -> int:
+        return self.store.shape[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex hash of which pictures, with which labels, take part at which size and colour; not of their order."""
+        mark = hashlib.sha256(f"{self.size} {self.color}".encode())
+        for line in sorted(f"{d} {label}" for d, label in zip(self.samples.digests, self.samples.labels, strict=True)):
+            mark.update(b"\n" + line.encode())
+        return mark.hexdigest()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Pictures per part and class name."""
+        return self.split.counts(self.samples)
+
+    def train_dataloader(self) -> BatchLoader:
+        return self.loader(self.split.train, self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> BatchLoader:
+        return self.loader(self.split.val, self.eval_batch_size, shuffle=False)
+
+    def test_dataloader(self) -> BatchLoader:
+        return self.loader(self.split.test, self.eval_batch_size, shuffle=False)
+
+    def loader(self, index: NDArray[np.int64], batch_size: int, *, shuffle: bool) -> BatchLoader:
+        """Batches of the samples at `index`, shared out between the trainer's processes."""
+        trainer = self.trainer
+        return BatchLoader(
+            self.store,
+            self._rows[index],
+            self.samples.labels[index],
+            index,
+            batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            rank=trainer.global_rank if trainer is not None else 0,
+            world_size=trainer.world_size if trainer is not None else 1,
+            pin_memory=self.pin_memory,
+        )
+
+    def _groups(self, samples: Samples) -> NDArray[np.int64] | None:
+        if self.split_by != "person" or samples.persons is not None:
+            return None
+        if samples.source == "celeba":
+            raise UserError(
+                "data.split.by=person needs to know who is who, got CelebA without identity_CelebA.txt; "
+                "add that file, or set data.split.by=official for CelebA's own partition, which parts no person either"
+            )
+        return find_groups(samples, self.cache_folder).group
+
+    def _judge(self, samples: Samples, bad: Mapping[str, str]) -> tuple[str, ...]:
+        """Names of the pictures to leave out."""
+        skipped = [(name, bad[digest]) for name, digest in zip(samples.names, samples.digests, strict=True)
+                   if digest in bad]  # fmt: skip
+        if skipped and self.on_bad == "error":
+            raise UserError(
+                f"every picture must be readable, got {len(skipped)} of {len(samples)} that are not "
+                f"({skipped[0][0]}: {skipped[0][1]}); repair or remove them, or set data.on_bad=skip",
+                tuple(f"{name}: {reason}" for name, reason in skipped),
+            )
+        if skipped:
+            _log.warning("%d of %d pictures cannot be read and are left out", len(skipped), len(samples))
+        return tuple(name for name, _ in skipped)
+
+    def _split(self, samples: Samples, groups: NDArray[np.int64] | None) -> Split:
+        if self.split_by == "file":
+            assert self.split_file is not None
+            return read_split_csv(self.split_file, samples, self.skipped)
+        if self.split_by == "official":
+            return split_officially(samples)
+        if self.split_by == "random":
+            return split_at_random(samples, self.test_fraction, self.val_fraction, self.split_seed)
+        who: Sequence[str] | NDArray[np.int64] | None = samples.persons if groups is None else groups
+        assert who is not None
+        return split_by_group(
+            samples, who, kind="person", test=self.test_fraction, val=self.val_fraction, seed=self.split_seed
+        )

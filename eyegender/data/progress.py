@@ -1,0 +1,46 @@
+"""Progress of long preparations: a bar where there is a terminal, a line now and then where there is none."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[int], None]
+"""Told how many more items are done."""
+
+_LINE_EVERY_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def show_progress(what: str, total: int) -> Iterator[Progress]:
+    """Show how many of `total` items are done; what takes under a few seconds stays silent off the terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Bar(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda more: bar.advance(task, more)
+    else:
+        yield _lines(what, total)
+
+
+def _lines(what: str, total: int) -> Progress:
+    done = 0
+    last = time.monotonic()
+
+    def advance(more: int) -> None:
+        nonlocal done, last
+        done += more
+        if time.monotonic() - last >= _LINE_EVERY_S:
+            last = time.monotonic()
+            _log.info("%s: %d of %d", what, done, total)
+
+    return advance
