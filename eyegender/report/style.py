@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 INK = "#1f2328"
 QUIET = "#656d76"
@@ -64,6 +65,11 @@ def legend(axes: Axes, **options: Any) -> None:
 def percent(share: float, digits: int = 1) -> str:
     """0.9623 -> '96.2%'."""
     return f"{100 * share:.{digits}f}%"
+
+
+def percent_axis(axis: Axis) -> None:
+    """Shares as `92%`, or `92.5%` where the ticks are that close."""
+    axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g}%")
 
 
 def colour(position: int) -> str:
