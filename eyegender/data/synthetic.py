@@ -31,7 +31,7 @@ class SyntheticReader:
 
     Args:
         n: pictures, 4 or more, so that each class has two.
-        size: side of the square pictures in pixels, 16..1024; None for 96.
+        size: side of the square pictures in pixels, 16..1024.
         seed: which population; a different one shares no person with it.
         separation: distance of each class from the middle in standard deviations of the latent score, 0..4.
 
@@ -40,13 +40,12 @@ class SyntheticReader:
     """
 
     def __init__(
-        self, n: int = 1800, size: int | None = DEFAULT_SIZE, seed: int = 0, separation: float = eye_traits.SEPARATION
+        self, n: int = 1800, size: int = DEFAULT_SIZE, seed: int = 0, separation: float = eye_traits.SEPARATION
     ) -> None:
-        size = DEFAULT_SIZE if size is None else size
         if n < 4:
             raise UserError(f"data.n must be 4 or more, so that each class has two pictures, got {n}; set data.n")
         if not SIZES[0] <= size <= SIZES[1]:
-            raise UserError(f"drawn eyes must be {SIZES[0]}..{SIZES[1]} pixels wide, got {size}; set data.size")
+            raise UserError(f"drawn eyes must be {SIZES[0]}..{SIZES[1]} pixels wide, got {size}; set data.reader.size")
         if not 0.0 <= separation <= 4.0:
             raise UserError(f"the separation of the drawn classes must be 0..4, got {separation}; set data.separation")
         self.n = n

@@ -20,7 +20,7 @@ _BLUES = LinearSegmentedColormap.from_list("white_to_blue", ("#ffffff", "#a9cfe6
 
 
 def confusion_matrix(
-    counts: ArrayLike, *, classes: Sequence[str] = ("female", "male"), split: str = "test", note: str | None = None
+    counts: ArrayLike, classes: Sequence[str] = ("female", "male"), split: str = "test", note: str | None = None
 ) -> Figure:
     """A 2x2 (or CxC) table with a colour per share of the true class.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +11,14 @@ from matplotlib.ticker import MaxNLocator
 from eyegender.report.style import BLUE, INK, QUIET, VERMILION, dress, legend, new_figure, percent, percent_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    History = Mapping[str, Sequence[float]]  # `train/accuracy`, `val/loss` and so on: one value per epoch
+    # `train/accuracy`, `val/loss` and so on: one sequence with a value per epoch each, or one mapping per epoch.
+    History = Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]]
 
 SPLITS = (("train", "training", "--"), ("val", "validation", "-"))
 
@@ -25,9 +27,10 @@ def learning_curves(history: History, note: str | None = None) -> Figure:
     """Two panels: accuracy with the best epoch marked, and loss.
 
     Args:
-        history: values per epoch, the first epoch first, under `train/accuracy`, `val/accuracy`, `train/loss` and
-            `val/loss`. Any may be missing or shorter; NaN or infinity is a gap. The best epoch is the first one with
-            the highest `val/accuracy` (the training one's where there is no validation).
+        history: `train/accuracy`, `val/accuracy`, `train/loss` and `val/loss`, the first epoch first: a sequence of
+            values per metric, or a mapping of metrics per epoch. Any may be missing or shorter; NaN or infinity is a
+            gap. The best epoch is the first one with the highest `val/accuracy` (`train/accuracy` where there is no
+            validation).
         note: what the reader must know, such as that the data is synthetic.
 
     Raises:
@@ -36,7 +39,7 @@ def learning_curves(history: History, note: str | None = None) -> Figure:
     known = finite_curves(history)
     wanted = [f"{split}/{metric}" for split, _, _ in SPLITS for metric in ("accuracy", "loss")]
     if not any(name in known for name in wanted):
-        raise ValueError(f"no epoch to draw: history needs one of {', '.join(wanted)}, got {sorted(history)}")
+        raise ValueError(f"no epoch to draw: history needs one of {', '.join(wanted)}, got {sorted(known)}")
 
     judge = known.get("val/accuracy", known.get("train/accuracy"))
     best = None if judge is None else int(np.nanargmax(judge))
@@ -52,6 +55,9 @@ def learning_curves(history: History, note: str | None = None) -> Figure:
 
 def finite_curves(history: History) -> dict[str, NDArray[np.float64]]:
     """The curves that have a value at all, with NaN where an epoch is missing or diverged."""
+    if not isinstance(history, Mapping):
+        names = dict.fromkeys(name for row in history for name in row)
+        history = {name: [row.get(name, np.nan) for row in history] for name in names}
     curves = {name: np.asarray(values, dtype=np.float64) for name, values in history.items()}
     gaps = {name: np.where(np.isfinite(values), values, np.nan) for name, values in curves.items()}
     return {name: values for name, values in gaps.items() if len(values) and not np.isnan(values).all()}

@@ -10,7 +10,7 @@ from eyegender.report.predictions import finite
 from eyegender.report.style import INK, QUIET, SMALL_SIZE, VERMILION, dress, new_figure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
@@ -20,7 +20,7 @@ _LONGEST_NAME = 20
 
 
 def most_wrong_sheet(
-    pixels: NDArray[np.uint8],
+    pixels: NDArray[np.uint8] | Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     labels: ArrayLike,
     probabilities: ArrayLike,
     names: Sequence[str],
@@ -35,7 +35,8 @@ def most_wrong_sheet(
     A model without a wrong picture shows the ones it was least sure of. Pictures whose probability is NaN are left out.
 
     Args:
-        pixels: uint8 of shape (N, C, H, W), one or three channels; only the k that are shown are read.
+        pixels: uint8 of shape (N, C, H, W), one or three channels, or a function from positions (K,) in 0..N-1 to their
+            pictures (K, C, H, W), so that only those that are shown are read.
         labels: 0/1, shape (N,).
         probabilities: of label 1, shape (N,).
         names: N names, shortened in the middle where they are long.
@@ -49,10 +50,9 @@ def most_wrong_sheet(
     """
     truth, scores, missing = finite(labels, probabilities)
     n = len(np.asarray(labels))
-    if pixels.ndim != 4 or len(pixels) != n or len(names) != n:
-        raise ValueError(
-            f"pixels (N, C, H, W) and names must be {n} like the labels, got {pixels.shape} and {len(names)}"
-        )
+    count = n if callable(pixels) else len(pixels)
+    if len(names) != n or count != n:
+        raise ValueError(f"pixels and names must be {n} like the labels, got {count} and {len(names)}")
     if k < 1:
         raise ValueError(f"k must be 1 or more, got {k}")
     places = np.flatnonzero(~np.isnan(np.asarray(probabilities, dtype=np.float64)))
@@ -67,9 +67,9 @@ def most_wrong_sheet(
         title = f"No mistake, {split} ({which}): the {len(worst)} it was least sure of"
     captions = [f"{classes[truth[i]]}, p({classes[1]}) {_two_digits(scores[i])}" for i in worst]
     shown = places[worst]
-    return picture_sheet(
-        pixels[shown], captions, [names[i] for i in shown], title, note=note, alarming=wrong[worst].tolist()
-    )
+    pictures = pixels(shown) if callable(pixels) else pixels[shown]
+    shown_names = [names[i] for i in shown]
+    return picture_sheet(pictures, captions, shown_names, title, note=note, alarming=wrong[worst].tolist())
 
 
 def picture_sheet(
@@ -82,8 +82,8 @@ def picture_sheet(
     alarming: Sequence[bool] | None = None,
 ) -> Figure:
     """Pictures (K, C, H, W) in rows of six, the name above, a caption below; `alarming` captions are coloured."""
-    if not len(pixels):
-        raise ValueError("no pictures for the sheet")
+    if pixels.ndim != 4 or not len(pixels):
+        raise ValueError(f"a sheet needs pictures (K, C, H, W), at least one, got shape {pixels.shape}")
     columns = min(_COLUMNS, max(3, len(pixels)))
     rows = -(-len(pixels) // columns)
     figure = new_figure(1.62 * columns, 0.5 + 2.0 * rows + (0.25 if note else 0.0), title, note)

@@ -37,10 +37,6 @@ def test_a_picture_has_the_size_that_was_asked_for_and_is_no_flat_plane() -> Non
     assert np.asarray(picture).std() > 15
 
 
-def test_size_none_draws_the_default() -> None:
-    assert SyntheticReader(n=4, size=None).read().open(0).size == (96, 96)
-
-
 def test_a_picture_depends_on_seed_and_index_alone() -> None:
     expected = pixels(SyntheticReader(n=4, size=32), 3)
     random.seed(5)
@@ -104,7 +100,7 @@ def test_without_separation_a_cue_says_nothing() -> None:
     ("arguments", "message"),
     [
         ({"n": 3}, "4 or more.*got 3.*set data.n"),
-        ({"size": 8}, r"16\.\.1024.*got 8.*set data.size"),
+        ({"size": 8}, r"16\.\.1024.*got 8.*set data.reader.size"),
         ({"separation": 9.0}, r"0\.\.4, got 9.0"),
     ],
 )

@@ -70,7 +70,12 @@ def test_learning_curves_of_short_and_broken_histories(
     save_figures({"curves": figure}, tmp_path)
 
 
-@pytest.mark.parametrize("history", [{}, {"val/accuracy": []}, {"val/loss": [np.nan]}, {"lr": [0.1]}])
+def test_learning_curves_take_one_row_per_epoch_too() -> None:
+    rows = [{"epoch": 1.0, "val/accuracy": 0.5}, {"epoch": 2.0, "val/accuracy": 0.75, "val/loss": 0.4}]
+    assert title(learning_curves(rows)) == "Validation accuracy 75.0% at its best, epoch 2 of 2"
+
+
+@pytest.mark.parametrize("history", [[], {}, {"val/accuracy": []}, {"val/loss": [np.nan]}, {"lr": [0.1]}])
 def test_learning_curves_without_an_epoch_are_refused(history: dict[str, list[float]]) -> None:
     with pytest.raises(ValueError, match="no epoch to draw"):
         learning_curves(history)
@@ -145,6 +150,16 @@ def test_without_a_mistake_the_least_sure_are_shown() -> None:
     figure = sheet([0, 1, 1], [0.1, 0.6, np.nan])
     assert title(figure) == "No mistake, test (n=2, 1 NaN left out): the 2 it was least sure of"
     assert figure.axes[0].get_xlabel() == "male, p(male) 0.60"
+
+
+def test_only_the_pictures_that_are_shown_are_read() -> None:
+    def read(positions: np.ndarray) -> np.ndarray:
+        asked.extend(positions.tolist())
+        return np.zeros((len(positions), 1, 4, 4), dtype=np.uint8)
+
+    asked: list[int] = []
+    most_wrong_sheet(read, [0, 1, 0, 1], [0.6, 0.1, 0.9, 0.8], ["a", "b", "c", "d"], k=2)
+    assert asked == [1, 2]
 
 
 def test_long_names_are_shortened_in_the_middle() -> None:
