@@ -128,6 +128,8 @@ class BatchLoader:
         """What Lightning calls `set_epoch` on."""
         return self
 
+    batch_sampler = None  # Lightning asks for it wherever there is a `sampler`
+
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
             self._handed_out = 0

@@ -159,6 +159,27 @@ class EyesDataModule(pl.LightningDataModule):
         """Pictures per part and class name."""
         return self.split.counts(self.samples)
 
+    @property
+    def persons(self) -> Sequence[str] | NDArray[np.int64] | None:
+        """Who each sample shows: as the source says it, else the groups that stood in for persons, else None."""
+        return self.samples.persons if self.samples.persons is not None else self.groups
+
+    def pixels(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Decoded pictures (B, C, H, W) of the samples at `index`."""
+        return self.store.read(self._rows[index])
+
+    def facts(self) -> dict[str, object]:
+        """What a result must be read with: where the pictures come from and how they were split."""
+        return {
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "counts": self.counts(),
+            "split": {"kind": self.split.kind, "fingerprint": self.split.fingerprint, "seed": self.split_seed},
+            "skipped": len(self.skipped),
+            "size": self.size,
+            "color": self.color,
+        }
+
     def train_dataloader(self) -> BatchLoader:
         return self.loader(self.split.train, self.batch_size, shuffle=True)
 

@@ -72,7 +72,9 @@ class Classifier(pl.LightningModule):
         self.augment, self.flip_test, self.augment_seed = augment, flip_test, seed
         # Lightning logs nothing here: a ModuleDict would put the collected logits into checkpoints.
         self.split_metrics = nn.ModuleDict({f"on_{part}": SplitMetrics() for part in PARTS})
-        self.last_values: dict[str, float] = {}
+        self.run_identity: dict[str, str | None] | None = None  # of the tracked run, kept in checkpoints
+        self._resumed_metrics: dict[str, Tensor] = {}
+        self.epoch_values: dict[str, float] = {}  # latest value of every metric, with its part: `val/accuracy`
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 1 or 3, S, S) in 0..255 to logits (B,)."""
@@ -98,8 +100,8 @@ class Classifier(pl.LightningModule):
         losses = self.loss(logits, batch.labels, training=True)
         loss = losses.mean()
         if not torch.isfinite(loss):
-            raise NotFiniteError("loss", self.global_step, self.current_lr(), batch.index.tolist())
-        self._metrics("train").update(logits, batch.labels, losses, batch.index)
+            raise NotFiniteError("loss", self.global_step, self.current_lr(), batch.indices.tolist())
+        self._metrics("train").update(logits, batch.labels, losses, batch.indices)
         return loss
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
@@ -113,28 +115,42 @@ class Classifier(pl.LightningModule):
         if flip:
             logits = (logits + self(batch.pixels.flip(3))) / 2
         losses = self.loss(logits, batch.labels, training=False)
-        self._metrics(part).update(logits, batch.labels, losses, batch.index)
-
-    def on_train_epoch_end(self) -> None:
-        # Lightning runs validation inside the training epoch, so this is where both parts of an epoch are known.
-        self._publish("train")
+        self._metrics(part).update(logits, batch.labels, losses, batch.indices)
 
     def on_validation_epoch_end(self) -> None:
-        if not self.trainer.sanity_checking:
-            self._publish("val")
-        else:
-            self._metrics("val").reset()
+        # Lightning validates after an epoch's last batch and before any callback hears of the epoch's end, so that here
+        # callbacks find both parts of the epoch.
+        if self._metrics("train").logits:
+            self._publish("train")
+        self._publish("val")
 
     def on_test_epoch_end(self) -> None:
         self._publish("test", reset=False)  # the predictions themselves are read afterwards
 
     def _publish(self, part: str, *, reset: bool = True) -> None:
         values = {f"{part}/{name}": value for name, value in self._metrics(part).compute().items()}
-        self.last_values = values
+        self.epoch_values |= values
         # logger=False: the tracking callback writes an epoch's metrics as one batch.
         self.log_dict(values, logger=False, rank_zero_only=True)
         if reset:
             self._metrics(part).reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """In the middle of an epoch, what was collected of it goes along: its metrics will cover all its pictures."""
+        if self.run_identity is not None:
+            checkpoint["run"] = self.run_identity
+        metrics = self._metrics("train")
+        if metrics.logits:
+            checkpoint["train_collected"] = metrics.collected()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if collected := checkpoint.get("train_collected"):
+            self._resumed_metrics = {name: tensor.to(self.device) for name, tensor in collected.items()}
+
+    def on_train_start(self) -> None:
+        if self._resumed_metrics:
+            self._metrics("train").update(**self._resumed_metrics)
+            self._resumed_metrics = {}
 
     def predictions(self, part: str) -> dict[str, Tensor]:
         """What `part` was last evaluated on: logits, labels, losses, index, each (N,), in order of index."""

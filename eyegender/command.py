@@ -1,0 +1,135 @@
+"""How every command starts: composes its config with Hydra, and tells a user's mistake in one line."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from eyegender.errors import UserError
+
+USER_MISTAKE, FAILURE = 2, 1
+
+_PACKAGE = Path(__file__).parent
+
+
+def config_folder(name: str) -> Path:
+    """`conf` or `sweeps`: inside the package in a wheel, beside it in a checkout."""
+    inside = _PACKAGE / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Turn a task into a command that never shows a traceback for a user's mistake.
+
+    The task gets the composed config; it raises `UserError` for what the user can repair. Anything else is a bug, and
+    bugs keep their traceback. Exit codes: 0, 2 for a user's mistake, 1 for a bug or failure, 130 and 143 for signals.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @wraps(task)
+        def job(cfg: DictConfig) -> Any:
+            try:
+                return task(cfg)
+            except UserError as error:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise  # the sweeper records it as the trial's reason
+                tell(error)
+                raise SystemExit(USER_MISTAKE) from None
+
+        @wraps(task)
+        def main() -> None:
+            register_sweeps()
+            wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits itself
+            try:
+                hydra.main(version_base="1.3", config_path=str(config_folder("conf")), config_name=config_name)(job)()
+            except (UserError, HydraException, OmegaConfBaseException) as error:
+                if wants_traceback:
+                    raise
+                tell(error)
+                sys.exit(USER_MISTAKE)
+            except Exception as error:
+                if wants_traceback or not is_one_line(error):
+                    raise
+                tell(error)
+                sys.exit(USER_MISTAKE)
+
+        return main
+
+    return decorate
+
+
+def is_one_line(error: Exception) -> bool:
+    """Errors of plugins that were made for users say so with this attribute; they cannot import ours."""
+    return bool(getattr(error, "for_user", False))
+
+
+def tell(error: Exception) -> None:
+    """Print one line (and the details that a `UserError` brings) to standard error."""
+    message = str(error) if isinstance(error, UserError) else _hydra_line(error)
+    print(f"eyegender: {message}", file=sys.stderr)
+    for detail in getattr(error, "details", ()):
+        print(f"  {detail}", file=sys.stderr)
+
+
+def register_sweeps() -> None:
+    """Make `sweeps/` a config group, although it does not lie in `conf/`."""
+    store = ConfigStore.instance()
+    for path in sorted(config_folder("sweeps").glob("*.yaml")):
+        store.store(group="sweeps", name=path.stem, node=OmegaConf.load(path), package="_global_", provider=str(path))
+
+
+def _hydra_line(error: BaseException) -> str:
+    """Hydra's composition errors in one line, with the nearest known key where one was misspelt."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Config search path:" in lines:
+        lines = lines[: lines.index("Config search path:")]
+    for position, line in enumerate(lines):
+        if line.startswith("Available options in"):
+            options = [option for option in lines[position + 1 :] if not option.startswith("_")]
+            lines = [*lines[:position], f"known: {', '.join(options)}"]
+            break
+    noise = ("full_key:", "object_type=", "reference_type=", "See https://")
+    message = "; ".join(line.rstrip(".") for line in lines if not line.startswith(noise)) or type(error).__name__
+    unknown = re.search(r"Could not override '([\w./@]+)'", message)
+    return f"{message}{_suggestion(unknown[1])}" if unknown else message
+
+
+def _suggestion(key: str) -> str:
+    """The known key nearest to `key`, looked up by its last part in the YAML files themselves."""
+    known: dict[str, str] = {}
+    for path in config_folder("conf").rglob("*.yaml"):
+        group = ".".join(path.relative_to(config_folder("conf")).parent.parts)
+        for name in _keys(OmegaConf.to_container(OmegaConf.load(path)), group):
+            known.setdefault(name, name)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _keys(node: Any, prefix: str) -> Iterator[str]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            path = f"{prefix}.{name}" if prefix else str(name)
+            yield path
+            yield from _keys(value, path)
+
+
+def quiet_libraries() -> None:
+    """Libraries' own remarks on hardware, tips and versions would drown the few lines that a run prints."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.WARNING)

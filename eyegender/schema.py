@@ -1,0 +1,158 @@
+"""What a composed config must look like, checked before torch is imported or a file is touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from eyegender.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Built(BaseModel):
+    """A class and its arguments; it checks them itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    target: str = Field(alias="_target_")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _none_as_zero(value: Any) -> Any:
+    return 0 if value is None else value
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class AugmentSection(_Section):
+    enabled: bool
+    flip: Fraction
+    shift: Annotated[float, Field(ge=0, le=0.5)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    brightness: Fraction
+
+
+class SplitSection(_Section):
+    by: Literal["person", "random", "file", "official"]
+    test: Annotated[float, Field(gt=0, lt=1)]
+    val: Annotated[float, Field(gt=0, lt=1)]
+    file: str | None
+    seed: Annotated[int, Field(ge=0)]
+
+
+class SubsetSection(_Section):
+    female: Count
+    male: Count
+
+
+class DataSection(BaseModel):
+    """Keys that every source has; a source's own keys are checked by its reader."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    reader: _Built
+    size: Annotated[int, Field(ge=0, le=4096), BeforeValidator(_none_as_zero)]
+    color: Literal["gray", "rgb"]
+    subset: SubsetSection | None
+    split: SplitSection
+    augment: AugmentSection
+    on_bad: Literal["error", "skip"]
+
+
+class ModelSection(_Section):
+    name: str
+    backbone: _Built
+    finetune_depth: Annotated[int, Field(ge=0)] | Literal["all"]
+    weights: str | None
+    head: str
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    lr: Positive
+    head_lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["onecycle", "cosine", "constant"]
+    warmup: Annotated[float, Field(gt=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    pos_weight: Positive | Literal["balanced"]
+    flip_test: bool
+
+
+class TrainerSection(_Section):
+    max_epochs: Count
+    max_steps: Annotated[int, Field(ge=-1)]
+    batch_size: Count
+    eval_batch_size: Count
+    precision: str
+    channels_last: bool | Literal["auto"]
+    gradient_clip: Positive | None
+    threads: Count | None
+    progress: Literal["auto", "bars", "lines", "none"]
+    accelerator: str
+    devices: Count | Literal["auto"]
+    strategy: str
+    num_nodes: Count
+
+
+class TrackingSection(_Section):
+    experiment: Annotated[str, Field(min_length=1)]
+    run_name: str | None
+    close_timeout: Annotated[float, Field(ge=0)]
+    uri: str | None
+    root: str | None
+
+
+class TrainConfig(_Section):
+    """A whole training run."""
+
+    data: DataSection
+    model: ModelSection
+    trainer: TrainerSection
+    tracking: TrackingSection
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    run_test: bool
+    monitor: Annotated[str, Field(pattern=r"^val/\w+$")]
+    mode: Literal["min", "max"]
+    ckpt_path: str | None
+
+
+def parse(cfg: DictConfig) -> TrainConfig:
+    """The typed config.
+
+    Raises:
+        UserError: a value is missing, of the wrong type or out of range; names every such key.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        keys = ", ".join(missing)
+        raise UserError(f"{keys} must be given and {'has' if len(missing) == 1 else 'have'} no default; add {missing[0]}=VALUE")
+    try:
+        return TrainConfig.model_validate(OmegaConf.to_container(cfg, resolve=True))
+    except ValidationError as error:
+        # Of a union only the first alternative's complaint is told; the others would repeat the key.
+        faults: dict[str, str] = {}
+        for fault in error.errors():
+            key, text = _told(fault)
+            faults[key] = f"{faults[key]}, or {text}" if key in faults else text
+        told = "; ".join(f"{key} {text}" for key, text in faults.items())
+        raise UserError(f"{told}") from error
+
+
+def _told(fault: ErrorDetails) -> tuple[str, str]:
+    path = [str(part) for part in fault["loc"]]
+    # pydantic appends the name of the alternative (`int`, `constrained-int`, `literal['all']`) to a union's key.
+    while len(path) > 1 and (path[-1] in {"int", "float", "str", "bool"} or not path[-1].isidentifier()):
+        path.pop()
+    received = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
+    message = fault["msg"].removeprefix("Input ").replace("should be", "must be")
+    return ".".join(path), f"{message[0].lower()}{message[1:]}{received}"

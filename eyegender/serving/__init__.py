@@ -1,0 +1,1 @@
+"""The trained network as others use it: pictures of any size in, probabilities out, preprocessing inside."""

@@ -1,0 +1,67 @@
+"""Logs the trained network as an MLflow model that holds no pickle and needs no guessing by MLflow."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+# What serving imports; given, because MLflow would otherwise start a process and watch what is imported.
+REQUIREMENTS = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pillow", "filelock", "platformdirs", "rich")
+
+
+def pinned() -> list[str]:
+    """name==version of what a logged model needs; local version labels (+cu130) are no registry's."""
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
+
+
+def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
+    """Log the network saved in `folder` as the run's model; a second call for the same run changes nothing."""
+    import numpy as np
+    from mlflow import pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    import eyegender
+
+    experiment_id = client.get_run(run_id).info.experiment_id
+    if _logged_before(client, experiment_id, run_id):
+        return
+    package = Path(eyegender.__file__).parent
+    # The object tensor is MLflow's way to take any array: uint8 or float, gray or colour, files' bytes or base64.
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("object"), (-1,))]),
+        outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]),
+    )
+    example = np.load(folder / "example.npy", allow_pickle=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        # Made here, because MLflow would put it into the experiment that its global state calls active.
+        model = client.create_logged_model(
+            experiment_id, name="model", source_run_id=run_id, model_type="eye-classifier", params=facts["params"]
+        )
+        Model.log(
+            artifact_path=None,
+            flavor=pyfunc,
+            name="model",
+            run_id=run_id,
+            model_id=model.model_id,
+            python_model=str(package / "serving" / "eye_model.py"),
+            artifacts={"network": str(folder / "network")},
+            code_paths=[str(package)],
+            signature=signature,
+            input_example=example,
+            pip_requirements=pinned(),
+            metadata=facts["metadata"],
+        )
+
+
+def _logged_before(client: MlflowClient, experiment_id: str, run_id: str) -> bool:
+    made = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}' AND status = 'READY'")
+    return len(made) > 0

@@ -1,0 +1,185 @@
+"""Applies journal entries to an MLflow tracking store. Every call may be repeated: none of them doubles anything."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
+
+    from eyegender.tracking.journal import Entry
+
+RUN_FILE = "run.json"
+KEY_TAG = "eyegender.key"
+# The store sorts experiments into kinds and opens each in its own view; without it a newcomer lands in the GenAI one.
+EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
+MAX_PARAMS, MAX_METRICS = 100, 1000  # of one log_batch request
+
+
+class Store:
+    """One run in one tracking store.
+
+    Args:
+        uri: tracking URI.
+        artifact_location: where a new experiment keeps its artifacts, or None for the server's choice.
+        folder: the run's output folder; artifact paths are relative to it, and `run.json` is written there.
+    """
+
+    def __init__(self, uri: str, artifact_location: str | None, folder: Path) -> None:
+        self.uri, self.artifact_location, self.folder = uri, artifact_location, folder
+        self.run_id: str | None = None
+        self.experiment_id: str | None = None
+        self._after_step: dict[str, int] = {}  # metrics up to these steps are in the store from before a resume
+        self._made_client: MlflowClient | None = None
+
+    @property
+    def client(self) -> MlflowClient:
+        if self._made_client is None:
+            # A bar for two copied files would stand between a run's own lines.
+            os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+            # The sender has its own patience; MLflow's would hold one request for many minutes.
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # import-time deprecations inside MLflow are nobody's to repair here
+                import mlflow
+
+            # Migration notes and the like would stand between a run's own lines.
+            for noisy in ("mlflow", "alembic"):
+                logging.getLogger(noisy).setLevel(logging.ERROR)
+            mlflow.set_tracking_uri(self.uri)
+            with _initialising(self.uri):
+                self._made_client = mlflow.MlflowClient(self.uri)
+                self._made_client.search_experiments(max_results=1)
+        return self._made_client
+
+    def apply(self, entry: Entry) -> None:
+        """Bring one entry into the store."""
+        getattr(self, f"_apply_{entry['op']}")(entry)
+
+    def apply_metrics(self, entries: list[Entry]) -> None:
+        """Bring many epochs' metrics into the store with few requests."""
+        batch = [metric for entry in entries for metric in self._as_metrics(entry)]
+        for start in range(0, len(batch), MAX_METRICS):
+            self.client.log_batch(self._run(), metrics=batch[start : start + MAX_METRICS])
+
+    def attach(self) -> None:
+        """Go on with the run that `run.json` names, if an earlier process got so far as to create it."""
+        try:
+            known = json.loads((self.folder / RUN_FILE).read_text())
+        except (FileNotFoundError, ValueError):
+            return
+        self.run_id, self.experiment_id = known["run_id"], known["experiment_id"]
+
+    def _run(self) -> str:
+        if self.run_id is None:
+            raise RuntimeError("the journal does not begin with its run")
+        return self.run_id
+
+    def _as_metrics(self, entry: Entry) -> list[Metric]:
+        from mlflow.entities import Metric
+
+        return [
+            Metric(name, value, entry["time"], entry["step"])
+            for name, value in entry["values"].items()
+            if entry["step"] > self._after_step.get(name, -1)
+        ]
+
+    def _apply_run(self, entry: Entry) -> None:
+        """Create the run, or find it: by id when a checkpoint knew it, else by the key that every attempt shares."""
+        experiment_id = self._experiment(entry["experiment"])
+        run_id = entry.get("run_id")
+        if run_id is None:
+            found = self.client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{entry['key']}'", max_results=1)
+            run_id = found[0].info.run_id if found else None
+        if run_id is None:
+            run_id = self.client.create_run(
+                experiment_id, entry["time"], {**entry["tags"], KEY_TAG: entry["key"]}, entry["name"]
+            ).info.run_id
+        else:
+            # 1. The checkpoint may be older than the last epoch that was sent: those steps are not sent again.
+            run = self.client.get_run(run_id)
+            experiment_id = run.info.experiment_id
+            for name in run.data.metrics:
+                if name.startswith(("train/", "val/")):
+                    history = self.client.get_metric_history(run_id, name)
+                    self._after_step[name] = max(metric.step for metric in history)
+            # 2. It runs again.
+            self.client.update_run(run_id, status="RUNNING")
+        self.run_id, self.experiment_id = run_id, experiment_id
+        aside = self.folder / f"{RUN_FILE}.new"
+        aside.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}))
+        aside.replace(self.folder / RUN_FILE)
+
+    def _experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                made: str = self.client.create_experiment(name, self.artifact_location, dict([EXPERIMENT_KIND]))
+            except MlflowException:  # another run was quicker
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+            else:
+                return made
+        if EXPERIMENT_KIND[0] not in found.tags:
+            self.client.set_experiment_tag(found.experiment_id, *EXPERIMENT_KIND)
+        experiment_id: str = found.experiment_id
+        return experiment_id
+
+    def _apply_params(self, entry: Entry) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(name, value) for name, value in entry["values"].items()]
+        for start in range(0, len(params), MAX_PARAMS):
+            self.client.log_batch(self._run(), params=params[start : start + MAX_PARAMS])
+
+    def _apply_metrics(self, entry: Entry) -> None:
+        self.apply_metrics([entry])
+
+    def _apply_tags(self, entry: Entry) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self._run(), tags=[RunTag(name, value) for name, value in entry["values"].items()])
+
+    def _apply_dataset(self, entry: Entry) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(entry["name"], entry["digest"], "local", json.dumps({"uri": entry["source"]}), None, entry["profile"])
+        tags = [InputTag("mlflow.data.context", "training")]
+        self.client.log_inputs(self._run(), datasets=[DatasetInput(dataset, tags)])
+
+    def _apply_artifact(self, entry: Entry) -> None:
+        self.client.log_artifact(self._run(), str(self.folder / entry["path"]), entry["to"])
+
+    def _apply_model(self, entry: Entry) -> None:
+        from eyegender.tracking.model_logging import log_model
+
+        log_model(self.client, self._run(), self.folder / entry["path"], entry)
+
+    def _apply_end(self, entry: Entry) -> None:
+        self.client.set_terminated(self._run(), entry["status"], entry["time"])
+
+    def _apply_cut(self, entry: Entry) -> None:
+        """A line that a kill cut short: what it said is said again by the resumed run."""
+
+
+def _initialising(uri: str) -> Any:
+    """Several runs may meet a new sqlite store at once, and creating its tables is not safe for two."""
+    from contextlib import nullcontext
+
+    if not uri.startswith("sqlite:///"):
+        return nullcontext()
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_suffix(".lock"))

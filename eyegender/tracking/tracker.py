@@ -1,0 +1,92 @@
+"""A run's voice: every method returns at once, whatever the tracking store is doing."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from eyegender.tracking.journal import Entry, Journal
+from eyegender.tracking.sender import Sender
+from eyegender.tracking.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from eyegender.tracking.location import Location
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Tracker:
+    """Journals what a run says and sends it from a thread.
+
+    Args:
+        location: the tracking store.
+        folder: the run's output folder; artifacts are named relative to it.
+        experiment: MLflow experiment, created when missing.
+        name: the run's name.
+        tags: first tags.
+        resume: key and, where known, run id of the run to go on with.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        folder: Path,
+        *,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        resume: tuple[str, str | None] | None = None,
+    ) -> None:
+        self.location, self.folder, self.name = location, folder, name
+        self.key, run_id = resume or (uuid.uuid4().hex, None)
+        self.journal = Journal(folder)
+        self.store = Store(location.uri, location.artifacts, folder)
+        self.sender = Sender(self.journal, self.store)
+        self._say(op="run", key=self.key, run_id=run_id, experiment=experiment, name=name, tags=dict(tags))
+        self.sender.start()
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run, once the store has been reached."""
+        return self.store.run_id
+
+    def params(self, values: Mapping[str, str]) -> None:
+        self._say(op="params", values=dict(values))
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """`step` counts finished epochs. Values that are not finite are left out: JSON and SQL disagree about them."""
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        self._say(op="metrics", values=finite, step=step)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        self._say(op="tags", values=dict(values))
+
+    def dataset(self, *, name: str, digest: str, source: str, profile: str) -> None:
+        self._say(op="dataset", name=name, digest=digest, source=source, profile=profile)
+
+    def artifact(self, path: str, to: str | None = None) -> None:
+        """A file in the output folder, into the artifact folder `to`."""
+        self._say(op="artifact", path=path, to=to)
+
+    def model(self, path: str, **facts: object) -> None:
+        """The model folder that `model_logging.save_model` wrote in the output folder."""
+        self._say(op="model", path=path, **facts)
+
+    def close(self, status: str, seconds: float) -> bool:
+        """End the run as FINISHED, FAILED or KILLED; True when the store holds everything."""
+        self._say(op="end", status=status)
+        complete = self.sender.close(seconds)
+        self.journal.close()
+        return complete
+
+    def _say(self, **entry: object) -> None:
+        said: Entry = {**entry, "time": now_ms()}
+        self.journal.append(said)
+        self.sender.wake()

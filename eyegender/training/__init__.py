@@ -1,0 +1,1 @@
+"""What happens around a fit: checkpoints, signals, progress, what is told to the tracking store, results."""

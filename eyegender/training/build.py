@@ -1,0 +1,146 @@
+"""From a checked config to the objects of a run."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eyegender.allowed import load_class
+from eyegender.errors import UserError
+from eyegender.models.augment import Augment
+from eyegender.models.backbone import Backbone, resolve_depth
+from eyegender.models.classifier import Classifier
+from eyegender.models.heads import build_head
+from eyegender.models.network import Network
+from eyegender.models.weights import Weights, load_weights
+from eyegender.serving.saved_network import Card
+
+if TYPE_CHECKING:
+    from eyegender.data.data_module import EyesDataModule
+    from eyegender.data.samples import Reader
+    from eyegender.schema import DataSection, ModelSection, TrainConfig
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A classifier with what must be told about it."""
+
+    classifier: Classifier
+    card: Card
+    weights: Weights
+    stages: int
+
+
+def backbone_class(model: ModelSection) -> type[Backbone]:
+    """The class that the config names.
+
+    Raises:
+        UserError: not one of ours or of an allowed package, or it was given arguments.
+    """
+    if model.backbone.arguments:
+        raise UserError(f"model.backbone takes no arguments, got {sorted(model.backbone.arguments)}; remove them")
+    return load_class(model.backbone.target, Backbone)
+
+
+def build_reader(data: DataSection) -> Reader:
+    """The data source, its arguments bound to its signature before it reads anything."""
+    cls = load_class(data.reader.target, object)
+    try:
+        inspect.signature(cls).bind(**data.reader.arguments)
+    except TypeError as error:
+        raise UserError(f"data.reader: {cls.__name__} {error}; correct the keys under data.reader") from error
+    reader: Reader = cls(**data.reader.arguments)
+    return reader
+
+
+def build_data(cfg: TrainConfig) -> EyesDataModule:
+    """The data module, with nothing read yet. The size is the backbone's own unless the config says another."""
+    from eyegender.data.data_module import EyesDataModule
+
+    data, split = cfg.data, cfg.data.split
+    return EyesDataModule(
+        reader=build_reader(data),
+        size=backbone_class(cfg.model).check_size(data.size),
+        color=data.color,
+        subset=data.subset.model_dump() if data.subset else None,
+        split_by=split.by,
+        split_file=split.file,
+        test_fraction=split.test,
+        val_fraction=split.val,
+        split_seed=split.seed,
+        batch_size=cfg.trainer.batch_size,
+        eval_batch_size=cfg.trainer.eval_batch_size,
+        seed=cfg.seed,
+        on_bad=data.on_bad,
+    )
+
+
+def build_model(cfg: TrainConfig, *, classes: tuple[str, str], balance: float, fresh: bool = True) -> BuiltModel:
+    """The classifier.
+
+    Args:
+        cfg: of the run.
+        classes: names of labels 0 and 1.
+        balance: female per male training pictures, for `pos_weight=balanced`.
+        fresh: load the first weights; a run that goes on from a checkpoint has no use for them.
+    """
+    model = cfg.model
+    cls = backbone_class(model)
+    size = cls.check_size(cfg.data.size)
+    backbone = cls()
+    depth = resolve_depth(model.finetune_depth, len(backbone.stages), cls.name)
+    head = build_head(model.head, backbone.channels, model.dropout)
+    weights = load_weights(backbone, model.weights) if fresh else Weights("checkpoint", str(cfg.ckpt_path))
+    network = Network(backbone, head, depth)
+    augment = cfg.data.augment
+    classifier = Classifier(
+        network,
+        lr=model.lr,
+        head_lr=model.head_lr,
+        weight_decay=model.weight_decay,
+        schedule=model.schedule,
+        warmup=model.warmup,
+        label_smoothing=model.label_smoothing,
+        pos_weight=balance if model.pos_weight == "balanced" else float(model.pos_weight),
+        augment=Augment(augment.flip, augment.shift, augment.scale, augment.brightness) if augment.enabled else None,
+        flip_test=model.flip_test,
+        seed=cfg.seed,
+    )
+    card = Card(
+        backbone=model.backbone.target,
+        head=model.head,
+        depth=depth,
+        size=size,
+        color=cfg.data.color,
+        classes=classes,
+        flip_average=model.flip_test,
+    )
+    return BuiltModel(classifier, card, weights, len(backbone.stages))
+
+
+def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
+    """Lightning's arguments for the machine that the config asks for.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    import torch
+
+    trainer = cfg.trainer
+    gpu = torch.cuda.is_available() and trainer.accelerator in {"auto", "gpu", "cuda"}
+    if trainer.accelerator in {"gpu", "cuda"} and not gpu:
+        raise UserError("trainer=gpu needs a GPU and torch sees none; use trainer=cpu, or install a torch build for it")
+    precision = trainer.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+    return {
+        "accelerator": "gpu" if gpu else trainer.accelerator if trainer.accelerator != "auto" else "cpu",
+        "devices": trainer.devices,
+        "strategy": trainer.strategy,
+        "num_nodes": trainer.num_nodes,
+        "precision": precision,
+        "max_epochs": trainer.max_epochs,
+        "max_steps": trainer.max_steps,
+        "gradient_clip_val": trainer.gradient_clip,
+    }

@@ -1,0 +1,71 @@
+"""On what a run ran: commit, package versions, hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = (
+    "eyegender", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "optuna", "mlflow", "numpy", "pillow",
+)  # fmt: skip
+
+
+@cache
+def commit() -> dict[str, str]:
+    """Git commit of this code and whether files differ from it; empty where it is installed from a wheel."""
+    here = Path(__file__).parent
+    try:
+        top = _git(here, "rev-parse", "--show-toplevel")
+        if not (Path(top) / "eyegender" / "training").samefile(here):
+            return {}  # installed inside somebody else's repository
+        return {
+            "git.commit": _git(here, "rev-parse", "HEAD"),
+            "git.dirty": str(bool(_git(here, "status", "--porcelain"))).lower(),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions of what decides results."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def hardware() -> dict[str, str]:
+    """Processor, usable cores, memory in GiB and GPU."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {"cpu": _cpu_name(), "cores": str(cores), "gpu": "none"}
+    if hasattr(os, "sysconf"):
+        found["memory_gib"] = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f}"
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

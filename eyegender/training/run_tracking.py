@@ -1,0 +1,107 @@
+"""What a run says of itself at its start."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from eyegender.tracking.location import find_location
+from eyegender.tracking.secrets import redact_config, redact_override
+from eyegender.tracking.tracker import Tracker
+from eyegender.training import environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eyegender.data.data_module import EyesDataModule
+    from eyegender.schema import TrainConfig
+    from eyegender.training.build import BuiltModel
+
+log = logging.getLogger("eyegender")
+
+CONFIG_FILE, ENVIRONMENT_FILE = "config.yaml", "environment.json"
+
+
+def begin_tracking(
+    cfg: TrainConfig,
+    output_dir: Path,
+    overrides: list[str],
+    built: BuiltModel,
+    data: EyesDataModule,
+    precision: str,
+    checkpoint: Mapping[str, Any] | None,
+) -> Tracker:
+    """Start the MLflow run, or go on with the one that the checkpoint belongs to."""
+    config = redact_config(cfg.model_dump(mode="json", by_alias=True))
+    overrides = [redact_override(override) for override in overrides]
+    tags = {
+        **environment.commit(),
+        "overrides": " ".join(overrides),
+        "data.source": data.source,
+        "data.fingerprint": data.fingerprint,
+        "split.kind": data.split.kind,
+        "split.fingerprint": data.split.fingerprint,
+        "weights.kind": built.weights.kind,
+        "weights.source": built.weights.source,
+        "weights.sha256": built.weights.sha256,
+        "output_dir": str(output_dir),
+    }
+    if data.source == "synthetic":
+        tags["synthetic"] = "true"
+    if built.weights.fallback:
+        tags["weights.warning"] = "no pre-trained weights at hand: random weights"
+    resume = None
+    if checkpoint is not None and (identity := checkpoint.get("run")):
+        resume = (identity["key"], identity["run_id"])
+    tracker = Tracker(
+        find_location(cfg.tracking.uri, cfg.tracking.root),
+        output_dir,
+        experiment=cfg.tracking.experiment,
+        name=cfg.tracking.run_name or run_name(cfg, overrides),
+        tags=tags if resume is None else {},
+        resume=resume,
+    )
+    (output_dir / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    told = {"versions": environment.versions(), "hardware": environment.hardware()}
+    (output_dir / ENVIRONMENT_FILE).write_text(json.dumps(told, indent=2))
+    if resume is None:  # parameters of a run cannot change, and a resumed run may have more epochs
+        tracker.params(flatten(config) | {"finetune_stages": str(built.card.depth), "input_size": str(built.card.size)})
+        counts = data.counts()
+        tracker.dataset(
+            name=data.source,
+            digest=data.fingerprint[:36],
+            source=cfg.data.reader.arguments.get("root", data.source),
+            profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
+        )
+        tracker.params({f"count.{part}.{name}": str(n) for part, by in counts.items() for name, n in by.items()})
+    tracker.tags({"precision": precision, **{f"hardware.{k}": v for k, v in environment.hardware().items()}})
+    tracker.artifact(CONFIG_FILE)
+    tracker.artifact(ENVIRONMENT_FILE)
+    return tracker
+
+
+def run_identity(tracker: Tracker) -> dict[str, str | None]:
+    """What a checkpoint keeps of its run; the id may still be unknown when the store is slow."""
+    return {"key": tracker.key, "run_id": tracker.run_id}
+
+
+def run_name(cfg: TrainConfig, overrides: list[str]) -> str:
+    """Model and what was changed, without what a list of runs shows in columns of its own."""
+    hidden = ("model=", "data.root=", "data.reader.", "tracking", "trainer.progress", "ckpt_path", "hydra")
+    changed = [o.rpartition("/")[2] if "=/" in o else o for o in overrides if not o.lstrip("+~").startswith(hidden)]
+    short = [".".join(o.split("=")[0].split(".")[-1:]) + "=" + o.partition("=")[2] for o in changed if "=" in o]
+    return " ".join([cfg.model.name, *short])[:120]
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, str]:
+    """Nested mappings to dotted keys; everything else to text."""
+    if not isinstance(config, Mapping):
+        return {prefix: str(config)}
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        flat |= flatten(value, f"{prefix}.{name}" if prefix else str(name))
+    return flat

@@ -1,0 +1,88 @@
+"""SIGTERM and Ctrl-C stop a training at its next step, with a checkpoint; a second Ctrl-C stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import FrameType
+
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StoppedBySignalError(Exception):
+    """The run was asked to stop; `checkpoint` is where it can go on, None when it had not begun to train."""
+
+    def __init__(self, number: int, checkpoint: Path | None) -> None:
+        super().__init__(number, checkpoint)
+        self.number, self.checkpoint = number, checkpoint
+
+
+class StopSignal:
+    """Remembers the first signal. The handler does nothing else: saving inside a handler hangs or corrupts."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @contextmanager
+    def caught(self) -> Iterator[StopSignal]:
+        """Catch the signals inside the block; elsewhere than in the main thread Python allows no handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = self.number or number
+
+    def check(self) -> None:
+        """Raises StoppedBySignalError when a signal has come, for the stretches of a run outside training."""
+        if self.number is not None:
+            raise StoppedBySignalError(self.number, None)
+
+
+class StopOnSignal(pl.Callback):
+    """Saves `last.ckpt` and ends the fit at the first step boundary after a signal, on all ranks at once."""
+
+    def __init__(self, stop: StopSignal, checkpoint: Path) -> None:
+        self.stop, self.checkpoint = stop, checkpoint
+
+    def on_train_batch_end(self, trainer: pl.Trainer, _module: Any, _outputs: Any, _batch: Any, batch_idx: int) -> None:
+        number = self._agreed(trainer)
+        # A checkpoint after an epoch's last step but before its validation would lose that validation.
+        if number and batch_idx + 1 < trainer.num_training_batches:
+            trainer.save_checkpoint(self.checkpoint)
+            raise StoppedBySignalError(number, self.checkpoint)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, _module: Any) -> None:
+        number = self._agreed(trainer)
+        if number and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            trainer.save_checkpoint(self.checkpoint)
+            raise StoppedBySignalError(number, self.checkpoint)
+
+    def _agreed(self, trainer: pl.Trainer) -> int:
+        """The signal that any rank has received, 0 for none: ranks that disagree would wait for each other for ever."""
+        own = self.stop.number or 0
+        if trainer.world_size == 1:
+            return own
+        highest = torch.tensor(own, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(highest, op=torch.distributed.ReduceOp.MAX)
+        return int(highest)

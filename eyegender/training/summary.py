@@ -1,0 +1,62 @@
+"""What a run prints at its end: the test metrics, where everything is, and how to look at it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from eyegender.tracking.location import mlruns
+from eyegender.tracking.secrets import redact
+
+if TYPE_CHECKING:
+    from eyegender.schema import TrainConfig
+    from eyegender.tracking.tracker import Tracker
+
+SHOWN = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "calibration_error", "loss")
+UI_ADDRESS = "http://127.0.0.1:5000"
+
+
+def wants_bars(progress: str) -> bool:
+    """Whether to draw progress bars: only where somebody watches a terminal."""
+    return progress == "bars" or (progress == "auto" and sys.stdout.isatty())
+
+
+def print_summary(
+    cfg: TrainConfig, metrics: dict[str, float], output_dir: Path, tracker: Tracker, source: str, *, complete: bool
+) -> None:
+    """The last lines of a run."""
+    console = Console(highlight=False, soft_wrap=True)
+    parts = [part for part in ("test", "val") if f"{part}/accuracy" in metrics]
+    title = f"{cfg.model.name}, {'SYNTHETIC eyes: says nothing about real ones' if source == 'synthetic' else source}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric (male = positive)")
+    for part in parts:
+        table.add_column({"test": "test", "val": "validation"}[part], justify="right")
+    for name in SHOWN:
+        table.add_row(name, *(f"{metrics[f'{part}/{name}']:.4f}" for part in parts))
+    console.print(table)
+    console.print(f"Output   {_short(output_dir)}")
+    location = tracker.location
+    console.print(f"Run      {tracker.run_id or 'not yet created'} in {redact(location.uri)}")
+    if not complete:
+        problem = tracker.sender.problem or "the store is slow"
+        console.print(f"Tracking is not complete ({problem}); send the rest with: python -m eyegender.sync {_short(output_dir)}")
+    base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
+    link = f"{redact(base)}/#/experiments/{tracker.store.experiment_id or 0}/runs"
+    if location.is_local:
+        default = location.uri == f"sqlite:///{mlruns() / 'mlflow.db'}"
+        start = "make ui" if default else f"mlflow ui --backend-store-uri {location.uri}"
+        console.print(f"Look     {start}   then open {link}")
+    else:
+        console.print(f"Look     {link}")
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
