@@ -85,9 +85,8 @@ class CelebaReader:
         identity = _table(home, "identity_CelebA", 1, headed=False)
         partition = _table(home, "list_eval_partition", 1, headed=False)
         names = attributes.names
-        points = _aligned(landmarks, names)[:, :4]  # the eyes' x, y, x, y
-
         present = self._present(pictures, names, attributes.path)
+        points = _aligned(landmarks, names)[:, :4]  # the eyes' x, y, x, y
         facts = dict(zip(present, picture_facts([pictures / names[row] for row in present], self.cache), strict=True))
         eyes = self._eyes(names, points, facts, landmarks.path)
         rows = np.array([eye.row for eye in eyes], dtype=np.int64)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eyegender.data.progress import show_progress
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -45,8 +47,13 @@ class NearDuplicates:
 def describe(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Unit vectors of shape (N, 256) of pictures (N, 32, 32) and of their mirror images; zeros where nothing varies."""
     side = pixels.shape[-1] // SIDE
-    small = pixels.astype(np.float32).reshape(len(pixels), SIDE, side, SIDE, side).mean(axis=(2, 4))
-    return _unit(small), _unit(small[:, :, ::-1])
+    vectors = np.empty((len(pixels), SIDE * SIDE), dtype=np.float32)
+    mirrors = np.empty_like(vectors)
+    for start in range(0, len(pixels), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        small = pixels[some].reshape(-1, SIDE, side, SIDE, side).mean(axis=(2, 4), dtype=np.float32)
+        vectors[some], mirrors[some] = _unit(small), _unit(small[:, :, ::-1])
+    return vectors, mirrors
 
 
 def correlate(
@@ -71,8 +78,10 @@ def find_near_duplicates(
     """Compare all with all, exactly, in blocks: memory stays at a few tens of MiB."""
     pairs, alike, mirrored = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)], [np.empty(0, np.bool_)]
     count = 0
-    for top in range(0, len(vectors), _BLOCK):
-        for left in range(top, len(vectors), _BLOCK):
+    starts = range(0, len(vectors), _BLOCK)
+    with show_progress("comparing pictures", len(starts) * (len(starts) + 1) // 2) as progress:
+        for top, left in ((top, left) for top in starts for left in starts if left >= top):
+            progress(1)
             plain = vectors[top : top + _BLOCK] @ vectors[left : left + _BLOCK].T
             turned = vectors[top : top + _BLOCK] @ mirrors[left : left + _BLOCK].T
             best = np.maximum(plain, turned)

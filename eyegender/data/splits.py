@@ -114,7 +114,7 @@ def split_by_group(
         part_of, missed = _draw(sizes, wanted, [_uniform(seed, draw, content) for content in contents])
         if missed < least:
             best, least = part_of, missed
-        if least == 0:
+        if least <= len(samples) // 2000:
             break
     assert best is not None
     assigned = [""] * len(samples)
@@ -132,7 +132,7 @@ def split_at_random(samples: Samples, test: float, val: float, seed: int) -> Spl
     wanted = _wanted(np.bincount(samples.labels, minlength=2), test, val)
     for label in (0, 1):
         drawn = sorted((i for i in order if samples.labels[i] == label),
-                       key=lambda i: _hash(seed, "random", samples.digests[i], samples.names[i]))  # fmt: skip
+                       key=lambda i: _hash(seed, "random", samples.digests[i]))  # fmt: skip
         ends = np.cumsum(wanted[:, label])
         for position, i in enumerate(drawn):
             assigned[i] = PARTS[int(np.searchsorted(ends, position, side="right"))]
@@ -180,7 +180,7 @@ def draw_subset(samples: Samples, subset: Mapping[str, int], seed: int) -> NDArr
         candidates = [i for i in range(len(samples)) if samples.labels[i] == alias[name]]
         if not 2 <= count <= len(candidates):
             raise UserError(f"data.subset.{name} must be in 2..{len(candidates)}, the pictures there are, got {count}")
-        candidates.sort(key=lambda i: _hash(seed, "subset", samples.digests[i], samples.names[i]))
+        candidates.sort(key=lambda i: (_hash(seed, "subset", samples.digests[i]), samples.names[i]))
         chosen += candidates[:count]
     return np.array(sorted(chosen), dtype=np.int64)
 
@@ -206,23 +206,46 @@ def _wanted(totals: NDArray[np.int64], test: float, val: float) -> NDArray[np.in
 def _draw(sizes: NDArray[np.int64], wanted: NDArray[np.int64], chance: list[float]) -> tuple[list[int], int]:
     """One draw: the part of each group, and by how many pictures the parts miss what is wanted."""
     # Sizes are compared by powers of two, so that no group's place is settled by being the largest.
-    rank = np.floor(np.log2(sizes.sum(axis=1)))
+    rank = np.floor(np.log2(sizes.sum(axis=1))).tolist()
     order = sorted(range(len(sizes)), key=lambda g: (-rank[g], chance[g]))
-    lacks = wanted.astype(np.int64).copy()
+    counts: list[tuple[int, int]] = [(int(a), int(b)) for a, b in sizes]
+    lacks = [[int(a), int(b)] for a, b in wanted]
     part_of = [0] * len(sizes)
     for g in order:
-        fits = np.all(lacks >= sizes[g], axis=1)
-        if fits.any():
-            weight = np.where(fits, lacks[:, sizes[g] > 0].sum(axis=1), 0).astype(np.float64)
+        a, b = counts[g]
+        # Parts that can take the whole group, weighted by what they lack of the classes in it.
+        weight = [(x if a else 0) + (y if b else 0) if x >= a and y >= b else 0 for x, y in lacks]
+        if any(weight):
             # The order has used up the chance; its fraction after scaling is as good as a new one.
-            ends = np.cumsum(weight) / weight.sum()
-            part = min(int(np.searchsorted(ends, (chance[g] * 7919) % 1.0, side="right")), 2)
+            left = (chance[g] * 7919) % 1.0 * sum(weight)
+            part = 0
+            while part < len(weight) - 1 and left >= weight[part]:
+                left -= weight[part]
+                part += 1
         else:
-            part = int(np.argmin(np.maximum(sizes[g] - lacks, 0).sum(axis=1)))
+            part = min(range(len(lacks)), key=lambda p: max(a - lacks[p][0], 0) + max(b - lacks[p][1], 0))
         part_of[g] = part
-        lacks[part] -= sizes[g]
-    empty = int(np.sum(wanted - lacks <= 0)) * len(sizes)  # a part without a class is worse than any imbalance
-    return part_of, int(np.abs(lacks).sum()) + empty
+        lacks[part][0] -= a
+        lacks[part][1] -= b
+    _fill_empty(part_of, counts, order)
+    missed = wanted.copy()
+    for g, part in enumerate(part_of):
+        missed[part] -= sizes[g]
+    empty = int(np.sum(wanted <= missed)) * 2 * int(sizes.sum())  # worse than any imbalance
+    return part_of, int(np.abs(missed).sum()) + empty
+
+
+def _fill_empty(part_of: list[int], counts: list[tuple[int, int]], order: list[int]) -> None:
+    """Move a small group into each part that lacks a class, for where all groups are larger than the part is wanted."""
+    for part in range(len(PARTS)):
+        for label in (0, 1):
+            if any(part_of[g] == part and counts[g][label] for g in order):
+                continue
+            for g in reversed(order):  # from the smallest
+                stay = [h for h in order if part_of[h] == part_of[g] and h != g]
+                if counts[g][label] and all(any(counts[h][k] for h in stay) for k in (0, 1)):
+                    part_of[g] = part
+                    break
 
 
 def _hash(*values: object) -> bytes:

@@ -1,0 +1,34 @@
+"""Small folders of drawn pictures, and a cache folder of each test's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from drawn_pictures import draw, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("EYEGENDER_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Make a data set of two class folders with these file numbers."""
+
+    def make(female: range = range(0, 40, 2), male: range = range(0, 40, 2), name: str = "eyes") -> Path:
+        root = tmp_path / name
+        for label, (eyes, numbers) in enumerate((("femaleeyes", female), ("maleeyes", male))):
+            (root / eyes).mkdir(parents=True)
+            for number in numbers:
+                (root / eyes / f"{number}.png").write_bytes(encode(draw(10_000 * label + number)))
+        return root
+
+    return make

@@ -1,0 +1,149 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eyegender.data.batches import Batch, BatchLoader
+from eyegender.data.pixel_build import open_pixel_store
+from eyegender.data.pixel_store import PixelStore
+from eyegender.data.samples import Samples
+
+N = 101
+
+
+@pytest.fixture
+def store(cache: Path) -> PixelStore:
+    samples = Samples(
+        source="drawn",
+        names=tuple(str(i) for i in range(N)),
+        labels=np.arange(N, dtype=np.uint8) % 2,
+        digests=tuple(f"{i:064x}" for i in range(N)),
+        open=lambda i: Image.new("L", (8, 8), i),
+    )
+    return open_pixel_store(samples, 8, "gray")
+
+
+def loader(store: PixelStore, batch_size: int = 16, *, shuffle: bool = True, **options: int) -> BatchLoader:
+    rows = np.arange(N)
+    return BatchLoader(store, rows, (rows % 2).astype(np.uint8), rows + 1000, batch_size, shuffle=shuffle, **options)
+
+
+def order(batches: list[Batch]) -> list[int]:
+    return [int(i) for batch in batches for i in batch.indices]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_each_picture_comes_once_with_its_label(store: PixelStore, shuffle: bool) -> None:
+    batches = list(loader(store, shuffle=shuffle))
+    assert sorted(order(batches)) == list(range(1000, 1000 + N))
+    for batch in batches:
+        assert batch.pixels.dtype == torch.uint8
+        assert torch.equal(batch.pixels[:, 0, 0, 0].long(), batch.indices - 1000)
+        assert torch.equal(batch.labels, (batch.indices - 1000) % 2)
+    sizes = [len(batch.indices) for batch in batches]
+    assert max(sizes) <= 16
+    assert max(sizes) - min(sizes) <= 1
+    assert len(batches) == len(loader(store))
+
+
+def test_order_is_a_function_of_seed_and_epoch(store: PixelStore) -> None:
+    def run(seed: int, epoch: int) -> list[int]:
+        batches = loader(store, seed=seed)
+        batches.set_epoch(epoch)
+        return order(list(batches))
+
+    assert run(1, 2) == run(1, 2)
+    assert len({tuple(run(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_resuming_continues_with_the_next_batch(store: PixelStore, place: int) -> None:
+    whole = loader(store)
+    whole.set_epoch(3)
+    expected = order(list(whole))
+
+    interrupted = loader(store)
+    interrupted.set_epoch(3)
+    iterator = iter(interrupted)
+    before = [next(iterator) for _ in range(min(place, len(interrupted)))]
+    state = interrupted.state_dict()
+
+    resumed = loader(store)
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state
+    assert order(before + list(resumed)) == expected
+    resumed.set_epoch(4)
+    assert sorted(order(list(resumed))) == sorted(expected)
+
+
+def test_a_checkpoint_before_the_first_batch_of_an_epoch_starts_it(store: PixelStore) -> None:
+    batches = loader(store)
+    list(batches)
+    batches.set_epoch(1)
+    assert batches.state_dict()["batches"] == 0
+
+
+def test_other_batches_start_the_epoch_over(store: PixelStore, caplog: pytest.LogCaptureFixture) -> None:
+    interrupted = loader(store)
+    next(iter(interrupted))
+    resumed = loader(store, 32)
+    resumed.load_state_dict(interrupted.state_dict())
+    assert len(order(list(resumed))) == N
+    assert "the epoch starts over" in caplog.text
+
+
+@pytest.mark.parametrize("world", [2, 3, 7, 101])
+@pytest.mark.parametrize("batch_size", [1, 16, 50])
+def test_ranks_share_without_waiting_for_each_other(store: PixelStore, world: int, batch_size: int) -> None:
+    for shuffle in (True, False):
+        ranks = [list(loader(store, batch_size, shuffle=shuffle, rank=r, world_size=world)) for r in range(world)]
+        assert len({len(batches) for batches in ranks}) == 1
+        assert all(len(batch.indices) for batches in ranks for batch in batches)
+        seen = sorted(i for batches in ranks for i in order(batches))
+        if shuffle:
+            assert set(seen) == set(range(1000, 1000 + N))
+            assert len(seen) < N + world
+            assert len({len(order(batches)) for batches in ranks}) == 1
+        else:
+            assert seen == list(range(1000, 1000 + N))
+
+
+def test_an_abandoned_epoch_does_no_harm(store: PixelStore) -> None:
+    batches = loader(store)
+    next(iter(batches))
+    assert len(order(list(batches))) == N
+
+
+def test_preloaded_pictures_are_the_same(store: PixelStore) -> None:
+    plain, preloaded = loader(store), loader(store)
+    assert preloaded.preload("cpu")
+    for one, two in zip(plain, preloaded, strict=True):
+        assert torch.equal(one.pixels, two.pixels)
+        assert torch.equal(one.indices, two.indices)
+
+
+@pytest.mark.gpu
+def test_preloaded_and_pinned_on_a_gpu(store: PixelStore) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    batches = loader(store)
+    assert batches.preload("cuda")
+    assert next(iter(batches)).pixels.device.type == "cuda"
+    pinned = loader(store)
+    pinned.pin_memory = True
+    assert next(iter(pinned)).pixels.is_pinned()
+
+
+def test_a_reading_error_reaches_the_loop(store: PixelStore) -> None:
+    batches = loader(store)
+    batches.rows = batches.rows + 1
+    with pytest.raises(IndexError, match=r"row must be in 0..100, got 101"):
+        list(batches)
+
+
+@pytest.mark.parametrize(("batch_size", "rank", "world"), [(0, 0, 1), (4, 2, 2), (4, 0, 200)])
+def test_impossible_loaders_are_refused(store: PixelStore, batch_size: int, rank: int, world: int) -> None:
+    with pytest.raises(ValueError, match="must"):
+        loader(store, batch_size, rank=rank, world_size=world)

@@ -1,0 +1,195 @@
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_pictures import draw, encode, real
+
+from eyegender.data.celeba import CelebaReader
+from eyegender.data.data_module import EyesDataModule
+from eyegender.errors import UserError
+
+COLUMNS = [f"Attribute_{k}" for k in range(39)]
+COLUMNS.insert(20, "Male")
+POINTS = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+N = 24
+
+
+@pytest.fixture
+def celeba(tmp_path: Path) -> Path:
+    """Faces 1..24 of persons 0..11; even numbers are male."""
+    home = tmp_path / "celeba"
+    (home / "img_align_celeba").mkdir(parents=True)
+    names = [f"{k:06d}.jpg" for k in range(1, N + 1)]
+    for k, name in enumerate(names, 1):
+        (home / "img_align_celeba" / name).write_bytes(encode(draw(k, 100), "JPEG"))
+    attributes = [" ".join("1" if c == "Male" and k % 2 == 0 else "-1" for c in COLUMNS) for k in range(1, N + 1)]
+    write(home / "list_attr_celeba.txt", [str(N), " ".join(COLUMNS)], names, attributes)
+    write(home / "list_landmarks_align_celeba.txt", [str(N), POINTS], names, ["30 40 70  40 50 60 40 80 60 80"] * N)
+    write(home / "identity_CelebA.txt", [], names, [str(k // 4 * 2 + k % 2) for k in range(1, N + 1)])
+    write(home / "list_eval_partition.txt", [], names, [str(k // 4 % 3) for k in range(N)])
+    return home
+
+
+def write(path: Path, heading: list[str], names: list[str], values: list[str]) -> None:
+    path.write_text("\n".join([*heading, *(f"{n} {v}" for n, v in zip(names, values, strict=True))]) + "\n")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_two_eyes_of_each_face(celeba: Path) -> None:
+    samples = CelebaReader(celeba).read()
+    assert len(samples) == 2 * N
+    assert samples.names[:2] == ("000001.jpg#left", "000001.jpg#right")
+    assert samples.labels.reshape(-1, 2).tolist() == [[k % 2 == 0] * 2 for k in range(1, N + 1)]
+    assert samples.persons is not None
+    assert samples.persons[:2] == ("1", "1")
+    assert samples.parts is not None
+    assert samples.parts[0] == "train"
+    assert set(samples.attributes) == set(COLUMNS)
+    assert np.array_equal(samples.attributes["Male"] == 1, samples.labels == 1)
+    assert len(set(samples.digests)) == 2 * N
+
+
+def test_the_crop_is_a_square_around_the_landmark(celeba: Path) -> None:
+    samples = CelebaReader(celeba, crop=0.5).read()
+    left = samples.open(0)
+    assert left.size == (20, 20)  # half of the 40 pixels between the eyes
+    face = np.asarray(draw(1, 100)).astype(int)
+    assert np.abs(np.asarray(left).astype(int) - face[30:50, 20:40]).mean() < 4  # JPEG
+    assert samples.sizes is not None
+    assert samples.sizes[0].tolist() == [20, 20]
+
+
+def test_a_crop_at_the_border_stays_inside(celeba: Path) -> None:
+    edit(celeba / "list_landmarks_align_celeba.txt", "30 40 70", "1 40 70")
+    assert CelebaReader(celeba, crop=1.5).read().open(0).size == (100, 100)
+
+
+@pytest.mark.parametrize(("eyes", "count"), [("left", N), ("right", N), ("both", 2 * N)])
+def test_one_eye_or_both(celeba: Path, eyes: str, count: int) -> None:
+    assert len(CelebaReader(celeba, eyes=eyes).read()) == count  # type: ignore[arg-type]
+
+
+def test_root_may_be_the_folder_above(celeba: Path) -> None:
+    above, home = CelebaReader(celeba.parent).read(), CelebaReader(celeba).read()
+    assert (above.names, above.digests) == (home.names, home.digests)
+
+
+def test_kaggles_layout_gives_the_same_samples(celeba: Path, tmp_path: Path) -> None:
+    kaggle = tmp_path / "kaggle"
+    shutil.copytree(celeba / "img_align_celeba", kaggle / "img_align_celeba" / "img_align_celeba")
+    for stem, columns in (
+        ("list_attr_celeba", COLUMNS),
+        ("list_landmarks_align_celeba", POINTS.split()),
+        ("list_eval_partition", ["partition"]),
+    ):
+        lines = (celeba / f"{stem}.txt").read_text().splitlines()
+        rows = [line.split() for line in lines if ".jpg" in line]
+        with (kaggle / f"{stem}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["image_id", *columns], *rows])
+    ours, theirs = CelebaReader(celeba).read(), CelebaReader(kaggle).read()
+    assert (ours.names, ours.digests, ours.parts) == (theirs.names, theirs.digests, theirs.parts)
+    assert theirs.persons is None
+    with pytest.raises(UserError, match=r"without identity_CelebA.txt; .* data.split.by=official"):
+        EyesDataModule(CelebaReader(kaggle), 16).setup()
+    module = EyesDataModule(CelebaReader(kaggle), 16, split_by="official")
+    module.setup()
+    assert module.counts()["test"] == {"female": 8, "male": 8}
+
+
+@pytest.mark.parametrize("name", ["list_attr_celeba", "list_landmarks_align_celeba", "identity_CelebA"])
+def test_a_quota_page_is_recognised(celeba: Path, name: str) -> None:
+    (celeba / f"{name}.txt").write_text("<!DOCTYPE html><html><title>Google Drive - Quota exceeded</title></html>")
+    with pytest.raises(UserError, match=rf"{name}.txt must be an annotation file, got a web page"):
+        CelebaReader(celeba).read()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("list_attr_celeba.txt", "24\n", "25\n", "must hold the 25 pictures that its first line says, got 24"),
+        ("list_attr_celeba.txt", "24\n", "x\n", "line 1 must be the number of pictures, got 'x'"),
+        ("list_attr_celeba.txt", "Male", "Female", "must have the column Male"),
+        ("list_attr_celeba.txt", "000002.jpg -1", "000002.jpg", "line 4 must hold a picture's name and 40 numbers"),
+        ("list_attr_celeba.txt", "000002.jpg -1", "000002.jpg up", "line 4 must hold whole numbers .* got 'up'"),
+        ("list_attr_celeba.txt", "000002.jpg", "000001.jpg", "must name each picture once, got 000001.jpg twice"),
+        ("list_attr_celeba.txt", "000002.jpg", "../000002.jpg", "line 4 must name a picture inside the folder"),
+        ("list_attr_celeba.txt", "000002.jpg", "/etc/passwd", "line 4 must name a picture inside the folder"),
+        ("list_attr_celeba.txt", "000002.jpg", "..\\2.jpg", "line 4 must name a picture inside the folder"),
+        ("list_attr_celeba.txt", "000002.jpg", "900002.jpg", "got 1 of 24 missing .900002.jpg first.; add them or set"),
+        ("list_landmarks_align_celeba.txt", "000002.jpg", "2.jpg", "must name every picture .* got 1 missing"),
+        ("list_landmarks_align_celeba.txt", "jpg 30 40", "jpg 300 40", r"000001.jpg: eyes at \(300, 40\)"),
+        ("list_landmarks_align_celeba.txt", "jpg 30 40", "jpg -3 40", r"000001.jpg: eyes at \(-3, 40\)"),
+        ("list_landmarks_align_celeba.txt", "30 40 70  40", "30 40 30  40", "must place both eyes apart"),
+        ("list_landmarks_align_celeba.txt", "30 40", "30 99999999999999999999", "must hold whole numbers"),
+        ("identity_CelebA.txt", "000003.jpg", "x.jpg", "must name every picture .* got 1 missing"),
+        ("list_eval_partition.txt", "000003.jpg 0", "000003.jpg 7", "must say 0, 1 or 2 .* got 7 for 000003.jpg"),
+    ],
+)
+def test_each_fault_is_one_line(celeba: Path, file: str, old: str, new: str, message: str) -> None:
+    edit(celeba / file, old, new)
+    with pytest.raises(UserError, match=message) as caught:
+        CelebaReader(celeba).read()
+    assert "\n" not in str(caught.value)
+
+
+def test_skip_leaves_out_what_is_missing_or_outside(celeba: Path) -> None:
+    (celeba / "img_align_celeba" / "000005.jpg").unlink()
+    edit(celeba / "list_landmarks_align_celeba.txt", "000007.jpg 30", "000007.jpg 300")
+    names = CelebaReader(celeba, on_bad="skip").read().names
+    assert len(names) == 2 * (N - 2)
+    assert not [name for name in names if name.startswith(("000005", "000007"))]
+
+
+def test_a_link_out_of_the_folder_is_refused(celeba: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(encode(draw(1), "JPEG"))
+    path = celeba / "img_align_celeba" / "000003.jpg"
+    path.unlink()
+    path.symlink_to(secret)
+    with pytest.raises(UserError, match=r"pictures must lie in .* got the link 000003.jpg"):
+        CelebaReader(celeba).read()
+
+
+def test_missing_folders_and_files_are_named(celeba: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data.root must be a folder with img_align_celeba/"):
+        CelebaReader(tmp_path / "nowhere").read()
+    (celeba / "list_landmarks_align_celeba.txt").unlink()
+    with pytest.raises(UserError, match=r"CelebA needs list_landmarks_align_celeba.txt or .csv"):
+        CelebaReader(celeba).read()
+
+
+def test_a_class_of_one_is_refused(celeba: Path) -> None:
+    path = celeba / "list_attr_celeba.txt"
+    path.write_text(path.read_text().replace(" 1", " -1"))
+    with pytest.raises(UserError, match="each class needs two pictures or more, got 0 male"):
+        CelebaReader(celeba).read()
+
+
+@pytest.mark.parametrize(("eyes", "crop"), [("third", 1.0), ("both", 0.0), ("both", 9.0), ("both", float("nan"))])
+def test_options_are_checked(eyes: str, crop: float) -> None:
+    with pytest.raises(UserError, match=r"data\.(eyes|crop) must be"):
+        CelebaReader("anywhere", eyes=eyes, crop=crop)  # type: ignore[arg-type]
+
+
+def test_no_person_is_parted(celeba: Path) -> None:
+    module = EyesDataModule(CelebaReader(celeba), 16)
+    module.setup()
+    assert module.samples.persons is not None
+    where = [{module.samples.persons[i] for i in module.split.part(part)} for part in ("train", "val", "test")]
+    assert len(where[0] | where[1] | where[2]) == sum(len(persons) for persons in where)
+
+
+@pytest.mark.real_eyes
+def test_the_real_sample(folder: Callable[..., Path]) -> None:
+    samples = CelebaReader(real("EYEGENDER_TEST_CELEBA")).read()
+    assert len(samples) == 2 * 738
+    assert samples.persons is not None
+    assert set(samples.parts or ()) == {"train", "val", "test"}

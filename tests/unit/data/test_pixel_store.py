@@ -1,0 +1,247 @@
+"""The store under failure: killed builders, many builders, damage, full disks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eyegender.data.folder import FolderReader
+from eyegender.data.pixel_build import open_pixel_store
+from eyegender.data.pixel_store import CHECKSUMS, MANIFEST, PIXELS
+from eyegender.data.samples import Samples
+from eyegender.errors import UserError
+
+CLASSES = ["femaleeyes", "maleeyes"]
+
+SCRIPT = textwrap.dedent("""
+    import sys, time
+    from eyegender.data import pixel_build
+    from eyegender.data.folder import FolderReader
+    samples = FolderReader(sys.argv[1], ["femaleeyes", "maleeyes"]).read()
+    if sys.argv[2] == "slow":
+        whole = pixel_build.to_pixels
+        def slow(*arguments):
+            print("decoding", flush=True)
+            time.sleep(0.5)
+            return whole(*arguments)
+        pixel_build.to_pixels = slow
+    store = pixel_build.open_pixel_store(samples, 16, "gray")
+    import numpy, zlib
+    print(zlib.crc32(store.read(numpy.arange(len(store))).tobytes()))
+""")
+
+
+def read(root: Path) -> Samples:
+    return FolderReader(root, CLASSES).read()
+
+
+def stored(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "pixels").iterdir() if not path.name.endswith(".lock"))
+
+
+def test_rows_hold_the_pictures(folder: Callable[..., Path]) -> None:
+    samples = read(folder())
+    store = open_pixel_store(samples, 40, "rgb")
+    pixels = store.read(store.rows(samples.digests))
+    for i in range(len(samples)):
+        assert np.array_equal(pixels[i].transpose(1, 2, 0), np.asarray(samples.open(i)))
+    assert np.array_equal(store.array[store.rows(samples.digests)], pixels)
+
+
+def test_the_order_of_rows_does_not_depend_on_the_listing(folder: Callable[..., Path]) -> None:
+    samples = read(folder())
+    turned = samples.take(np.arange(len(samples))[::-1])
+    first, second = open_pixel_store(samples, 16, "gray"), open_pixel_store(turned, 16, "gray")
+    assert first.folder == second.folder
+
+
+def test_equal_pictures_are_stored_once(folder: Callable[..., Path]) -> None:
+    root = folder(range(4), range(4))
+    (root / "femaleeyes" / "copy.png").write_bytes((root / "femaleeyes" / "0.png").read_bytes())
+    samples = read(root)
+    store = open_pixel_store(samples, 16, "gray")
+    assert (len(samples), len(store)) == (9, 8)
+
+
+def test_size_and_colour_have_stores_of_their_own(folder: Callable[..., Path]) -> None:
+    samples = read(folder())
+    assert len({open_pixel_store(samples, size, color).folder for size in (16, 17) for color in ("gray", "rgb")}) == 4
+
+
+def test_bad_pictures_are_remembered(folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(range(4), range(4))
+    (root / "maleeyes" / "9.png").write_bytes(b"no picture")
+    samples = read(root)
+    bad = open_pixel_store(samples, 16, "gray").bad
+    assert list(bad.values()) == ["not a JPEG, PNG, BMP or WebP picture"]
+    monkeypatch.setattr("eyegender.data.pixel_build._build", lambda *_: pytest.fail("built again"))
+    assert open_pixel_store(samples, 16, "gray").bad == bad
+
+
+def test_a_copy_in_another_process_reads_the_same(folder: Callable[..., Path]) -> None:
+    import pickle
+
+    store = open_pixel_store(read(folder()), 16, "gray")
+    rows = np.array([3, 1, 2], dtype=np.int64)
+    assert np.array_equal(pickle.loads(pickle.dumps(store)).read(rows), store.read(rows))
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "manifest", "no manifest", "checksums", "gone"])
+def test_a_damaged_store_is_built_anew(folder: Callable[..., Path], harm: str) -> None:
+    samples = read(folder())
+    store = open_pixel_store(samples, 16, "gray")
+    before = store.read(np.arange(len(store)))
+    pixels = store.folder / PIXELS
+    if harm == "cut":
+        os.truncate(pixels, pixels.stat().st_size - 1)
+    elif harm == "flip":
+        data = bytearray(pixels.read_bytes())
+        data[0] ^= 255
+        pixels.write_bytes(data)
+    elif harm == "manifest":
+        (store.folder / MANIFEST).write_text('{"format": 1, "shape"')
+    elif harm == "no manifest":
+        (store.folder / MANIFEST).unlink()
+    elif harm == "checksums":
+        (store.folder / CHECKSUMS).write_bytes(b"")
+    else:
+        pixels.unlink()
+    again = open_pixel_store(samples, 16, "gray")
+    assert np.array_equal(again.read(np.arange(len(again))), before)
+
+
+def test_damage_while_a_run_reads_is_told_and_repaired_by_the_next(folder: Callable[..., Path]) -> None:
+    samples = read(folder())
+    store = open_pixel_store(samples, 16, "gray")
+    with (store.folder / PIXELS).open("r+b") as file:
+        file.write(bytes(256))
+    with pytest.raises(UserError, match=r"row 0 .* changed on disk; run again"):
+        store.read(np.array([0]))
+    again = open_pixel_store(samples, 16, "gray")
+    assert again.read(np.array([0])).any()
+
+
+def test_a_foreign_manifest_is_not_believed(folder: Callable[..., Path]) -> None:
+    samples = read(folder())
+    store = open_pixel_store(samples, 16, "gray")
+    manifest = json.loads((store.folder / MANIFEST).read_text())
+    manifest["shape"][0] += 1
+    (store.folder / MANIFEST).write_text(json.dumps(manifest))
+    assert len(open_pixel_store(samples, 16, "gray")) == len(store)
+
+
+def start(root: Path, pace: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(root), pace],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy(),
+    )  # fmt: skip
+
+
+def test_a_builder_killed_half_way_leaves_nothing_that_counts(folder: Callable[..., Path], cache: Path) -> None:
+    root = folder()
+    killed = start(root, "slow")
+    assert killed.stdout is not None
+    assert killed.stdout.readline().startswith("decoding")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert [name for name in stored(cache) if ".building-" in name]
+    samples = read(root)
+    store = open_pixel_store(samples, 16, "gray")
+    assert stored(cache) == [store.folder.name]
+    assert store.read(np.arange(len(store))).any(axis=(1, 2, 3)).all()
+
+
+def test_who_waits_for_a_killed_builder_takes_over(folder: Callable[..., Path]) -> None:
+    root = folder()
+    killed = start(root, "slow")
+    assert killed.stdout is not None
+    killed.stdout.readline()
+    waiting = start(root, "fast")
+    time.sleep(1)
+    assert waiting.poll() is None
+    killed.kill()
+    killed.communicate()
+    out, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, err
+    assert out.strip().isdigit()
+
+
+def test_sixteen_processes_share_one_build(folder: Callable[..., Path], cache: Path) -> None:
+    root = folder()
+    crowd = [start(root, "fast") for _ in range(16)]
+    answers = [process.communicate(timeout=300) for process in crowd]
+    assert [process.returncode for process in crowd] == [0] * 16, answers
+    assert len({out for out, _ in answers}) == 1
+    assert len(stored(cache)) == 1
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> "Path":
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    ) if os.geteuid() == 0 else None  # fmt: skip
+    if mounted is None or mounted.returncode:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip() if mounted else 'not root'}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(folder: Callable[..., Path], tiny_disk: Path) -> None:
+    samples = read(folder())
+    with pytest.raises(UserError, match=r"decoded pictures need 2,007,200 bytes in .*disk/pixels, got a full disk"):
+        open_pixel_store(samples, 224, "gray", tiny_disk)
+    assert stored(tiny_disk) == []
+
+
+def test_a_full_disk_without_root(folder: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"need 2,007,200 bytes in .*pixels, got a full disk; make room"):
+        open_pixel_store(read(folder()), 224, "gray")
+    assert stored(cache) == []
+
+
+def test_an_interrupted_build_leaves_nothing(
+    folder: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eyegender.data.pixel_build.to_pixels", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        open_pixel_store(read(folder()), 16, "gray")
+    assert stored(cache) == []
+
+
+def test_resident_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
+    """400 MiB are read at random in a process that may not keep them."""
+    script = textwrap.dedent("""
+        import hashlib, resource, sys
+        import numpy as np
+        from PIL import Image
+        from eyegender.data.pixel_build import open_pixel_store
+        from eyegender.data.samples import Samples
+        n = 4000
+        digests = tuple(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
+        opener = lambda i: Image.new("L", (320, 320), i % 255 + 1)
+        samples = Samples("drawn", tuple(f"{i}" for i in range(n)), np.arange(n, dtype=np.uint8) % 2, digests, opener)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        store = open_pixel_store(samples, 320, "gray")
+        for start in range(0, n, 50):
+            store.read(np.random.default_rng(start).integers(0, n, 50))
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100
