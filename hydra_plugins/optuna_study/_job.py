@@ -1,0 +1,101 @@
+"""Running one trial as a Hydra job of its own, with its directory, config dump and log."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.utils import JobReturn, configure_log, run_job
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from ._secrets import HIDDEN, hide, hide_override
+
+if TYPE_CHECKING:
+    from ._spec import StorageSpec
+
+log = logging.getLogger("hydra_plugins.optuna_study")
+
+
+def hide_storage(config: DictConfig, spec: "StorageSpec") -> None:
+    """Take a storage URL with a password out of a config that will be written down or pickled.
+
+    An interpolation such as `${oc.env:STUDY_STORAGE}` stays as it is written.
+    """
+    with read_write(config.hydra), open_dict(config.hydra):
+        raw = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+        written = raw.get("storage") if isinstance(raw, dict) else None
+        if isinstance(written, str) and "${" not in written:
+            config.hydra.sweeper.storage = hide(written, spec.secrets)
+        elif spec.kind == "object":
+            config.hydra.sweeper.storage = HIDDEN
+        for name in ("hydra", "task"):
+            lines = config.hydra.overrides[name]
+            config.hydra.overrides[name] = [hide(hide_override(str(line)), spec.secrets) for line in lines]
+
+
+class TrialJob:
+    """Args:
+    config: the command's config, from which each trial's is composed anew.
+    """
+
+    def __init__(
+        self, context: HydraContext, task_function: TaskFunction, config: DictConfig, spec: "StorageSpec"
+    ) -> None:
+        self.context = context
+        self.task_function = task_function
+        self.config = config
+        self.spec = spec
+
+    def compose(self, overrides: tuple[str, ...], number: int, directory: str | None) -> tuple[DictConfig, str]:
+        """The trial's config and its job directory.
+
+        Args:
+        number: of the trial's first attempt.
+        directory: that of an earlier attempt; None for the first, which goes where `hydra.sweep` says.
+        """
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+            if directory is None:
+                directory = str((Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)).absolute())
+            place = Path(directory)
+            config.hydra.sweep.dir = str(place.parent)
+            config.hydra.sweep.subdir = place.name
+            # Ranks that Lightning starts are told to use hydra.run.dir.
+            config.hydra.run.dir = directory
+            if not config.hydra.verbose:
+                _silence_console(config)
+        hide_storage(config, self.spec)
+        return config, directory
+
+    def run(self, config: DictConfig) -> JobReturn:
+        """Run the task; its exceptions are in the result, a signal's come out."""
+        try:
+            result = run_job(
+                hydra_context=self.context,
+                task_function=self.task_function,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+            error = failure_of(result)
+            if error is not None:
+                # While logging still goes to the trial's own file.
+                log.error("the task failed", exc_info=error)
+            return result
+        finally:
+            configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+
+
+def failure_of(result: JobReturn) -> BaseException | None:
+    """The exception the task ended with. `return_value` would raise it, and write to stderr before."""
+    value: Any = result._return_value
+    return value if isinstance(value, BaseException) else None
+
+
+def _silence_console(config: DictConfig) -> None:
+    """Keep the trial's log in its file: on the console there is one line per finished trial."""
+    handlers = OmegaConf.select(config, "hydra.job_logging.root.handlers")
+    if handlers is not None and "file" in handlers:
+        config.hydra.job_logging.root.handlers = [name for name in handlers if name != "console"]

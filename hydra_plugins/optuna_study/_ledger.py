@@ -1,0 +1,210 @@
+"""One worker's view of the study's trials: claim one, give one back, take one over from the dead."""
+
+import dataclasses
+import enum
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ._attrs import ALIVE, EXHAUSTED, FIRST_ATTEMPT, INTERRUPTED, OWNER, RETRY_HISTORY
+from ._budget import (
+    Counts,
+    Rules,
+    count,
+    counted_attempts,
+    first_number,
+    is_interrupted,
+    may_start,
+    places_held,
+    why_stop,
+)
+from ._owner import Owner, Watch
+from ._store import Store
+
+# A trial whose attempt ended but that nobody queued again: its finder died in between. After so many seconds anybody may.
+_ORPHAN_SECONDS = 10.0
+
+
+class Next(enum.Enum):
+    """What a worker does when it got no trial."""
+
+    WAIT = "others still run trials, one of which may come back"
+    DONE = "the study has all its trials, or stops"
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """Where the study is. `stopped` says why no further trial starts although budget may be left."""
+
+    counts: Counts
+    complete: bool
+    stopped: str | None
+
+    @property
+    def over(self) -> bool:
+        return self.complete or self.stopped is not None
+
+
+class Ledger:
+    """Args:
+    owner: who this process is; the command itself has worker -1.
+    """
+
+    def __init__(self, store: Store, study_name: str, rules: Rules, owner: Owner) -> None:
+        self.store = store
+        self.storage = store.storage
+        self.study_name = study_name
+        self.study_id = self.storage.get_study_id_from_name(study_name)
+        self.rules = rules
+        self.owner = owner
+        self.watch = Watch()
+        self._maximize = self.storage.get_study_directions(self.study_id)[0] == StudyDirection.MAXIMIZE
+        self._single = len(self.storage.get_study_directions(self.study_id)) == 1
+        # The watch and the requeueing are used by the worker's loop and by its vigil or follower.
+        self._mutex = threading.RLock()
+
+    def trials(self) -> list[FrozenTrial]:
+        return self.storage.get_all_trials(self.study_id, deepcopy=False)
+
+    def standing(self, trials: Sequence[FrozenTrial] | None = None) -> Standing:
+        trials = self.trials() if trials is None else trials
+        counts = count(trials, self.owner.launch)
+        finished = counts.finished
+        if self.rules.failures_count:
+            finished += counts.failed + counts.failed_before
+        complete = finished >= self.rules.n_trials
+        rules = self.rules if self._single else dataclasses.replace(self.rules, patience=None)
+        stopped = None if complete else why_stop(trials, rules, self.owner.launch, self._maximize)
+        if not complete and stopped is None and self._is_exhausted():
+            stopped = "every combination of values has been tried"
+        return Standing(counts, complete, stopped)
+
+    def _is_exhausted(self) -> bool:
+        return self.rules.failures_count and bool(
+            self.storage.get_study_system_attrs(self.study_id).get(EXHAUSTED, False)
+        )
+
+    def claim(self, prepare: Callable[[FrozenTrial], Any] | None = None) -> FrozenTrial | Next:
+        """Take the next trial of the budget; from then on it is running and this worker's.
+
+        Args:
+        prepare: called with the trial while the study's lock is held, for samplers whose draws must not overlap.
+        """
+        with self.store.lock(self.study_name) as held:
+            self.take_over()
+            trials = self.trials()
+            if self.standing(trials).over:
+                return Next.DONE
+            claimed = self._claim_waiting(trials)
+            if claimed is None and places_held(trials, self.rules) < self.rules.n_trials:
+                claimed = self._claim_new(held)
+            if claimed is None:
+                return Next.WAIT
+            if prepare is not None:
+                prepare(claimed)
+            return claimed
+
+    def _claim_waiting(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        for trial in may_start(trials, self.rules):
+            if self._start(trial._trial_id):
+                self.storage.set_trial_system_attr(trial._trial_id, OWNER, self.owner.stored())
+                return self.storage.get_trial(trial._trial_id)
+        return None
+
+    def _claim_new(self, held: bool) -> FrozenTrial | None:
+        # Created waiting, not running: should two workers do this at once without the lock, the one beyond the budget
+        # stays in the queue, where it is passed over.
+        template = optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={OWNER: self.owner.stored()})
+        trial_id = self.storage.create_new_trial(self.study_id, template)
+        if not held and trial_id not in {trial._trial_id for trial in may_start(self.trials(), self.rules)}:
+            return None
+        return self.storage.get_trial(trial_id) if self._start(trial_id) else None
+
+    def _start(self, trial_id: int) -> bool:
+        try:
+            with self.store.exclusive():
+                return self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
+
+    def take_over(self) -> list[FrozenTrial]:
+        """Queue the trials of dead workers again, or end them as failed when they died too often.
+
+        Returns:
+            The trials that failed for good.
+        """
+        with self._mutex:
+            trials, lost = self.trials(), []
+            for trial in trials:
+                if trial.state != TrialState.RUNNING:
+                    continue
+                owner = Owner.read(trial.system_attrs.get(OWNER))
+                sign = (trial.system_attrs.get(OWNER), trial.system_attrs.get(ALIVE))
+                if self.watch.is_dead(trial._trial_id, owner, sign, self.owner.heartbeat):
+                    # A worker that died before it could write its name had not begun the trial.
+                    reason = "its worker died" if owner else "its worker died before it began"
+                    if self.interrupt(trial._trial_id, reason, counted=owner is not None):
+                        lost.append(trial._trial_id)
+            self._queue_orphans(trials)
+            ended = [self.storage.get_trial(trial_id) for trial_id in lost]
+            return [trial for trial in ended if not is_interrupted(trial)]
+
+    def interrupt(self, trial_id: int, reason: str, counted: bool) -> bool:
+        """End this attempt without a result and queue the trial again, unless it was interrupted too often.
+
+        Returns:
+            False when somebody else ended the attempt before.
+        """
+        with self._mutex:
+            trials = self.trials()
+            trial = next((t for t in trials if t._trial_id == trial_id), None)
+            if trial is None or trial.state != TrialState.RUNNING:
+                return False
+            deaths = counted_attempts(trials, trial) + counted
+            final = counted and deaths > self.rules.max_retries
+            note = {"reason": reason, "counted": counted, "final": final}
+            try:
+                self.storage.set_trial_system_attr(trial_id, INTERRUPTED, note)
+                if final:
+                    self.storage.set_trial_user_attr(trial_id, "failure", f"{reason}, {deaths} times")
+                with self.store.exclusive():
+                    self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            except UpdateFinishedTrialError:
+                return False
+            if not final:
+                self._queue_again(self.storage.get_trial(trial_id))
+            return True
+
+    def _queue_orphans(self, trials: Sequence[FrozenTrial]) -> None:
+        continued = {history[-1] for t in trials if (history := t.system_attrs.get(RETRY_HISTORY))}
+        for trial in trials:
+            if is_interrupted(trial) and trial.number not in continued:
+                if self.watch.unchanged_for(("orphan", trial._trial_id), True) > _ORPHAN_SECONDS:
+                    self._queue_again(trial)
+
+    def _queue_again(self, trial: FrozenTrial) -> None:
+        """Create the next attempt, with everything the last one had: parameters, reports and the user's notes."""
+        attrs = {
+            key: value for key, value in trial.system_attrs.items() if key not in (OWNER, ALIVE, INTERRUPTED)
+        }
+        attrs[FIRST_ATTEMPT] = first_number(trial)
+        attrs[RETRY_HISTORY] = [*attrs.get(RETRY_HISTORY, ()), trial.number]
+        self.storage.create_new_trial(
+            self.study_id,
+            optuna.trial.create_trial(
+                state=TrialState.WAITING,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs=trial.user_attrs,
+                system_attrs=attrs,
+                intermediate_values=trial.intermediate_values,
+            ),
+        )
+
+    def note_exhausted(self) -> None:
+        self.storage.set_study_system_attr(self.study_id, EXHAUSTED, True)

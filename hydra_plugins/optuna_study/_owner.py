@@ -1,0 +1,99 @@
+"""Who runs a trial, and whether that process is still there."""
+
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Args:
+    launch: the command that started the worker, as a random text.
+    worker: the worker's index, counted over the study's whole life.
+    place: host, boot and process namespace; process ids mean something only within one.
+    started: when the process started, in the kernel's own count, because process ids are used again.
+    heartbeat: seconds between its signs of life.
+    """
+
+    launch: str
+    worker: int
+    host: str
+    pid: int
+    place: str
+    started: str
+    heartbeat: float
+
+    @classmethod
+    def here(cls, launch: str, worker: int, heartbeat: float) -> "Owner":
+        pid = os.getpid()
+        return cls(launch, worker, platform.node(), pid, _place(), _started(pid) or "", heartbeat)
+
+    @classmethod
+    def read(cls, data: Any) -> "Owner | None":
+        try:
+            return cls(**data)
+        except TypeError:
+            return None
+
+    def stored(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def is_gone(self) -> bool:
+        """Whether the process has certainly ended: only ever true for one in the same place as this one."""
+        return self.place == _place() and bool(self.started) and _started(self.pid) != self.started
+
+
+@lru_cache(maxsize=1)
+def _place() -> str:
+    parts = [platform.node()]
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        try:
+            parts.append(str(Path(path).readlink()) if path.startswith("/proc/self") else Path(path).read_text().strip())
+        except OSError:
+            # Without both, two containers with one name could be taken for one place; claim nothing then.
+            parts.append(f"unknown-{os.getpid()}")
+    return "/".join(parts)
+
+
+def _started(pid: int) -> str | None:
+    """The kernel's start time of a living process; None when there is none, or only its zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else fields[19]
+
+
+class Watch:
+    """Sees who is alive by whether something changes, not by comparing the clocks of two hosts.
+
+    Args:
+    beats: a process is taken for dead when nothing changed for so many of its heartbeats.
+    """
+
+    def __init__(self, beats: float = 3.0) -> None:
+        self.beats = beats
+        self._seen: dict[object, tuple[object, float]] = {}
+
+    def unchanged_for(self, key: object, sign: object) -> float:
+        """Seconds since this sign was first seen under this key."""
+        now = time.monotonic()
+        last = self._seen.get(key)
+        if last is None or last[0] != sign:
+            self._seen[key] = (sign, now)
+            return 0.0
+        return now - last[1]
+
+    def is_dead(self, key: object, owner: Owner | None, sign: object, heartbeat: float) -> bool:
+        """Args:
+        owner: None when the process died before it could write its name.
+        heartbeat: what to assume of a process without a name, in seconds.
+        """
+        silent = self.unchanged_for(key, sign)
+        if owner is not None and owner.is_gone():
+            return True
+        return silent > self.beats * (owner.heartbeat if owner else heartbeat)

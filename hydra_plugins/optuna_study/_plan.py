@@ -1,0 +1,39 @@
+"""What a worker needs to know. It is pickled by launchers and written down by some, so it holds no secret."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._budget import Rules
+from ._space import Space
+from ._spec import StorageSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Args:
+    launch: names this start of the command; random.
+    first_worker: index of this launch's first worker, counted over the study's life.
+    argv, main: the command line, for processes that a trial starts by repeating it (DDP).
+    """
+
+    study_name: str
+    storage: StorageSpec
+    directions: tuple[str, ...]
+    rules: Rules
+    space: Space
+    sampler: Mapping[str, Any]
+    pruner: Mapping[str, Any]
+    launch: str
+    first_worker: int = 0
+    pruned_objective: int = 0
+    timeout: float | None = None
+    heartbeat: float = 20.0
+    storage_patience: float = 10.0
+    custom_search_space: str | None = None
+    callbacks: Sequence[Mapping[str, Any]] = ()
+    sweep_dir: str = ""
+    argv: tuple[str, ...] = ()
+    main: str | None = None
+    command_pid: int = 0
+    command_place: str = ""

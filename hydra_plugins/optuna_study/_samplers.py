@@ -1,0 +1,99 @@
+"""Building the sampler and the pruner of one worker from their config."""
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from ._errors import StudyError
+from ._secrets import one_line
+from ._space import Space
+
+# Samplers that walk a list all workers must agree on: one seed for all, and draws one at a time.
+_SHARED_SEED = ("GridSampler", "QMCSampler")
+_FINITE = ("GridSampler", "BruteForceSampler")
+
+
+def class_name(config: Mapping[str, Any]) -> str:
+    return str(config.get("_target_", "")).rpartition(".")[2]
+
+
+def is_finite(config: Mapping[str, Any]) -> bool:
+    """Whether the sampler tries every combination once, so that a failed one takes up budget."""
+    return class_name(config) in _FINITE
+
+
+def draws_together(config: Mapping[str, Any]) -> bool:
+    """Whether two workers that draw at once could draw the same."""
+    return class_name(config) in (*_SHARED_SEED, *_FINITE)
+
+
+def build_sampler(config: Mapping[str, Any], space: Space, worker: int) -> BaseSampler:
+    """Args:
+    worker: index over the study's whole life; it is added to the seed, so that no two workers draw alike and a
+        later launch does not repeat the draws of the first.
+    """
+    arguments = {key: value for key, value in config.items() if value is not None and key != "_partial_"}
+    name = class_name(config)
+    if name == "MOTPESampler":
+        raise StudyError(
+            "the motpe sampler was removed from Optuna; use hydra/sweeper/sampler=tpe, which takes several objectives"
+        )
+    seed = arguments.get("seed")
+    if seed is not None and name not in _SHARED_SEED:
+        arguments["seed"] = int(seed) + worker
+    if name == "GridSampler":
+        arguments["search_space"] = space.grid()
+    if name == "NSGAIIISampler" and "reference_points" in arguments:
+        import numpy as np
+
+        arguments["reference_points"] = np.asarray(arguments["reference_points"], dtype=float)
+    return _build(arguments, BaseSampler, "sampler")
+
+
+def build_pruner(config: Mapping[str, Any]) -> BasePruner:
+    arguments = {key: value for key, value in config.items() if value is not None}
+    if class_name(config) == "PatientPruner":
+        inner = config.get("wrapped_pruner")
+        arguments["wrapped_pruner"] = build_pruner(inner) if isinstance(inner, Mapping) else None
+    return _build(arguments, BasePruner, "pruner")
+
+
+def _build(arguments: dict[str, Any], kind: Any, what: str) -> Any:
+    from hydra.utils import instantiate
+
+    target = str(arguments.pop("_target_", ""))
+    own = getattr(optuna.samplers if what == "sampler" else optuna.pruners, target.rpartition(".")[2], None)
+    with warnings.catch_warnings():
+        # Chosen by name in a config: that some of them are called experimental, or arguments deprecated, is no news.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            if own is not None and target.startswith("optuna."):
+                # A config may have overridden the class alone and still carry the fields of the one chosen before.
+                known = inspect.signature(own).parameters
+                arguments = {key: value for key, value in arguments.items() if key in known}
+                nested = {key: _nested(value) for key, value in arguments.items()}
+                built = own(**nested)
+            else:
+                built = instantiate({"_target_": target, **arguments})
+        except Exception as error:
+            raise StudyError(f"the {what} {target} cannot be built: {one_line(error)}") from None
+    if not isinstance(built, kind):
+        raise StudyError(f"hydra.sweeper.{what} must be one of Optuna's {what}s or a subclass, got {target or 'nothing'}")
+    return built
+
+
+def _nested(value: Any) -> Any:
+    """An argument that is itself a config with `_target_`, such as independent_sampler or crossover, built."""
+    from hydra.utils import get_method, instantiate
+
+    if isinstance(value, Mapping) and "_target_" in value:
+        return instantiate(dict(value))
+    if isinstance(value, str) and "." in value and value.replace(".", "").replace("_", "").isalnum():
+        return get_method(value) if not value.replace(".", "").isdigit() else value
+    return value

@@ -1,0 +1,203 @@
+"""An open storage, with what Optuna's own lacks: exactness on sqlite, patience, and a lock among workers."""
+
+import fcntl
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+
+from ._errors import StudyError
+from ._patient import again_while_away, patient
+from ._secrets import one_line
+from ._spec import StorageSpec
+
+# A holder that takes longer than this is stuck (stopped, swapped out); the rest goes on without the lock.
+LOCK_SECONDS = 30.0
+
+
+class Store:
+    """Args:
+    spec: where the studies are.
+    patience: minutes for which operations are tried again while the server is away.
+    """
+
+    def __init__(self, spec: StorageSpec, patience: float = 10.0) -> None:
+        self.spec = spec
+        self._thread_lock = threading.RLock()
+        self._exclusive = threading.local()
+        seconds = patience * 60
+        try:
+            inner = self._open()
+        except StudyError:
+            raise
+        except Exception as error:
+            # "from None": the original may show the URL, in its message or its arguments.
+            raise StudyError(f"storage {spec.shown} cannot be opened: {one_line(error, spec.secrets)}") from None
+        self._rdb = inner if isinstance(inner, RDBStorage) else None
+        self.storage: BaseStorage = patient(optuna.storages.get_storage(inner), seconds)
+        self._seconds = seconds
+
+    def _open(self) -> BaseStorage:
+        spec = self.spec
+        if spec.path is not None:
+            spec.path.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if spec.kind == "memory":
+                return InMemoryStorage()
+            if spec.kind == "journal":
+                from optuna.storages import JournalStorage
+                from optuna.storages.journal import JournalFileBackend
+
+                return JournalStorage(JournalFileBackend(str(spec.path)))
+            if spec.kind == "grpc":
+                return self._open_grpc()
+            if spec.kind == "object":
+                from hydra.utils import instantiate
+
+                built = instantiate(dict(spec.target or {}))
+                if not isinstance(built, BaseStorage):
+                    raise StudyError(f"storage must be an Optuna storage, got a {type(built).__name__}")
+                return built
+            return self._open_rdb()
+
+    def _open_grpc(self) -> BaseStorage:
+        from optuna.storages import GrpcStorageProxy
+
+        host, _, port = self.spec.shown.removeprefix("grpc://").rpartition(":")
+        proxy = GrpcStorageProxy(host=host, port=int(port))
+        proxy.wait_server_ready(timeout=30)
+        return proxy
+
+    def _open_rdb(self) -> RDBStorage:
+        arguments: dict[str, Any] = {"pool_pre_ping": True}
+        if self.spec.kind == "sqlite":
+            arguments = {"connect_args": {"timeout": 60}}
+
+        def connect() -> RDBStorage:
+            return RDBStorage(self.spec.url(), engine_kwargs=arguments)
+
+        for attempt in range(5):
+            try:
+                storage = connect()
+                break
+            except Exception as error:
+                # Several processes that create the tables at once trip over each other; the next look finds them.
+                if attempt == 4 or not any(word in str(error).lower() for word in ("already exists", "unique", "locked")):
+                    raise
+                time.sleep(0.2 * (attempt + 1))
+        if self.spec.kind == "sqlite":
+            self._make_exact(storage)
+        return storage
+
+    def _make_exact(self, storage: RDBStorage) -> None:
+        """Let sqlite decide who claims a waiting trial.
+
+        sqlite knows no SELECT .. FOR UPDATE, on which Optuna relies: two workers could both read WAITING and both
+        write RUNNING. A transaction that begins IMMEDIATE is alone from its first read on.
+        """
+        from sqlalchemy import event
+
+        def on_connect(connection: Any, _record: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=NORMAL")
+            cursor.close()
+
+        def on_begin(connection: Any) -> None:
+            if getattr(self._exclusive, "on", False):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+        # The connections made so far lack the settings.
+        storage.engine.dispose()
+        event.listen(storage.engine, "connect", on_connect)
+        event.listen(storage.engine, "begin", on_begin)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Transactions of this thread are alone from their first read on."""
+        self._exclusive.on = True
+        try:
+            yield
+        finally:
+            self._exclusive.on = False
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[bool]:
+        """Hold the study's lock, if the storage has one; gives whether it is held.
+
+        It saves work and trial numbers. Correctness never rests on it: a process that is stopped while it holds the
+        lock must not stop the study.
+        """
+        with self._thread_lock:
+            path = self.spec.path
+            if self.spec.kind == "memory":
+                yield True
+            elif path is not None:
+                with _file_lock(path.with_name(path.name + ".claims")) as held:
+                    yield held
+            elif self._rdb is not None:
+                with self._database_lock(name) as held:
+                    yield held
+            else:
+                yield False
+
+    @contextmanager
+    def _database_lock(self, name: str) -> Iterator[bool]:
+        import sqlalchemy
+
+        rdb = self._rdb
+        if rdb is None or rdb.engine.name not in ("postgresql", "mysql"):
+            yield False
+            return
+        connection = again_while_away(rdb.engine.connect, self._seconds)
+        held = False
+        try:
+            try:
+                if rdb.engine.name == "postgresql":
+                    connection.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{int(LOCK_SECONDS)}s'"))
+                    key = zlib.crc32(f"optuna_study {name}".encode())
+                    connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({key})"))
+                    held = True
+                else:
+                    query = sqlalchemy.text("SELECT GET_LOCK(:name, :seconds)")
+                    key_name = f"optuna_study_{zlib.crc32(name.encode())}"
+                    answer = connection.execute(query, {"name": key_name, "seconds": LOCK_SECONDS}).scalar()
+                    held = answer == 1
+            except sqlalchemy.exc.DBAPIError:
+                held = False
+            yield held
+        finally:
+            try:
+                if held and rdb.engine.name == "mysql":
+                    connection.execute(sqlalchemy.text("DO RELEASE_ALL_LOCKS()"))
+                connection.rollback()
+                connection.close()
+            except sqlalchemy.exc.DBAPIError:
+                connection.invalidate()
+
+    def close(self) -> None:
+        self.storage.remove_session()
+        if self._rdb is not None:
+            self._rdb.engine.dispose()
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[bool]:
+    pause, give_up, held = 0.001, time.monotonic() + LOCK_SECONDS, False
+    with path.open("a") as file:
+        while not held and time.monotonic() < give_up:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = True
+            except OSError:
+                time.sleep(pause)
+                pause = min(pause * 2, 0.02)
+        yield held

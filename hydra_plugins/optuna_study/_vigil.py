@@ -1,0 +1,141 @@
+"""A worker's signs of life, and its ear for signals."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+
+from ._attrs import ALIVE
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(BaseException):
+    """A signal asked this process to stop. Not an Exception, so that no task takes it for a failure of its own."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class Vigil:
+    """A thread that shows, every `heartbeat` seconds, that the current trial's worker lives.
+
+    A signal ends the task at once by raising Stopped in the main thread, unless the task promised to look at
+    `asked_to_stop` itself; a second signal, or the end of the time promised, ends it all the same.
+
+    Args:
+    beats: false where nobody could look (a study in memory).
+    """
+
+    def __init__(self, storage: BaseStorage, heartbeat: float, beats: bool = True) -> None:
+        self.storage = storage
+        self.heartbeat = heartbeat
+        self.lost = False
+        self.asked_to_stop = False
+        self.signum: int | None = None
+        self._beats = beats
+        self._trial_id: int | None = None
+        self._extra: Callable[[int], None] | None = None
+        self._count = 0
+        self._deferred: float | None = None
+        self._deadline: float | None = None
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="optuna-study-vigil", daemon=True)
+        self._main = threading.main_thread()
+
+    @contextmanager
+    def kept(self) -> Iterator["Vigil"]:
+        """Keep it while the block runs, with the signals' former handlers back at its end."""
+        former: dict[int, Any] = {}
+        if threading.current_thread() is self._main:
+            for signum in _SIGNALS:
+                former[signum] = signal.signal(signum, self._on_signal)
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._closed = True
+            self._wake.set()
+            self._thread.join(timeout=10)
+            for signum, handler in former.items():
+                signal.signal(signum, handler)
+
+    @contextmanager
+    def over(self, trial_id: int) -> Iterator[None]:
+        """Show signs of life for this trial while the block runs."""
+        self.lost = False
+        self._deferred = self._deadline = None
+        self._trial_id = trial_id
+        try:
+            yield
+        finally:
+            self._trial_id = None
+            self._deferred = self._deadline = None
+
+    def beat_for(self, beat: Callable[[int], None] | None) -> None:
+        """Show another sign of life, by calling this with the beat's number; None ends it."""
+        self._extra = beat
+
+    def defer(self, seconds: float) -> None:
+        self._deferred = seconds
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not through a signal.
+
+        Raises:
+            Stopped: a signal came.
+        """
+        time.sleep(seconds)
+        self.check()
+
+    def check(self) -> None:
+        if self.signum is not None:
+            raise Stopped(self.signum)
+
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if self._deferred is not None and not self.asked_to_stop:
+            self.asked_to_stop = True
+            self.signum = signum
+            self._deadline = time.monotonic() + self._deferred
+            self._wake.set()
+            return
+        self.asked_to_stop = True
+        self.signum = signum
+        raise Stopped(signum)
+
+    def _run(self) -> None:
+        due = time.monotonic() + self.heartbeat
+        while not self._closed:
+            until = due if self._deadline is None else min(due, self._deadline)
+            self._wake.wait(timeout=max(0.0, until - time.monotonic()))
+            self._wake.clear()
+            if self._closed:
+                return
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._deadline = None
+                # The task broke its promise; its own thread must be the one to stop.
+                signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
+            if time.monotonic() >= due:
+                due = time.monotonic() + self.heartbeat
+                self._beat()
+
+    def _beat(self) -> None:
+        trial_id = self._trial_id
+        self._count += 1
+        try:
+            if trial_id is not None and self._beats:
+                self.storage.set_trial_system_attr(trial_id, ALIVE, [self._count, round(time.time(), 1)])
+            if self._extra is not None:
+                self._extra(self._count)
+        except UpdateFinishedTrialError:
+            self.lost = self.lost or trial_id == self._trial_id
+        except Exception:  # noqa: BLE001, S110 - the storage was patient already; the trial itself must not end for this
+            pass

@@ -1,0 +1,61 @@
+"""The task function of the sweeper's tests: a sphere that can fail, prune, dawdle and resume on demand."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from hydra_plugins.optuna_study import TrialInterrupted, TrialPruned, current_trial
+
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float | list[float]:
+    value = float(cfg.x) ** 2 + float(cfg.y) ** 2
+    trial = current_trial()
+    if cfg.mode == "raise" or (cfg.mode == "raise_some" and float(cfg.x) > 0):
+        raise RuntimeError("the toy was told to fail")
+    if cfg.mode == "nan":
+        return float("nan")
+    if cfg.mode == "text":
+        return "seven"
+    if cfg.mode == "two":
+        return [value, -value]
+    if trial is None:
+        return value
+    if cfg.mode == "prune":
+        steps(cfg, value)
+    if cfg.mode == "two_pruned":
+        steps(cfg, value)
+        return [value, -value]
+    if cfg.mode == "give_back" and not trial.is_retry:
+        trial.set_user_attr("saved", "half of it")
+        raise TrialInterrupted("the toy gave it back")
+    if cfg.mode == "die":
+        # Whoever runs it dies, as by the kernel's out-of-memory killer.
+        os.kill(os.getpid(), signal.SIGKILL)
+    if cfg.mode == "die_once" and not trial.is_retry:
+        trial.report(value, 0)
+        (Path(trial.directory) / "checkpoint").write_text("step 0")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if cfg.mode == "slow":
+        for step in range(int(cfg.steps)):
+            if trial.last_step is None or step > trial.last_step:
+                time.sleep(float(cfg.seconds))
+                trial.report(value, step)
+    return value
+
+
+def steps(cfg: DictConfig, value: float) -> None:
+    trial = current_trial()
+    assert trial is not None
+    for step in range(int(cfg.steps)):
+        trial.report(value, step)
+        if trial.should_prune():
+            raise TrialPruned
+
+
+if __name__ == "__main__":
+    main()
