@@ -12,7 +12,7 @@ from eyegender.report.metrics import METRICS, weighted_metric
 from eyegender.report.predictions import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -96,14 +96,9 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """`bootstrap_interval` for several metrics from one and the same set of resamples."""
     truth, scores = checked(labels, probabilities)
-    if n_resamples < 100:
-        raise ValueError(f"n_resamples must be 100 or more, got {n_resamples}")
-    _normal_quantile(confidence)
     owners = _person_numbers(persons, len(truth))
-    rng = np.random.default_rng(seed)
     found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in metrics}
-    for start in range(0, n_resamples, _CHUNK):
-        weights = _resample(owners, min(_CHUNK, n_resamples - start), rng)
+    for weights in _resamples(owners, n_resamples, seed, confidence):
         for name in metrics:
             found[name].append(weighted_metric(name, truth, scores, weights))
 
@@ -121,21 +116,56 @@ def bootstrap_intervals(
     return intervals
 
 
+def bootstrap_difference(
+    first_right: ArrayLike,
+    second_right: ArrayLike,
+    persons: Sequence[str] | NDArray[np.str_] | None = None,
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Accuracy of the first model minus accuracy of the second on the same N pictures, resampling persons.
+
+    Raises:
+        ValueError: an argument is out of its range, or the models were not right or wrong on the same pictures.
+    """
+    first, second = np.asarray(first_right, dtype=np.float64), np.asarray(second_right, dtype=np.float64)
+    if first.ndim != 1 or first.shape != second.shape or not len(first):
+        raise ValueError(f"both models need the same pictures, at least one, got {first.shape} and {second.shape}")
+    gap = first - second
+    owners = _person_numbers(persons, len(gap))
+    tail = (1.0 - confidence) / 2.0
+    values = np.concatenate([(w @ gap) / w.sum(axis=1) for w in _resamples(owners, n_resamples, seed, confidence)])
+    low, high = np.quantile(values, (tail, 1.0 - tail))
+    return Interval(float(gap.mean()), float(low), float(high))
+
+
+def _resamples(
+    owners: NDArray[np.int64], n_resamples: int, seed: int, confidence: float
+) -> Iterator[NDArray[np.float64]]:
+    """How often each picture is drawn, in blocks of shape (R, N): as often as its person.
+
+    Raises ValueError for arguments out of range.
+    """
+    if n_resamples < 100:
+        raise ValueError(f"n_resamples must be 100 or more, got {n_resamples}")
+    _normal_quantile(confidence)
+    rng = np.random.default_rng(seed)
+    people = int(owners.max()) + 1
+    for start in range(0, n_resamples, _CHUNK):
+        count = min(_CHUNK, n_resamples - start)
+        drawn = rng.integers(0, people, size=(count, people)) + people * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * people).reshape(count, people)
+        yield times[:, owners].astype(np.float64)
+
+
 def _person_numbers(persons: Sequence[str] | NDArray[np.str_] | None, n: int) -> NDArray[np.int64]:
     if persons is None:
         return np.arange(n)
     if len(persons) != n:
         raise ValueError(f"persons must name one person per picture, got {len(persons)} for {n} pictures")
     return np.unique(np.asarray(persons), return_inverse=True)[1].reshape(-1).astype(np.int64)
-
-
-def _resample(owners: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """How often each picture is drawn, shape (count, N): as often as its person."""
-    people = int(owners.max()) + 1
-    drawn = rng.integers(0, people, size=(count, people))
-    offsets = people * np.arange(count)[:, None]
-    times = np.bincount((drawn + offsets).ravel(), minlength=count * people).reshape(count, people)
-    return times[:, owners].astype(np.float64)
 
 
 def _normal_quantile(confidence: float) -> float:

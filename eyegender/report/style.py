@@ -26,7 +26,7 @@ BLUE, VERMILION = PALETTE[0], PALETTE[1]
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 12.0, 10.0, 8.5
 # About how many characters of the title fit on one inch of figure width.
 _TITLE_CHARACTERS_PER_INCH = 11.5
-_NOTE_CHARACTERS_PER_INCH = 17.0
+_NOTE_CHARACTERS_PER_INCH = 14.0
 
 
 def new_figure(width: float, height: float, title: str, note: str | None = None) -> Figure:
@@ -60,6 +60,11 @@ def dress(axes: Axes, x_label: str = "", y_label: str = "", title: str = "", gri
 def legend(axes: Axes, **options: Any) -> None:
     """A legend without a box."""
     axes.legend(frameon=False, fontsize=SMALL_SIZE, labelcolor=INK, **options)
+
+
+def legend_below(axes: Axes, columns: int = 1) -> None:
+    """A legend under the axes, for plots whose lines go everywhere."""
+    legend(axes, loc="upper left", bbox_to_anchor=(0.0, -0.13), ncols=columns, borderaxespad=0.0)
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -1,0 +1,274 @@
+"""Runs side by side: what can be compared, how sure each number is, and which differences are real."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eyegender.errors import UserError
+from eyegender.report.intervals import Interval, bootstrap_difference, bootstrap_intervals
+from eyegender.report.mcnemar import SIGNIFICANT, McNemar, holm, mcnemar
+from eyegender.report.metrics import METRICS
+from eyegender.report.remarks import headlines, remarks, warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eyegender.report.run_record import Predictions, RunRecord
+
+# Up to so many runs of a group every pair is tested; beyond, each run against the best one of its group only.
+ALL_PAIRS_UP_TO = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of the table.
+
+    Args:
+        number: its place in the table, from 1; figures refer to it.
+        record: the run.
+        predictions: its test predictions in the order that its whole group shares.
+        group: letter of the runs that it can be compared with.
+        metrics: each of METRICS with its 95% interval.
+        leads: whether its accuracy is the highest of its group.
+    """
+
+    number: int
+    record: RunRecord
+    predictions: Predictions
+    group: str
+    metrics: dict[str, Interval]
+    leads: bool
+
+    @property
+    def label(self) -> str:
+        """Short and unique on the page."""
+        name = self.record.name or self.record.run_id[:8]
+        return f"{self.number} {name if len(name) <= 40 else name[:39] + '…'}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs whose numbers can be compared: same test pictures, same split.
+
+    Args:
+        letter: A for the largest one.
+        numbers: of its rows.
+        n: test pictures.
+        persons: how many persons they show; None where nobody knows.
+        split_kind: `person`, `random`, `file` or `official`.
+    """
+
+    letter: str
+    numbers: tuple[int, ...]
+    n: int
+    persons: int | None
+    split_kind: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs of one group: McNemar's test, its p-value after Holm, and the difference with its 95% interval."""
+
+    first: Row
+    second: Row
+    test: McNemar
+    p_corrected: float
+    difference: Interval
+
+    @property
+    def sure(self) -> bool:
+        """Whether the difference is more than chance, at the corrected 5% level."""
+        return self.p_corrected < SIGNIFICANT
+
+    def other(self, row: Row) -> Row:
+        return self.second if row.number == self.first.number else self.first
+
+    @property
+    def sentence(self) -> str:
+        return self.test.verdict(f"#{self.first.number}", f"#{self.second.number}", self.p_corrected)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Seeds of one config.
+
+    Args:
+        numbers: of its rows.
+        seeds: as configured.
+        mean: of each of METRICS.
+        spread: sample standard deviation of each.
+        one_test_set: whether all were tested on the same pictures; or the spread holds the draw of the split too.
+    """
+
+    numbers: tuple[int, ...]
+    seeds: tuple[str, ...]
+    mean: dict[str, float]
+    spread: dict[str, float]
+    one_test_set: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that the page, the Markdown and the figures say.
+
+    Args:
+        rows: group by group, the most accurate first.
+        groups: the largest first.
+        pairs: with the smallest p-value first.
+        pools: configs that ran with two seeds or more.
+        headlines: one sentence per group: who leads, and whether that is more than chance.
+        left_out: one sentence per run that could not be compared.
+        warnings: sentences that a reader must see before the numbers.
+        remarks: sentences on how to read them.
+        classes: the two class names in label order.
+    """
+
+    rows: tuple[Row, ...]
+    groups: tuple[Group, ...]
+    pairs: tuple[Pair, ...]
+    pools: tuple[Pool, ...]
+    headlines: tuple[str, ...]
+    left_out: tuple[str, ...]
+    warnings: tuple[str, ...]
+    remarks: tuple[str, ...]
+    classes: tuple[str, str] = ("female", "male")
+
+    @property
+    def synthetic(self) -> bool:
+        return any(row.record.synthetic for row in self.rows)
+
+
+def compare(
+    records: Sequence[RunRecord],
+    *,
+    classes: tuple[str, str] = ("female", "male"),
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare runs; those without usable test predictions are named and left out.
+
+    Args:
+        records: one or more runs, in any order.
+        classes: the two class names in label order.
+        n_resamples: of the bootstrap over persons.
+        seed: of the bootstrap; the same records and seed give the same page.
+
+    Raises:
+        UserError: no run is left.
+    """
+    usable, left_out = _usable(records)
+    if not usable:
+        raise UserError(
+            f"none of {len(records)} runs can be compared: a comparison needs runs with a table of test predictions; "
+            "train with run_test=true",
+            details=left_out,
+        )
+    rows: list[Row] = []
+    groups: list[Group] = []
+    for position, members in enumerate(_grouped(usable)):
+        letter = _letter(position)
+        measured = [(record, table, _measure(table, n_resamples, seed)) for record, table in members]
+        measured.sort(key=lambda one: (-one[2]["accuracy"].value, one[0].name, one[0].run_id))
+        top = measured[0][2]["accuracy"].value
+        first = len(rows) + 1
+        for number, (record, table, metrics) in enumerate(measured, start=first):
+            leads = len(measured) > 1 and metrics["accuracy"].value == top
+            rows.append(Row(number, record, table, letter, metrics, leads))
+        shown = measured[0][1]
+        persons = None if shown.persons is None else len(set(shown.persons))
+        numbers = tuple(range(first, len(rows) + 1))
+        groups.append(Group(letter, numbers, len(shown), persons, measured[0][0].split_kind))
+    pairs = _pairs(rows, groups, n_resamples, seed)
+    return Comparison(
+        rows=tuple(rows),
+        groups=tuple(groups),
+        pairs=pairs,
+        pools=_pools(rows),
+        headlines=headlines(rows, groups, pairs),
+        left_out=left_out,
+        warnings=warnings(rows, groups),
+        remarks=remarks(rows, groups, pairs, all_pairs_up_to=ALL_PAIRS_UP_TO),
+        classes=classes,
+    )
+
+
+def _usable(records: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Predictions]], tuple[str, ...]]:
+    usable, left_out = [], []
+    for record in records:
+        table = record.predictions
+        who = f"{record.name} ({record.run_id})"
+        if table is None or not len(table):
+            left_out.append(f"{who} stored no test predictions.")
+        elif np.isnan(table.probabilities).any():
+            left_out.append(f"{who} diverged: {int(np.isnan(table.probabilities).sum())} of its probabilities are NaN.")
+        else:
+            usable.append((record, table.sorted()))
+    return usable, tuple(left_out)
+
+
+def _grouped(usable: Sequence[tuple[RunRecord, Predictions]]) -> list[list[tuple[RunRecord, Predictions]]]:
+    """By what was tested on and what the split left for training; the picture size is a choice, not other data."""
+    groups: dict[tuple[str, str], list[tuple[RunRecord, Predictions]]] = {}
+    for record, table in usable:
+        groups.setdefault((table.fingerprint, record.tags.get("split.fingerprint", "")), []).append((record, table))
+    return sorted(groups.values(), key=lambda members: -len(members))
+
+
+def _measure(table: Predictions, n_resamples: int, seed: int) -> dict[str, Interval]:
+    return bootstrap_intervals(table.labels, table.probabilities, table.persons, n_resamples=n_resamples, seed=seed)
+
+
+def _pairs(rows: Sequence[Row], groups: Sequence[Group], n_resamples: int, seed: int) -> tuple[Pair, ...]:
+    """Each pair within a group but seeds of one config, whose difference is known to be chance."""
+    wanted: list[tuple[Row, Row]] = []
+    for group in groups:
+        members = [rows[number - 1] for number in group.numbers]
+        many = len(members) > ALL_PAIRS_UP_TO
+        candidates = [(members[0], other) for other in members[1:]] if many else list(combinations(members, 2))
+        wanted += [(a, b) for a, b in candidates if a.record.config_key != b.record.config_key]
+    tests = [mcnemar(first.predictions.right, second.predictions.right) for first, second in wanted]
+    corrected = holm([test.p_value for test in tests])
+    found = [
+        Pair(first, second, test, p, _difference(first.predictions, second.predictions, n_resamples, seed))
+        for (first, second), test, p in zip(wanted, tests, corrected, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda pair: (pair.p_corrected, pair.first.number, pair.second.number)))
+
+
+def _difference(first: Predictions, second: Predictions, n_resamples: int, seed: int) -> Interval:
+    return bootstrap_difference(first.right, second.right, first.persons, n_resamples=n_resamples, seed=seed)
+
+
+def _pools(rows: Sequence[Row]) -> tuple[Pool, ...]:
+    configs: dict[tuple[tuple[str, str], ...], list[Row]] = {}
+    for row in rows:
+        configs.setdefault(row.record.config_key, []).append(row)
+    pools = []
+    for members in configs.values():
+        if len({row.record.seed for row in members}) < 2:
+            continue
+        values = {name: np.array([row.metrics[name].value for row in members]) for name in METRICS}
+        pools.append(
+            Pool(
+                numbers=tuple(row.number for row in members),
+                seeds=tuple(row.record.seed for row in members),
+                mean={name: float(each.mean()) for name, each in values.items()},
+                spread={name: float(each.std(ddof=1)) for name, each in values.items()},
+                one_test_set=len({row.group for row in members}) == 1,
+            )
+        )
+    return tuple(pools)
+
+
+def _letter(position: int) -> str:
+    """A, B, ... Z, AA, AB, ..."""
+    letters = ""
+    position += 1
+    while position:
+        position, rest = divmod(position - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
