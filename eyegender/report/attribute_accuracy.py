@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from eyegender.report.style import QUIET, SMALL_SIZE, colour, dress, legend, marker, new_figure, percent_axis
+from eyegender.report.style import QUIET, SMALL_SIZE, colour, dress, legend, marker, new_figure, percent_axis, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,9 +61,9 @@ def attribute_accuracy(rows: Sequence[Row], note: str | None = None) -> Figure |
             axes.plot([one.absent, one.present], [y, y], color=color, linewidth=1.2, alpha=0.5)
             shape: dict[str, Any] = {"marker": marker(row.number - 1), "color": color, "markersize": 6, "linestyle": ""}
             axes.plot([one.absent], [y], markerfacecolor="white", **shape)
-            axes.plot([one.present], [y], label=row.label if place == 0 else None, **shape)
+            axes.plot([one.present], [y], label=plain(row.label) if place == 0 else None, **shape)
     counts = {name: next(found[name].n_present for found in known.values() if name in found) for name in shown}
-    labels = [f"{name.replace('_', ' ')} (n={counts[name]:,})" for name in shown]
+    labels = [f"{plain(name.replace('_', ' '))} (n={counts[name]:,})" for name in shown]
     axes.set_yticks(range(len(shown)), labels, fontsize=SMALL_SIZE, color=QUIET)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     percent_axis(axes.xaxis)

@@ -21,10 +21,12 @@ from eyegender.report.style import (
     colour,
     dress,
     legend,
+    legend_below,
     marker,
     new_figure,
     percent,
     percent_axis,
+    plain,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def accuracy_per_epoch(rows: Sequence[Row], note: str | None = None) -> Figure |
             axes.plot(
                 epochs(values), values, line, color=colour(row.number - 1), linewidth=1.8 if split == "val" else 1.2,
                 marker=marker(row.number - 1) if split == "val" and longest <= 30 else "", markersize=4.5,
-                label=None if labelled else row.label,
+                label=None if labelled else plain(row.label),
             )  # fmt: skip
             labelled = True
     whole_epochs(axes, longest)
@@ -95,20 +97,20 @@ def roc_curves(rows: Sequence[Row], classes: Sequence[str], note: str | None = N
     axes = roc_axes(figure.subplots(), classes)
     for row in drawable:
         x, y, _ = roc_points(row.predictions.labels, row.predictions.probabilities)
-        name = f"{row.label}: {row.metrics['auroc'].value:.3f}"
+        name = f"{plain(row.label)}: {row.metrics['auroc'].value:.3f}"
         axes.plot(x, y, color=colour(row.number - 1), linewidth=1.8, label=name)
     legend(axes, loc="lower right")
     return figure
 
 
 def reliability_diagrams(rows: Sequence[Row], classes: Sequence[str], note: str | None = None) -> Figure:
-    figure = new_figure(6.0, 5.4, "Test reliability and calibration error", note)
+    figure = new_figure(6.0, 5.0 + 0.2 * len(rows), "Test reliability and calibration error", note)
     axes = reliability_axes(figure.subplots(), classes)
     for row in rows:
-        name = f"{row.label}: {percent(row.metrics['calibration_error'].value)}"
+        name = f"{plain(row.label)}: {percent(row.metrics['calibration_error'].value)}"
         table = row.predictions
         draw_reliability(axes, table.labels, table.probabilities, colour(row.number - 1), name, interval=False)
-    legend(axes, loc="upper left")
+    legend_below(axes)
     return figure
 
 
@@ -118,7 +120,7 @@ def confusion_matrices(rows: Sequence[Row], classes: Sequence[str], note: str | 
     figure = new_figure(max(4.9, 3.7 * columns), 0.5 + 3.7 * lines, "Test confusion matrices", note)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, row in zip(grid, rows, strict=False):
-        title = f"{_short(row.label)}: {percent(row.metrics['accuracy'].value)}"
+        title = f"{plain(_short(row.label))}: {percent(row.metrics['accuracy'].value)}"
         draw_confusion(axes, row.predictions.counts, classes, title)
     for axes in grid[len(rows) :]:
         axes.set_axis_off()
@@ -130,13 +132,16 @@ def accuracy_against_latency(rows: Sequence[Row], note: str | None = None) -> Fi
     timed = [row for row in rows if row.record.facts.latency_ms is not None]
     if not timed:
         return None
-    figure = new_figure(7.5, 4.6, "Test accuracy against latency, with 95% intervals", note)
+    figure = new_figure(7.5, 4.6 + 0.1 * len(timed), "Test accuracy against latency, with 95% intervals", note)
     axes = dress(figure.subplots(), "milliseconds per picture on this machine", "accuracy")
-    front = pareto_front([(row.record.facts.latency_ms or 0.0, row.metrics["accuracy"].value) for row in timed])
-    points = [(timed[i].record.facts.latency_ms or 0.0, timed[i].metrics["accuracy"].value) for i in front]
-    axes.step(*zip(*points, strict=True), where="post", color=QUIET, linewidth=1.0, linestyle=":", label="Pareto front")
-    for row in timed:
-        latency, accuracy = row.record.facts.latency_ms or 0.0, row.metrics["accuracy"]
+    latencies = [row.record.facts.latency_ms or 0.0 for row in timed]
+    widest = 1.15 * max(latencies)
+    points = [(latency, row.metrics["accuracy"].value) for latency, row in zip(latencies, timed, strict=True)]
+    front = [points[i] for i in pareto_front(points)]
+    front.append((widest, front[-1][1]))
+    axes.step(*zip(*front, strict=True), where="post", color=QUIET, linewidth=1.0, linestyle=":", label="Pareto front")
+    for row, latency in zip(timed, latencies, strict=True):
+        accuracy = row.metrics["accuracy"]
         reach = [[accuracy.value - accuracy.low], [accuracy.high - accuracy.value]]
         shape: dict[str, Any] = {
             "color": colour(row.number - 1),
@@ -144,13 +149,14 @@ def accuracy_against_latency(rows: Sequence[Row], note: str | None = None) -> Fi
             "markersize": 7.0,
             "capsize": 0,
         }
-        axes.errorbar([latency], [accuracy.value], yerr=reach, linestyle="", elinewidth=1.2, label=row.label, **shape)
+        axes.errorbar(
+            [latency], [accuracy.value], yerr=reach, linestyle="", elinewidth=1.2, label=plain(row.label), **shape
+        )
         axes.annotate(f"{row.number}", (latency, accuracy.value), (7, 4), textcoords="offset points",
                       fontsize=SMALL_SIZE, color=INK)  # fmt: skip
-    latencies = [row.record.facts.latency_ms or 0.0 for row in timed]
-    axes.set_xlim(0.0, 1.15 * max(latencies))
+    axes.set_xlim(0.0, widest)
     percent_axis(axes.yaxis)
-    legend(axes, loc="lower right" if latencies[0] < np.mean(latencies) else "best")
+    legend_below(axes, columns=2)
     return figure
 
 

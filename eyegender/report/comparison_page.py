@@ -45,7 +45,7 @@ def write_comparison(
         comparison: from `compare`.
         folder: made if it is missing; older files of the same names are replaced.
         pictures: from K picture names to their pixels (K, C, H, W), for the sheet of disagreements.
-        created: when and from what, a line under the title. Without it equal comparisons give equal pages.
+        created: when and from what, a line under the title. Without it equal comparisons give equal Markdown.
     """
     folder = Path(folder)
     figures = comparison_figures(comparison, pictures)
@@ -74,8 +74,8 @@ def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], creat
     """The same, with figures referred to as `figures/<name>.png`."""
     lines = [f"# {_title(comparison)}", ""]
     lines += [created, ""] if created else []
-    lines += [f"- {line}" for line in comparison.headlines]
-    lines += ["", *(f"> **Warning.** {line}\n" for line in comparison.warnings)]
+    lines += [f"- {_safe(line)}" for line in comparison.headlines]
+    lines += ["", *(f"> **Warning.** {_safe(line)}\n" for line in comparison.warnings)]
     for section in sections(comparison):
         lines += [f"## {section.title}", ""]
         if section.table:
@@ -83,9 +83,9 @@ def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], creat
         lines += [f"{line}\n" for line in section.lines]
     if figures:
         lines += ["## Figures", ""]
-        lines += [f"![{_alt(figure)}]({FIGURES_FOLDER}/{name}.png)\n" for name, figure in figures.items()]
+        lines += [f"![{_safe(_alt(figure))}]({FIGURES_FOLDER}/{name}.png)\n" for name, figure in figures.items()]
     if comparison.left_out:
-        lines += ["## Left out", "", *(f"- {line}" for line in comparison.left_out)]
+        lines += ["## Left out", "", *(f"- {_safe(line)}" for line in comparison.left_out)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -121,7 +121,7 @@ def _image(name: str, figure: Figure) -> dict[str, object]:
 
 
 def _alt(figure: Figure) -> str:
-    return figure.get_suptitle().replace("\n", " ")
+    return figure.get_suptitle().replace("\n", " ").replace(r"\$", "$")
 
 
 def _markdown_table(table: Table) -> list[str]:
@@ -133,4 +133,9 @@ def _markdown_table(table: Table) -> list[str]:
 def _markdown_cell(cell: Cell) -> str:
     text = f"**{cell.text}**" if cell.strong and cell.text else cell.text
     whole = f"{text} ({cell.small})" if cell.small else text
-    return whole.replace("|", "\\|").replace("\n", " ")
+    return _safe(whole).replace("|", "\\|").replace("\n", " ")
+
+
+def _safe(text: str) -> str:
+    """Names come from users: no HTML of theirs in the Markdown, and no link that they did not mean."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("[", "&#91;")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from eyegender.report.style import BLUE, INK, SMALL_SIZE, TEXT_SIZE, dress, new_figure, percent
+from eyegender.report.style import BLUE, INK, SMALL_SIZE, TEXT_SIZE, dress, new_figure, percent, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +59,8 @@ def draw_confusion(axes: Axes, table: NDArray[np.int64], classes: Sequence[str],
     for side in axes.spines.values():
         side.set_visible(False)
     places = range(len(classes))
-    axes.set_xticks(places, classes, fontsize=TEXT_SIZE, color=INK)
-    names = [f"{name}\n(n={total:,})" for name, total in zip(classes, totals[:, 0], strict=True)]
+    axes.set_xticks(places, [plain(name) for name in classes], fontsize=TEXT_SIZE, color=INK)
+    names = [f"{plain(name)}\n(n={total:,})" for name, total in zip(classes, totals[:, 0], strict=True)]
     axes.set_yticks(
         places, names, fontsize=TEXT_SIZE, color=INK, rotation=90, va="center", ha="right", multialignment="center"
     )

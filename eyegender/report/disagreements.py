@@ -13,22 +13,23 @@ from eyegender.report.picture_sheet import picture_sheet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from eyegender.report.comparison import Comparison
+    from eyegender.report.comparison import Comparison, Row
 
 # From K picture names to their pixels, uint8 (K, C, H, W).
 Pictures = Callable[[Sequence[str]], NDArray[np.uint8]]
 
 _MOST_PICTURES = 24
-_MOST_IN_CAPTION = 3
+# As many probabilities as fit under a picture.
+_MOST_RUNS = 3
 
 
 def disagreements_sheet(comparison: Comparison, pictures: Pictures, note: str | None = None) -> Figure | None:
-    """Pictures of the largest group that some of its runs get right and others wrong, the widest apart first.
+    """Pictures that some of the up to three best runs of the largest group get right and others wrong, widest first.
 
     None where the group has one run, or where all its runs agree on every picture.
     """
     group = comparison.groups[0]
-    rows = [comparison.rows[number - 1] for number in group.numbers]
+    rows = [comparison.rows[number - 1] for number in group.numbers[:_MOST_RUNS]]
     says = np.stack([row.predictions.probabilities for row in rows])
     apart = says.max(axis=0) - says.min(axis=0)
     male_for = np.count_nonzero(says > 0.5, axis=0)
@@ -40,11 +41,15 @@ def disagreements_sheet(comparison: Comparison, pictures: Pictures, note: str | 
     table = rows[0].predictions
     captions = []
     for i in shown:
-        told = [f"#{row.number} {says[k, i]:.2f}" for k, row in enumerate(rows[:_MOST_IN_CAPTION])]
-        captions.append(f"{comparison.classes[table.labels[i]]}: {', '.join(told)}")
+        told = [f"#{row.number} {says[k, i]:.2f}".replace(" 0.", " .") for k, row in enumerate(rows)]
+        captions.append(f"{comparison.classes[table.labels[i]]}\n{'  '.join(told)}")
     names = [table.names[i] for i in shown]
     title = (
-        f"{len(shown)} of {np.count_nonzero(split):,} pictures on which group {group.letter} disagrees "
-        f"(true class, then each run's p({comparison.classes[1]}))"
+        f"{len(shown)} of {np.count_nonzero(split):,} pictures on which {_listed(rows)} disagree "
+        f"(true class; p({comparison.classes[1]}) of each)"
     )
     return picture_sheet(pictures(names), captions, names, title, note=note)
+
+
+def _listed(rows: Sequence[Row]) -> str:
+    return " and ".join(f"#{row.number}" for row in rows)

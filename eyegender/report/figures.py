@@ -31,7 +31,7 @@ _DPI = 150
 def save_figures(figures: Mapping[str, Figure], folder: Path | str, *, svg: bool = False) -> list[Path]:
     """Write `<name>.png` at 150 dpi, and `<name>.svg` if asked for, into `folder`, which is made if it is missing.
 
-    Returns the paths in the order of `figures`. The same figure gives the same bytes: no date is written.
+    Returns the paths in the order of `figures`. The same figure gives the same PNG: no date is written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

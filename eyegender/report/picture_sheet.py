@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.report.predictions import finite
-from eyegender.report.style import INK, QUIET, SMALL_SIZE, VERMILION, dress, new_figure
+from eyegender.report.style import INK, QUIET, SMALL_SIZE, VERMILION, dress, new_figure, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,12 @@ def picture_sheet(
         raise ValueError(f"a sheet needs pictures (K, C, H, W), at least one, got shape {pixels.shape}")
     columns = min(_COLUMNS, max(3, len(pixels)))
     rows = -(-len(pixels) // columns)
-    figure = new_figure(1.62 * columns, 0.5 + 2.0 * rows + (0.25 if note else 0.0), title, note)
+    figure = new_figure(
+        1.62 * columns,
+        0.5 + (2.0 + 0.14 * any("\n" in one for one in captions)) * rows + (0.25 if note else 0.0),
+        title,
+        note,
+    )
     grid = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.ravel()):
         if place >= len(pixels):
@@ -97,9 +102,9 @@ def picture_sheet(
         for side in axes.spines.values():
             side.set_visible(False)
         axes.imshow(np.squeeze(pixels[place].transpose(1, 2, 0)), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(_shortened(names[place]), fontsize=SMALL_SIZE, color=QUIET, pad=3)
+        axes.set_title(plain(_shortened(names[place])), fontsize=SMALL_SIZE, color=QUIET, pad=3)
         alarm = alarming is not None and alarming[place]
-        axes.set_xlabel(captions[place], fontsize=SMALL_SIZE, color=VERMILION if alarm else INK, labelpad=3)
+        axes.set_xlabel(plain(captions[place]), fontsize=SMALL_SIZE, color=VERMILION if alarm else INK, labelpad=3)
     return figure
 
 

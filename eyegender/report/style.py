@@ -32,12 +32,17 @@ _NOTE_CHARACTERS_PER_INCH = 14.0
 def new_figure(width: float, height: float, title: str, note: str | None = None) -> Figure:
     """An empty figure of that many inches: title at the top left, `note` in small grey letters at the bottom left."""
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
-    wrapped = textwrap.fill(title, round(width * _TITLE_CHARACTERS_PER_INCH))
+    wrapped = textwrap.fill(plain(title), round(width * _TITLE_CHARACTERS_PER_INCH))
     figure.suptitle(wrapped, x=0.012, ha="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK)
     if note:
-        small = textwrap.fill(note, round(width * _NOTE_CHARACTERS_PER_INCH))
+        small = textwrap.fill(plain(note), round(width * _NOTE_CHARACTERS_PER_INCH))
         figure.supxlabel(small, x=0.012, ha="left", fontsize=SMALL_SIZE, color=QUIET)
     return figure
+
+
+def plain(text: str) -> str:
+    """Text that came from a file name or a run name: its dollars are dollars, not the borders of a formula."""
+    return text.replace("$", r"\$")
 
 
 def dress(axes: Axes, x_label: str = "", y_label: str = "", title: str = "", grid: str = "both") -> Axes:
