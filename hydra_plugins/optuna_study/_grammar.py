@@ -87,6 +87,8 @@ def domain_of(override: Override) -> Domain:
     if override.is_choice_sweep():
         if isinstance(value, ChoiceSweep):
             _check_tags(value.tags, allowed=set(), written=written)
+            # Not through sweep_iterator, which shuffles: the same command must give the same study.
+            return _choice(list(value.list), written)
         return _choice(list(override.sweep_iterator(transformer=Transformer.identity)), written)
     raise StudyError(f"a swept key needs interval, range or choice, got '{written}'")
 

@@ -1,6 +1,5 @@
 """The search space: which keys a trial sets, to what, and when."""
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -111,28 +110,33 @@ class Space:
             yield from self._draws(depth + 1, {**values, **pairs}, so_far + chosen)
 
     def examples(self, most: int = 24) -> list[tuple[str, ...]]:
-        """Draws that together show every end of every range and every choice, at most so many."""
+        """Draws that together show both ends of every range and every choice, at most so many."""
+        shown: set[tuple[str, str]] = set()
         found: list[tuple[str, ...]] = []
-        for turn in itertools.count():
-            fresh = False
-            values = dict(self.fixed_values)
-            overrides: list[str] = []
-            for parameter in self.parameters:
-                branch = parameter.branch(values)
-                if branch is None:
-                    continue
-                texts = _sample_texts(branch)
-                fresh = fresh or turn < len(texts)
-                text = texts[min(turn, len(texts) - 1)]
-                for key in parameter.keys:
-                    overrides.append(f"{key}={text}")
-                    values[bare_key(key)] = comparable(text)
-            if turn > 0 and not fresh:
-                break
-            found.append(tuple(overrides))
-            if len(found) >= most:
-                break
-        return found
+        for branch in (branch for parameter in self.parameters for branch in parameter.branches):
+            for text in _sample_texts(branch):
+                if (branch.name, text) not in shown and len(found) < most:
+                    found.append(self._example(branch, text, shown))
+        return found or [()]
+
+    def _example(self, wanted: Branch, wanted_text: str, shown: set[tuple[str, str]]) -> tuple[str, ...]:
+        """A draw with this value of this branch where it can be had, and values not shown before elsewhere."""
+        values, overrides = dict(self.fixed_values), []
+        needed = dict(wanted.condition.requirements)
+        for parameter in self.parameters:
+            branch = parameter.branch(values)
+            if branch is None:
+                continue
+            texts = _sample_texts(branch)
+            fresh = [text for text in texts if (branch.name, text) not in shown]
+            text = wanted_text if branch is wanted else (fresh or texts)[0]
+            for key in map(bare_key, parameter.keys):
+                text = next((each for each in texts if comparable(each) == needed.get(key)), text)
+            shown.add((branch.name, text))
+            overrides += [f"{key}={text}" for key in parameter.keys]
+            values.update({bare_key(key): comparable(text) for key in parameter.keys})
+        shown.add((wanted.name, wanted_text))
+        return tuple(overrides)
 
     def grid(self) -> dict[str, list[Value]]:
         """The values of each parameter, for the grid sampler.

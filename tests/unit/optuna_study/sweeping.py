@@ -1,0 +1,49 @@
+"""Running the toy as a sweep, in this process or as the command a user would type."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+
+HERE = Path(__file__).parent
+TOY = HERE / "toy.py"
+
+
+def multirun(task: Callable[..., Any], *overrides: str, config_dir: Path = HERE / "conf", name: str = "config") -> Any:
+    """Sweep a task function in this process; what the sweeper returns."""
+    GlobalHydra.instance().clear()
+    hydra = Hydra.create_main_hydra2("toy", create_config_search_path(str(config_dir)))
+    try:
+        return hydra.multirun(name, task, ["hydra.mode=MULTIRUN", *overrides], with_log_configuration=False)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def command(*overrides: str) -> list[str]:
+    """The toy's sweep as a command line."""
+    return [sys.executable, str(TOY), "-m", *overrides]
+
+
+def run(*overrides: str, env: dict[str, str] | None = None, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run the toy's sweep as a command of its own; `check` is the exit status it must have, if any."""
+    done = subprocess.run(
+        command(*overrides), capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=300, check=False
+    )
+    assert check is None or done.returncode == check, done.stdout + done.stderr
+    return done
+
+
+def load(name: str = "toy", url: str = "sqlite:///study.db") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=url)
+
+
+def states(name: str = "toy", url: str = "sqlite:///study.db") -> list[str]:
+    """The state of every stored trial, by number."""
+    return [trial.state.name for trial in load(name, url).get_trials(deepcopy=False)]

@@ -1,0 +1,155 @@
+"""Several workers in processes of their own, and what becomes of their trials when they die."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from hydra_plugins.optuna_study import study_status
+from hydra_plugins.optuna_study._attrs import OWNER
+from hydra_plugins.optuna_study._budget import is_interrupted
+
+from .sweeping import command, load, run, states
+
+JOBLIB = "hydra/launcher=joblib"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("storage", ["sqlite:///study.db", "journal://study.log"])
+@pytest.mark.parametrize("workers", [2, 8])
+def test_workers_share_one_budget(workers, storage):
+    run(JOBLIB, f"hydra.sweeper.n_jobs={workers}", "hydra.sweeper.n_trials=24", f"hydra.sweeper.storage={storage}",
+        "mode=slow", "steps=1")  # fmt: skip
+    status = study_status(storage, "toy")
+    assert [row.state for row in status.trials] == ["complete"] * 24
+    assert len({row.params["x"] for row in status.trials}) == 24
+
+
+@pytest.mark.integration
+def test_workers_walk_a_grid_without_meeting():
+    run(JOBLIB, "hydra.sweeper.n_jobs=4", "hydra/sweeper/sampler=grid", "x=range(0,5)", "y=range(0,4)",
+        "hydra.sweeper.n_trials=99")  # fmt: skip
+    assert states() == ["COMPLETE"] * 20
+    assert len({(trial.params["x"], trial.params["y"]) for trial in load().trials}) == 20
+
+
+@pytest.mark.integration
+def test_first_draws_of_workers_with_one_seed_differ():
+    run(JOBLIB, "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=8", "hydra.sweeper.sampler.seed=3", "mode=slow")
+    assert len({trial.params["x"] for trial in load().trials}) == 8
+
+
+@pytest.mark.integration
+def test_a_trial_whose_worker_dies_goes_on_elsewhere_with_what_it_had():
+    run(JOBLIB, "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2", "mode=die_once")
+    rows = study_status("sqlite:///study.db", "toy").trials
+    assert [row.state for row in rows] == ["complete"] * 2
+    assert all(row.attempt >= 1 and 0 in row.reported for row in rows)
+
+
+@pytest.mark.integration
+def test_a_trial_that_kills_its_worker_each_time_fails_in_the_end():
+    done = run(JOBLIB, "hydra.sweeper.n_trials=1", "mode=die", "hydra.sweeper.max_retries=1", check=1)
+    trials = load().trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "FAIL"]
+    assert [is_interrupted(trial) for trial in trials] == [True, False]
+    assert "its worker died, 2 times" in done.stdout
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
+    over = (f"hydra/launcher={launcher}", "hydra.sweeper.n_trials=3", "mode=slow", "steps=50", "seconds=0.05",
+            "hydra.sweeper.heartbeat=600", "hydra.sweeper.max_retries=0")  # fmt: skip
+    process = subprocess.Popen(command(*over), stdout=subprocess.PIPE, text=True)
+    _until(lambda: any(len(t.intermediate_values) > 3 for t in load().trials))
+    process.send_signal(signum)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    assert "the same command goes on" in out
+    first = load().trials[0]
+    assert is_interrupted(first)
+    reported = len(first.intermediate_values)
+    run(*over)
+    finished = [trial for trial in load().trials if trial.state.name == "COMPLETE"]
+    assert len(finished) == 3
+    again = finished[0]
+    # Its steps were not repeated: the second attempt began after the last one reported.
+    assert again.params == first.params
+    assert len(again.intermediate_values) == 50
+    assert reported < 50
+
+
+@pytest.mark.integration
+def test_a_worker_that_was_only_slow_drops_its_trial_and_goes_on():
+    over = ("hydra.sweeper.n_trials=3", "mode=slow", "steps=20", "seconds=0.1", "hydra.sweeper.heartbeat=0.3")
+    slow = subprocess.Popen(command(*over), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    _until(lambda: any(len(t.intermediate_values) > 1 for t in load().trials))
+    slow.send_signal(signal.SIGSTOP)  # silent, but not gone
+    run(*over)
+    slow.send_signal(signal.SIGCONT)
+    out, _ = slow.communicate(timeout=60)
+    assert slow.returncode == 0, out
+    assert [trial.state.name for trial in load().trials].count("COMPLETE") == 3
+    assert "Traceback" not in out
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [0])
+def test_kill_9_at_any_moment_loses_and_repeats_nothing(seed):
+    """Twenty-four kills of workers and of the command over one study of cheap trials."""
+    chance = random.Random(seed)
+    over = (JOBLIB, "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=60", "mode=slow", "steps=4", "seconds=0.05",
+            "hydra.sweeper.heartbeat=0.5", "hydra.sweeper.max_retries=50")  # fmt: skip
+    finished: dict[int, float] = {}
+    kills = 0
+    process = None
+    while kills < 24:
+        if process is None or process.poll() is not None:
+            if process is not None and process.returncode == 0:
+                break
+            process = subprocess.Popen(command(*over), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.3, 3.0))
+        try:
+            trials = load().trials
+        except KeyError:
+            trials = []
+        for trial in trials:
+            if trial.state.name == "COMPLETE":
+                # What was finished once stays as it was.
+                assert finished.setdefault(trial.number, trial.value) == trial.value
+        workers = [t.system_attrs[OWNER]["pid"] for t in trials if t.state.name == "RUNNING" and OWNER in t.system_attrs]
+        target = process.pid if not workers or chance.random() < 0.4 else chance.choice(workers)
+        try:
+            os.kill(target, signal.SIGKILL)
+            kills += 1
+        except ProcessLookupError:
+            continue
+    if process is not None:
+        process.wait(timeout=300)
+    run(*over)
+    trials = load().trials
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert kills >= 20
+    assert len(complete) == 60
+    assert {n: v for n, v in finished.items()} == {t.number: t.value for t in complete if t.number in finished}
+    assert len({trial.params["x"] for trial in complete}) == 60
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "FAIL"}
+    assert all(is_interrupted(trial) for trial in trials if trial.state.name == "FAIL")
+
+
+def _until(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if condition():
+                return
+        except Exception:
+            pass  # the study does not exist yet
+        time.sleep(0.05)
+    raise AssertionError("it did not come about")
