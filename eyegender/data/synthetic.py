@@ -25,9 +25,11 @@ class SyntheticReader:
     """Draws `n` eyes: two of each person, left then right, persons of both labels in turn.
 
     A picture depends on seed, index, size and separation only: a smaller `n` gives the first pictures of a larger one,
-    and nothing touches the global random state. The best accuracy that any model can reach is
-    `eye_traits.bayes_accuracy(separation)`: 94.5% for the default, and about 93% for one that reads every
-    cue perfectly.
+    and nothing touches the global random state. Equal versions of numpy and Pillow draw equal pictures.
+
+    The best accuracy that any model can reach is `eye_traits.bayes_accuracy(separation)`: 94.5% for the default, and
+    93.4% for one that reads every cue perfectly. MobileNet-V2 from random weights got 90.6% in six epochs (grey, 96
+    pixels, 1,440 pictures to train on, 360 of other persons to test).
 
     Args:
         n: pictures, 4 or more, so that each class has two.

@@ -92,7 +92,8 @@ def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], creat
 def sections(comparison: Comparison) -> list[Section]:
     """What page and Markdown have in common, in order."""
     interval = "Small numbers are 95% intervals, from a bootstrap over persons where persons are known."
-    found = [Section("Test metrics", tables.metrics_table(comparison), (interval, *comparison.remarks))]
+    positive = f"{comparison.classes[1]} is the positive class, above a probability of 0.5."
+    found = [Section("Test metrics", tables.metrics_table(comparison), (interval, positive, *comparison.remarks))]
     if comparison.pairs:
         found.append(Section("Which differences are real", tables.pairs_table(comparison)))
     if comparison.pools:

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 SYNTHETIC_NOTE = "Synthetic data: drawn eyes, says nothing about real ones."
 
-# Parameters in which two seeds of one config may differ, and those that change no result.
-_NOT_CONFIG = ("seed", "data.split.seed", "data.cache", "ckpt_path", "run_test")
+# Parameters in which two seeds of one config may differ, and those that change no result. Where the data lies is one of
+# them: what it is, its fingerprint says.
+_NOT_CONFIG = (
+    "seed", "data.split.seed", "data.root", "data.reader.root", "ckpt_path", "run_test", "trainer.progress",
+    "trainer.threads",
+)  # fmt: skip
 _NOT_CONFIG_SECTIONS = ("tracking.", "count.", "hydra.")
 
 
@@ -159,10 +163,7 @@ class RunRecord:
     @property
     def config_key(self) -> tuple[tuple[str, str], ...]:
         """Equal for runs that differ in nothing but their seed."""
-        return tuple(
-            sorted(
-                (key, value)
-                for key, value in self.params.items()
-                if key not in _NOT_CONFIG and not key.startswith(_NOT_CONFIG_SECTIONS)
-            )
-        )
+        params = {
+            k: v for k, v in self.params.items() if k not in _NOT_CONFIG and not k.startswith(_NOT_CONFIG_SECTIONS)
+        }
+        return (*sorted(params.items()), ("data.fingerprint", self.tags.get("data.fingerprint", "")))

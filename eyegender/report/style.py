@@ -6,13 +6,16 @@ Nothing here touches pyplot or rcParams: figures are made next to a training loo
 from __future__ import annotations
 
 import textwrap
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.ft2font import FT2Font
 
 INK = "#1f2328"
 QUIET = "#656d76"
@@ -41,8 +44,15 @@ def new_figure(width: float, height: float, title: str, note: str | None = None)
 
 
 def plain(text: str) -> str:
-    """Text that came from a file name or a run name: its dollars are dollars, not the borders of a formula."""
+    """Text from a file name or a run name: its dollars begin no formula, and letters that the font lacks become `?`."""
+    if not text.isascii():
+        text = "".join(letter if letter.isascii() or _font().get_char_index(ord(letter)) else "?" for letter in text)
     return text.replace("$", r"\$")
+
+
+@cache
+def _font() -> FT2Font:
+    return get_font(findfont("DejaVu Sans"))
 
 
 def dress(axes: Axes, x_label: str = "", y_label: str = "", title: str = "", grid: str = "both") -> Axes:

@@ -128,6 +128,15 @@ def test_seeds_with_splits_of_their_own_are_pooled_and_say_so() -> None:
     assert not pool.one_test_set
 
 
+def test_seeds_on_other_data_are_no_pool_and_another_folder_is_no_other_data() -> None:
+    def seed(i: int, data: str) -> RunRecord:
+        params = {"note": "", "seed": str(i), "data.root": f"/somewhere/{i}"}
+        return run(f"s{i}", table(i, 1.0), params=params, tags={"data.fingerprint": data})
+
+    assert len(compared(seed(0, "a"), seed(1, "a")).pools) == 1
+    assert compared(seed(0, "a"), seed(1, "b")).pools == ()
+
+
 def test_a_repeated_seed_is_no_pool() -> None:
     same = {"note": ""}
     assert compared(run("a", table(1, 1.0), params=same), run("b", table(2, 1.0), params=same)).pools == ()

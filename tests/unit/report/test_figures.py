@@ -166,6 +166,12 @@ def test_long_names_are_shortened_in_the_middle() -> None:
     assert sheet([0], [0.9]).axes[0].get_title() == "folder/of…00000.jpg"
 
 
+def test_letters_that_the_font_lacks_are_no_warning(tmp_path: Path) -> None:
+    figure = most_wrong_sheet(np.zeros((1, 1, 4, 4), dtype=np.uint8), [0], [0.9], ["眼/œil$1$.jpg"])
+    save_figures({"sheet": figure}, tmp_path)
+    assert figure.axes[0].get_title() == r"?/œil\$1\$.jpg"
+
+
 def test_colour_pictures_are_shown_in_colour() -> None:
     figure = most_wrong_sheet(np.zeros((1, 3, 4, 4), dtype=np.uint8), [0], [0.9], ["a"])
     assert figure.axes[0].get_images()[0].get_array().shape == (4, 4, 3)
