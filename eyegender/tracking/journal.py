@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,12 @@ class Journal:
         self._lock = threading.Lock()
         self._close_cut_line()
         self._file = self.path.open("ab")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def append(self, entry: Entry) -> None:
         """Write one entry; it survives the process from here on."""
@@ -76,6 +82,8 @@ class Journal:
 
     def close(self) -> None:
         with self._lock:
+            if self._file.closed:
+                return
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +22,8 @@ class Sender(threading.Thread):
     def __init__(self, journal: Journal, store: Store) -> None:
         super().__init__(name="tracking", daemon=True)
         self.journal, self.store = journal, store
-        self.problem: str | None = None
+        self.problem: str | None = None  # why nothing can be sent just now
+        self.refused = 0  # entries that the store does not want
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
@@ -61,11 +61,18 @@ class Sender(threading.Thread):
             stop = position
             while stop < len(entries) and entries[stop][1]["op"] == "metrics":
                 stop += 1
-            if stop > position:
-                self.store.apply_metrics([entry for _, entry in entries[position:stop]])
-            else:
-                stop = position + 1
-                self.store.apply(entries[position][1])
+            try:
+                if stop > position:
+                    self.store.apply_metrics([entry for _, entry in entries[position:stop]])
+                else:
+                    stop = position + 1
+                    self.store.apply(entries[position][1])
+            except Exception as error:
+                if not is_permanent(error):
+                    raise
+                # Waiting would not mend it, and everything behind it would wait as well.
+                self.refused += 1
+                log.warning("tracking: %s was refused (%s)", entries[position][1]["op"], first_line(error))
             self.journal.mark_sent(entries[stop - 1][0])
             position = stop
         return len(entries)
@@ -80,17 +87,15 @@ class Sender(threading.Thread):
         return not self.is_alive() and self.problem is None
 
 
+def is_permanent(error: Exception) -> bool:
+    """Whether the store has understood the request and will never take it."""
+    if isinstance(error, FileNotFoundError):
+        return True  # an artifact that was deleted before it was sent
+    return getattr(error, "error_code", None) in {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
+
+
 def first_line(error: Exception) -> str:
     """What went wrong in one line, without the passwords that drivers like to quote."""
     from eyegender.tracking.secrets import redact
 
     return redact((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]
-
-
-def wait_for(condition: threading.Event, seconds: float) -> bool:
-    """Wait for an event without blocking signals for long."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition.wait(0.1):
-            return True
-    return condition.is_set()

@@ -7,7 +7,10 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from eyegender.tracking.journal import Entry, Journal
+from eyegender.tracking.secrets import redact
 from eyegender.tracking.sender import Sender
 from eyegender.tracking.store import Store
 
@@ -46,10 +49,16 @@ class Tracker:
     ) -> None:
         self.location, self.folder, self.name = location, folder, name
         self.key, run_id = resume or (uuid.uuid4().hex, None)
+        # Held while this process lives: `eyegender.sync` must not send the same entries beside it.
+        self._lock = FileLock(folder / "tracking.lock")
+        self._lock.acquire()
         self.journal = Journal(folder)
         self.store = Store(location.uri, location.artifacts, folder)
         self.sender = Sender(self.journal, self.store)
-        self._say(op="run", key=self.key, run_id=run_id, experiment=experiment, name=name, tags=dict(tags))
+        self._say(
+            op="run", key=self.key, run_id=run_id, experiment=experiment, name=name, tags=dict(tags),
+            uri=redact(location.uri), artifacts=location.artifacts,
+        )  # fmt: skip
         self.sender.start()
 
     @property
@@ -84,6 +93,7 @@ class Tracker:
         self._say(op="end", status=status)
         complete = self.sender.close(seconds)
         self.journal.close()
+        self._lock.release()
         return complete
 
     def _say(self, **entry: object) -> None:

@@ -1,0 +1,48 @@
+# make train   set up .venv and train on synthetic eyes       make train ARGS="model=inception_v3"
+# make test    set up .venv and run the unit tests             make test ARGS=tests  runs all of them
+# make ui      look at the runs in a browser
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+PORT ?= 5000
+
+.PHONY: train test lint format ui wheel clean
+
+train: .venv/ready
+	$(BIN)/python -m eyegender.train $(ARGS)
+
+test: .venv/ready-to-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/ready-to-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready-to-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: .venv/ready
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(PORT)
+
+wheel: .venv/ready-to-test
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf .venv build dist
+
+# uv reads the same constraints as pip and is many times quicker. The bytecode is compiled now: the first import of
+# torch and MLflow would otherwise take half a minute.
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraints constraints.txt
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("eyegender needs Python 3.11 or newer, got " + sys.version.split()[0] + "; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(INSTALL) --editable '.[cluster]'
+	@touch $@
+
+.venv/ready-to-test: .venv/ready
+	$(INSTALL) --group test --group lint
+	@touch $@

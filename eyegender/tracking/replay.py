@@ -1,0 +1,59 @@
+"""Sends the rest of a journal whose run is over."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from eyegender.errors import UserError
+from eyegender.tracking.journal import JOURNAL, Journal
+from eyegender.tracking.secrets import HIDDEN
+from eyegender.tracking.sender import Sender, first_line
+from eyegender.tracking.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def pending(folder: Path) -> list[Path]:
+    """Output folders at or below `folder` whose journal holds unsent entries, in order of name."""
+    found = []
+    for path in sorted(folder.rglob(JOURNAL)):
+        with Journal(path.parent) as journal:
+            if journal.unsent(limit=1):
+                found.append(path.parent)
+    return found
+
+
+def send(folder: Path, uri: str | None) -> tuple[int, str | None]:
+    """Send what is left of one run; returns how many entries and the run's id.
+
+    Raises:
+        UserError: the run is still going on, its store's address is not known, or the store cannot be reached.
+    """
+    with (folder / JOURNAL).open() as file:
+        first = json.loads(file.readline())
+    address = uri or str(first["uri"])
+    if HIDDEN in address:
+        raise UserError(f"{folder}: the store's address {address} needs its password again; add uri=ADDRESS")
+    try:
+        with FileLock(folder / "tracking.lock", timeout=0):
+            journal = Journal(folder)
+            store = Store(address, first["artifacts"] if address == first["uri"] else None, folder)
+            store.attach()
+            sender = Sender(journal, store)
+            total = 0
+            try:
+                while sent := sender.send_some():
+                    total += sent
+            except Exception as error:
+                raise UserError(
+                    f"{folder}: sent {total} entries, then the store could not be reached ({first_line(error)}); try again later"
+                ) from error
+            finally:
+                journal.close()
+            return total, store.run_id
+    except Timeout as error:
+        raise UserError(f"{folder}: its run is still going on and sends by itself; wait for its end") from error

@@ -1,0 +1,34 @@
+"""Composes the real configs in tests, shrunk to seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hydra import compose, initialize_config_dir
+
+from eyegender.command import config_folder, register_sweeps
+from eyegender.schema import TrainConfig, parse
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# 40 pictures of 32 pixels: enough for two steps an epoch, and every stage still has a pixel.
+TINY = (
+    "data.n=60",
+    "data.size=32",
+    "model.weights=null",
+    "trainer.max_epochs=2",
+    "trainer.batch_size=16",
+    "trainer=cpu",
+    "trainer.progress=none",
+)
+
+
+def compose_config(*overrides: str, name: str = "train") -> DictConfig:
+    register_sweeps()
+    with initialize_config_dir(str(config_folder("conf").resolve()), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+def tiny_config(*overrides: str) -> TrainConfig:
+    return parse(compose_config(*TINY, *overrides))

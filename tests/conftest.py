@@ -1,0 +1,45 @@
+"""Every test has its own cache and its own working directory; none sees the machine's tracking settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+EYES, CELEBA, WEIGHTS = "EYEGENDER_TEST_EYES", "EYEGENDER_TEST_CELEBA", "EYEGENDER_TEST_WEIGHTS"
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, session_cache: Path) -> None:
+    monkeypatch.setenv("EYEGENDER_CACHE", str(session_cache))
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "HYDRA_FULL_ERROR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def _given(name: str) -> Path:
+    value = os.environ.get(name)
+    if not value:
+        pytest.skip(f"{name} does not name real pictures or weights")
+    return Path(value)
+
+
+@pytest.fixture
+def real_eyes() -> Path:
+    return _given(EYES)
+
+
+@pytest.fixture
+def real_celeba() -> Path:
+    return _given(CELEBA)
+
+
+@pytest.fixture
+def real_weights() -> Path:
+    return _given(WEIGHTS)

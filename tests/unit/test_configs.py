@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eyegender.command import config_folder
+from eyegender.errors import UserError
+from eyegender.schema import parse
+from tests.composing import compose_config
+
+NEEDED = {"data=folder": ["data.root=x"], "data=celeba": ["data.root=x"], "tracking=server": ["tracking.uri=http://x"]}
+
+
+def options(group: str) -> list[str]:
+    files = sorted((config_folder("conf") / group).glob("*.yaml"))
+    return [f"{group}={path.stem}" for path in files if not path.stem.startswith("_")]
+
+
+@pytest.mark.parametrize("choice", [o for g in ("data", "model", "trainer", "tracking") for o in options(g)])
+def test_every_config_composes_and_passes_the_schema(choice: str) -> None:
+    parse(compose_config(choice, *NEEDED.get(choice, [])))
+
+
+def test_there_are_configs_to_test() -> None:
+    assert len(list(config_folder("conf").rglob("*.yaml"))) > 10
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.lr=abc", "model.lr must be a valid number.*got 'abc'"),
+        ("model.lr=0", "model.lr must be greater than 0, got 0"),
+        ("model.finetune_depth=some", "model.finetune_depth .* got 'some'"),
+        ("trainer.max_epochs=0", "trainer.max_epochs must be greater than or equal to 1, got 0"),
+        ("data.color=blue", "data.color must be 'gray' or 'rgb', got 'blue'"),
+        ("data.split.by=luck", "data.split.by must be .*'person'.*got 'luck'"),
+        ("data.split.test=1", "data.split.test must be less than 1, got 1"),
+        ("monitor=test/accuracy", "monitor .*got 'test/accuracy'"),  # the test part chooses nothing
+        ("seed=-1", "seed must be greater than or equal to 0, got -1"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key(override: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        parse(compose_config(override))
+
+
+def test_a_value_without_default_is_asked_for() -> None:
+    with pytest.raises(UserError, match=r"tracking.uri must be given .* add tracking.uri=VALUE"):
+        parse(compose_config("tracking=server"))
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "eyegender.train", *arguments], capture_output=True, text=True, timeout=120, cwd=cwd
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["model.lrr=1"], "did you mean model.lr?"),
+        (["model=resnet"], "known: inception_v3, mobilenet_v2"),
+        (["model.lr"], "Error parsing override 'model.lr'"),
+        (["trainer.max_epochs=none"], "trainer.max_epochs must be a valid integer"),
+        (["data=folder", "data.root=nowhere"], "nowhere"),
+        (["model.finetune_depth=20"], "finetune_depth must be 0..19 for mobilenet_v2 or 'all', got 20"),
+        (["model=inception_v3", "data.size=64"], "inception_v3 needs pictures of at least 75x75 pixels, got 64"),
+        (["model.weights=nowhere.pth"], "no file nowhere.pth"),
+        (["model.head=big"], "unknown head 'big'; known: linear, paper"),
+        (["model.backbone._target_=os.system"], "only classes of eyegender are"),
+        (["ckpt_path=nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(arguments: list[str], told: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert told in lines[0]
+    assert not Path("mlruns").exists()  # nothing half-written
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["model.lrr=1"], ["seed=x"]])
+def test_what_needs_no_network_imports_no_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['eyegender.train', *{arguments!r}]\n"
+        "try:\n    runpy.run_module('eyegender.train', run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'mlflow', 'optuna', 'pytorch_lightning', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from eyegender.models.classifier import Classifier
+from eyegender.models.heads import LinearHead
+from eyegender.models.mobilenet_v2 import MobileNetV2
+from eyegender.models.network import Network
+
+
+@pytest.mark.parametrize("depth", [0, 5, 19])
+def test_the_optimizer_has_the_same_groups_whatever_the_depth(depth: int) -> None:
+    groups = Classifier(Network(MobileNetV2(), LinearHead(1280), depth), lr=1e-4, head_lr=1e-2).parameter_groups()
+    assert [group["name"] for group in groups] == ["backbone", "backbone_no_decay", "head", "head_no_decay"]
+    assert [group["lr"] for group in groups] == [1e-4, 1e-4, 1e-2, 1e-2]
+    assert [group["weight_decay"] > 0 for group in groups] == [True, False, True, False]
+    assert bool(groups[0]["params"]) == (depth > 0)
+    torch.optim.AdamW(groups)  # torch takes empty groups
+
+
+def test_no_parameter_is_in_two_groups_or_in_none() -> None:
+    network = Network(MobileNetV2(), LinearHead(1280), 7)
+    grouped = [id(p) for group in Classifier(network).parameter_groups() for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for _, p in network.trainable())
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    return Classifier(torch.nn.Identity(), label_smoothing=0.2, pos_weight=3.0)  # type: ignore[arg-type]
+
+
+def test_weights_and_smoothing_apply_in_training_only(classifier: Classifier) -> None:
+    logits, labels = torch.tensor([0.0, 0.0]), torch.tensor([0, 1])
+    ln2 = torch.tensor(2.0).log()
+    torch.testing.assert_close(classifier.loss(logits, labels, training=False), ln2.repeat(2))
+    # Target 0.1: 0.1 * 3 ln 2 + 0.9 ln 2; target 0.9: 0.9 * 3 ln 2 + 0.1 ln 2.
+    torch.testing.assert_close(classifier.loss(logits, labels, training=True), torch.stack([1.2 * ln2, 2.8 * ln2]))
+
+
+def test_a_gray_picture_is_normalised_like_three_equal_channels() -> None:
+    network = Network(MobileNetV2(), LinearHead(1280), 0)
+    gray = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
+    torch.testing.assert_close(network.normalise(gray), network.normalise(gray.repeat(1, 3, 1, 1)))
+    white = network.normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)).flatten()
+    torch.testing.assert_close(white, (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225]))
