@@ -15,7 +15,8 @@ from random import Random
 Rgb = tuple[float, float, float]
 
 SEPARATION = 1.6
-# Noise of each cue around z. With eight cues it takes a perfect reader of all of them from 94.5% to Phi(SEPARATION / sqrt(1 + CUE_NOISE^2 / 8)) = 93.4%.
+# Noise of each of the eight cues around z: a perfect reader of all of them is right for a share
+# Phi(SEPARATION / sqrt(1 + CUE_NOISE^2 / 8)) of persons, 93.4% instead of 94.5%.
 CUE_NOISE = 1.0
 
 _LIGHT_SKIN: Rgb = (0.93, 0.76, 0.66)

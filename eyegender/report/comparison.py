@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.errors import UserError
-from eyegender.report.intervals import Interval, bootstrap_difference, bootstrap_intervals
+from eyegender.report.intervals import Interval, bootstrap_differences, bootstrap_intervals
 from eyegender.report.mcnemar import SIGNIFICANT, McNemar, holm, mcnemar
 from eyegender.report.metrics import METRICS
 from eyegender.report.remarks import headlines, remarks, warnings
@@ -225,22 +225,24 @@ def _measure(table: Predictions, n_resamples: int, seed: int) -> dict[str, Inter
 def _pairs(rows: Sequence[Row], groups: Sequence[Group], n_resamples: int, seed: int) -> tuple[Pair, ...]:
     """Each pair within a group but seeds of one config, whose difference is known to be chance."""
     wanted: list[tuple[Row, Row]] = []
+    differences: list[Interval] = []
     for group in groups:
         members = [rows[number - 1] for number in group.numbers]
         many = len(members) > ALL_PAIRS_UP_TO
         candidates = [(members[0], other) for other in members[1:]] if many else list(combinations(members, 2))
-        wanted += [(a, b) for a, b in candidates if a.record.config_key != b.record.config_key]
+        chosen = [(a, b) for a, b in candidates if a.record.config_key != b.record.config_key]
+        if chosen:
+            first, second = ([row.predictions.right for row in side] for side in zip(*chosen, strict=True))
+            persons = members[0].predictions.persons
+            differences += bootstrap_differences(first, second, persons, n_resamples=n_resamples, seed=seed)
+        wanted += chosen
     tests = [mcnemar(first.predictions.right, second.predictions.right) for first, second in wanted]
     corrected = holm([test.p_value for test in tests])
     found = [
-        Pair(first, second, test, p, _difference(first.predictions, second.predictions, n_resamples, seed))
-        for (first, second), test, p in zip(wanted, tests, corrected, strict=True)
+        Pair(first, second, test, p, difference)
+        for (first, second), test, p, difference in zip(wanted, tests, corrected, differences, strict=True)
     ]
     return tuple(sorted(found, key=lambda pair: (pair.p_corrected, pair.first.number, pair.second.number)))
-
-
-def _difference(first: Predictions, second: Predictions, n_resamples: int, seed: int) -> Interval:
-    return bootstrap_difference(first.right, second.right, first.persons, n_resamples=n_resamples, seed=seed)
 
 
 def _pools(rows: Sequence[Row]) -> tuple[Pool, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from eyegender.report.metrics import METRICS, weighted_metric
+from eyegender.report.metrics import METRICS, weighted_metrics
 from eyegender.report.predictions import checked
 
 if TYPE_CHECKING:
@@ -97,18 +97,17 @@ def bootstrap_intervals(
     """`bootstrap_interval` for several metrics from one and the same set of resamples."""
     truth, scores = checked(labels, probabilities)
     owners = _person_numbers(persons, len(truth))
-    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in metrics}
-    for weights in _resamples(owners, n_resamples, seed, confidence):
-        for name in metrics:
-            found[name].append(weighted_metric(name, truth, scores, weights))
-
-    once = np.ones((1, len(truth)))
+    parts = [
+        weighted_metrics(metrics, truth, scores, times[:, owners])
+        for times in _resamples(owners, n_resamples, seed, confidence)
+    ]
+    measured = weighted_metrics(metrics, truth, scores, np.ones((1, len(truth))))
     tail = (1.0 - confidence) / 2.0
     intervals = {}
     for name in metrics:
-        values = np.concatenate(found[name])
+        values = np.concatenate([part[name] for part in parts])
         values = values[~np.isnan(values)]
-        value = float(weighted_metric(name, truth, scores, once)[0])
+        value = float(measured[name][0])
         if name == "calibration_error":
             values = np.clip(values - (values.mean() - value), 0.0, 1.0)
         low, high = np.quantile(values, (tail, 1.0 - tail)) if len(values) else (np.nan, np.nan)
@@ -116,7 +115,7 @@ def bootstrap_intervals(
     return intervals
 
 
-def bootstrap_difference(
+def bootstrap_differences(
     first_right: ArrayLike,
     second_right: ArrayLike,
     persons: Sequence[str] | NDArray[np.str_] | None = None,
@@ -124,27 +123,42 @@ def bootstrap_difference(
     n_resamples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Interval:
-    """Accuracy of the first model minus accuracy of the second on the same N pictures, resampling persons.
+) -> list[Interval]:
+    """Accuracy of each first model minus that of its second one on the same N pictures, resampling persons.
+
+    Args:
+        first_right: whether the first model of each of P pairs is right, shape (P, N).
+        second_right: the same of the second ones, shape (P, N).
+        persons: as in `bootstrap_interval`, for all pairs.
+        n_resamples: as there.
+        seed: as there.
+        confidence: as there.
 
     Raises:
-        ValueError: an argument is out of its range, or the models were not right or wrong on the same pictures.
+        ValueError: an argument is out of its range, or the shapes differ.
     """
     first, second = np.asarray(first_right, dtype=np.float64), np.asarray(second_right, dtype=np.float64)
-    if first.ndim != 1 or first.shape != second.shape or not len(first):
-        raise ValueError(f"both models need the same pictures, at least one, got {first.shape} and {second.shape}")
-    gap = first - second
-    owners = _person_numbers(persons, len(gap))
+    if first.ndim != 2 or first.shape != second.shape or not first.size:
+        raise ValueError(
+            f"both models need the same pictures (P, N), at least one, got {first.shape} and {second.shape}"
+        )
+    owners = _person_numbers(persons, first.shape[1])
+    people = int(owners.max()) + 1
+    # Only sums per person matter, so whole persons are weighted and not their pictures.
+    gaps = np.stack([np.bincount(owners, weights=gap, minlength=people) for gap in first - second], axis=1)
+    sizes = np.bincount(owners, minlength=people).astype(np.float64)
+    blocks = _resamples(owners, n_resamples, seed, confidence)
+    values = np.concatenate([(times @ gaps) / (times @ sizes)[:, None] for times in blocks])
     tail = (1.0 - confidence) / 2.0
-    values = np.concatenate([(w @ gap) / w.sum(axis=1) for w in _resamples(owners, n_resamples, seed, confidence)])
-    low, high = np.quantile(values, (tail, 1.0 - tail))
-    return Interval(float(gap.mean()), float(low), float(high))
+    lows, highs = np.quantile(values, (tail, 1.0 - tail), axis=0)
+    means = (first - second).mean(axis=1)
+    return [Interval(float(mean), float(low), float(high)) for mean, low, high in zip(means, lows, highs, strict=True)]
 
 
 def _resamples(
     owners: NDArray[np.int64], n_resamples: int, seed: int, confidence: float
 ) -> Iterator[NDArray[np.float64]]:
-    """How often each picture is drawn, in blocks of shape (R, N): as often as its person.
+    """How often each person is drawn, in blocks of shape (R, persons).
 
     Raises ValueError for arguments out of range.
     """
@@ -156,8 +170,7 @@ def _resamples(
     for start in range(0, n_resamples, _CHUNK):
         count = min(_CHUNK, n_resamples - start)
         drawn = rng.integers(0, people, size=(count, people)) + people * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * people).reshape(count, people)
-        yield times[:, owners].astype(np.float64)
+        yield np.bincount(drawn.ravel(), minlength=count * people).reshape(count, people).astype(np.float64)
 
 
 def _person_numbers(persons: Sequence[str] | NDArray[np.str_] | None, n: int) -> NDArray[np.int64]:

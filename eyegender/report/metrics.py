@@ -13,6 +13,8 @@ import numpy as np
 from eyegender.report.predictions import checked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import ArrayLike, NDArray
 
     Floats = NDArray[np.float64]
@@ -39,30 +41,37 @@ def metrics_from_predictions(labels: ArrayLike, probabilities: ArrayLike) -> dic
     """All of METRICS, in 0..1. Raises ValueError for what `predictions.checked` refuses."""
     truth, scores = checked(labels, probabilities)
     once = np.ones((1, len(truth)))
-    return {name: float(weighted_metric(name, truth, scores, once)[0]) for name in METRICS}
+    return {name: float(value[0]) for name, value in weighted_metrics(METRICS, truth, scores, once).items()}
 
 
-def weighted_metric(name: str, labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> Floats:
-    """One metric under each of R weightings of the N pictures.
+def weighted_metrics(
+    names: Iterable[str], labels: NDArray[np.int64], probabilities: Floats, weights: Floats
+) -> dict[str, Floats]:
+    """Some metrics under each of R weightings of the N pictures.
 
     Args:
-        name: one of METRICS.
+        names: of METRICS.
         labels: 0/1, shape (N,).
         probabilities: of label 1, shape (N,).
         weights: how often each picture counts, shape (R, N).
 
     Returns:
-        Shape (R,).
+        Shape (R,) by name.
     """
-    if name in COUNT_METRICS:
+    wanted = list(names)
+    unknown = sorted(set(wanted) - set(METRICS))
+    if unknown:
+        raise ValueError(f"unknown metric '{unknown[0]}'; known: {', '.join(METRICS)}")
+    found: dict[str, Floats] = {}
+    if set(wanted) & set(COUNT_METRICS):
         says_yes, is_yes = probabilities > THRESHOLD, labels == 1
-        cells = (~says_yes & ~is_yes, says_yes & ~is_yes, ~says_yes & is_yes, says_yes & is_yes)
-        return metrics_from_counts(*(weights @ cell.astype(np.float64) for cell in cells))[name]
-    if name == "auroc":
-        return _auroc(labels, probabilities, weights)
-    if name == "calibration_error":
-        return _calibration_error(labels, probabilities, weights)
-    raise ValueError(f"unknown metric '{name}'; known: {', '.join(METRICS)}")
+        cells = np.stack([~says_yes & ~is_yes, says_yes & ~is_yes, ~says_yes & is_yes, says_yes & is_yes], axis=1)
+        found |= metrics_from_counts(*(weights @ cells.astype(np.float64)).T)
+    if "auroc" in wanted:
+        found["auroc"] = _auroc(labels, probabilities, weights)
+    if "calibration_error" in wanted:
+        found["calibration_error"] = _calibration_error(labels, probabilities, weights)
+    return {name: found[name] for name in wanted}
 
 
 def calibration_bins(probabilities: Floats, bins: int = CALIBRATION_BINS) -> NDArray[np.int64]:

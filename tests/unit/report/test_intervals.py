@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from eyegender.report.intervals import bootstrap_interval, bootstrap_intervals, wilson_interval
+from eyegender.report.intervals import bootstrap_differences, bootstrap_interval, bootstrap_intervals, wilson_interval
 from eyegender.report.metrics import METRICS
 
 
@@ -103,3 +103,29 @@ def test_resamples_without_a_class_are_left_out() -> None:
 def test_refuses_arguments_out_of_range(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bootstrap_interval("accuracy", [0, 1, 0, 1], [0.1, 0.9, 0.2, 0.3], **options)  # type: ignore[arg-type]
+
+
+def test_a_difference_is_that_of_the_accuracies_and_pairs_are_independent_of_each_other() -> None:
+    rng = np.random.default_rng(0)
+    right = rng.random((3, 200)) < np.array([[0.9], [0.8], [0.8]])
+    persons = [f"p{i // 2}" for i in range(200)]
+    together = bootstrap_differences(right[[0, 1]], right[[1, 2]], persons)
+    (alone,) = bootstrap_differences(right[[1]], right[[2]], persons)
+    assert together[0].value == pytest.approx(right[0].mean() - right[1].mean())
+    assert together[1] == pytest.approx(alone)
+    assert together[0].low < together[0].value < together[0].high
+
+
+def test_a_difference_agrees_with_scipy_on_persons() -> None:
+    rng = np.random.default_rng(1)
+    first, second = np.repeat(rng.random((2, 300)) < 0.85, 2, axis=1)
+    expected = bootstrap(((first.astype(float) - second)[::2],), np.mean, method="percentile", n_resamples=4000, rng=0)
+    persons = [f"p{i // 2}" for i in range(600)]
+    (found,) = bootstrap_differences([first], [second], persons, n_resamples=4000)
+    low, high = expected.confidence_interval
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.008)
+
+
+def test_a_difference_needs_the_same_pictures() -> None:
+    with pytest.raises(ValueError, match="same pictures"):
+        bootstrap_differences([[True]], [[True, False]])

@@ -11,7 +11,7 @@ from eyegender.report.metrics import (
     METRICS,
     metrics_from_counts,
     metrics_from_predictions,
-    weighted_metric,
+    weighted_metrics,
 )
 
 
@@ -67,10 +67,8 @@ def test_weights_count_as_repeated_pictures_would() -> None:
     labels, scores = sample(60, 9)
     times = np.random.default_rng(1).integers(0, 4, 60)
     repeated = metrics_from_predictions(np.repeat(labels, times), np.repeat(scores, times))
-    for name in METRICS:
-        assert weighted_metric(name, labels, scores, times[None].astype(float))[0] == pytest.approx(repeated[name]), (
-            name
-        )
+    for name, value in weighted_metrics(METRICS, labels, scores, times[None].astype(float)).items():
+        assert value[0] == pytest.approx(repeated[name]), name
 
 
 def test_auroc_agrees_with_scikit_learn_on_many_ties() -> None:
@@ -96,4 +94,4 @@ def test_refuses_what_is_no_prediction(labels: list[int], scores: list[float], m
 
 def test_names_the_known_metrics() -> None:
     with pytest.raises(ValueError, match="unknown metric 'acuracy'; known: accuracy, precision"):
-        weighted_metric("acuracy", np.array([0]), np.array([0.5]), np.ones((1, 1)))
+        weighted_metrics(["acuracy"], np.array([0]), np.array([0.5]), np.ones((1, 1)))
