@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -75,8 +76,9 @@ class Launch:
         hide_storage(config, plan.storage)
         with read_write(config), open_dict(config):
             if OmegaConf.select(config, "hydra.launcher.n_jobs") is not None:
-                # joblib's own limit must not keep workers waiting for one another to end.
-                config.hydra.launcher.n_jobs = number
+                # joblib's own limit must not keep workers waiting for one another to end, and with 1 it would run the
+                # worker in the command's own process, whose death then ends both.
+                config.hydra.launcher.n_jobs = max(number, 2)
         worker = Worker(plan, self.context, self.task_function, config, store if is_in_process(config) else None)
         # Hydra's callbacks are for trials, not for the workers that run them.
         context = HydraContext(config_loader=self.context.config_loader, callbacks=Callbacks())
@@ -124,7 +126,9 @@ class Outcome:
 
     @property
     def signum(self) -> int | None:
-        return next((shift.signum for shift in self.shifts if shift.signum is not None), None)
+        """The signal that ended a worker in this very process, and with it the command."""
+        here = (shift for shift in self.shifts if shift.pid == os.getpid())
+        return next((shift.signum for shift in here if shift.signum is not None), None)
 
 
 def _outcome(returns: Sequence[JobReturn], plan: Plan) -> Outcome:

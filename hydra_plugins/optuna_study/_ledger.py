@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -63,10 +64,15 @@ class Ledger:
         self.rules = rules
         self.owner = owner
         self.watch = Watch()
+        # The signal on which this command ends its launch: workers that die from now on are no deaths of their trials.
+        self.stopping: int | None = None
         self._maximize = self.storage.get_study_directions(self.study_id)[0] == StudyDirection.MAXIMIZE
         self._single = len(self.storage.get_study_directions(self.study_id)) == 1
         # The watch and the requeueing are used by the worker's loop and by its vigil or follower.
         self._mutex = threading.RLock()
+
+    def note_stop(self, signum: int) -> None:
+        self.stopping = signum
 
     def trials(self) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
@@ -146,13 +152,21 @@ class Ledger:
                 owner = Owner.read(trial.system_attrs.get(OWNER))
                 sign = (trial.system_attrs.get(OWNER), trial.system_attrs.get(ALIVE))
                 if self.watch.is_dead(trial._trial_id, owner, sign, self.owner.heartbeat):
-                    # A worker that died before it could write its name had not begun the trial.
-                    reason = "its worker died" if owner else "its worker died before it began"
-                    if self.interrupt(trial._trial_id, reason, counted=owner is not None):
+                    reason, counted = self._cause(owner)
+                    if self.interrupt(trial._trial_id, reason, counted):
                         lost.append(trial._trial_id)
             self._queue_orphans(trials)
             ended = [self.storage.get_trial(trial_id) for trial_id in lost]
             return [trial for trial in ended if not is_interrupted(trial)]
+
+    def _cause(self, owner: Owner | None) -> tuple[str, bool]:
+        """Why a trial without signs of life ended, and whether that counts against it."""
+        if owner is None:
+            # A worker that died before it could write its name had not begun the trial.
+            return "its worker died before it began", False
+        if self.stopping is not None and owner.launch == self.owner.launch:
+            return f"stopped by {signal.Signals(self.stopping).name}", False
+        return "its worker died", True
 
     def interrupt(self, trial_id: int, reason: str, counted: bool) -> bool:
         """End this attempt without a result and queue the trial again, unless it was interrupted too often.

@@ -246,7 +246,7 @@ class Sweep:
             while True:
                 before = ledger.standing().counts.finished
                 first = _take_workers(store, plan.study_name, workers)
-                vigil = Vigil(store.storage, settings.heartbeat, beats=False)
+                vigil = Vigil(store.storage, settings.heartbeat, beats=False, on_signal=ledger.note_stop)
                 try:
                     if is_in_process(self.config):
                         outcome = launch.workers(replace(plan, first_worker=first), workers, store, wait=True)
@@ -256,7 +256,7 @@ class Sweep:
                 except Stopped as stopped:
                     _stop_workers(ledger, stopped.signum)
                     raise
-                if outcome.signum is not None and is_in_process(self.config):
+                if outcome.signum is not None:
                     raise Stopped(outcome.signum)
                 if isinstance(outcome.error, StudyError):
                     raise outcome.error

@@ -32,15 +32,23 @@ class Vigil:
 
     Args:
     beats: false where nobody could look (a study in memory).
+    on_signal: called with the signal before anything else ends; it runs inside the handler, so it may only note.
     """
 
-    def __init__(self, storage: BaseStorage, heartbeat: float, beats: bool = True) -> None:
+    def __init__(
+        self,
+        storage: BaseStorage,
+        heartbeat: float,
+        beats: bool = True,
+        on_signal: Callable[[int], None] | None = None,
+    ) -> None:
         self.storage = storage
         self.heartbeat = heartbeat
         self.lost = False
         self.asked_to_stop = False
         self.signum: int | None = None
         self._beats = beats
+        self._note_signal = on_signal
         self._trial_id: int | None = None
         self._extra: Callable[[int], None] | None = None
         self._count = 0
@@ -101,6 +109,8 @@ class Vigil:
             raise Stopped(self.signum)
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if self._note_signal is not None:
+            self._note_signal(signum)
         if self._deferred is not None and not self.asked_to_stop:
             self.asked_to_stop = True
             self.signum = signum

@@ -49,6 +49,7 @@ class Shift:
 
     worker: int
     trials: int
+    pid: int
     signum: int | None = None
 
 
@@ -138,8 +139,8 @@ class _Shift:
                     else:
                         self.vigil.wait(_IDLE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
             except Stopped as stopped:
-                return Shift(self.index, self.done, stopped.signum)
-        return Shift(self.index, self.done)
+                return Shift(self.index, self.done, os.getpid(), stopped.signum)
+        return Shift(self.index, self.done, os.getpid())
 
     def _draw(self, claimed: FrozenTrial) -> None:
         self.prepared = self._drawn(claimed)

@@ -15,7 +15,7 @@ from hydra_plugins.optuna_study import TrialInterrupted, TrialPruned, current_tr
 def main(cfg: DictConfig) -> float | list[float]:
     value = float(cfg.x) ** 2 + float(cfg.y) ** 2
     trial = current_trial()
-    if cfg.mode == "raise" or (cfg.mode == "raise_some" and float(cfg.x) > -2):
+    if cfg.mode == "raise" or (cfg.mode == "raise_some" and float(cfg.x) > 0):
         raise RuntimeError("the toy was told to fail")
     if cfg.mode == "not_a_number":
         return float("nan")
