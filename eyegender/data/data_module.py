@@ -33,7 +33,7 @@ class EyesDataModule(pl.LightningDataModule):
     """Batches of eyes from any reader.
 
     After `setup`: `samples` are the pictures that take part, in a fixed order; `split`, `store`, `groups` (None unless
-    they stood in for persons) and `skipped` (names of unreadable pictures) belong to them.
+    they stood in for persons) and `skipped` (unreadable pictures: reasons by name) belong to them.
 
     Args:
         reader: the data source.
@@ -57,7 +57,7 @@ class EyesDataModule(pl.LightningDataModule):
     split: Split
     store: PixelStore
     groups: NDArray[np.int64] | None
-    skipped: tuple[str, ...]
+    skipped: Mapping[str, str]
 
     def __init__(
         self,
@@ -215,24 +215,25 @@ class EyesDataModule(pl.LightningDataModule):
             )
         return find_groups(samples, self.cache_folder).group
 
-    def _judge(self, samples: Samples, bad: Mapping[str, str]) -> tuple[str, ...]:
-        """Names of the pictures to leave out."""
-        skipped = [(name, bad[digest]) for name, digest in zip(samples.names, samples.digests, strict=True)
-                   if digest in bad]  # fmt: skip
+    def _judge(self, samples: Samples, bad: Mapping[str, str]) -> Mapping[str, str]:
+        """The pictures to leave out, and why."""
+        skipped = {name: bad[digest] for name, digest in zip(samples.names, samples.digests, strict=True)
+                   if digest in bad}  # fmt: skip
         if skipped and self.on_bad == "error":
             raise UserError(
                 f"every picture must be readable, got {len(skipped)} of {len(samples)} that are not "
-                f"({skipped[0][0]}: {skipped[0][1]}); repair or remove them, or set data.on_bad=skip",
-                tuple(f"{name}: {reason}" for name, reason in skipped),
+                f"({next(f'{name}: {reason}' for name, reason in skipped.items())}); "
+                "repair or remove them, or set data.on_bad=skip",
+                tuple(f"{name}: {reason}" for name, reason in skipped.items()),
             )
         if skipped:
             _log.warning("%d of %d pictures cannot be read and are left out", len(skipped), len(samples))
-        return tuple(name for name, _ in skipped)
+        return skipped
 
     def _split(self, samples: Samples, groups: NDArray[np.int64] | None) -> Split:
         if self.split_by == "file":
             assert self.split_file is not None
-            return read_split_csv(self.split_file, samples, self.skipped)
+            return read_split_csv(self.split_file, samples, tuple(self.skipped))
         if self.split_by == "official":
             return split_officially(samples)
         if self.split_by == "random":

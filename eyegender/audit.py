@@ -1,0 +1,119 @@
+"""`python -m eyegender.audit`: what is in a data set, before anyone trains on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from eyegender.command import command
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from rich.console import Console
+
+    from eyegender.data.audit_report import AuditReport
+    from eyegender.data.samples import Reader
+
+
+def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any) -> AuditReport:
+    """Examine a data set, and leave `audit.json` and `contact_sheet.png` in `output_dir`.
+
+    Unreadable pictures are listed and left out, whatever `data.on_bad` says.
+
+    Args:
+        reader: the data source.
+        output_dir: created if need be.
+        repeats: seeds over which a random and a person-aware split are compared, 1 or more.
+        options: subset, split and seed, as `EyesDataModule` takes them.
+
+    Raises:
+        UserError: the source cannot be read, or no run with these options could split it.
+    """
+    import json
+
+    from eyegender.data.audit_report import examine
+    from eyegender.data.contact_sheet import draw_contact_sheet
+    from eyegender.data.data_module import EyesDataModule
+
+    data = EyesDataModule(reader, 32, color="gray", on_bad="skip", **options)
+    data.setup()
+    report, rows = examine(data, repeats)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / "audit.json").write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+    draw_contact_sheet(output_dir / "contact_sheet.png", rows, data.samples.open)
+    return report
+
+
+def show(report: AuditReport, output_dir: Path, console: Console) -> None:
+    """Print the report as tables."""
+    from rich.table import Table
+
+    classes = list(report.counts)
+    table = Table("part", *classes, "all", title=f"{report.source}: pictures, data.split.by={report.split_kind}")
+    for part, counts in {**report.split_counts, "all": report.counts}.items():
+        table.add_row(part, *(str(counts[name]) for name in classes), str(sum(counts.values())))
+    console.print(table)
+
+    facts = Table("what", "found", title="what is in it")
+    if report.sizes is not None:
+        facts.add_row("side lengths, smallest / median / largest", "{} / {:g} / {} pixels".format(*report.sizes))
+    facts.add_row("unreadable files", str(len(report.unreadable)))
+    copies = sum(len(names) - 1 for names in report.duplicates)
+    facts.add_row("files that repeat another", f"{copies} ({report.two_labels} contents in both classes)")
+    near = "pictures are too alike to tell" if report.near_gave_up else str(len(report.near_pairs))
+    facts.add_row("pairs of near-duplicates", near)
+    if report.group_sizes is not None:
+        groups, largest = sum(report.group_sizes.values()), max(report.group_sizes)
+        facts.add_row("groups that are kept together", f"{groups}, the largest of {largest} pictures")
+    console.print(facts)
+
+    leaks = Table("split", "duplicates across", "1-nearest neighbour", title="what a split gives away")
+    for kind, leak in report.leaks.items():
+        leaks.add_row(kind, f"{leak.across:g} pairs", f"{100 * leak.accuracy:.1f}%")
+    if report.gain is not None:
+        gain, error = report.gain
+        leaks.add_row("random gains", "", f"{100 * gain:+.1f} ± {100 * error:.1f} points")
+    console.print(leaks)
+
+    for title, lines in (
+        ("unreadable", [f"{name}: {reason}" for name, reason in report.unreadable.items()]),
+        ("equal files", [" = ".join(names) for names in report.duplicates]),
+        ("near-duplicates", [f"{p.first} ~ {p.second} ({p.alike:.3f}{', mirrored' if p.mirrored else ''})"
+                             for p in report.near_pairs]),
+    ):  # fmt: skip
+        for line in lines[:10]:
+            console.print(f"{title}: {line}", markup=False, highlight=False)
+        if len(lines) > 10:
+            console.print(f"{title}: {len(lines) - 10} more in audit.json", markup=False, highlight=False)
+    console.print(f"contact sheet: {output_dir / 'contact_sheet.png'}", markup=False, highlight=False, soft_wrap=True)
+
+
+@command("audit")
+def main(cfg: DictConfig) -> None:
+    from eyegender.schema import parse
+
+    parsed = parse(cfg)  # before torch is imported: a mistake shows at once
+    from rich.console import Console
+
+    from eyegender.training.build import build_reader
+
+    data, split = parsed.data, parsed.data.split
+    output_dir = Path(HydraConfig.get().runtime.output_dir)
+    report = audit(
+        build_reader(data),
+        output_dir,
+        subset=data.subset.model_dump() if data.subset else None,
+        split_by=split.by,
+        split_file=split.file,
+        test_fraction=split.test,
+        val_fraction=split.val,
+        seed=split.seed,
+    )
+    show(report, output_dir, Console())
+
+
+if __name__ == "__main__":
+    main()

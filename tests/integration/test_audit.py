@@ -1,0 +1,81 @@
+"""The audit command on damaged, doubled and leaking data."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+pytestmark = pytest.mark.integration
+
+
+def draw(seed: int) -> Image.Image:
+    rough = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(rough).resize((40, 40), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def eyes(tmp_path: Path) -> Path:
+    """Forty pictures per class without neighbours, and one fault of each kind."""
+    root = tmp_path / "eyes"
+    for label, name in enumerate(("femaleeyes", "maleeyes")):
+        (root / name).mkdir(parents=True)
+        for number in range(0, 80, 2):
+            draw(1000 * label + number).save(root / name / f"{number}.png")
+    (root / "femaleeyes" / "1001.png").write_bytes(b"no picture")
+    (root / "maleeyes" / "1003.png").write_bytes((root / "femaleeyes" / "4.png").read_bytes())
+    ImageOps.mirror(draw(8)).save(root / "femaleeyes" / "1005.jpg", quality=60)
+    return root
+
+
+def run(place: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "EYEGENDER_CACHE": str(place / "cache"), "COLUMNS": "160"}
+    return subprocess.run(
+        [sys.executable, "-m", "eyegender.audit", f"hydra.run.dir={place / 'out'}", *overrides],
+        capture_output=True, text=True, check=False, cwd=place, env=environment,
+    )  # fmt: skip
+
+
+def test_an_audit_tells_what_is_wrong(eyes: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "data=folder", f"data.root={eyes}")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert report["counts"] == {"femaleeyes": 41, "maleeyes": 41}
+    assert report["unreadable"] == {"femaleeyes/1001.png": "not a JPEG, PNG, BMP or WebP picture"}
+    assert report["duplicates"] == [["femaleeyes/4.png", "maleeyes/1003.png"]]
+    assert report["two_labels"] == 1
+    assert [(p["first"], p["second"], p["mirrored"]) for p in report["near_pairs"]] == [
+        ("femaleeyes/1005.jpg", "femaleeyes/8.png", True)
+    ]
+    assert report["leaks"]["person"]["across"] == 0
+    for told in ("femaleeyes/1001.png: not a JPEG", "femaleeyes/4.png = maleeyes/1003.png", "random gains"):
+        assert told in done.stdout
+    with Image.open(tmp_path / "out" / "contact_sheet.png") as sheet:
+        assert sheet.width > 1000
+        assert sheet.height > 300
+
+
+def test_an_audit_of_drawn_eyes_needs_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "data.n=200")
+    assert done.returncode == 0, done.stderr
+    assert "synthetic: pictures" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["data=folder", "data.root=nowhere"], "data.root must be a folder that exists"),
+        (["data=folder", "data.rot=x"], "data.rot"),
+        (["data=celeba", "data.root=."], "img_align_celeba"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, overrides: list[str], told: str) -> None:
+    done = run(tmp_path, *overrides)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
