@@ -1,6 +1,7 @@
 """An open storage, with what Optuna's own lacks: exactness on sqlite, patience, and a lock among workers."""
 
 import fcntl
+import importlib.util
 import threading
 import time
 import warnings
@@ -82,7 +83,7 @@ class Store:
             arguments = {"connect_args": {"timeout": 60}}
 
         def connect() -> RDBStorage:
-            return RDBStorage(self.spec.url(), engine_kwargs=arguments)
+            return RDBStorage(with_driver(self.spec.url()), engine_kwargs=arguments)
 
         for attempt in range(5):
             try:
@@ -187,6 +188,20 @@ class Store:
         self.storage.remove_session()
         if self._rdb is not None:
             self._rdb.engine.dispose()
+
+
+def with_driver(url: str) -> str:
+    """The URL with the PostgreSQL driver that is installed, where it names none.
+
+    SQLAlchemy 2.0 and 2.1 disagree on which one a bare `postgresql://` means.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme not in ("postgresql", "postgres"):
+        return url
+    for driver in ("psycopg", "psycopg2"):
+        if importlib.util.find_spec(driver) is not None:
+            return f"postgresql+{driver}{separator}{rest}"
+    raise StudyError("PostgreSQL needs a driver; install psycopg2-binary or psycopg")
 
 
 @contextmanager

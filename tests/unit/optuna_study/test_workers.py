@@ -104,7 +104,7 @@ def test_a_worker_that_was_only_slow_drops_its_trial_and_goes_on():
 def test_kill_9_at_any_moment_loses_and_repeats_nothing(seed):
     """Twenty-four kills of workers and of the command over one study of cheap trials."""
     chance = random.Random(seed)
-    over = (JOBLIB, "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=60", "mode=slow", "steps=4", "seconds=0.05",
+    over = (JOBLIB, "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=100", "mode=slow", "steps=4", "seconds=0.05",
             "hydra.sweeper.heartbeat=0.5", "hydra.sweeper.max_retries=50")  # fmt: skip
     finished: dict[int, float] = {}
     kills = 0
@@ -136,9 +136,9 @@ def test_kill_9_at_any_moment_loses_and_repeats_nothing(seed):
     trials = load().trials
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     assert kills >= 20
-    assert len(complete) == 60
+    assert len(complete) == 100
     assert {n: v for n, v in finished.items()} == {t.number: t.value for t in complete if t.number in finished}
-    assert len({trial.params["x"] for trial in complete}) == 60
+    assert len({trial.params["x"] for trial in complete}) == 100
     assert {trial.state.name for trial in trials} == {"COMPLETE", "FAIL"}
     assert all(is_interrupted(trial) for trial in trials if trial.state.name == "FAIL")
 

@@ -1,0 +1,99 @@
+"""Sweeps whose study is in a real PostgreSQL."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from hydra_plugins.optuna_study._store import with_driver
+from tests.unit.optuna_study.sweeping import command, run
+
+from .postgres import PASSWORD, Postgres, running
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    pytest.importorskip("psycopg2")
+    with running(tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+def trials(server: Postgres, name: str) -> list[optuna.trial.FrozenTrial]:
+    study = optuna.load_study(study_name=name, storage=with_driver(server.url))
+    found = study.trials
+    study._storage.remove_session()
+    study._storage._backend.engine.dispose()
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_eight_workers_run_exactly_200_trials(server, tmp_path):
+    started = time.monotonic()
+    done = run("hydra/launcher=joblib", "hydra.sweeper.n_jobs=8", "hydra.sweeper.n_trials=200",
+               "hydra.sweeper.study_name=eight", "hydra.sweeper.storage=${oc.env:STUDY_STORAGE}",
+               "hydra.sweeper.sampler.seed=5", env={"STUDY_STORAGE": server.url})  # fmt: skip
+    print(f"200 trials in {time.monotonic() - started:.1f} s")
+    found = trials(server, "eight")
+    assert [trial.state.name for trial in found] == ["COMPLETE"] * 200
+    assert [trial.number for trial in found] == list(range(200))
+    assert len({(trial.params["x"], trial.params["y"]) for trial in found}) == 200
+    assert len({trial.system_attrs["optuna_study:owner"]["pid"] for trial in found}) == 8
+    assert "Error" not in done.stdout + done.stderr
+    no_secret_in(tmp_path, done)
+
+
+@pytest.mark.timeout(600)
+def test_an_outage_in_the_middle_is_waited_out(server, tmp_path):
+    over = ("hydra/launcher=joblib", "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=40", "mode=slow", "steps=3",
+            "hydra.sweeper.study_name=outage", "hydra.sweeper.storage=${oc.env:STUDY_STORAGE}")  # fmt: skip
+    process = subprocess.Popen(command(*over), env={**os.environ, "STUDY_STORAGE": server.url}, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    for _ in range(2):
+        _until_finished(server, "outage", more=5)
+        server.stop()
+        time.sleep(3)
+        server.start()
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    found = trials(server, "outage")
+    assert [trial.state.name for trial in found].count("COMPLETE") == 40
+    assert "Traceback" not in out
+    assert PASSWORD not in out
+
+
+def test_a_password_appears_nowhere(server, tmp_path):
+    for number, override in enumerate((server.url, "${oc.env:STUDY_STORAGE}")):
+        done = run("hydra/launcher=joblib", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=3",
+                   f"hydra.sweeper.storage='{override}'", f"hydra.sweeper.study_name=secret{number}",
+                   f"hydra.sweep.dir=out{number}", env={"STUDY_STORAGE": server.url})  # fmt: skip
+        no_secret_in(tmp_path, done)
+    wrong = server.url.replace("/postgres", "/nowhere")
+    done = run(f"hydra.sweeper.storage='{wrong}'", check=1)
+    assert "cannot be opened" in done.stderr
+    assert "Traceback" not in done.stderr
+    no_secret_in(tmp_path, done)
+
+
+def no_secret_in(folder: Path, done: subprocess.CompletedProcess[str]) -> None:
+    assert PASSWORD not in done.stdout + done.stderr
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert PASSWORD.encode() not in path.read_bytes(), path
+
+
+def _until_finished(server: Postgres, name: str, more: int) -> None:
+    def finished() -> int:
+        try:
+            return sum(trial.state.is_finished() for trial in trials(server, name))
+        except Exception:
+            return 0  # not created yet
+
+    wanted, end = finished() + more, time.monotonic() + 120
+    while finished() < wanted and time.monotonic() < end:
+        time.sleep(0.2)
