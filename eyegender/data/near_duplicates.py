@@ -88,10 +88,11 @@ def find_near_duplicates(
             rows = short[top : top + _BLOCK]
             bound = rows @ short[left : left + _BLOCK].T
             np.maximum(bound, rows @ short_mirrors[left : left + _BLOCK].T, out=bound)
-            candidates = np.argwhere(bound >= threshold - _ROUNDING) + np.array([top, left])
-            candidates = candidates[candidates[:, 0] < candidates[:, 1]]
-            for start in range(0, len(candidates), _BLOCK):
-                a, b = candidates[start : start + _BLOCK].T
+            candidates = np.flatnonzero(bound.ravel() >= threshold - _ROUNDING)
+            first, second = candidates // bound.shape[1] + top, candidates % bound.shape[1] + left
+            first, second = first[first < second], second[first < second]
+            for start in range(0, len(first), _BLOCK):
+                a, b = first[start : start + _BLOCK], second[start : start + _BLOCK]
                 plain, turned = (vectors[a] * vectors[b]).sum(axis=1), (vectors[a] * mirrors[b]).sum(axis=1)
                 best = np.maximum(plain, turned)
                 found = best >= threshold

@@ -8,6 +8,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from eyegender.data.folder import FolderReader
 from eyegender.data.groups import Groups, find_groups
+from eyegender.data.near_duplicates import describe, find_near_duplicates
 from eyegender.data.number_runs import cut_long_run, number_runs
 from eyegender.data.samples import Samples
 
@@ -150,3 +151,17 @@ def test_real_eyes_form_no_giant_groups() -> None:
     sizes = np.unique(find_groups(samples).group, return_counts=True)[1]
     assert sizes.max() <= 64
     assert len(sizes) > len(samples) / 10
+
+
+def test_the_quick_search_finds_what_comparing_all_with_all_finds() -> None:
+    rng = np.random.default_rng(0)
+    eyes = np.stack([np.asarray(draw(seed, 32).convert("L")) for seed in range(150)])
+    noise = rng.normal(0, rng.uniform(1, 25, (450, 1, 1)), (450, 32, 32))
+    pixels = np.concatenate([np.clip(np.tile(eyes, (3, 1, 1)) + noise, 0, 255), eyes[:, :, ::-1]]).astype(np.uint8)
+    vectors, mirrors = describe(pixels)
+    alike = np.maximum(vectors @ vectors.T, vectors @ mirrors.T)
+    expected = {(i, j) for i, j in np.argwhere(alike >= 0.96).tolist() if i < j}
+    near = find_near_duplicates(vectors, mirrors)
+    assert {(i, j) for i, j in near.pairs.tolist()} == expected
+    assert len(expected) > 300
+    assert np.all(np.diff(near.alike) <= 0)
