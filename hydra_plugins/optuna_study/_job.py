@@ -8,6 +8,7 @@ from hydra.core.utils import JobReturn, configure_log, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ._compose import Composer
 from ._secrets import HIDDEN, hide, hide_override
 
 if TYPE_CHECKING:
@@ -45,15 +46,20 @@ class TrialJob:
         self.task_function = task_function
         self.config = config
         self.spec = spec
+        self.composer = Composer(context.config_loader, config)
 
-    def compose(self, overrides: tuple[str, ...], number: int, directory: str | None) -> tuple[DictConfig, str]:
+    def compose(
+        self, fixed: tuple[str, ...], drawn: tuple[str, ...], number: int, directory: str | None
+    ) -> tuple[DictConfig, str]:
         """The trial's config and its job directory.
 
         Args:
+        fixed: overrides that all trials share.
+        drawn: those of this trial.
         number: of the trial's first attempt.
         directory: that of an earlier attempt; None for the first, which goes where `hydra.sweep` says.
         """
-        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        config = self.composer.compose(fixed, drawn)
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number

@@ -172,14 +172,14 @@ class _Shift:
         trial, self.prepared = self.prepared or self._drawn(claimed), None
         try:
             draw = self._full_draw(trial)
-            overrides = (*self.plan.space.fixed, *draw.overrides)
-            config, directory = self.job.compose(overrides, first_number(claimed), claimed.user_attrs.get(JOB_DIR))
+            fixed, former = self.plan.space.fixed, claimed.user_attrs.get(JOB_DIR)
+            config, directory = self.job.compose(fixed, draw.overrides, first_number(claimed), former)
         except (StudyError, UpdateFinishedTrialError):
             raise
         except Exception as error:  # noqa: BLE001 - a combination that cannot be composed fails as its trial
             self._fail(trial, one_line(error, self.plan.storage.secrets))
             return
-        if claimed.user_attrs.get(JOB_DIR) != directory:
+        if former != directory:
             trial.set_user_attr(JOB_DIR, directory)
         running = RunningTrial(
             self.study,
@@ -190,7 +190,7 @@ class _Shift:
             study_attrs=self.handle.user_attrs,
             pruned_objective=self.plan.pruned_objective,
         )
-        with announced(running, overrides, self.plan.argv, self.plan.main):
+        with announced(running, (*fixed, *draw.overrides), self.plan.argv, self.plan.main):
             result = self.job.run(config)
         self._tell(trial, running, result)
 
