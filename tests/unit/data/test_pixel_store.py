@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,22 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(folder: Callable[..., Path],
     with pytest.raises(UserError, match=r"decoded pictures need 2,007,200 bytes in .*disk/pixels, got a full disk"):
         open_pixel_store(samples, 224, "gray", tiny_disk)
     assert stored(tiny_disk) == []
+
+
+def test_a_disk_without_room_for_anything(folder: Callable[..., Path], tiny_disk: Path) -> None:
+    samples = read(folder())
+    with suppress(OSError), (tiny_disk / "filler").open("wb", buffering=0) as filler:
+        while filler.write(bytes(4096)):
+            pass
+    with pytest.raises(UserError, match=r"got a full disk"):
+        open_pixel_store(samples, 16, "gray", tiny_disk)
+
+
+def test_a_cache_that_may_not_be_written(folder: Callable[..., Path], cache: Path) -> None:
+    samples = read(folder())
+    (cache / "pixels").write_text("in the way")
+    with pytest.raises(UserError, match=r"must be writable to .*pixels, got .*; set EYEGENDER_CACHE"):
+        open_pixel_store(samples, 16, "gray")
 
 
 def test_a_full_disk_without_root(folder: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
