@@ -4,7 +4,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from datetime import datetime
 
 from optuna.trial import FrozenTrial
 
@@ -25,9 +24,7 @@ def values_text(values: Iterable[float]) -> str:
 
 
 def params_text(row: TrialRow) -> str:
-    shown = (
-        f"{key}={number_text(value) if isinstance(value, float) else value}" for key, value in row.params.items()
-    )
+    shown = (f"{key}={number_text(value) if isinstance(value, float) else value}" for key, value in row.params.items())
     return " ".join(shown) or "-"
 
 
@@ -77,13 +74,13 @@ class Follower:
                 if turn % _TAKE_OVER_EVERY == 0:
                     with self.ledger.store.lock(self.ledger.study_name):
                         self.ledger.take_over()
-            except Exception as error:  # noqa: BLE001 - what is wrong with the storage, the workers will say
+            except Exception as error:  # what is wrong with the storage, the workers will say
                 self.failure = error
 
     def look(self) -> None:
         trials = self.ledger.trials()
         fresh = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._told]
-        for trial in sorted(fresh, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number)):
+        for trial in sorted(fresh, key=lambda trial: (str(trial.datetime_complete), trial.number)):
             self._told.add(trial.number)
             # As of this trial's end, not of now: several may have ended since the last look.
             say(self._line(trial, [trial for trial in trials if trial.number in self._told]))
@@ -121,9 +118,7 @@ def summary(status: StudyStatus, standing: Standing, most: int = 5) -> list[str]
     failed = counts.failed + counts.failed_before
     if failed:
         parts.append(f"{failed} failed")
-    for name in ("running", "waiting"):
-        if getattr(counts, name):
-            parts.append(f"{getattr(counts, name)} {name}")
+    parts += [f"{getattr(counts, name)} {name}" for name in ("running", "waiting") if getattr(counts, name)]
     if counts.interrupted:
         parts.append(f"{counts.interrupted} interrupted attempts")
     lines = [f"study '{status.name}': {', '.join(parts)}, of {status.n_trials} trials ({status.storage})"]
@@ -139,4 +134,3 @@ def summary(status: StudyStatus, standing: Standing, most: int = 5) -> list[str]
         if len(failures) > most:
             lines.append(f"  and {len(failures) - most} more")
     return lines
-

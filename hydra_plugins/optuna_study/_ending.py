@@ -50,9 +50,9 @@ def end_once(ledger: Ledger, hooks: Hooks, study: StudyHandle, status: StudyStat
 
 
 def _completion(status: StudyStatus) -> list[int]:
-    return sorted(row.storage_number for row in status.trials if row.state in ("complete", "pruned", "failed"))[-1:] + [
-        status.counts.finished
-    ]
+    """What tells one completion from another: the last trial that ended, and how many finished."""
+    ended = [row.storage_number for row in status.trials if row.state in ("complete", "pruned", "failed")]
+    return [max(ended, default=-1), status.counts.finished]
 
 
 def _is_dead(ledger: Ledger, holder: Owner, claim: dict[str, object]) -> bool:

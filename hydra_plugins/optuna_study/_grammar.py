@@ -14,8 +14,8 @@ from hydra.core.override_parser.types import (
     ChoiceSweep,
     IntervalSweep,
     Override,
-    QuotedString,
     Quote,
+    QuotedString,
     RangeSweep,
     Transformer,
 )

@@ -82,9 +82,7 @@ class Launch:
         worker = Worker(plan, self.context, self.task_function, config, store if is_in_process(config) else None)
         # Hydra's callbacks are for trials, not for the workers that run them.
         context = HydraContext(config_loader=self.context.config_loader, callbacks=Callbacks())
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=worker, config=config
-        )
+        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=worker, config=config)
         overrides = [
             (*self.example, f"hydra.sweep.subdir=.workers/{plan.first_worker + index}", "hydra.output_subdir=null")
             for index in range(number)
@@ -98,7 +96,7 @@ class Launch:
                 returns = launcher.launch(overrides, initial_job_idx=0)
             except StudyError:
                 raise
-            except Exception as error:  # noqa: BLE001 - a launcher whose worker died says so in its own way
+            except Exception as error:  # a launcher whose worker died says so in its own way
                 return Outcome(broken=one_line(error, plan.storage.secrets))
         return _outcome(returns, plan)
 
@@ -171,9 +169,10 @@ def _submitted_only() -> Iterator[list[str]]:
         jobs.append(str(job.job_id))
         return [None]
 
-    former = submitit.Job.results
-    submitit.Job.results = results
+    job_class: Any = submitit.Job
+    former = job_class.results
+    job_class.results = results
     try:
         yield jobs
     finally:
-        submitit.Job.results = former
+        job_class.results = former

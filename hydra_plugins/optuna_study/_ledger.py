@@ -27,7 +27,7 @@ from ._budget import (
 from ._owner import Owner, Watch
 from ._store import Store
 
-# A trial whose attempt ended but that nobody queued again: its finder died in between. After so many seconds anybody may.
+# An attempt that ended without being queued again: its finder died in between. After so many seconds anybody may.
 _ORPHAN_SECONDS = 10.0
 
 
@@ -181,7 +181,7 @@ class Ledger:
                 return False
             deaths = counted_attempts(trials, trial) + counted
             final = counted and deaths > self.rules.max_retries
-            note = {"reason": reason, "counted": counted, "final": final}
+            note: dict[str, Any] = {"reason": reason, "counted": counted, "final": final}
             try:
                 self.storage.set_trial_system_attr(trial_id, INTERRUPTED, note)
                 if final:
@@ -197,15 +197,14 @@ class Ledger:
     def _queue_orphans(self, trials: Sequence[FrozenTrial]) -> None:
         continued = {history[-1] for t in trials if (history := t.system_attrs.get(RETRY_HISTORY))}
         for trial in trials:
-            if is_interrupted(trial) and trial.number not in continued:
-                if self.watch.unchanged_for(("orphan", trial._trial_id), True) > _ORPHAN_SECONDS:
-                    self._queue_again(trial)
+            if not is_interrupted(trial) or trial.number in continued:
+                continue
+            if self.watch.unchanged_for(("orphan", trial._trial_id), True) > _ORPHAN_SECONDS:
+                self._queue_again(trial)
 
     def _queue_again(self, trial: FrozenTrial) -> None:
         """Create the next attempt, with everything the last one had: parameters, reports and the user's notes."""
-        attrs = {
-            key: value for key, value in trial.system_attrs.items() if key not in (OWNER, ALIVE, INTERRUPTED)
-        }
+        attrs = {key: value for key, value in trial.system_attrs.items() if key not in (OWNER, ALIVE, INTERRUPTED)}
         attrs[FIRST_ATTEMPT] = first_number(trial)
         attrs[RETRY_HISTORY] = [*attrs.get(RETRY_HISTORY, ()), trial.number]
         self.storage.create_new_trial(

@@ -52,7 +52,8 @@ def _place() -> str:
     parts = [platform.node()]
     for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         try:
-            parts.append(str(Path(path).readlink()) if path.startswith("/proc/self") else Path(path).read_text().strip())
+            source = Path(path)
+            parts.append(str(source.readlink()) if source.is_symlink() else source.read_text().strip())
         except OSError:
             # Without both, two containers with one name could be taken for one place; claim nothing then.
             parts.append(f"unknown-{os.getpid()}")

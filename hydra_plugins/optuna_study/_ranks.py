@@ -45,14 +45,16 @@ def trial_of_this_rank() -> Mapping[str, Any] | None:
         )
     if int(os.environ.get("SLURM_PROCID", "0") or 0) > 0:
         raise StudyError(
-            f"a sweep must be started once, got Slurm task {os.environ['SLURM_PROCID']}; start it outside srun, or with "
+            f"a sweep must be started once, got Slurm task {os.environ['SLURM_PROCID']}; start it outside srun or with "
             "one task, and let hydra/launcher=submitit_slurm start the workers"
         )
     return None
 
 
 @contextmanager
-def announced(trial: TrialHandle, overrides: tuple[str, ...], argv: tuple[str, ...], main: str | None) -> Iterator[None]:
+def announced(
+    trial: TrialHandle, overrides: tuple[str, ...], argv: tuple[str, ...], main: str | None
+) -> Iterator[None]:
     """Let processes that the task starts know their trial, and repeat the command rather than the launcher's own.
 
     In a worker process `sys.argv` and `__main__` are joblib's or submitit's; what Lightning builds from them would

@@ -52,7 +52,8 @@ def build_sampler(config: Mapping[str, Any], space: Space, worker: int) -> BaseS
         import numpy as np
 
         arguments["reference_points"] = np.asarray(arguments["reference_points"], dtype=float)
-    return _build(arguments, BaseSampler, "sampler")
+    built: BaseSampler = _build(arguments, BaseSampler, "sampler")
+    return built
 
 
 def build_pruner(config: Mapping[str, Any]) -> BasePruner:
@@ -60,7 +61,8 @@ def build_pruner(config: Mapping[str, Any]) -> BasePruner:
     if class_name(config) == "PatientPruner":
         inner = config.get("wrapped_pruner")
         arguments["wrapped_pruner"] = build_pruner(inner) if isinstance(inner, Mapping) else None
-    return _build(arguments, BasePruner, "pruner")
+    built: BasePruner = _build(arguments, BasePruner, "pruner")
+    return built
 
 
 def _build(arguments: dict[str, Any], kind: Any, what: str) -> Any:
@@ -84,7 +86,8 @@ def _build(arguments: dict[str, Any], kind: Any, what: str) -> Any:
         except Exception as error:
             raise StudyError(f"the {what} {target} cannot be built: {one_line(error)}") from None
     if not isinstance(built, kind):
-        raise StudyError(f"hydra.sweeper.{what} must be one of Optuna's {what}s or a subclass, got {target or 'nothing'}")
+        got = target or "nothing"
+        raise StudyError(f"hydra.sweeper.{what} must be one of Optuna's {what}s or a subclass, got {got}")
     return built
 
 

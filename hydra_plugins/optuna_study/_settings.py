@@ -72,15 +72,17 @@ def read_settings(config: DictConfig) -> Settings:
         wait=bool(fields.get("wait", True)),
         allow_changes=bool(fields.get("allow_changes", False)),
         storage_patience=_at_least(fields, "storage_patience", 0, float),
-        callbacks=list(callbacks.values()) if isinstance(callbacks, dict) and "_target_" not in callbacks else
-        [callbacks] if isinstance(callbacks, dict) else list(callbacks),
+        callbacks=list(callbacks.values())
+        if isinstance(callbacks, dict) and "_target_" not in callbacks
+        else [callbacks]
+        if isinstance(callbacks, dict)
+        else list(callbacks),
     )
     if settings.max_failure_rate > 1:
         raise StudyError(f"hydra.sweeper.max_failure_rate must be 0..1, got {settings.max_failure_rate}")
     if settings.pruned_objective >= len(settings.directions):
         raise StudyError(
-            f"hydra.sweeper.pruned_objective must be 0..{len(settings.directions) - 1}, "
-            f"got {settings.pruned_objective}"
+            f"hydra.sweeper.pruned_objective must be 0..{len(settings.directions) - 1}, got {settings.pruned_objective}"
         )
     if settings.patience is not None and len(settings.directions) > 1:
         raise StudyError("hydra.sweeper.patience needs one objective, got several; set it to null")

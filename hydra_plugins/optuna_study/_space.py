@@ -4,17 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, distribution_to_json
 
-from ._conditions import Condition, Lookup, bare_key, comparable
+from ._conditions import Condition, bare_key, comparable
 from ._errors import StudyError
-from ._grammar import Domain, Value, domain_of
+from ._grammar import Domain, Value
 
 if TYPE_CHECKING:
-    from hydra.core.config_loader import ConfigLoader
     from optuna.trial import Trial
 
 
@@ -166,9 +162,7 @@ class Space:
         """The space as plain data, to be stored with the study and compared when it is opened again."""
         return {
             ",".join(parameter.keys): {
-                str(branch.condition): branch.fixed
-                if branch.domain is None
-                else _described(branch.domain.distribution)
+                str(branch.condition): branch.fixed if branch.domain is None else _described(branch.domain.distribution)
                 for branch in parameter.branches
             }
             for parameter in self.parameters
@@ -187,116 +181,3 @@ def _sample_texts(branch: Branch) -> list[str]:
         return [branch.domain.text(distribution.low), branch.domain.text(distribution.high)]  # type: ignore[attr-defined]
     ordered = hasattr(distribution, "low")
     return [option.text for option in ((options[0], options[-1]) if ordered else options)]
-
-
-def build_space(params: Mapping[str, Any], arguments: list[str], lookup: Lookup, loader: "ConfigLoader") -> Space:
-    """The space of `params` with the command line's overrides on top of it.
-
-    Args:
-        params: key to range, as described in config.py.
-        arguments: the command line's overrides; a range replaces the one of the same key, a value fixes the key.
-        lookup: what a key that nothing sweeps is set to in the config.
-        loader: resolves `glob(..)` in choices of a config group.
-
-    Raises:
-        StudyError: a range or a condition cannot be understood, or conditions form a circle.
-    """
-    parser = OverridesParser.create(config_loader=loader)
-    entries: dict[str, tuple[tuple[str, ...], list[tuple[Condition, Override | Domain]]]] = {}
-    fixed: dict[str, Override] = {}
-    for key, written in params.items():
-        keys = tuple(part.strip() for part in str(key).split(","))
-        pairs = (
-            [(Condition.parse(str(when), str(key)), value) for when, value in written.items()]
-            if isinstance(written, Mapping)
-            else [(Condition(), written)]
-        )
-        branches = [(when, v if isinstance(v, Domain) else _parsed(parser, keys[0], v)) for when, v in pairs]
-        single = branches[0][1]
-        if not isinstance(written, Mapping) and isinstance(single, Override) and not single.is_sweep_override():
-            for each in keys:
-                fixed[bare_key(each)] = _parsed(parser, each, written)
-        else:
-            entries[bare_key(keys[0])] = (keys, branches)
-    for override in _parse(parser, arguments):
-        key = bare_key(override.get_key_element())
-        _forget(key, entries)
-        if override.is_sweep_override():
-            fixed.pop(key, None)
-            entries[key] = ((override.get_key_element(),), [(Condition(), override)])
-        else:
-            fixed[key] = override
-    values = {key: comparable(_text(override)) for key, override in fixed.items() if not override.is_delete()}
-
-    def known(key: str) -> str | None:
-        return values.get(key) if key in values else lookup(key)
-
-    swept = {bare_key(key) for keys, _ in entries.values() for key in keys}
-    parameters = [_parameter(keys, branches, swept, known) for keys, branches in entries.values()]
-    ordered = _in_order([parameter for parameter in parameters if parameter.branches])
-    lines = tuple(override.input_line or "" for override in fixed.values())
-    return Space(ordered, lines, values)
-
-
-def _forget(key: str, entries: dict[str, tuple[tuple[str, ...], list[Any]]]) -> None:
-    """Take a key out of what `params` sweep; the other keys of its parameter stay."""
-    for name, (keys, branches) in list(entries.items()):
-        left = tuple(each for each in keys if bare_key(each) != key)
-        if left != keys:
-            del entries[name]
-            if left:
-                entries[bare_key(left[0])] = (left, branches)
-
-
-def _parameter(
-    keys: tuple[str, ...], branches: list[tuple[Condition, Override | Domain]], swept: set[str], lookup: Lookup
-) -> Parameter:
-    name = ", ".join(bare_key(key) for key in keys)
-    kept: list[Branch] = []
-    for condition, source in branches:
-        left = condition.given(swept, lookup)
-        if left is None:
-            continue
-        # Each branch is a parameter of its own to the sampler: depth 3 of one model says nothing about another's.
-        label = f"{name} ({left})" if left.requirements else (f"{name} (else)" if kept else name)
-        if isinstance(source, Domain):
-            kept.append(Branch(left, label, source))
-        elif source.is_sweep_override():
-            kept.append(Branch(left, label, domain_of(source)))
-        else:
-            kept.append(Branch(left, label, fixed=_text(source)))
-        if not left.requirements:
-            break
-    return Parameter(keys, tuple(kept))
-
-
-def _in_order(parameters: list[Parameter]) -> tuple[Parameter, ...]:
-    ordered: list[Parameter] = []
-    known: set[str] = set()
-    waiting = list(parameters)
-    while waiting:
-        ready = [p for p in waiting if p.depends_on <= known]
-        if not ready:
-            keys = ", ".join(f"'{parameter.keys[0]}'" for parameter in waiting)
-            raise StudyError(f"conditions must not form a circle, got one through {keys}")
-        # One at a time, so that parameters keep the order in which they are written wherever they can.
-        ordered.append(ready[0])
-        known |= {bare_key(key) for key in ready[0].keys}
-        waiting.remove(ready[0])
-    return tuple(ordered)
-
-
-def _parsed(parser: OverridesParser, key: str, value: Any) -> Override:
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return _parse(parser, [f"{key}={text}"])[0]
-
-
-def _parse(parser: OverridesParser, lines: list[str]) -> list[Override]:
-    try:
-        return parser.parse_overrides(lines)
-    except HydraException as error:
-        raise StudyError(f"the search space cannot be read: {error}") from None
-
-
-def _text(override: Override) -> str:
-    return override.get_value_element_as_str()

@@ -55,7 +55,7 @@ class StorageSpec:
         return secrets_in(os.environ.get(self.variable, "")) if self.variable else ()
 
 
-def storage_spec(value: Any) -> StorageSpec:
+def storage_spec(value: Any) -> StorageSpec:  # noqa: PLR0911 - one per kind
     """Read `hydra.sweeper.storage`; a relative file becomes absolute, so that workers elsewhere find the same one.
 
     A URL with a password goes into an environment variable of this process, which its workers inherit.
@@ -76,7 +76,7 @@ def storage_spec(value: Any) -> StorageSpec:
     if scheme.partition("+")[0] == "sqlite":
         return _sqlite(scheme, rest)
     if scheme == "journal":
-        if not rest or rest.startswith("/") and len(rest) == 1:
+        if rest in ("", "/"):
             raise StudyError(f"a journal needs a file, as in journal:///path/study.log, got '{url}'")
         return StorageSpec("journal", f"journal://{Path(rest).expanduser().absolute()}")
     if scheme == "grpc":

@@ -84,7 +84,7 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
     from ._budget import attempt_of, first_number, is_interrupted
     from ._pruning import reports_of
 
-    state = "interrupted" if is_interrupted(trial) else {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+    state = "interrupted" if is_interrupted(trial) else trial.state.name.lower().replace("fail", "failed")
     note = trial.system_attrs.get(INTERRUPTED) or {}
     return TrialRow(
         number=first_number(trial),

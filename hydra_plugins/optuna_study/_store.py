@@ -91,7 +91,8 @@ class Store:
                 break
             except Exception as error:
                 # Several processes that create the tables at once trip over each other; the next look finds them.
-                if attempt == 4 or not any(word in str(error).lower() for word in ("already exists", "unique", "locked")):
+                raced = any(word in str(error).lower() for word in ("already exists", "unique", "locked"))
+                if attempt == 4 or not raced:
                     raise
                 time.sleep(0.2 * (attempt + 1))
         if self.spec.kind == "sqlite":

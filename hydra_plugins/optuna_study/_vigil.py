@@ -55,7 +55,7 @@ class Vigil:
         self._deferred: float | None = None
         self._deadline: float | None = None
         self._wake = threading.Event()
-        self._closed = False
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="optuna-study-vigil", daemon=True)
         self._main = threading.main_thread()
 
@@ -64,13 +64,13 @@ class Vigil:
         """Keep it while the block runs, with the signals' former handlers back at its end."""
         former: dict[int, Any] = {}
         if threading.current_thread() is self._main:
-            for signum in _SIGNALS:
-                former[signum] = signal.signal(signum, self._on_signal)
+            for number in _SIGNALS:
+                former[number] = signal.signal(number, self._on_signal)
         self._thread.start()
         try:
             yield self
         finally:
-            self._closed = True
+            self._ended.set()
             self._wake.set()
             self._thread.join(timeout=10)
             for signum, handler in former.items():
@@ -123,11 +123,11 @@ class Vigil:
 
     def _run(self) -> None:
         due = time.monotonic() + self.heartbeat
-        while not self._closed:
+        while not self._ended.is_set():
             until = due if self._deadline is None else min(due, self._deadline)
             self._wake.wait(timeout=max(0.0, until - time.monotonic()))
             self._wake.clear()
-            if self._closed:
+            if self._ended.is_set():
                 return
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._deadline = None
@@ -147,5 +147,5 @@ class Vigil:
                 self._extra(self._count)
         except UpdateFinishedTrialError:
             self.lost = self.lost or trial_id == self._trial_id
-        except Exception:  # noqa: BLE001, S110 - the storage was patient already; the trial itself must not end for this
+        except Exception:  # noqa: S110 - the storage was patient already; the trial itself must not end for this
             pass

@@ -176,7 +176,7 @@ class _Shift:
             config, directory = self.job.compose(fixed, draw.overrides, first_number(claimed), former)
         except (StudyError, UpdateFinishedTrialError):
             raise
-        except Exception as error:  # noqa: BLE001 - a combination that cannot be composed fails as its trial
+        except Exception as error:  # a combination that cannot be composed fails as its trial
             self._fail(trial, one_line(error, self.plan.storage.secrets))
             return
         if former != directory:
@@ -192,7 +192,7 @@ class _Shift:
         )
         with announced(running, (*fixed, *draw.overrides), self.plan.argv, self.plan.main):
             result = self.job.run(config)
-        self._tell(trial, running, result)
+        self._tell(trial, result)
 
     def _full_draw(self, trial: optuna.Trial) -> Draw:
         """The space's draw and what the application's own hook adds."""
@@ -217,7 +217,7 @@ class _Shift:
         lines = tuple(f"{key}={value_text(value)}" for key, value in added.items())
         return Draw(draw.overrides + lines, {**draw.params, **added})
 
-    def _tell(self, trial: optuna.Trial, running: RunningTrial, result: JobReturn) -> None:
+    def _tell(self, trial: optuna.Trial, result: JobReturn) -> None:
         error = failure_of(result)
         if isinstance(error, TrialLost) or self.vigil.lost:
             raise UpdateFinishedTrialError

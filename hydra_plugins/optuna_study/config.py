@@ -32,6 +32,8 @@ from ._groups import PRUNERS, SAMPLERS
 
 @dataclass
 class OptunaStudyConf:
+    """Each field's meaning, unit and bounds are in the comment above it."""
+
     _target_: str = "hydra_plugins.optuna_study.sweeper.OptunaStudySweeper"
     # Samplers, pruners and callbacks are built in each worker, with its own seed, not here.
     _recursive_: bool = False

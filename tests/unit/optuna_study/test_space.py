@@ -5,7 +5,8 @@ import optuna
 import pytest
 
 from hydra_plugins.optuna_study import StudyError
-from hydra_plugins.optuna_study._space import Space, build_space
+from hydra_plugins.optuna_study._build_space import build_space
+from hydra_plugins.optuna_study._space import Space
 
 CONFIG = {"model": "inception_v3", "data": "folder"}
 

@@ -123,7 +123,9 @@ def test_kill_9_at_any_moment_loses_and_repeats_nothing(seed):
             if trial.state.name == "COMPLETE":
                 # What was finished once stays as it was.
                 assert finished.setdefault(trial.number, trial.value) == trial.value
-        workers = [t.system_attrs[OWNER]["pid"] for t in trials if t.state.name == "RUNNING" and OWNER in t.system_attrs]
+        workers = [
+            t.system_attrs[OWNER]["pid"] for t in trials if t.state.name == "RUNNING" and OWNER in t.system_attrs
+        ]
         target = process.pid if not workers or chance.random() < 0.4 else chance.choice(workers)
         try:
             os.kill(target, signal.SIGKILL)
@@ -137,7 +139,7 @@ def test_kill_9_at_any_moment_loses_and_repeats_nothing(seed):
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     assert kills >= 20
     assert len(complete) == 100
-    assert {n: v for n, v in finished.items()} == {t.number: t.value for t in complete if t.number in finished}
+    assert finished == {t.number: t.value for t in complete if t.number in finished}
     assert len({trial.params["x"] for trial in complete}) == 100
     assert {trial.state.name for trial in trials} == {"COMPLETE", "FAIL"}
     assert all(is_interrupted(trial) for trial in trials if trial.state.name == "FAIL")

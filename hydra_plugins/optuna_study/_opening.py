@@ -1,0 +1,86 @@
+"""Opening the study: a new one, or the one there is if it is the same."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from ._attrs import DEFINITION, SETTINGS, WORKERS
+from ._conditions import bare_key, comparable
+from ._definition import definition, differences
+from ._errors import StudyError
+from ._grammar import value_text
+from ._plan import Plan
+from ._settings import Settings
+from ._space import Space
+from ._store import Store
+
+
+def open_study(store: Store, plan: Plan, settings: Settings) -> None:
+    """Raises:
+    StudyError: the study was another one and nobody said to go on with it, or an enqueued config does not fit.
+    """
+    storage = store.storage
+    wanted = definition(plan.space, plan.directions, plan.custom_search_space)
+    with store.lock(plan.study_name):
+        known = {study.study_name: study for study in storage.get_all_studies()}
+        if plan.study_name in known:
+            found = known[plan.study_name]
+            stored = found.system_attrs.get(DEFINITION)
+            directions = [direction.name.lower() for direction in found.directions]
+            changed = differences(stored or {**wanted, "directions": directions}, wanted)
+            if directions != list(plan.directions):
+                raise StudyError(
+                    f"study '{plan.study_name}' has other objectives: {'; '.join(changed)}; take another study_name"
+                )
+            if changed and not settings.allow_changes:
+                raise StudyError(
+                    f"study '{plan.study_name}' was another one: {'; '.join(changed)}; take another study_name, or "
+                    "set hydra.sweeper.allow_changes=true to go on with it"
+                )
+        else:
+            optuna.create_study(
+                study_name=plan.study_name,
+                storage=storage,
+                directions=list(plan.directions),  # type: ignore[arg-type]
+                load_if_exists=True,
+            )
+        study_id = storage.get_study_id_from_name(plan.study_name)
+        storage.set_study_system_attr(study_id, DEFINITION, wanted)
+        kept = {"n_trials": plan.rules.n_trials, "failures_count": plan.rules.failures_count}
+        storage.set_study_system_attr(study_id, SETTINGS, kept)
+        study = optuna.load_study(study_name=plan.study_name, storage=storage)
+        for entry in settings.enqueue:
+            study.enqueue_trial(_by_parameter(plan.space, entry), skip_if_exists=True)
+
+
+def _by_parameter(space: Space, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An enqueued config by the sampler's parameter names, in which a condition is part of the name."""
+    wanted = {bare_key(str(key)): value for key, value in entry.items()}
+    values = {**space.fixed_values, **{key: comparable(value_text(value)) for key, value in wanted.items()}}
+    found: dict[str, Any] = {}
+    for parameter in space.parameters:
+        branch = parameter.branch(values)
+        for key in map(bare_key, parameter.keys):
+            if key in wanted and branch is not None and branch.domain is not None:
+                value = wanted.pop(key)
+                distribution = branch.domain.distribution
+                try:
+                    inside = distribution._contains(distribution.to_internal_repr(value))
+                except (TypeError, ValueError):
+                    inside = False
+                if not inside:
+                    raise StudyError(f"hydra.sweeper.enqueue sets '{key}' to {value}, outside its range {distribution}")
+                found[branch.name] = value
+    if wanted:
+        raise StudyError(f"hydra.sweeper.enqueue sets '{next(iter(wanted))}', which this study does not sweep")
+    return found
+
+
+def take_workers(store: Store, study_name: str, number: int) -> int:
+    """The index of the first of so many new workers; no two workers of a study ever have the same."""
+    with store.lock(study_name):
+        study_id = store.storage.get_study_id_from_name(study_name)
+        first = int(store.storage.get_study_system_attrs(study_id).get(WORKERS, 0))
+        store.storage.set_study_system_attr(study_id, WORKERS, first + number)
+    return first

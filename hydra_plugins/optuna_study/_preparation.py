@@ -1,0 +1,139 @@
+"""What a sweep checks before it touches the study: settings, search space, and that the config composes."""
+
+import difflib
+import os
+import re
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+
+from ._budget import Rules
+from ._build_space import build_space
+from ._errors import StudyError
+from ._launch import check_launcher, is_in_process, is_submitit, launcher_name
+from ._legacy import params_of
+from ._owner import Owner
+from ._plan import Plan
+from ._samplers import build_pruner, build_sampler, is_finite
+from ._settings import Settings, read_settings
+from ._space import Space
+
+
+class Preparation:
+    """Args:
+    config: the command's, as Hydra composed it.
+    """
+
+    def __init__(self, context: HydraContext, config: DictConfig) -> None:
+        self.context = context
+        self.config = config
+
+    def settings(self) -> Settings:
+        settings = read_settings(self.config)
+        in_process = is_in_process(self.config)
+        if settings.storage.kind == "memory" and not in_process:
+            raise StudyError(
+                f"storage=null keeps the study in this process, which workers of launcher {launcher_name(self.config)} "
+                "cannot see; set hydra.sweeper.storage, for example to sqlite:///study.db"
+            )
+        if not settings.wait and not is_submitit(self.config):
+            raise StudyError(
+                f"wait=false needs a launcher that submits jobs, got {launcher_name(self.config)}; "
+                "use hydra/launcher=submitit_slurm"
+            )
+        check_launcher(self.config)
+        return settings
+
+    def space(self, settings: Settings, arguments: list[str]) -> Space:
+        params: dict[str, Any] = {**params_of(settings.search_space), **settings.params}
+        choices = self.config.hydra.runtime.choices or {}
+
+        def lookup(key: str) -> str | None:
+            if key in choices:
+                return str(choices[key])
+            value = OmegaConf.select(self.config, key, throw_on_missing=False)
+            return None if value is None or OmegaConf.is_config(value) else str(value)
+
+        space = build_space(params, arguments, lookup, self.context.config_loader)
+        if not space.parameters and settings.custom_search_space is None:
+            raise StudyError("nothing to sweep: give hydra.sweeper.params or a range on the command line")
+        # Both are built in each worker; here they are built to see that they can be.
+        build_sampler(settings.sampler, space, 0)
+        build_pruner(settings.pruner)
+        return space
+
+    def composed(self, space: Space) -> list[tuple[str, ...]]:
+        """Compose the config with the ends of every range, so that a typo stops the sweep before its first trial."""
+        examples = space.examples()
+        for example in examples:
+            try:
+                self.context.config_loader.load_sweep_config(self.config, [*space.fixed, *example])
+            except HydraException as error:
+                said = " ".join(f"{error} {error.__cause__ or ''}".split())
+                raise StudyError(f"the search space does not fit the config: {said}{self._suggestion(said)}") from None
+        return examples
+
+    def _suggestion(self, message: str) -> str:
+        unknown = re.search(r"[Kk]ey '([^']+)'", message)
+        close = difflib.get_close_matches(unknown[1], _all_keys(self.config), n=3) if unknown else []
+        return f"; did you mean {' or '.join(close)}?" if close else ""
+
+    def plan(self, settings: Settings, space: Space) -> Plan:
+        finite = is_finite(settings.sampler)
+        n_trials = settings.n_trials
+        if finite and settings.custom_search_space is None:
+            size = space.finite_size()
+            if size is None:
+                raise StudyError("this sampler tries every combination, which an interval has no end of; use range")
+            n_trials = min(n_trials, size)
+        name = settings.study_name or f"{self.config.hydra.job.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        main = getattr(sys.modules["__main__"], "__spec__", None)
+        launch = secrets.token_hex(8)
+        return Plan(
+            study_name=name,
+            storage=settings.storage,
+            directions=settings.directions,
+            rules=Rules(
+                n_trials=n_trials,
+                failures_count=finite,
+                max_failures=settings.max_failures,
+                patience=settings.patience,
+                max_retries=settings.max_retries,
+            ),
+            space=space,
+            sampler=settings.sampler,
+            pruner=settings.pruner,
+            launch=launch,
+            pruned_objective=settings.pruned_objective,
+            timeout=settings.timeout,
+            heartbeat=settings.heartbeat,
+            storage_patience=settings.storage_patience,
+            custom_search_space=settings.custom_search_space,
+            callbacks=settings.callbacks,
+            sweep_dir=str(Path(str(self.config.hydra.sweep.dir)).absolute()),
+            argv=() if is_in_process(self.config) else tuple(sys.argv),
+            main=getattr(main, "name", None),
+            command_pid=os.getpid(),
+            command_place=Owner.here(launch, -1, 1.0).place,
+        )
+
+
+def _all_keys(config: DictConfig) -> set[str]:
+    """Every key of the application's part of the config, without the path to it, as Hydra's messages name them."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    found: set[str] = set()
+    waiting: list[Any] = [
+        {key: value for key, value in plain.items() if key != "hydra"} if isinstance(plain, dict) else {}
+    ]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            found |= {str(key) for key in node}
+            waiting += node.values()
+    return found
