@@ -1,16 +1,27 @@
 """Calling on_study_end in exactly one process, once per completion."""
 
 import time
+from dataclasses import replace
 
 from ._attrs import ENDED, ENDING
 from ._hooks import Hooks
-from ._ledger import Ledger
+from ._ledger import Ledger, Standing
 from ._owner import Owner
-from ._status import StudyStatus
+from ._status import StudyStatus, status_of
 from ._study import StudyHandle
 from ._vigil import Vigil
 
 _LOOK_SECONDS = 0.5
+
+
+def ended_status(ledger: Ledger, standing: Standing) -> StudyStatus:
+    """The study's status, with what only the sweep knows: why it stopped."""
+    failed = standing.counts.failed
+    return replace(
+        status_of(ledger.store, ledger.study_name),
+        stopped=standing.stopped,
+        gave_up=standing.stopped is not None and failed >= ledger.rules.max_failures,
+    )
 
 
 def end_once(ledger: Ledger, hooks: Hooks, study: StudyHandle, status: StudyStatus) -> str | None:

@@ -17,7 +17,7 @@ class Hooks:
     - `on_trial_finished(study, trial)`: in the worker, after each trial that ended for good (not after an attempt
       that will be continued);
     - `on_study_end(study, status)`: in exactly one process, once per completion; again only when the study went on
-      and completed again, or when the call before failed.
+      and completed again, or when the call before failed. `status.gave_up` says that too many trials failed.
 
     `study` is a StudyHandle, `trial` a TrialRow and `status` a StudyStatus.
     """

@@ -14,6 +14,7 @@ class Plan:
     """Args:
     launch: names this start of the command; random.
     first_worker: index of this launch's first worker, counted over the study's life.
+    unattended: nobody waits for the workers, so that one of them ends the study.
     argv, main: the command line, for processes that a trial starts by repeating it (DDP).
     """
 
@@ -33,6 +34,7 @@ class Plan:
     custom_search_space: str | None = None
     callbacks: Sequence[Mapping[str, Any]] = ()
     sweep_dir: str = ""
+    unattended: bool = False
     argv: tuple[str, ...] = ()
     main: str | None = None
     command_pid: int = 0

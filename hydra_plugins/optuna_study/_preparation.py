@@ -116,6 +116,7 @@ class Preparation:
             storage_patience=settings.storage_patience,
             custom_search_space=settings.custom_search_space,
             callbacks=settings.callbacks,
+            unattended=not settings.wait,
             sweep_dir=str(Path(str(self.config.hydra.sweep.dir)).absolute()),
             argv=() if is_in_process(self.config) else tuple(sys.argv),
             main=getattr(main, "name", None),

@@ -61,6 +61,8 @@ class StudyStatus:
     """Args:
     n_trials: what the study is to have, or None when this sweeper has not opened it.
     best: the best trials first: one ranking for one objective, the Pareto front for several.
+    stopped: why the sweep ended before its budget was full; only known to on_study_end.
+    gave_up: whether that was because too many trials failed.
     """
 
     name: str
@@ -73,6 +75,8 @@ class StudyStatus:
     trials: Sequence[TrialRow]
     workers: Sequence[WorkerRow] = ()
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
+    stopped: str | None = None
+    gave_up: bool = False
 
     @property
     def failures(self) -> Sequence[TrialRow]:
@@ -124,15 +128,17 @@ def status_of(store: "Store", name: str) -> StudyStatus:
         best = sorted(complete, key=lambda trial: (sign * trial.values[0], trial.number))
     else:
         best = optuna.load_study(study_name=name, storage=storage).best_trials
-    n_trials = storage.get_study_system_attrs(study_id).get(SETTINGS, {}).get("n_trials")
+    settings = storage.get_study_system_attrs(study_id).get(SETTINGS, {})
+    n_trials = settings.get("n_trials")
     counts = count(trials)
+    done = counts.finished + (counts.failed if settings.get("failures_count") else 0)
     return StudyStatus(
         name=name,
         storage=store.spec.shown,
         directions=directions,
         n_trials=n_trials,
         counts=counts,
-        complete=n_trials is not None and counts.finished >= n_trials,
+        complete=n_trials is not None and done >= n_trials,
         best=[trial_row(trial) for trial in best],
         trials=[trial_row(trial) for trial in trials if not is_interrupted(trial)],
         workers=[row for row in map(_worker_row, trials) if row is not None],

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from ._attrs import OWNER
 from ._console import Follower, say, summary
-from ._ending import end_once
+from ._ending import end_once, ended_status
 from ._errors import StudyError
 from ._hooks import Hooks
 from ._job import hide_storage
@@ -93,15 +93,17 @@ class Sweep:
                 return status_of(store, plan.study_name)
             self._follow(store, plan, settings, ledger, launch)
             standing = ledger.standing()
-        status = status_of(store, plan.study_name)
+        status = ended_status(ledger, standing)
         for line in summary(status, standing):
             say(line)
+        if not standing.over:
+            say(f"time is up ({settings.timeout:g} s); the same command goes on with the study")
         written = write_results(status, plan.sweep_dir)
         if written is not None:
             say(f"results: {written}")
-        if standing.complete or standing.stopped:
+        if standing.over:
             self._end(ledger, hooks, handle, status)
-        if standing.stopped and standing.counts.failed >= plan.rules.max_failures:
+        if status.gave_up:
             raise SystemExit(1)
         return status
 
@@ -175,8 +177,8 @@ def _running(ledger: Ledger) -> list[tuple[int, Owner]]:
 def _opening(plan: Plan, settings: Settings, standing: Standing, launcher: str) -> str:
     workers = 1 if launcher == "basic" else settings.n_jobs
     return (
-        f"study '{plan.study_name}' in {plan.storage.shown}: {standing.counts.finished} of {plan.rules.n_trials} trials, "
-        f"{workers} worker(s) through {launcher} on {platform.node()}"
+        f"study '{plan.study_name}' in {plan.storage.shown}: {standing.counts.finished} of {plan.rules.n_trials} "
+        f"trials, {workers} worker(s) through {launcher} on {platform.node()}"
     )
 
 

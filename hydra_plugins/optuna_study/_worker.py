@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ._attrs import FAILURE, JOB_DIR
 from ._budget import first_number
+from ._ending import end_once, ended_status
 from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
 from ._grammar import value_text
 from ._hooks import Hooks
@@ -28,6 +29,7 @@ from ._ledger import Ledger, Next
 from ._owner import Owner
 from ._plan import Plan
 from ._ranks import announced
+from ._results import write_results
 from ._running import RunningTrial
 from ._samplers import build_pruner, build_sampler, draws_together
 from ._secrets import hide_override, one_line
@@ -140,7 +142,19 @@ class _Shift:
                         self.vigil.wait(_IDLE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
             except Stopped as stopped:
                 return Shift(self.index, self.done, os.getpid(), stopped.signum)
+        if self.plan.unattended:
+            self._end_study()
         return Shift(self.index, self.done, os.getpid())
+
+    def _end_study(self) -> None:
+        """Where no command waits, the first worker that finds the study over ends it."""
+        standing = self.ledger.standing()
+        if standing.over:
+            status = ended_status(self.ledger, standing)
+            write_results(status, self.plan.sweep_dir)
+            failed = end_once(self.ledger, self.hooks, self.handle, status)
+            if failed is not None:
+                raise StudyError(f"on_study_end failed, the same command calls it again: {failed}")
 
     def _draw(self, claimed: FrozenTrial) -> None:
         self.prepared = self._drawn(claimed)
