@@ -12,9 +12,8 @@ from eyegender.schema import TrainConfig, parse
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# 40 pictures of 32 pixels: enough for two steps an epoch, and every stage still has a pixel.
-TINY = (
-    "data.n=60",
+# 32 pixels: every stage still has a pixel.
+SMALL = (
     "data.size=32",
     "model.weights=null",
     "trainer.max_epochs=2",
@@ -22,6 +21,8 @@ TINY = (
     "trainer=cpu",
     "trainer.progress=none",
 )
+# 60 pictures: three steps an epoch.
+TINY = ("data.n=60", *SMALL)
 
 
 def compose_config(*overrides: str, name: str = "train") -> DictConfig:

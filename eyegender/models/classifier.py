@@ -45,7 +45,7 @@ class Classifier(pl.LightningModule):
         pos_weight: weight of the positive (male) class in the training loss; 1 is the plain loss.
         augment: applied to training batches, or None.
         flip_test: average the logits of a picture and its mirror image when testing.
-        seed: of the augmentation, which is a function of seed, step and rank, so that a resumed run repeats none.
+        seed: of augmentation and dropout.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Classifier(pl.LightningModule):
         self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
         self.label_smoothing = label_smoothing
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
-        self.augment, self.flip_test, self.augment_seed = augment, flip_test, seed
+        self.augment, self.flip_test, self.seed = augment, flip_test, seed
         # Lightning logs nothing here: a ModuleDict would put the collected logits into checkpoints.
         self.split_metrics = nn.ModuleDict({f"on_{part}": SplitMetrics() for part in PARTS})
         self.run_identity: dict[str, str | None] | None = None  # of the tracked run, kept in checkpoints
@@ -92,10 +92,12 @@ class Classifier(pl.LightningModule):
         return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
+        # Dropout and augmentation are a function of seed, step and rank: a run that was interrupted draws what the whole
+        # one would have drawn.
+        torch.manual_seed(_mix(self.seed, self.global_step, self.global_rank))
         pixels: Tensor = batch.pixels
         if self.augment is not None:
-            generator = torch.Generator().manual_seed(_mix(self.augment_seed, self.global_step, self.global_rank))
-            pixels = self.augment(pixels, generator)
+            pixels = self.augment(pixels, torch.default_generator)
         logits = self(pixels)
         losses = self.loss(logits, batch.labels, training=True)
         loss = losses.mean()
@@ -169,11 +171,20 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Four groups whatever the depth, empty ones included, so that a checkpoint's groups always fit."""
         optimizer = torch.optim.AdamW(self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self._total_steps()
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self._scheduler(optimizer, steps), "interval": "step"},
         }
+
+    def _total_steps(self) -> int:
+        # Not Lightning's `estimated_stepping_batches`: that loads the data before a checkpoint's place in it is restored,
+        # and a run that was interrupted in the middle of an epoch would begin that epoch anew.
+        trainer = self.trainer
+        assert trainer.max_epochs is not None
+        batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        steps = -(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs
+        return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups: backbone and head, each with and without weight decay."""
@@ -190,17 +201,20 @@ class Classifier(pl.LightningModule):
     def _scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
         peaks = [group["lr"] for group in optimizer.param_groups]
         if self.schedule == "onecycle":
-            # One step more: the schedule is stepped once after the last optimizer step, too.
-            return OneCycleLR(optimizer, max_lr=peaks, total_steps=steps + 1, pct_start=self.warmup)
+            # One step more: the schedule is stepped once after the last optimizer step, too. In runs of a few steps both
+            # of its phases keep a length, or torch would divide by zero.
+            total = max(steps + 1, 4)
+            rise = min(max(self.warmup, 1.5 / total), 1 - 1.5 / total)
+            return OneCycleLR(optimizer, max_lr=peaks, total_steps=total, pct_start=rise)
         if self.schedule == "cosine":
-            rise = max(1, round(self.warmup * steps))
+            first = max(1, round(self.warmup * steps))
             return SequentialLR(
                 optimizer,
                 [
-                    LinearLR(optimizer, start_factor=1 / rise, total_iters=rise),
-                    CosineAnnealingLR(optimizer, T_max=max(1, steps - rise)),
+                    LinearLR(optimizer, start_factor=1 / first, total_iters=first),
+                    CosineAnnealingLR(optimizer, T_max=max(1, steps - first)),
                 ],
-                milestones=[rise],
+                milestones=[first],
             )
         return LinearLR(optimizer, start_factor=1.0, total_iters=1)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,7 @@ def pinned() -> list[str]:
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
-def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
+def log_model(client: MlflowClient, uri: str, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
     """Log the network saved in `folder` as the run's model; a second call for the same run changes nothing."""
     import numpy as np
     from mlflow import pyfunc
@@ -39,7 +42,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]),
     )
     example = np.load(folder / "example.npy", allow_pickle=False)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _global_uri(uri):
         warnings.simplefilter("ignore")
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         # Made here, because MLflow would put it into the experiment that its global state calls active.
@@ -60,6 +63,21 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
             pip_requirements=pinned(),
             metadata=facts["metadata"],
         )
+
+
+@contextmanager
+def _global_uri(uri: str) -> Iterator[None]:
+    """MLflow logs models through its global state only, and leaves it in the environment, where others would obey it."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _logged_before(client: MlflowClient, experiment_id: str, run_id: str) -> bool:

@@ -55,7 +55,6 @@ class Store:
             # Migration notes and the like would stand between a run's own lines.
             for noisy in ("mlflow", "alembic"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
-            mlflow.set_tracking_uri(self.uri)
             with _initialising(self.uri):
                 self._made_client = mlflow.MlflowClient(self.uri)
                 self._made_client.search_experiments(max_results=1)
@@ -165,7 +164,7 @@ class Store:
     def _apply_model(self, entry: Entry) -> None:
         from eyegender.tracking.model_logging import log_model
 
-        log_model(self.client, self._run(), self.folder / entry["path"], entry)
+        log_model(self.client, self.uri, self._run(), self.folder / entry["path"], entry)
 
     def _apply_end(self, entry: Entry) -> None:
         self.client.set_terminated(self._run(), entry["status"], entry["time"])

@@ -61,22 +61,21 @@ def draw_figures(
         index = predictions["index"].numpy()
         predicted = (probabilities > 0.5).astype(int)
         counts = np.bincount(2 * labels + predicted, minlength=4).reshape(2, 2)
-        # Only the pictures that will be shown are read.
-        wrongness = np.abs(labels - probabilities)
-        worst = np.argsort(-wrongness, kind="stable")[:24]
         drawn |= {
             "confusion_matrix": figures.confusion_matrix(counts, data.samples.classes, note=note),
-            "reliability": figures.reliability_diagram(labels, probabilities, note=note),
+            "roc": figures.roc_curve(labels, probabilities, classes=data.samples.classes, note=note),
+            "reliability": figures.reliability_diagram(labels, probabilities, classes=data.samples.classes, note=note),
+            # A function, so that only the pictures that are shown are read.
             "most_wrong": figures.most_wrong_sheet(
-                data.pixels(index[worst]),
-                labels[worst],
-                probabilities[worst],
-                [data.samples.names[i] for i in index[worst]],
+                lambda rows: data.pixels(index[rows]),
+                labels,
+                probabilities,
+                [data.samples.names[i] for i in index],
+                k=24,
+                classes=data.samples.classes,
                 note=note,
             ),
         }
-        if 0 < labels.sum() < len(labels):
-            drawn["roc"] = figures.roc_curve(labels, probabilities, note=note)
     return list(figures.save_figures(drawn, folder))
 
 

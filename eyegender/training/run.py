@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from eyegender.command import quiet_libraries
 from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier, NotFiniteError
+from eyegender.training.best_checkpoint import BestCheckpoint
 from eyegender.training.build import BuiltModel, build_data, build_model, trainer_arguments
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.epochs import Epochs, History, best_row
@@ -241,14 +242,14 @@ def _leave_outputs(
 def _checkpoints(folder: Path, cfg: TrainConfig) -> list[ModelCheckpoint]:
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
     return [
-        ModelCheckpoint(filename="best", monitor=cfg.monitor, mode=cfg.mode, save_top_k=1, **common),
+        BestCheckpoint(filename="best", monitor=cfg.monitor, mode=cfg.mode, save_top_k=1, **common),
         ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **common),
     ]
 
 
 def _best_path(trainer: pl.Trainer) -> Path:
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+        if isinstance(callback, BestCheckpoint):
             return Path(callback.best_model_path)
     raise RuntimeError("the trainer has no callback that keeps the best checkpoint")
 
