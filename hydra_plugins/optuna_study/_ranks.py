@@ -17,7 +17,8 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from ._errors import StudyError
+from ._errors import StudyError, TrialInterrupted
+from ._job import failure_of
 from ._trial import TRIAL_VARIABLE, TrialHandle, handle_of, set_current
 
 # What Lightning and torchrun leave in the environment of rank zero, which the next trial would take for its own.
@@ -116,4 +117,7 @@ def run_rank(
         )
     finally:
         set_current(None)
-    _ = result.return_value  # raises what the task raised, so that the rank ends with an error
+    error = failure_of(result)
+    # A rank that ends with an error makes Lightning kill rank zero: only a failure may.
+    if error is not None and not isinstance(error, TrialInterrupted) and type(error).__name__ != "TrialPruned":
+        raise error

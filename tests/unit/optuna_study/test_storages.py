@@ -1,0 +1,180 @@
+"""Storages that are away, that many processes share, or that know no lock."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy
+
+from hydra_plugins.optuna_study import StudyError, study_status
+from hydra_plugins.optuna_study._budget import Rules
+from hydra_plugins.optuna_study._ledger import Ledger, Next
+from hydra_plugins.optuna_study._owner import Owner, Watch
+from hydra_plugins.optuna_study._patient import again_while_away, is_passing
+from hydra_plugins.optuna_study._spec import storage_spec
+from hydra_plugins.optuna_study._store import Store
+
+from .recording import calls
+from .sweeping import run
+
+
+def away() -> sqlalchemy.exc.OperationalError:
+    return sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("server closed the connection unexpectedly"))
+
+
+def test_an_operation_is_tried_again_while_the_server_is_away():
+    answers = [away(), away(), "there again"]
+
+    def operation():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            # As Optuna passes it on.
+            raise optuna.exceptions.StorageInternalError("commit failed") from answer
+        return answer
+
+    assert again_while_away(operation, seconds=5) == "there again"
+
+
+def test_patience_ends():
+    def operation():
+        raise away()
+
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        again_while_away(operation, seconds=0.1)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), ValueError("y"), optuna.exceptions.UpdateFinishedTrialError(),
+              sqlalchemy.exc.OperationalError("", {}, Exception("password authentication failed for user"))]
+)  # fmt: skip
+def test_what_waiting_cannot_help_is_raised_at_once(error):
+    assert not is_passing(error)
+
+
+def ledger(tmp_path: Path, name: str, n_trials: int = 3, **rules: int) -> Ledger:
+    store = Store(storage_spec(f"sqlite:///{tmp_path}/study.db"))
+    optuna.create_study(study_name="toy", storage=store.storage, load_if_exists=True)
+    owner = Owner(launch=name, worker=0, host="h", pid=1, place=f"elsewhere-{name}", started="1", heartbeat=0.05)
+    return Ledger(store, "toy", Rules(n_trials=n_trials, max_failures=99, **rules), owner)
+
+
+def test_two_workers_never_claim_one_trial(tmp_path):
+    first, second = ledger(tmp_path, "a"), ledger(tmp_path, "b")
+    claimed = [first.claim(), second.claim(), first.claim()]
+    assert sorted(trial.number for trial in claimed) == [0, 1, 2]
+    assert second.claim() is Next.WAIT
+
+
+def test_without_a_lock_a_trial_too_many_waits_for_ever(tmp_path, monkeypatch):
+    first, second = ledger(tmp_path, "a", n_trials=1), ledger(tmp_path, "b", n_trials=1)
+    # Both look before either creates, as two workers may where there is no lock to hold.
+    mine, other = first._claim_new(held=False), second._claim_new(held=False)
+    assert mine.number == 0
+    assert other is None
+    assert [trial.state.name for trial in first.trials()] == ["RUNNING", "WAITING"]
+    assert second.claim() is Next.WAIT
+    first.storage.set_trial_state_values(mine._trial_id, optuna.trial.TrialState.COMPLETE, [1.0])
+    assert second.claim() is Next.DONE
+
+
+def test_a_silent_worker_is_found_out_by_what_does_not_change(tmp_path):
+    lost, finder = ledger(tmp_path, "lost"), ledger(tmp_path, "finder")
+    trial = lost.claim()
+    assert finder.take_over() == []
+    time.sleep(0.2)  # more than three of its heartbeats
+    finder.take_over()
+    states = [t.state.name for t in finder.trials()]
+    assert states == ["FAIL", "WAITING"]
+    again = finder.claim()
+    assert again.system_attrs["retry_history"] == [trial.number]
+    assert again.system_attrs["failed_trial"] == trial.number
+
+
+def test_a_worker_that_shows_life_is_left_alone():
+    watch, owner = Watch(), Owner("l", 0, "h", 1, "elsewhere", "1", heartbeat=0.05)
+    for beat in range(6):
+        time.sleep(0.05)
+        assert not watch.is_dead(1, owner, beat, 1.0)
+
+
+def test_a_trial_interrupted_too_often_fails(tmp_path):
+    finder = ledger(tmp_path, "finder", max_retries=1)
+    for attempt in range(2):
+        trial = finder.claim()
+        assert finder.interrupt(trial._trial_id, "its worker died", counted=True)
+        assert not finder.interrupt(trial._trial_id, "its worker died", counted=True), attempt
+    assert [t.state.name for t in finder.trials()] == ["FAIL", "FAIL"]
+    assert finder.standing().counts.failed_before + finder.standing().counts.failed == 1
+
+
+def test_the_place_of_this_process_is_known():
+    mine = Owner.here("l", 0, 1.0)
+    assert not mine.is_gone()
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone = Owner(**{**mine.stored(), "pid": child.pid})
+    child.wait()
+    assert gone.is_gone()
+    assert not Owner(**{**gone.stored(), "place": "elsewhere"}).is_gone()
+
+
+def test_a_server_that_is_not_there_is_said_in_one_line(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    pytest.importorskip("psycopg2")
+    with pytest.raises(StudyError, match=r"postgresql://me:\*\*\*@127.0.0.1:1/db cannot be opened") as caught:
+        Store(storage_spec("postgresql://me:s3cr3t@127.0.0.1:1/db"))
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+SERVER = """
+import sys, optuna
+optuna.storages.run_grpc_proxy_server(optuna.storages.RDBStorage(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+@pytest.mark.integration
+def test_through_a_grpc_proxy_the_budget_is_exact_too(tmp_path):
+    pytest.importorskip("grpc")
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"sqlite:///{tmp_path}/behind.db"
+    server = subprocess.Popen([sys.executable, "-W", "ignore", "-c", SERVER, url, str(port)])
+    try:
+        run("hydra/launcher=joblib", "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=12",
+            f"hydra.sweeper.storage=grpc://127.0.0.1:{port}")  # fmt: skip
+    finally:
+        server.terminate()
+        server.wait()
+    states = [trial.state.name for trial in optuna.load_study(study_name="toy", storage=url).trials]
+    assert states.count("COMPLETE") == 12
+    assert set(states) <= {"COMPLETE", "WAITING"}
+
+
+@pytest.mark.integration
+def test_workers_nobody_waits_for_end_the_study_once(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    recorder = f"{{_target_: tests.unit.optuna_study.recording.Recorder, path: {tmp_path}/calls.txt}}"
+    done = run("hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=5",
+               "hydra.sweeper.wait=false", f"hydra.sweeper.callbacks=[{recorder}]", "hydra.sweep.dir=out",
+               env={"PYTHONPATH": str(Path(__file__).parents[3])})  # fmt: skip
+    assert "submitted 2 workers" in done.stdout
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not calls(tmp_path / "calls.txt", "end"):
+        time.sleep(0.2)
+    time.sleep(2)  # for a second call, which must not come
+    assert calls(tmp_path / "calls.txt", "end") == [["toy", 5, False]]
+    assert study_status("sqlite:///study.db", "toy").counts.complete == 5
+    assert (tmp_path / "out/optimization_results.yaml").exists()
+
+
+@pytest.mark.integration
+def test_a_mistake_is_one_line_in_a_plain_hydra_app():
+    done = run("x=interval(5,1)", check=1)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[0].startswith("interval's first end must not be above its second")
