@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -11,6 +11,8 @@ from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+C = TypeVar("C", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -38,6 +40,8 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class AugmentSection(_Section):
+    """Random changes of training pictures."""
+
     enabled: bool
     flip: Fraction
     shift: Annotated[float, Field(ge=0, le=0.5)]
@@ -46,6 +50,8 @@ class AugmentSection(_Section):
 
 
 class SplitSection(_Section):
+    """Which pictures train, choose and test."""
+
     by: Literal["person", "random", "file", "official"]
     test: Annotated[float, Field(gt=0, lt=1)]
     val: Annotated[float, Field(gt=0, lt=1)]
@@ -54,6 +60,8 @@ class SplitSection(_Section):
 
 
 class SubsetSection(_Section):
+    """How many pictures per class."""
+
     female: Count
     male: Count
 
@@ -72,6 +80,8 @@ class DataSection(BaseModel):
 
 
 class ModelSection(_Section):
+    """Network, weights and optimization."""
+
     name: str
     backbone: _Built
     finetune_depth: Annotated[int, Field(ge=0)] | Literal["all"]
@@ -89,6 +99,8 @@ class ModelSection(_Section):
 
 
 class TrainerSection(_Section):
+    """Length, batches and machine."""
+
     max_epochs: Count
     max_steps: Annotated[int, Field(ge=-1)]
     batch_size: Count
@@ -105,6 +117,8 @@ class TrainerSection(_Section):
 
 
 class TrackingSection(_Section):
+    """Where the run is told."""
+
     experiment: Annotated[str, Field(min_length=1)]
     run_name: str | None
     close_timeout: Annotated[float, Field(ge=0)]
@@ -127,7 +141,12 @@ class TrainConfig(_Section):
 
 
 def parse(cfg: DictConfig) -> TrainConfig:
-    """The typed config.
+    """The typed config of a training run; raises UserError as `parse_as` does."""
+    return parse_as(cfg, TrainConfig)
+
+
+def parse_as(cfg: DictConfig, kind: type[C]) -> C:
+    """The typed config of a command.
 
     Raises:
         UserError: a value is missing, of the wrong type or out of range; names every such key.
@@ -135,9 +154,11 @@ def parse(cfg: DictConfig) -> TrainConfig:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         keys = ", ".join(missing)
-        raise UserError(f"{keys} must be given and {'has' if len(missing) == 1 else 'have'} no default; add {missing[0]}=VALUE")
+        raise UserError(
+            f"{keys} must be given and {'has' if len(missing) == 1 else 'have'} no default; add {missing[0]}=VALUE"
+        )
     try:
-        return TrainConfig.model_validate(OmegaConf.to_container(cfg, resolve=True))
+        return kind.model_validate(OmegaConf.to_container(cfg, resolve=True))
     except ValidationError as error:
         # Of a union only the first alternative's complaint is told; the others would repeat the key.
         faults: dict[str, str] = {}
