@@ -48,6 +48,8 @@ class Classifier(pl.LightningModule):
         seed: of augmentation and dropout.
     """
 
+    pos_weight: Tensor
+
     def __init__(
         self,
         network: Network,
@@ -92,8 +94,8 @@ class Classifier(pl.LightningModule):
         return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
-        # Dropout and augmentation are a function of seed, step and rank: a run that was interrupted draws what the whole
-        # one would have drawn.
+        # Dropout and augmentation are functions of seed, step and rank: an interrupted run draws what the whole one would
+        # have drawn.
         torch.manual_seed(_mix(self.seed, self.global_step, self.global_rank))
         pixels: Tensor = batch.pixels
         if self.augment is not None:
@@ -109,7 +111,7 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         self._evaluate("val", batch, flip=False)
 
-    def test_step(self, batch: Batch, _batch_idx: int) -> None:
+    def test_step(self, batch: Batch, _batch_idx: int) -> None:  # noqa: PT019 - not a test
         self._evaluate("test", batch, flip=self.flip_test)
 
     def _evaluate(self, part: str, batch: Batch, *, flip: bool) -> None:
@@ -178,8 +180,8 @@ class Classifier(pl.LightningModule):
         }
 
     def _total_steps(self) -> int:
-        # Not Lightning's `estimated_stepping_batches`: that loads the data before a checkpoint's place in it is restored,
-        # and a run that was interrupted in the middle of an epoch would begin that epoch anew.
+        # Not Lightning's `estimated_stepping_batches`: that loads the data before a checkpoint's place in it is
+        # restored, and a run that was interrupted in the middle of an epoch would begin that epoch anew.
         trainer = self.trainer
         assert trainer.max_epochs is not None
         batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
@@ -201,8 +203,8 @@ class Classifier(pl.LightningModule):
     def _scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
         peaks = [group["lr"] for group in optimizer.param_groups]
         if self.schedule == "onecycle":
-            # One step more: the schedule is stepped once after the last optimizer step, too. In runs of a few steps both
-            # of its phases keep a length, or torch would divide by zero.
+            # One step more: the schedule is stepped once after the last optimizer step, too. In runs of a few steps
+            # both of its phases keep a length, or torch would divide by zero.
             total = max(steps + 1, 4)
             rise = min(max(self.warmup, 1.5 / total), 1 - 1.5 / total)
             return OneCycleLR(optimizer, max_lr=peaks, total_steps=total, pct_start=rise)

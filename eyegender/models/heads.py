@@ -1,4 +1,4 @@
-"""What turns the last feature map (B, C, S, S) into one logit per picture (B,); sigmoid gives the probability of male."""
+"""From the last feature map (B, C, S, S) to one logit per picture (B,); its sigmoid is the probability of male."""
 
 from __future__ import annotations
 

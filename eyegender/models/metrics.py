@@ -77,4 +77,6 @@ def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "auroc": binary_auroc(probability, labels) if both else torch.nan,
         "calibration_error": binary_calibration_error(probability, labels, n_bins=CALIBRATION_BINS),
     }
-    return {k: float(v) for k, v in values.items()} | dict(zip(("tn", "fp", "fn", "tp"), map(float, counts), strict=True))
+    return {k: float(v) for k, v in values.items()} | dict(
+        zip(("tn", "fp", "fn", "tp"), map(float, counts), strict=True)
+    )

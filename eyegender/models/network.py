@@ -73,7 +73,7 @@ class Network(nn.Module):
     def use_channels_last(self) -> None:
         """Lay weights out, and from now on inputs, with the channels of a pixel side by side."""
         self.memory_format = torch.channels_last
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters that an optimizer may change."""

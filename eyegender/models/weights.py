@@ -85,7 +85,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UserError: missing, damaged, or not a flat mapping from names to tensors.
     """
     if not path.is_file():
-        raise UserError(f"model.weights: no file {path}; give a .pth or .safetensors state dict, imagenet, auto or null")
+        raise UserError(
+            f"model.weights: no file {path}; give a .pth or .safetensors state dict, imagenet, auto or null"
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -100,7 +102,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "save it again as a state dict"
         ) from error
     except Exception as error:
-        raise UserError(f"model.weights: {path} cannot be read ({_first_line(error)}); download or save it again") from error
+        raise UserError(
+            f"model.weights: {path} cannot be read ({_first_line(error)}); download or save it again"
+        ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -171,8 +175,8 @@ def _download(backbone: Backbone) -> Path:
             torch.hub.download_url_to_file(address, str(cached), hash_prefix=cached.stem.rsplit("-", 1)[-1])
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"model.weights=imagenet: cannot download {backbone.name}'s weights ({_first_line(error)}); on a machine "
-                f"with network fetch {_address(backbone)} and put it into {cached.parent}, or set "
+                f"model.weights=imagenet: cannot download {backbone.name}'s weights ({_first_line(error)}); on a "
+                f"machine with network fetch {_address(backbone)} and put it into {cached.parent}, or set "
                 "model.weights=FILE, or model.weights=null for random weights"
             ) from error
     return cached

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 if TYPE_CHECKING:
     import numpy as np
-    from mlflow.pyfunc import PythonModelContext
+    from mlflow.pyfunc.model import PythonModelContext
     from numpy.typing import NDArray
 
 BATCH = 256
@@ -20,7 +20,7 @@ BATCH = 256
 warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method.*")
 
 
-class EyeModel(PythonModel):  # type: ignore[misc]
+class EyeModel(PythonModel):
     """Pictures to probabilities of male, float32 of shape (N,)."""
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -37,7 +37,7 @@ class EyeModel(PythonModel):  # type: ignore[misc]
         pixels = torch.from_numpy(as_pixels(model_input, self.card.size, self.card.color))
         parts = [np.zeros(0, np.float32)]
         with torch.inference_mode():
-            for batch in pixels.split(BATCH):
+            for batch in torch.split(pixels, BATCH):
                 logits = self.network(batch)
                 if self.card.flip_average:
                     logits = (logits + self.network(batch.flip(3))) / 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.allowed import load_class
@@ -14,6 +13,8 @@ from eyegender.models.heads import build_head
 from eyegender.models.network import Network
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from eyegender.data.decode import Color
 
 WEIGHTS, CARD = "network.safetensors", "card.json"

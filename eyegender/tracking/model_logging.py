@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlflow.tracking import MlflowClient
 
 # What serving imports; given, because MLflow would otherwise start a process and watch what is imported.
@@ -67,7 +68,7 @@ def log_model(client: MlflowClient, uri: str, run_id: str, folder: Path, facts: 
 
 @contextmanager
 def _global_uri(uri: str) -> Iterator[None]:
-    """MLflow logs models through its global state only, and leaves it in the environment, where others would obey it."""
+    """MLflow logs models through global state only, and leaves it in the environment, where others would obey it."""
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")

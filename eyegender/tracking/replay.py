@@ -50,7 +50,7 @@ def send(folder: Path, uri: str | None) -> tuple[int, str | None]:
                     total += sent
             except Exception as error:
                 raise UserError(
-                    f"{folder}: sent {total} entries, then the store could not be reached ({first_line(error)}); try again later"
+                    f"{folder}: sent {total} entries, then the store was away ({first_line(error)}); try again later"
                 ) from error
             finally:
                 journal.close()

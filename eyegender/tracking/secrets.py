@@ -1,4 +1,4 @@
-"""Passwords stay out of configs, logs and stores: URLs lose their user part, and keys that name a secret their value."""
+"""Passwords stay out of configs, logs and stores: URLs lose theirs, and keys that name a secret their value."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any
 HIDDEN = "***"
 
 _URL_PASSWORD = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.\-]*://)(?P<user>[^\s:/@]*):(?P<password>[^\s@]+)@")
-_URL_QUERY = re.compile(r"(?P<name>[?&](?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s]+", re.IGNORECASE)
+_URL_QUERY = re.compile(
+    r"(?P<name>[?&](?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s]+", re.IGNORECASE
+)
 # Whole words only: `cls_token` of a vision transformer or `tokens` of a budget are no secrets.
-_SECRET_KEY = re.compile(r"(^|[._-])(password|passwd|pwd|secret|api_?key|access_?key|auth_?token|credentials?)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"(^|[._-])(password|passwd|pwd|secret|api_?key|access_?key|auth_?token|credentials?)$", re.IGNORECASE
+)
 
 
 def redact(text: str) -> str:

@@ -37,7 +37,7 @@ class Sender(threading.Thread):
             self._wake.clear()
             try:
                 sent = self.send_some()
-            except Exception as error:  # noqa: BLE001 - whatever MLflow, SQLAlchemy or requests raise: training goes on
+            except Exception as error:
                 if self.problem is None:
                     log.warning("tracking: the store is away (%s); training goes on and sends later", first_line(error))
                 self.problem = first_line(error)

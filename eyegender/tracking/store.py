@@ -154,7 +154,9 @@ class Store:
     def _apply_dataset(self, entry: Entry) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(entry["name"], entry["digest"], "local", json.dumps({"uri": entry["source"]}), None, entry["profile"])
+        dataset = Dataset(
+            entry["name"], entry["digest"], "local", json.dumps({"uri": entry["source"]}), None, entry["profile"]
+        )
         tags = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(self._run(), datasets=[DatasetInput(dataset, tags)])
 

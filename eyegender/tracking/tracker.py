@@ -96,6 +96,12 @@ class Tracker:
         self._lock.release()
         return complete
 
+    def abandon(self) -> None:
+        """Say nothing more: another process goes on with this run."""
+        self.sender.close(0)
+        self.journal.close()
+        self._lock.release()
+
     def _say(self, **entry: object) -> None:
         said: Entry = {**entry, "time": now_ms()}
         self.journal.append(said)

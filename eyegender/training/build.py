@@ -50,7 +50,7 @@ def build_reader(data: DataSection) -> Reader:
         inspect.signature(cls).bind(**data.reader.arguments)
     except TypeError as error:
         raise UserError(f"data.reader: {cls.__name__} {error}; correct the keys under data.reader") from error
-    reader: Reader = cls(**data.reader.arguments)
+    reader: Reader = cls(**data.reader.arguments)  # type: ignore[assignment]  # a protocol cannot be checked here
     return reader
 
 

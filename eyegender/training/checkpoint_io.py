@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes aside, syncs and renames, so that there is always one whole checkpoint; loads tensors and plain data only."""
+    """Writes aside, syncs and renames: there is always one whole checkpoint. Loads tensors and plain data only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         if storage_options is not None:

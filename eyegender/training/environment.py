@@ -10,8 +10,17 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = (
-    "eyegender", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "optuna", "mlflow", "numpy", "pillow",
-)  # fmt: skip
+    "eyegender",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "optuna",
+    "mlflow",
+    "numpy",
+    "pillow",
+)
 
 
 @cache
@@ -31,7 +40,9 @@ def commit() -> dict[str, str]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True)
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+    )
     return done.stdout.strip()
 
 

@@ -30,7 +30,7 @@ class Epochs(pl.Callback):
         # Of an epoch that was interrupted before its checkpoint the row would stand there twice.
         self.history = [row for row in self.history if row["epoch"] <= trainer.current_epoch]
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
         epoch = trainer.current_epoch + 1
         row = {"epoch": float(epoch), "lr": module.current_lr(), "epoch_seconds": time.monotonic() - self._began}
         row |= module.epoch_values

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
     from eyegender.data.data_module import EyesDataModule
     from eyegender.models.network import Network
+    from eyegender.schema import TrainConfig
     from eyegender.serving.saved_network import Card
+    from eyegender.tracking.tracker import Tracker
+    from eyegender.training.build import BuiltModel
     from eyegender.training.epochs import History
 
 METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "test_predictions.json"
@@ -77,6 +81,67 @@ def draw_figures(
             ),
         }
     return list(figures.save_figures(drawn, folder))
+
+
+def leave_outputs(
+    tracker: Tracker,
+    output_dir: Path,
+    cfg: TrainConfig,
+    data: EyesDataModule,
+    built: BuiltModel,
+    *,
+    history: History,
+    metrics: dict[str, float],
+    facts: dict[str, float],
+    predictions: Mapping[str, Tensor] | None,
+) -> None:
+    """Write everything into the output folder and tell the tracking store about it."""
+    final = {name: value for name, value in metrics.items() if name.startswith("test/")}
+    final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
+    tracker.metrics(final | facts, step=len(history))
+    card = built.card
+    write_json(
+        output_dir / METRICS_FILE,
+        {
+            "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
+            **facts,
+            "epochs": len(history),
+            "model": cfg.model.name,
+            "finetune_depth": card.depth,
+            "size": card.size,
+            "weights": {"kind": built.weights.kind, "sha256": built.weights.sha256},
+            "seed": cfg.seed,
+            "data": data.facts(),
+            "run_key": tracker.key,
+        },
+    )
+    tracker.artifact(METRICS_FILE)
+    if predictions is not None:
+        write_predictions(output_dir / PREDICTIONS_FILE, data, predictions)
+        tracker.artifact(PREDICTIONS_FILE)
+        # MLflow lists tables by this tag.
+        tracker.tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
+    note = "synthetic eyes" if data.source == "synthetic" else None
+    for path in draw_figures(output_dir / "figures", history, data, predictions, note):
+        tracker.artifact(str(path.relative_to(output_dir)), "figures")
+    example = data.pixels(data.split.val[:1]).transpose(0, 2, 3, 1)
+    save_for_logging(output_dir / "model", built.classifier.network, card, example)
+    tracker.model("model", metadata=_model_metadata(card, data.source), params=_model_params(cfg, card))
+
+
+def _model_metadata(card: Card, source: str) -> dict[str, Any]:
+    return {
+        "input": "pictures, any size and number: uint8 0..255 or float 0..1, (N, H, W[, 1 or 3]), or picture files",
+        "output": f"probability of {card.classes[1]}",
+        "classes": list(card.classes),
+        "size": card.size,
+        "color": card.color,
+        "data": source,
+    }
+
+
+def _model_params(cfg: TrainConfig, card: Card) -> dict[str, str]:
+    return {"model": cfg.model.name, "finetune_depth": str(card.depth)}
 
 
 def save_for_logging(folder: Path, network: Network, card: Card, example: np.ndarray[Any, Any]) -> None:

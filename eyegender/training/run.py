@@ -19,19 +19,15 @@ from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier, NotFiniteError
 from eyegender.training.best_checkpoint import BestCheckpoint
 from eyegender.training.build import BuiltModel, build_data, build_model, trainer_arguments
+from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.epochs import Epochs, History, best_row
-from eyegender.training.outputs import (
-    METRICS_FILE,
-    PREDICTIONS_FILE,
-    draw_figures,
-    save_for_logging,
-    write_json,
-    write_predictions,
-)
+from eyegender.training.outputs import leave_outputs
 from eyegender.training.run_tracking import begin_tracking, run_identity
-from eyegender.training.stop_signal import StoppedBySignalError, StopOnSignal, StopSignal
+from eyegender.training.stop_signal import StopOnSignal, StoppedBySignalError, StopSignal
 from eyegender.training.summary import print_summary, wants_bars
+from eyegender.training.trial_callback import ReportToTrial, checkpoint_to_continue
+from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
 
 if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule
@@ -67,215 +63,163 @@ class RunResult:
 def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None) -> RunResult:
     """Train, choose the best checkpoint by validation, test it, and leave a complete MLflow run.
 
+    Inside a trial of a sweep it reports to the trial, goes on from the trial's last checkpoint, and leaves signals to
+    the sweep's worker.
+
     Raises:
         UserError: whatever the user can repair.
         SystemExit: 128 + signal number, after SIGTERM or Ctrl-C; `last.ckpt` is where to go on.
+        TrialPruned, TrialInterrupted, TrialLost: inside a trial.
     """
     quiet_libraries()
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
     output_dir.mkdir(parents=True, exist_ok=True)
-    with StopSignal().caught() as stop, warnings.catch_warnings():
+    trial = current_trial()
+    if trial is not None:
+        trial.defer_interrupt()
+        cfg = cfg.model_copy(update={"ckpt_path": cfg.ckpt_path or checkpoint_to_continue(output_dir)})
+    with StopSignal(trial).caught() as stop, warnings.catch_warnings():
         # Lightning's hints at more worker processes and bigger logging intervals do not apply to whole-batch loaders.
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchmetrics")
-        return _train(cfg, output_dir, overrides or [], stop)
+        return _Run(cfg, output_dir, overrides or [], stop, trial).go()
 
 
-def _train(cfg: TrainConfig, output_dir: Path, overrides: list[str], stop: StopSignal) -> RunResult:
-    began = time.monotonic()
-    pl.seed_everything(cfg.seed, verbose=False)
-    arguments = trainer_arguments(cfg)
-    checkpoint = load_checkpoint(Path(cfg.ckpt_path)) if cfg.ckpt_path else None
+class _Run:
+    """The stretches of one run, in order; what one of them makes, the later ones use."""
 
-    # --- data -----------------------------------------------------------------------------------------------------
-    data = build_data(cfg)
-    data.setup("fit")
-    stop.check()
+    data: EyesDataModule
+    built: BuiltModel
+    trainer: pl.Trainer
 
-    # --- model ----------------------------------------------------------------------------------------------------
-    female, male = np.bincount(data.samples.labels[data.split.train], minlength=2)
-    pl.seed_everything(cfg.seed, verbose=False)  # so that first weights do not depend on what the data drew
-    built = build_model(cfg, classes=data.samples.classes, balance=float(female / max(male, 1)), fresh=checkpoint is None)
-    module = built.classifier
-    if checkpoint is not None:
-        _check_fits(checkpoint, module, cfg)
-    if cfg.trainer.channels_last in {True, "auto"}:
-        module.network.use_channels_last()
+    def __init__(
+        self, cfg: TrainConfig, output_dir: Path, overrides: list[str], stop: StopSignal, trial: TrialHandle | None
+    ) -> None:
+        self.cfg, self.output_dir, self.overrides, self.stop, self.trial = cfg, output_dir, overrides, stop, trial
+        self.began = time.monotonic()
+        self.epochs = Epochs(None)
+        self.tracker: Tracker | None = None
 
-    # --- trainer --------------------------------------------------------------------------------------------------
-    epochs = Epochs(None)
-    folder = output_dir / "checkpoints"
-    trainer = pl.Trainer(
-        **arguments,
-        logger=False,
-        callbacks=[
-            epochs,
-            *_checkpoints(folder, cfg),
-            StopOnSignal(stop, folder / "last.ckpt"),
-            *([RichProgressBar(leave=False)] if wants_bars(cfg.trainer.progress) else []),
-        ],
-        plugins=[SafeCheckpointIO()],
-        default_root_dir=output_dir,
-        enable_progress_bar=wants_bars(cfg.trainer.progress),
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
-
-    # --- tracking -------------------------------------------------------------------------------------------------
-    tracker = None
-    if trainer.is_global_zero:
-        tracker = begin_tracking(cfg, output_dir, overrides, built, data, str(arguments["precision"]), checkpoint)
-        epochs.tracker = tracker
-        module.run_identity = run_identity(tracker)
-    try:
-        result = _fit_and_test(cfg, output_dir, trainer, module, data, epochs, built, tracker, began)
-    except StoppedBySignalError as stopped:
-        _end(tracker, cfg, "KILLED")
-        where = f"; go on with ckpt_path={stopped.checkpoint}" if stopped.checkpoint else ""
-        log.warning("stopped by signal %d%s", stopped.number, where)
-        raise SystemExit(128 + stopped.number) from None
-    except NotFiniteError as error:
-        _end(tracker, cfg, "FAILED")
-        names = [data.samples.names[i] for i in error.index]
-        raise UserError(
-            f"{error.what} is not finite at step {error.step} with learning rate {error.lr:.3g}; lower model.lr, or "
-            f"look at the pictures of that batch: {', '.join(names[:4])}, …"
-        ) from error
-    except BaseException:
-        _end(tracker, cfg, "KILLED" if stop.number else "FAILED")
-        raise
-    complete = _end(tracker, cfg, "FINISHED")
-    if tracker is not None:
-        print_summary(cfg, result.metrics, output_dir, tracker, data.source, complete=complete)
-    return result
-
-
-def _fit_and_test(
-    cfg: TrainConfig,
-    output_dir: Path,
-    trainer: pl.Trainer,
-    module: Classifier,
-    data: EyesDataModule,
-    epochs: Epochs,
-    built: BuiltModel,
-    tracker: Tracker | None,
-    began: float,
-) -> RunResult:
-    trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
-    fitted = time.monotonic() - began
-
-    # The best checkpoint is what gets tested and logged.
-    best = load_checkpoint(_best_path(trainer))
-    module.load_state_dict(best["state_dict"])
-    row = best_row(epochs.history, cfg.monitor, cfg.mode)
-    metrics = {name: value for name, value in row.items() if "/" in name}
-    predictions = None
-    if cfg.run_test:
-        trainer.test(module, datamodule=data, verbose=False)
-        predictions = module.predictions("test")
-        metrics |= {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
-    if tracker is not None:
-        _leave_outputs(cfg, output_dir, module, data, epochs.history, built, tracker, metrics, predictions, row, fitted)
-    return RunResult(
-        row[cfg.monitor], metrics, epochs.history, output_dir, tracker and tracker.run_id, module, trainer
-    )
-
-
-def _leave_outputs(
-    cfg: TrainConfig,
-    output_dir: Path,
-    module: Classifier,
-    data: EyesDataModule,
-    history: History,
-    built: BuiltModel,
-    tracker: Tracker,
-    metrics: dict[str, float],
-    predictions: dict[str, torch.Tensor] | None,
-    best: dict[str, float],
-    fitted: float,
-) -> None:
-    final = {name: value for name, value in metrics.items() if name.startswith("test/")}
-    final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
-    facts = {"best_epoch": best["epoch"], "fit_seconds": fitted}
-    tracker.metrics(final | facts, step=len(history))
-    write_json(
-        output_dir / METRICS_FILE,
-        {
-            "metrics": {name: value for name, value in metrics.items() if value == value},  # noqa: PLR0124 - NaN
-            **facts,
-            "epochs": len(history),
-            "model": cfg.model.name,
-            "finetune_depth": built.card.depth,
-            "size": built.card.size,
-            "weights": {"kind": built.weights.kind, "sha256": built.weights.sha256},
-            "seed": cfg.seed,
-            "data": data.facts(),
-            "run_key": tracker.key,
-        },
-    )
-    tracker.artifact(METRICS_FILE)
-    if predictions is not None:
-        write_predictions(output_dir / PREDICTIONS_FILE, data, predictions)
-        tracker.artifact(PREDICTIONS_FILE)
-        # MLflow lists tables by this tag.
-        tracker.tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
-    note = "synthetic eyes" if data.source == "synthetic" else None
-    for path in draw_figures(output_dir / "figures", history, data, predictions, note):
-        tracker.artifact(str(path.relative_to(output_dir)), "figures")
-    example = data.pixels(data.split.val[:1])
-    save_for_logging(output_dir / "model", module.network, built.card, example.transpose(0, 2, 3, 1))
-    tracker.model(
-        "model",
-        metadata={
-            "input": "pictures of any size and number: uint8 0..255 or float 0..1, (N, H, W[, 1 or 3]), or picture files",
-            "output": f"probability of {built.card.classes[1]}",
-            "classes": list(built.card.classes),
-            "size": built.card.size,
-            "color": built.card.color,
-            "data": data.source,
-        },
-        params={"model": cfg.model.name, "finetune_depth": str(built.card.depth)},
-    )
-
-
-def _checkpoints(folder: Path, cfg: TrainConfig) -> list[ModelCheckpoint]:
-    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
-    return [
-        BestCheckpoint(filename="best", monitor=cfg.monitor, mode=cfg.mode, save_top_k=1, **common),
-        ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **common),
-    ]
-
-
-def _best_path(trainer: pl.Trainer) -> Path:
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, BestCheckpoint):
-            return Path(callback.best_model_path)
-    raise RuntimeError("the trainer has no callback that keeps the best checkpoint")
-
-
-def _check_fits(checkpoint: dict[str, Any], module: Classifier, cfg: TrainConfig) -> None:
-    """Before Lightning loads it: name the first layer that does not fit, rather than all of them."""
-    mine, theirs = module.state_dict(), checkpoint["state_dict"]
-    for name in [*mine, *theirs]:
-        if name not in theirs or name not in mine or mine[name].shape != theirs[name].shape:
-            raise UserError(
-                f"checkpoint {cfg.ckpt_path} belongs to another model: layer {name} is "
-                f"{_shape(theirs, name)} there and {_shape(mine, name)} in {cfg.model.name} with head {cfg.model.head}; "
-                "use the model options of the run that it comes from"
+    def go(self) -> RunResult:
+        cfg = self.cfg
+        pl.seed_everything(cfg.seed, verbose=False)
+        checkpoint = load_checkpoint(Path(cfg.ckpt_path)) if cfg.ckpt_path else None
+        self._read_data()
+        self._build_model(checkpoint)
+        arguments = trainer_arguments(cfg)
+        self._make_trainer(arguments)
+        if self.trainer.is_global_zero:
+            self.tracker = begin_tracking(
+                cfg,
+                self.output_dir,
+                self.overrides,
+                self.built,
+                self.data,
+                precision=str(arguments["precision"]),
+                checkpoint=checkpoint,
+                trial=self.trial,
             )
-    kept = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
-    wanted = [len(group["params"]) for group in module.parameter_groups()]
-    if kept != wanted:
-        raise UserError(
-            f"checkpoint {cfg.ckpt_path} was trained at another depth ({sum(kept)} trainable tensors, not {sum(wanted)}); "
-            "set model.finetune_depth to that of its run"
+            self.epochs.tracker = self.tracker
+            self.built.classifier.run_identity = run_identity(self.tracker)
+        try:
+            result = self._fit_and_test()
+        except StoppedBySignalError as stopped:
+            self._end("KILLED")
+            if self.trial is not None:
+                raise TrialInterrupted from None
+            where = f"; go on with ckpt_path={stopped.checkpoint}" if stopped.checkpoint else ""
+            log.warning("stopped by signal %d%s", stopped.number, where)
+            raise SystemExit(128 + stopped.number) from None
+        except NotFiniteError as error:
+            self._end("FAILED")
+            names = [self.data.samples.names[i] for i in error.index]
+            raise UserError(
+                f"{error.what} is not finite at step {error.step} with learning rate {error.lr:.3g}; lower model.lr, "
+                f"or look at the pictures of that batch: {', '.join(names[:4])}, …"
+            ) from error
+        except TrialPruned:
+            if self.tracker is not None:
+                self.tracker.tags({"pruned": "true"})
+            self._end("FINISHED")
+            raise
+        except TrialLost:
+            if self.tracker is not None:
+                self.tracker.abandon()  # the run is another worker's now
+            raise
+        except BaseException:
+            self._end("KILLED" if self.stop.number else "FAILED")
+            raise
+        complete = self._end("FINISHED")
+        if self.tracker is not None and self.trial is None:
+            print_summary(cfg, result.metrics, self.output_dir, self.tracker, self.data.source, complete=complete)
+        return result
+
+    def _read_data(self) -> None:
+        self.data = build_data(self.cfg)
+        self.data.setup("fit")
+        self.stop.check()
+
+    def _build_model(self, checkpoint: dict[str, Any] | None) -> None:
+        cfg, data = self.cfg, self.data
+        female, male = np.bincount(data.samples.labels[data.split.train], minlength=2)
+        pl.seed_everything(cfg.seed, verbose=False)  # so that first weights do not depend on what the data drew
+        balance = float(female / max(male, 1))
+        self.built = build_model(cfg, classes=data.samples.classes, balance=balance, fresh=checkpoint is None)
+        if checkpoint is not None:
+            check_fits(checkpoint, self.built.classifier, cfg)
+        if cfg.trainer.channels_last in {True, "auto"}:
+            self.built.classifier.network.use_channels_last()
+
+    def _make_trainer(self, arguments: dict[str, Any]) -> None:
+        cfg, folder = self.cfg, self.output_dir / "checkpoints"
+        self.best = BestCheckpoint(
+            filename="best", monitor=cfg.monitor, mode=cfg.mode, save_top_k=1, **_kept_in(folder)
+        )
+        bars = wants_bars(cfg.trainer.progress) and self.trial is None
+        self.trainer = pl.Trainer(
+            **arguments,
+            logger=False,
+            callbacks=[
+                self.epochs,
+                *([ReportToTrial(self.trial, cfg.monitor)] if self.trial is not None else []),
+                self.best,
+                ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **_kept_in(folder)),
+                StopOnSignal(self.stop, folder / "last.ckpt"),
+                *([RichProgressBar(leave=False)] if bars else []),
+            ],
+            plugins=[SafeCheckpointIO()],
+            default_root_dir=self.output_dir,
+            enable_progress_bar=bars,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
         )
 
+    def _fit_and_test(self) -> RunResult:
+        cfg, trainer, data, module = self.cfg, self.trainer, self.data, self.built.classifier
+        trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
+        fitted = time.monotonic() - self.began
+        # The best checkpoint is what gets tested and logged.
+        module.load_state_dict(load_checkpoint(Path(self.best.best_model_path))["state_dict"])
+        row = best_row(self.epochs.history, cfg.monitor, cfg.mode)
+        metrics = {name: value for name, value in row.items() if "/" in name}
+        predictions = None
+        if cfg.run_test:
+            trainer.test(module, datamodule=data, verbose=False)
+            predictions = module.predictions("test")
+            metrics |= {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
+        if self.tracker is not None:
+            facts = {"best_epoch": row["epoch"], "fit_seconds": fitted}
+            leave_outputs(
+                self.tracker, self.output_dir, cfg, data, self.built,
+                history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
+            )  # fmt: skip
+        run_id = None if self.tracker is None else self.tracker.run_id
+        return RunResult(row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, module, trainer)
 
-def _shape(state: dict[str, torch.Tensor], name: str) -> str:
-    return "x".join(map(str, state[name].shape)) if name in state else "missing"
+    def _end(self, status: str) -> bool:
+        return self.tracker is None or self.tracker.close(status, self.cfg.tracking.close_timeout)
 
 
-def _end(tracker: Tracker | None, cfg: TrainConfig, status: str) -> bool:
-    return tracker is None or tracker.close(status, cfg.tracking.close_timeout)
+def _kept_in(folder: Path) -> dict[str, Any]:
+    return {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}

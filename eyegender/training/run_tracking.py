@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule
     from eyegender.schema import TrainConfig
     from eyegender.training.build import BuiltModel
+    from hydra_plugins.optuna_study import TrialHandle
 
 log = logging.getLogger("eyegender")
 
+RUN_KEY, PARENT_RUN = "mlflow_run_key", "mlflow_parent_run"  # notes of a trial and of a study
 CONFIG_FILE, ENVIRONMENT_FILE = "config.yaml", "environment.json"
 
 
@@ -32,10 +34,12 @@ def begin_tracking(
     overrides: list[str],
     built: BuiltModel,
     data: EyesDataModule,
+    *,
     precision: str,
     checkpoint: Mapping[str, Any] | None,
+    trial: TrialHandle | None = None,
 ) -> Tracker:
-    """Start the MLflow run, or go on with the one that the checkpoint belongs to."""
+    """Start the MLflow run, or go on with the one that the checkpoint or the trial's earlier attempt belongs to."""
     config = redact_config(cfg.model_dump(mode="json", by_alias=True))
     overrides = [redact_override(override) for override in overrides]
     tags = {
@@ -57,14 +61,20 @@ def begin_tracking(
     resume = None
     if checkpoint is not None and (identity := checkpoint.get("run")):
         resume = (identity["key"], identity["run_id"])
+    elif trial is not None and (key := trial.user_attrs.get(RUN_KEY)):
+        resume = (key, None)  # the earlier attempt died before its first checkpoint
+    if trial is not None:
+        tags |= trial_tags(trial)
     tracker = Tracker(
         find_location(cfg.tracking.uri, cfg.tracking.root),
         output_dir,
         experiment=cfg.tracking.experiment,
         name=cfg.tracking.run_name or run_name(cfg, overrides),
-        tags=tags if resume is None else {},
+        tags=tags,
         resume=resume,
     )
+    if trial is not None:
+        trial.set_user_attr(RUN_KEY, tracker.key)
     (output_dir / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
     told = {"versions": environment.versions(), "hardware": environment.hardware()}
     (output_dir / ENVIRONMENT_FILE).write_text(json.dumps(told, indent=2))
@@ -82,6 +92,14 @@ def begin_tracking(
     tracker.artifact(CONFIG_FILE)
     tracker.artifact(ENVIRONMENT_FILE)
     return tracker
+
+
+def trial_tags(trial: TrialHandle) -> dict[str, str]:
+    """What links a run to its trial: MLflow nests it below the study's run."""
+    tags = {"study.name": trial.study_name, "trial.number": str(trial.number)}
+    if parent := trial.study_attrs.get(PARENT_RUN):
+        tags["mlflow.parentRunId"] = parent
+    return tags
 
 
 def run_identity(tracker: Tracker) -> dict[str, str | None]:

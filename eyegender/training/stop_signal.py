@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from hydra_plugins.optuna_study import TrialHandle
+
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -30,13 +32,21 @@ class StoppedBySignalError(Exception):
 class StopSignal:
     """Remembers the first signal. The handler does nothing else: saving inside a handler hangs or corrupts."""
 
-    def __init__(self) -> None:
-        self.number: int | None = None
+    def __init__(self, trial: TrialHandle | None = None) -> None:
+        self.trial = trial
+        self._number: int | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The signal that came, or None. In a trial it is the sweep's worker that receives it."""
+        if self.trial is not None:
+            return signal.SIGTERM if self.trial.interrupted else None
+        return self._number
 
     @contextmanager
     def caught(self) -> Iterator[StopSignal]:
         """Catch the signals inside the block; elsewhere than in the main thread Python allows no handlers."""
-        if threading.current_thread() is not threading.main_thread():
+        if self.trial is not None or threading.current_thread() is not threading.main_thread():
             yield self
             return
         before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -49,9 +59,9 @@ class StopSignal:
                 signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.number is not None and number == signal.SIGINT:
+        if self._number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.number = self.number or number
+        self._number = self._number or number
 
     def check(self) -> None:
         """Raises StoppedBySignalError when a signal has come, for the stretches of a run outside training."""

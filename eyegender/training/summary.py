@@ -44,7 +44,8 @@ def print_summary(
     console.print(f"Run      {tracker.run_id or 'not yet created'} in {redact(location.uri)}")
     if not complete:
         problem = tracker.sender.problem or "the store is slow"
-        console.print(f"Tracking is not complete ({problem}); send the rest with: python -m eyegender.sync folder={_short(output_dir)}")
+        console.print(f"Tracking is not complete ({problem}); send the rest with:")
+        console.print(f"         python -m eyegender.sync folder={_short(output_dir)}")
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
     link = f"{redact(base)}/#/experiments/{tracker.store.experiment_id or 0}/runs"
     if location.is_local:

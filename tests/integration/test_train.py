@@ -236,32 +236,34 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert run.info.status == "FINISHED"
     metrics = run.data.metrics
     counted = sum(metrics[f"test/{name}"] for name in ("tp", "fp", "tn", "fn"))
-    assert counted == sum(json.loads((tmp_path / "out" / "metrics.json").read_text())["data"]["counts"]["test"].values())
+    assert counted == sum(
+        json.loads((tmp_path / "out" / "metrics.json").read_text())["data"]["counts"]["test"].values()
+    )
 
 
 def test_a_gradient_that_explodes_stops_the_run_at_its_step(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"loss is not finite at step \d+ with learning rate .* pictures of that batch: 0"):
+    with pytest.raises(
+        UserError, match=r"loss is not finite at step \d+ with learning rate .* pictures of that batch: 0"
+    ):
         train(tiny_config("model.lr=1e30", "trainer.gradient_clip=null", "trainer.max_epochs=5"), tmp_path / "out")
     assert only_run(tmp_path).info.status == "FAILED"
 
 
 def test_inception_and_the_papers_head(tmp_path: Path) -> None:
-    config = tiny_config("model=inception_v3", "model.weights=null", "data.size=75", "model.head=paper", "trainer.max_epochs=1")
+    config = tiny_config(
+        "model=inception_v3", "model.weights=null", "data.size=75", "model.head=paper", "trainer.max_epochs=1"
+    )
     train(config, tmp_path / "out")
     assert only_run(tmp_path).info.status == "FINISHED"
 
 
 def test_celeba_end_to_end(real_celeba: Path, tmp_path: Path) -> None:
-    process = start(
-        tmp_path, *SMALL, "data=celeba", f"data.root={real_celeba}", "data.subset={female: 60, male: 60}"
-    )
+    process = start(tmp_path, *SMALL, "data=celeba", f"data.root={real_celeba}", "data.subset={female: 60, male: 60}")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
 
 
 def test_real_eyes_end_to_end(real_eyes: Path, tmp_path: Path) -> None:
-    process = start(
-        tmp_path, *SMALL, "data=folder", f"data.root={real_eyes}", "data.subset={female: 200, male: 200}"
-    )
+    process = start(tmp_path, *SMALL, "data=folder", f"data.root={real_eyes}", "data.subset={female: 200, male: 200}")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output

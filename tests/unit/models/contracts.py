@@ -88,6 +88,8 @@ class BackboneContract:
         network = Network(self.cls(), build_head("linear", self.cls.channels, 0.1), 2)
         last = [name for name, _ in backbone.stages.named_children()][-2:]
         expected = {
-            name for name, _ in network.named_parameters() if name.startswith(("head.", *(f"stages.{s}." for s in last)))
+            name
+            for name, _ in network.named_parameters()
+            if name.startswith(("head.", *(f"stages.{s}." for s in last)))
         }
         assert {name for name, _ in network.trainable()} == expected

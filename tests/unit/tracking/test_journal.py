@@ -25,7 +25,9 @@ def test_entries_come_back_in_order_and_once(opened: Callable[[Path], Journal], 
     assert [entry["n"] for _, entry in opened(tmp_path).unsent(10)] == [3, 4]  # another process sees the same
 
 
-def test_a_line_that_a_kill_cut_short_spoils_nothing_behind_it(opened: Callable[[Path], Journal], tmp_path: Path) -> None:
+def test_a_line_that_a_kill_cut_short_spoils_nothing_behind_it(
+    opened: Callable[[Path], Journal], tmp_path: Path
+) -> None:
     journal = opened(tmp_path)
     journal.append({"op": "tags", "n": 0})
     journal.close()

@@ -1,0 +1,51 @@
+"""A run as a trial of a sweep: reports the objective after each validation, and stops when the pruner says so."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+
+from eyegender.errors import UserError
+from eyegender.training.checkpoint_io import load_checkpoint
+from hydra_plugins.optuna_study import TrialPruned
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eyegender.models.classifier import Classifier
+    from hydra_plugins.optuna_study import TrialHandle
+
+log = logging.getLogger("eyegender")
+
+
+class ReportToTrial(pl.Callback):
+    """Rank zero reports and asks; all ranks stop together: one that went on would wait for the others for ever."""
+
+    def __init__(self, trial: TrialHandle, monitor: str) -> None:
+        self.trial, self.monitor = trial, monitor
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
+        stop = False
+        if self.trial.is_rank_zero:
+            self.trial.report(module.epoch_values[self.monitor], step=trainer.current_epoch + 1)
+            # After the last epoch there is nothing left to save.
+            stop = trainer.current_epoch + 1 < (trainer.max_epochs or 0) and self.trial.should_prune()
+        if trainer.world_size > 1:
+            stop = trainer.strategy.broadcast(stop)
+        if stop:
+            raise TrialPruned(f"pruned after epoch {trainer.current_epoch + 1}")
+
+
+def checkpoint_to_continue(output_dir: Path) -> str | None:
+    """Where an earlier attempt of the trial in this folder stopped; None when there is nothing whole to go on from."""
+    path = output_dir / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        return None
+    try:
+        load_checkpoint(path)
+    except UserError as error:
+        log.warning("%s; the trial begins anew", error)
+        return None
+    return str(path)
