@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from optuna.trial import FrozenTrial
 
@@ -44,10 +44,14 @@ class Follower:
     """A thread of the command that prints each trial once as it ends, whichever worker ran it.
 
     It also looks after trials of dead workers, so that one is queued again while all other workers are busy.
+
+    Args:
+    on_failed: called with a trial that died too often.
     """
 
-    def __init__(self, ledger: Ledger, directions: tuple[str, ...]) -> None:
+    def __init__(self, ledger: Ledger, directions: tuple[str, ...], on_failed: Callable[[TrialRow], None]) -> None:
         self.ledger = ledger
+        self.on_failed = on_failed
         self.directions = directions
         self.failure: BaseException | None = None
         self._told: set[int] = {t.number for t in ledger.trials() if t.state.is_finished()}
@@ -74,6 +78,8 @@ class Follower:
                 if turn % _TAKE_OVER_EVERY == 0:
                     with self.ledger.store.lock(self.ledger.study_name):
                         self.ledger.take_over()
+                    for buried in self.ledger.take_buried():
+                        self.on_failed(trial_row(buried))
             except Exception as error:  # what is wrong with the storage, the workers will say
                 self.failure = error
 

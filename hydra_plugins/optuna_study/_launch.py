@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -137,7 +138,10 @@ def _outcome(returns: Sequence[JobReturn], plan: Plan) -> Outcome:
             shifts.append(result.return_value)
         elif error is None:
             error = failed
-    broken = one_line(error, plan.storage.secrets) if error is not None else None
+    stopped = next((shift.signum for shift in shifts if shift.signum is not None), None)
+    broken = f"stopped by {signal.Signals(stopped).name}" if stopped is not None else None
+    if error is not None:
+        broken = one_line(error, plan.storage.secrets)
     return Outcome(shifts, broken, error)
 
 

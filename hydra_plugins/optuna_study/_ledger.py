@@ -12,7 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ._attrs import ALIVE, EXHAUSTED, FIRST_ATTEMPT, INTERRUPTED, OWNER, RETRY_HISTORY
+from ._attrs import ALIVE, EXHAUSTED, FAILURE, FIRST_ATTEMPT, INTERRUPTED, OWNER, RETRY_HISTORY
 from ._budget import (
     Counts,
     Rules,
@@ -66,6 +66,8 @@ class Ledger:
         self.watch = Watch()
         # The signal on which this command ends its launch: workers that die from now on are no deaths of their trials.
         self.stopping: int | None = None
+        # Trials that this ledger found to have died too often; whoever owns it tells the callbacks.
+        self.buried: list[FrozenTrial] = []
         self._maximize = self.storage.get_study_directions(self.study_id)[0] == StudyDirection.MAXIMIZE
         self._single = len(self.storage.get_study_directions(self.study_id)) == 1
         # The watch and the requeueing are used by the worker's loop and by its vigil or follower.
@@ -86,7 +88,7 @@ class Ledger:
         complete = finished >= self.rules.n_trials
         rules = self.rules if self._single else dataclasses.replace(self.rules, patience=None)
         stopped = None if complete else why_stop(trials, rules, self.owner.launch, self._maximize)
-        if not complete and stopped is None and self._is_exhausted():
+        if not complete and stopped is None and not (counts.running or counts.waiting) and self._is_exhausted():
             stopped = "every combination of values has been tried"
         return Standing(counts, complete, stopped)
 
@@ -95,19 +97,21 @@ class Ledger:
             self.storage.get_study_system_attrs(self.study_id).get(EXHAUSTED, False)
         )
 
-    def claim(self, prepare: Callable[[FrozenTrial], Any] | None = None) -> FrozenTrial | Next:
-        """Take the next trial of the budget; from then on it is running and this worker's.
+    def claim(self, prepare: Callable[[int], Any] | None = None) -> int | Next:
+        """Take the next trial of the budget, by its id; from then on it is running and this worker's.
 
         Args:
-        prepare: called with the trial while the study's lock is held, for samplers whose draws must not overlap.
+        prepare: called with the id while the study's lock is held, for samplers whose draws must not overlap.
         """
         with self.store.lock(self.study_name) as held:
-            self.take_over()
             trials = self.trials()
+            if self.take_over(trials):
+                trials = self.trials()
             if self.standing(trials).over:
                 return Next.DONE
             claimed = self._claim_waiting(trials)
-            if claimed is None and places_held(trials, self.rules) < self.rules.n_trials:
+            room = places_held(trials, self.rules) < self.rules.n_trials
+            if claimed is None and room and not self._is_exhausted():
                 claimed = self._claim_new(held)
             if claimed is None:
                 return Next.WAIT
@@ -115,21 +119,21 @@ class Ledger:
                 prepare(claimed)
             return claimed
 
-    def _claim_waiting(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    def _claim_waiting(self, trials: Sequence[FrozenTrial]) -> int | None:
         for trial in may_start(trials, self.rules):
             if self._start(trial._trial_id):
                 self.storage.set_trial_system_attr(trial._trial_id, OWNER, self.owner.stored())
-                return self.storage.get_trial(trial._trial_id)
+                return trial._trial_id
         return None
 
-    def _claim_new(self, held: bool) -> FrozenTrial | None:
+    def _claim_new(self, held: bool) -> int | None:
         # Created waiting, not running: should two workers do this at once without the lock, the one beyond the budget
         # stays in the queue, where it is passed over.
         template = optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={OWNER: self.owner.stored()})
         trial_id = self.storage.create_new_trial(self.study_id, template)
         if not held and trial_id not in {trial._trial_id for trial in may_start(self.trials(), self.rules)}:
             return None
-        return self.storage.get_trial(trial_id) if self._start(trial_id) else None
+        return trial_id if self._start(trial_id) else None
 
     def _start(self, trial_id: int) -> bool:
         try:
@@ -138,14 +142,14 @@ class Ledger:
         except UpdateFinishedTrialError:
             return False
 
-    def take_over(self) -> list[FrozenTrial]:
+    def take_over(self, trials: Sequence[FrozenTrial] | None = None) -> bool:
         """Queue the trials of dead workers again, or end them as failed when they died too often.
 
         Returns:
-            The trials that failed for good.
+            Whether anything changed.
         """
         with self._mutex:
-            trials, lost = self.trials(), []
+            trials, changed = self.trials() if trials is None else trials, False
             for trial in trials:
                 if trial.state != TrialState.RUNNING:
                     continue
@@ -153,11 +157,8 @@ class Ledger:
                 sign = (trial.system_attrs.get(OWNER), trial.system_attrs.get(ALIVE))
                 if self.watch.is_dead(trial._trial_id, owner, sign, self.owner.heartbeat):
                     reason, counted = self._cause(owner)
-                    if self.interrupt(trial._trial_id, reason, counted):
-                        lost.append(trial._trial_id)
-            self._queue_orphans(trials)
-            ended = [self.storage.get_trial(trial_id) for trial_id in lost]
-            return [trial for trial in ended if not is_interrupted(trial)]
+                    changed = self.interrupt(trial._trial_id, reason, counted) or changed
+            return self._queue_orphans(trials) or changed
 
     def _cause(self, owner: Owner | None) -> tuple[str, bool]:
         """Why a trial without signs of life ended, and whether that counts against it."""
@@ -185,22 +186,40 @@ class Ledger:
             try:
                 self.storage.set_trial_system_attr(trial_id, INTERRUPTED, note)
                 if final:
-                    self.storage.set_trial_user_attr(trial_id, "failure", f"{reason}, {deaths} times")
+                    self.storage.set_trial_user_attr(trial_id, FAILURE, f"{reason}, {deaths} times")
                 with self.store.exclusive():
                     self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
             except UpdateFinishedTrialError:
                 return False
-            if not final:
-                self._queue_again(self.storage.get_trial(trial_id))
+            ended = self.storage.get_trial(trial_id)
+            if final:
+                self.buried.append(ended)
+            else:
+                self._queue_again(ended)
             return True
 
-    def _queue_orphans(self, trials: Sequence[FrozenTrial]) -> None:
+    def give_back_mine(self, reason: str) -> None:
+        """Give back whatever this process still runs; a signal may have come between claiming and running."""
+        mine = self.owner.stored()
+        for trial in self.trials():
+            if trial.state == TrialState.RUNNING and trial.system_attrs.get(OWNER) == mine:
+                self.interrupt(trial._trial_id, reason, counted=False)
+
+    def take_buried(self) -> list[FrozenTrial]:
+        """The trials found to have failed for good since the last call."""
+        buried, self.buried = self.buried, []
+        return buried
+
+    def _queue_orphans(self, trials: Sequence[FrozenTrial]) -> bool:
+        queued = False
         continued = {history[-1] for t in trials if (history := t.system_attrs.get(RETRY_HISTORY))}
         for trial in trials:
             if not is_interrupted(trial) or trial.number in continued:
                 continue
             if self.watch.unchanged_for(("orphan", trial._trial_id), True) > _ORPHAN_SECONDS:
                 self._queue_again(trial)
+                queued = True
+        return queued
 
     def _queue_again(self, trial: FrozenTrial) -> None:
         """Create the next attempt, with everything the last one had: parameters, reports and the user's notes."""

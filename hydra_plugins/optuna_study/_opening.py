@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 
-from ._attrs import DEFINITION, SETTINGS, WORKERS
+from ._attrs import DEFINITION, EXHAUSTED, SETTINGS, WORKERS
 from ._conditions import bare_key, comparable
 from ._definition import definition, differences
 from ._errors import StudyError
@@ -23,6 +23,7 @@ def open_study(store: Store, plan: Plan, settings: Settings) -> None:
     storage = store.storage
     wanted = definition(plan.space, plan.directions, plan.custom_search_space)
     with store.lock(plan.study_name):
+        changed: list[str] = []
         known = {study.study_name: study for study in storage.get_all_studies()}
         if plan.study_name in known:
             found = known[plan.study_name]
@@ -47,6 +48,8 @@ def open_study(store: Store, plan: Plan, settings: Settings) -> None:
             )
         study_id = storage.get_study_id_from_name(plan.study_name)
         storage.set_study_system_attr(study_id, DEFINITION, wanted)
+        if changed:
+            storage.set_study_system_attr(study_id, EXHAUSTED, False)
         kept = {"n_trials": plan.rules.n_trials, "failures_count": plan.rules.failures_count}
         storage.set_study_system_attr(study_id, SETTINGS, kept)
         study = optuna.load_study(study_name=plan.study_name, storage=storage)

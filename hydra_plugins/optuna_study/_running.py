@@ -14,6 +14,7 @@ from ._trial import TrialHandle
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
     from ._vigil import Vigil
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 class RunningTrial(TrialHandle):
     """Args:
     trial: Optuna's trial, already drawn.
+    frozen: the same as it was read from the storage.
     vigil: knows whether the worker was asked to stop and whether the trial was lost.
     pruned_objective: index of the objective whose values the task reports.
     """
@@ -29,6 +31,7 @@ class RunningTrial(TrialHandle):
         self,
         study: "optuna.Study",
         trial: "optuna.Trial",
+        frozen: "FrozenTrial",
         vigil: "Vigil",
         *,
         params: Mapping[str, Any],
@@ -37,7 +40,6 @@ class RunningTrial(TrialHandle):
         pruned_objective: int,
     ) -> None:
         self._storage = study._storage
-        frozen = self._storage.get_trial(trial._trial_id)
         super().__init__(
             number=first_number(frozen),
             study_name=study.study_name,

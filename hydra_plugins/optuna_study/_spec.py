@@ -68,6 +68,10 @@ def storage_spec(value: Any) -> StorageSpec:  # noqa: PLR0911 - one per kind
     if isinstance(value, Mapping):
         if "_target_" not in value:
             raise StudyError(f"storage as a mapping needs _target_, got the keys {sorted(map(str, value))}")
+        if any(secrets_in(text) for text in value.values() if isinstance(text, str)):
+            raise StudyError(
+                "a storage with a password must be given as a URL, got a mapping; set hydra.sweeper.storage"
+            )
         return StorageSpec("object", str(value["_target_"]), target=dict(value))
     url = str(value)
     scheme, separator, rest = url.partition("://")

@@ -78,9 +78,8 @@ class Store:
         return proxy
 
     def _open_rdb(self) -> RDBStorage:
-        arguments: dict[str, Any] = {"pool_pre_ping": True}
-        if self.spec.kind == "sqlite":
-            arguments = {"connect_args": {"timeout": 60}}
+        # No pool_pre_ping: a connection that broke is replaced when the operation is tried again.
+        arguments: dict[str, Any] = {"connect_args": {"timeout": 60}} if self.spec.kind == "sqlite" else {}
 
         def connect() -> RDBStorage:
             return RDBStorage(with_driver(self.spec.url()), engine_kwargs=arguments)

@@ -18,6 +18,7 @@ class StudyHandle:
 
     def __init__(self, store: "Store", name: str, directions: tuple[str, ...], sweep_dir: str) -> None:
         self._store = store
+        self._id = store.storage.get_study_id_from_name(name)
         self.name = name
         self.storage = store.spec.shown
         self.directions = directions
@@ -37,7 +38,3 @@ class StudyHandle:
         import optuna
 
         return optuna.load_study(study_name=self.name, storage=self._store.storage)
-
-    @property
-    def _id(self) -> int:
-        return self._store.storage.get_study_id_from_name(self.name)

@@ -18,12 +18,13 @@ from ._ending import end_once, ended_status
 from ._errors import StudyError
 from ._hooks import Hooks
 from ._job import hide_storage
-from ._launch import Launch, is_in_process, launcher_name
+from ._launch import Launch, is_in_process, is_submitit, launcher_name
 from ._ledger import Ledger, Standing
 from ._opening import open_study, take_workers
 from ._owner import Owner
 from ._plan import Plan
 from ._preparation import Preparation
+from ._pruning import reports_of
 from ._results import write_results
 from ._secrets import one_line
 from ._settings import Settings
@@ -32,7 +33,7 @@ from ._store import Store
 from ._study import StudyHandle
 from ._vigil import Stopped, Vigil
 
-# Launches in a row that end without a single trial more, after which the command gives up.
+# Launches in a row that leave the study exactly as it was, after which the command gives up.
 _FRUITLESS_LAUNCHES = 3
 
 
@@ -91,7 +92,9 @@ class Sweep:
                 outcome = launch.workers(replace(plan, first_worker=first), settings.n_jobs, store, wait=False)
                 say(f"submitted {len(outcome.jobs)} workers: {' '.join(outcome.jobs)}")
                 return status_of(store, plan.study_name)
-            self._follow(store, plan, settings, ledger, launch)
+            follower = Follower(ledger, plan.directions, lambda row: hooks.trial_finished(handle, row))
+            with follower:
+                self._follow(store, plan, settings, ledger, launch)
             standing = ledger.standing()
         status = ended_status(ledger, standing)
         for line in summary(status, standing):
@@ -111,40 +114,49 @@ class Sweep:
         """Start workers until the study is over; workers that died are replaced."""
         workers = 1 if is_in_process(self.config) else settings.n_jobs
         fruitless, deadline = 0, None if plan.timeout is None else time.monotonic() + plan.timeout
-        with Follower(ledger, plan.directions):
-            while True:
-                before = ledger.standing().counts.finished
-                first = take_workers(store, plan.study_name, workers)
-                vigil = Vigil(store.storage, settings.heartbeat, beats=False, on_signal=ledger.note_stop)
-                try:
-                    if is_in_process(self.config):
+        while True:
+            before = _traces(ledger)
+            first = take_workers(store, plan.study_name, workers)
+            vigil = Vigil(store.storage, settings.heartbeat, beats=False, on_signal=ledger.note_stop)
+            try:
+                if is_in_process(self.config):
+                    outcome = launch.workers(replace(plan, first_worker=first), workers, store, wait=True)
+                else:
+                    with vigil.kept():
                         outcome = launch.workers(replace(plan, first_worker=first), workers, store, wait=True)
-                    else:
-                        with vigil.kept():
-                            outcome = launch.workers(replace(plan, first_worker=first), workers, store, wait=True)
-                except Stopped as stopped:
+            except Stopped as stopped:
+                if is_submitit(self.config):
+                    say("the submitted jobs go on; scancel stops them")
+                else:
                     _stop_workers(ledger, stopped.signum)
-                    raise
-                if outcome.signum is not None:
-                    raise Stopped(outcome.signum)
-                if isinstance(outcome.error, StudyError):
-                    raise outcome.error
-                standing = ledger.standing()
-                late = deadline is not None and time.monotonic() >= deadline
-                if standing.over or late:
-                    return
-                fruitless = 0 if standing.counts.finished > before else fruitless + 1
-                if fruitless >= _FRUITLESS_LAUNCHES:
-                    raise StudyError(
-                        f"workers of study '{plan.study_name}' ended {fruitless} times without a trial more: "
-                        f"{outcome.broken or 'no reason known'}"
-                    )
-                say(f"workers ended early ({outcome.broken or 'no reason known'}); starting them again")
+                raise
+            if outcome.signum is not None:
+                raise Stopped(outcome.signum)
+            if isinstance(outcome.error, StudyError):
+                raise outcome.error
+            standing = ledger.standing()
+            late = deadline is not None and time.monotonic() >= deadline
+            if standing.over or late:
+                return
+            fruitless = fruitless + 1 if _traces(ledger) == before else 0
+            if fruitless >= _FRUITLESS_LAUNCHES:
+                raise StudyError(
+                    f"workers of study '{plan.study_name}' ended {fruitless} times without doing anything: "
+                    f"{outcome.broken or 'no reason known'}"
+                )
+            say(f"workers ended early ({outcome.broken or 'no reason known'}); starting them again")
 
     def _end(self, ledger: Ledger, hooks: Hooks, handle: StudyHandle, status: StudyStatus) -> None:
         failed = end_once(ledger, hooks, handle, status)
         if failed is not None:
             raise StudyError(f"on_study_end failed, the same command calls it again: {failed}")
+
+
+def _traces(ledger: Ledger) -> tuple[int, int, int]:
+    """What changes when a worker does anything: trials begun, trials ended, values reported."""
+    trials = ledger.trials()
+    ended = sum(trial.state.is_finished() for trial in trials)
+    return len(trials), ended, sum(len(reports_of(trial)) for trial in trials)
 
 
 def _stop_workers(ledger: Ledger, signum: int) -> None:

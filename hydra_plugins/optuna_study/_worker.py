@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from ._attrs import FAILURE, JOB_DIR
 from ._budget import first_number
@@ -133,14 +133,17 @@ class _Shift:
                     if deadline is not None and time.monotonic() >= deadline:
                         break
                     claimed = self.ledger.claim(self._draw if self.together else None)
+                    for buried in self.ledger.take_buried():
+                        self.hooks.trial_finished(self.handle, trial_row(buried))
                     if claimed is Next.DONE:
                         break
-                    if isinstance(claimed, FrozenTrial):
+                    if isinstance(claimed, int):
                         self._run(claimed)
                         self.done += 1
                     else:
                         self.vigil.wait(_IDLE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
             except Stopped as stopped:
+                self.ledger.give_back_mine(f"stopped by {stopped}")
                 return Shift(self.index, self.done, os.getpid(), stopped.signum)
         if self.plan.unattended:
             self._end_study()
@@ -156,24 +159,23 @@ class _Shift:
             if failed is not None:
                 raise StudyError(f"on_study_end failed, the same command calls it again: {failed}")
 
-    def _draw(self, claimed: FrozenTrial) -> None:
-        self.prepared = self._drawn(claimed)
+    def _draw(self, trial_id: int) -> None:
+        self.prepared = self._drawn(trial_id)
 
-    def _drawn(self, claimed: FrozenTrial) -> optuna.Trial:
+    def _drawn(self, trial_id: int) -> optuna.Trial:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = optuna.Trial(self.study, claimed._trial_id)
+            trial = optuna.Trial(self.study, trial_id)
             self.plan.space.suggest(trial)
         return trial
 
-    def _run(self, claimed: FrozenTrial) -> None:
+    def _run(self, trial_id: int) -> None:
         """Run one claimed trial to an end of whatever kind."""
-        trial_id = claimed._trial_id
         try:
             with self.vigil.over(trial_id):
-                self._attempt(claimed)
+                self._attempt(trial_id)
         except UpdateFinishedTrialError:
-            log.warning("trial %d was taken for dead and given to another worker; dropped", claimed.number)
+            log.warning("a trial was taken for dead and given to another worker; this attempt is dropped")
         except StudyError:
             self._give_back(trial_id, "its worker could not run it")
             raise
@@ -182,12 +184,15 @@ class _Shift:
             self._give_back(trial_id, f"stopped by {one_line(error)}")
             raise
 
-    def _attempt(self, claimed: FrozenTrial) -> None:
-        trial, self.prepared = self.prepared or self._drawn(claimed), None
+    def _attempt(self, trial_id: int) -> None:
+        trial, self.prepared = self.prepared or self._drawn(trial_id), None
+        # As Optuna read it when the trial object was made, with what the draw added; asking the storage again costs
+        # more than anything else here.
+        frozen = trial._cached_frozen_trial
         try:
             draw = self._full_draw(trial)
-            fixed, former = self.plan.space.fixed, claimed.user_attrs.get(JOB_DIR)
-            config, directory = self.job.compose(fixed, draw.overrides, first_number(claimed), former)
+            fixed, former = self.plan.space.fixed, frozen.user_attrs.get(JOB_DIR)
+            config, directory = self.job.compose(fixed, draw.overrides, first_number(frozen), former)
         except (StudyError, UpdateFinishedTrialError):
             raise
         except Exception as error:  # a combination that cannot be composed fails as its trial
@@ -198,6 +203,7 @@ class _Shift:
         running = RunningTrial(
             self.study,
             trial,
+            frozen,
             self.vigil,
             params=draw.params,
             directory=directory,
@@ -257,17 +263,16 @@ class _Shift:
         gc.collect()
 
     def _end(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None = None) -> None:
-        storage, trial_id = self.store.storage, trial._trial_id
         try:
             with self.store.exclusive(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self.study.tell(trial, values=values, state=state)
+                ended = self.study.tell(trial, values=values, state=state)
         except (UpdateFinishedTrialError, ValueError):
             # Either the trial was taken over, or the answer to an earlier, successful try was lost.
-            stored = storage.get_trial(trial_id)
-            if stored.state != state or (values is not None and stored.values != list(values)):
+            ended = self.store.storage.get_trial(trial._trial_id)
+            if ended.state != state or (values is not None and ended.values != list(values)):
                 raise UpdateFinishedTrialError from None
-        self.hooks.trial_finished(self.handle, trial_row(storage.get_trial(trial_id)))
+        self.hooks.trial_finished(self.handle, trial_row(ended))
 
     def _give_back(self, trial_id: int, reason: str) -> None:
         self.ledger.interrupt(trial_id, reason, counted=False)

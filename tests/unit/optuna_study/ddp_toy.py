@@ -23,7 +23,11 @@ def main(cfg: DictConfig) -> float:
     if not environment.creates_processes_externally:
         assert trial.is_rank_zero
         os.environ.update(
-            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(environment.main_port), LOCAL_RANK="0", NODE_RANK="0", WORLD_SIZE="2"
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(environment.main_port),
+            LOCAL_RANK="0",
+            NODE_RANK="0",
+            WORLD_SIZE="2",
         )
         line, cwd = _hydra_subprocess_cmd(local_rank=1)
         child = subprocess.Popen(line, env={**os.environ, "LOCAL_RANK": "1"}, cwd=cwd)

@@ -64,7 +64,7 @@ def ledger(tmp_path: Path, name: str, n_trials: int = 3, **rules: int) -> Ledger
 def test_two_workers_never_claim_one_trial(tmp_path):
     first, second = ledger(tmp_path, "a"), ledger(tmp_path, "b")
     claimed = [first.claim(), second.claim(), first.claim()]
-    assert sorted(trial.number for trial in claimed) == [0, 1, 2]
+    assert sorted(first.storage.get_trial(trial_id).number for trial_id in claimed) == [0, 1, 2]
     assert second.claim() is Next.WAIT
 
 
@@ -72,23 +72,23 @@ def test_without_a_lock_a_trial_too_many_waits_for_ever(tmp_path, monkeypatch):
     first, second = ledger(tmp_path, "a", n_trials=1), ledger(tmp_path, "b", n_trials=1)
     # Both look before either creates, as two workers may where there is no lock to hold.
     mine, other = first._claim_new(held=False), second._claim_new(held=False)
-    assert mine.number == 0
+    assert first.storage.get_trial(mine).number == 0
     assert other is None
     assert [trial.state.name for trial in first.trials()] == ["RUNNING", "WAITING"]
     assert second.claim() is Next.WAIT
-    first.storage.set_trial_state_values(mine._trial_id, optuna.trial.TrialState.COMPLETE, [1.0])
+    first.storage.set_trial_state_values(mine, optuna.trial.TrialState.COMPLETE, [1.0])
     assert second.claim() is Next.DONE
 
 
 def test_a_silent_worker_is_found_out_by_what_does_not_change(tmp_path):
     lost, finder = ledger(tmp_path, "lost"), ledger(tmp_path, "finder")
-    trial = lost.claim()
-    assert finder.take_over() == []
+    trial = lost.storage.get_trial(lost.claim())
+    assert not finder.take_over()
     time.sleep(0.2)  # more than three of its heartbeats
     finder.take_over()
     states = [t.state.name for t in finder.trials()]
     assert states == ["FAIL", "WAITING"]
-    again = finder.claim()
+    again = finder.storage.get_trial(finder.claim())
     assert again.system_attrs["retry_history"] == [trial.number]
     assert again.system_attrs["failed_trial"] == trial.number
 
@@ -104,8 +104,8 @@ def test_a_trial_interrupted_too_often_fails(tmp_path):
     finder = ledger(tmp_path, "finder", max_retries=1)
     for attempt in range(2):
         trial = finder.claim()
-        assert finder.interrupt(trial._trial_id, "its worker died", counted=True)
-        assert not finder.interrupt(trial._trial_id, "its worker died", counted=True), attempt
+        assert finder.interrupt(trial, "its worker died", counted=True)
+        assert not finder.interrupt(trial, "its worker died", counted=True), attempt
     assert [t.state.name for t in finder.trials()] == ["FAIL", "FAIL"]
     assert finder.standing().counts.failed_before + finder.standing().counts.failed == 1
 
