@@ -116,6 +116,20 @@ class TrainerSection(_Section):
     num_nodes: Count
 
 
+def _switch(value: Any) -> Any:
+    """YAML reads a bare on and off as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+class FeaturesSection(_Section):
+    """Outputs of frozen stages that are stored."""
+
+    mode: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+    views: Count
+    max_gb: Positive | None
+    dtype: Literal["float16", "bfloat16", "float32"]
+
+
 class TrackingSection(_Section):
     """Where the run is told."""
 
@@ -132,11 +146,15 @@ class TrainConfig(_Section):
     data: DataSection
     model: ModelSection
     trainer: TrainerSection
+    features: FeaturesSection
     tracking: TrackingSection
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     run_test: bool
     monitor: Annotated[str, Field(pattern=r"^val/\w+$")]
     mode: Literal["min", "max"]
+    objectives: (
+        Annotated[list[Annotated[str, Field(pattern=r"^(val/\w+|latency_ms|parameters)$")]], Field(min_length=1)] | None
+    )
     ckpt_path: str | None
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @command("train")
-def main(cfg: DictConfig) -> float:
+def main(cfg: DictConfig) -> float | tuple[float, ...]:
     """Hydra's entry; returns what a sweep judges the run by."""
     from eyegender.schema import parse
 
@@ -22,7 +22,9 @@ def main(cfg: DictConfig) -> float:
     from eyegender.training.run import train
 
     hydra = HydraConfig.get()
-    return train(parsed, Path(hydra.runtime.output_dir), overrides=list(hydra.overrides.task)).score
+    return train(parsed, Path(hydra.runtime.output_dir), overrides=list(hydra.overrides.task)).objective(
+        parsed.objectives
+    )
 
 
 if __name__ == "__main__":

@@ -83,6 +83,10 @@ class Classifier(pl.LightningModule):
         logits: Tensor = self.network(pixels)
         return logits
 
+    def _logits(self, given: Tensor, *, at_cut: bool) -> Tensor:
+        logits: Tensor = self.network.from_store(given) if at_cut else self(given)
+        return logits
+
     def loss(self, logits: Tensor, labels: Tensor, *, training: bool) -> Tensor:
         """Cross-entropy of each picture (B,); weights and smoothing apply in training only."""
         target = labels.float()
@@ -94,13 +98,13 @@ class Classifier(pl.LightningModule):
         return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
-        # Dropout and augmentation are functions of seed, step and rank: an interrupted run draws what the whole one would
+        # Dropout and augmentation are functions of seed, step and rank: an interrupted run draws what a whole one would
         # have drawn.
         torch.manual_seed(_mix(self.seed, self.global_step, self.global_rank))
         pixels: Tensor = batch.pixels
-        if self.augment is not None:
+        if self.augment is not None and not batch.at_cut:
             pixels = self.augment(pixels, torch.default_generator)
-        logits = self(pixels)
+        logits = self._logits(pixels, at_cut=batch.at_cut)
         losses = self.loss(logits, batch.labels, training=True)
         loss = losses.mean()
         if not torch.isfinite(loss):
@@ -115,9 +119,10 @@ class Classifier(pl.LightningModule):
         self._evaluate("test", batch, flip=self.flip_test)
 
     def _evaluate(self, part: str, batch: Batch, *, flip: bool) -> None:
-        logits = self(batch.pixels)
+        logits = self._logits(batch.pixels, at_cut=batch.at_cut)
         if flip:
-            logits = (logits + self(batch.pixels.flip(3))) / 2
+            mirrored = batch.pixels.flip(3) if batch.mirrored is None else batch.mirrored
+            logits = (logits + self._logits(mirrored, at_cut=batch.at_cut)) / 2
         losses = self.loss(logits, batch.labels, training=False)
         self._metrics(part).update(logits, batch.labels, losses, batch.indices)
 

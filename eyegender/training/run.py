@@ -16,11 +16,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 
 from eyegender.command import quiet_libraries
 from eyegender.errors import UserError
+from eyegender.features.use_activations import use_activations
 from eyegender.models.classifier import Classifier, NotFiniteError
 from eyegender.training.best_checkpoint import BestCheckpoint
 from eyegender.training.build import BuiltModel, build_data, build_model, trainer_arguments
 from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
+from eyegender.training.cost import cost
 from eyegender.training.epochs import Epochs, History, best_row
 from eyegender.training.outputs import leave_outputs
 from eyegender.training.run_tracking import begin_tracking, run_identity
@@ -58,6 +60,20 @@ class RunResult:
     run_id: str | None
     module: Classifier
     trainer: pl.Trainer
+
+    def objective(self, names: list[str] | None) -> float | tuple[float, ...]:
+        """What a sweep judges the run by: `score`, or the named values in order.
+
+        Raises:
+            UserError: no such validation metric.
+        """
+        if names is None:
+            return self.score
+        size = self.module.network, self.trainer.datamodule  # type: ignore[attr-defined]
+        known = {**self.metrics, **cost(*size)} if {"latency_ms", "parameters"} & set(names) else self.metrics
+        if unknown := [name for name in names if name not in known]:
+            raise UserError(f"objectives: no metric {unknown[0]}; known: {', '.join(sorted(known))}")
+        return tuple(known[name] for name in names)
 
 
 def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None) -> RunResult:
@@ -167,6 +183,8 @@ class _Run:
         self.built = build_model(cfg, classes=data.samples.classes, balance=balance, fresh=checkpoint is None)
         if checkpoint is not None:
             check_fits(checkpoint, self.built.classifier, cfg)
+            # Lightning loads it when the fit begins, but the frozen stages may run before.
+            self.built.classifier.load_state_dict(checkpoint["state_dict"])
         if cfg.trainer.channels_last in {True, "auto"}:
             self.built.classifier.network.use_channels_last()
 
@@ -197,6 +215,7 @@ class _Run:
 
     def _fit_and_test(self) -> RunResult:
         cfg, trainer, data, module = self.cfg, self.trainer, self.data, self.built.classifier
+        use_activations(cfg, module, data, trainer.strategy.root_device, self.stop.check)
         trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
         fitted = time.monotonic() - self.began
         # The best checkpoint is what gets tested and logged.
@@ -217,8 +236,46 @@ class _Run:
         run_id = None if self.tracker is None else self.tracker.run_id
         return RunResult(row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, module, trainer)
 
+    def test_again(self, tags: dict[str, str]) -> dict[str, float]:
+        cfg, checkpoint = self.cfg, load_checkpoint(self.output_dir / "checkpoints" / "best.ckpt")
+        self._read_data()
+        self._build_model(checkpoint)
+        module = self.built.classifier
+        module.load_state_dict(checkpoint["state_dict"])
+        arguments = trainer_arguments(cfg) | {"devices": 1, "strategy": "auto", "num_nodes": 1}
+        trainer = pl.Trainer(
+            **arguments, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+        )
+        trainer.test(module, datamodule=self.data, verbose=False)
+        metrics = {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
+        history = load_checkpoint(self.output_dir / "checkpoints" / "last.ckpt")["callbacks"]["Epochs"]["history"]
+        row = best_row(history, cfg.monitor, cfg.mode)
+        tracker = begin_tracking(
+            cfg, self.output_dir, self.overrides, self.built, self.data,
+            precision=str(arguments["precision"]), checkpoint=checkpoint,
+        )  # fmt: skip
+        tracker.tags(tags)
+        leave_outputs(
+            tracker, self.output_dir, cfg, self.data, self.built, history=history,
+            metrics={name: value for name, value in row.items() if "/" in name} | metrics,
+            facts={"best_epoch": row["epoch"]}, predictions=module.predictions("test"),
+        )  # fmt: skip
+        tracker.close("FINISHED", cfg.tracking.close_timeout)
+        return metrics
+
     def _end(self, status: str) -> bool:
         return self.tracker is None or self.tracker.close(status, self.cfg.tracking.close_timeout)
+
+
+def test_again(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -> dict[str, float]:
+    """Test the best checkpoint of a finished run that had not seen its test part; its MLflow run gets the result."""
+    quiet_libraries()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchmetrics")
+        return _Run(cfg, output_dir, [], StopSignal(), None).test_again(tags)
+
+
+test_again.__test__ = False  # type: ignore[attr-defined]  # a name that pytest would collect
 
 
 def _kept_in(folder: Path) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def begin_tracking(
     )
     if trial is not None:
         trial.set_user_attr(RUN_KEY, tracker.key)
+        trial.set_user_attr("output_dir", str(output_dir.resolve()))
     (output_dir / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
     told = {"versions": environment.versions(), "hardware": environment.hardware()}
     (output_dir / ENVIRONMENT_FILE).write_text(json.dumps(told, indent=2))

@@ -1,0 +1,139 @@
+"""A study's report: what was best, what mattered, what failed, with Optuna's plots."""
+
+from __future__ import annotations
+
+import csv
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import optuna
+    from matplotlib.figure import Figure
+
+    from hydra_plugins.optuna_study import StudyStatus
+
+SHOWN = 10
+
+
+def write_report(
+    study: optuna.Study, status: StudyStatus, folder: Path, *, tested: dict[str, float] | None = None
+) -> Path:
+    """Write `report/report.md`, `trials.csv`, `best.json` and `figures/` below `folder`; returns the page's path."""
+    report = folder / "report"
+    (report / "figures").mkdir(parents=True, exist_ok=True)
+    shares = importances(study)
+    figures = [name for name, figure in plots(study, status) if _saved(figure, report / "figures" / f"{name}.png")]
+    with (report / "trials.csv").open("w", newline="") as file:
+        names = sorted({name for trial in status.trials for name in trial.params})
+        writer = csv.writer(file)
+        writer.writerow(["trial", "state", "values", *names, "epochs", "seconds", "reason"])
+        for trial in status.trials:
+            values = " ".join(f"{value:.6g}" for value in trial.values)
+            params = [trial.params.get(name, "") for name in names]
+            seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
+            row = [trial.number, trial.state, values, *params, len(trial.reported), seconds, trial.reason or ""]
+            writer.writerow(row)
+    best = [{"trial": t.number, "values": list(t.values), "params": dict(t.params)} for t in status.best[:SHOWN]]
+    content = {"study": status.name, "best": best, "importances": shares, "test": tested or {}}
+    (report / "best.json").write_text(json.dumps(content, indent=2, default=str))
+    page = report / "report.md"
+    page.write_text("\n".join(_lines(status, shares, figures, tested or {})) + "\n")
+    return page
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """Share of the first objective's variance that each parameter explains (fANOVA, Hutter et al. 2014); may be empty.
+
+    Trials that were pruned or failed have no value and do not count; at least two different values are needed.
+    """
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return dict(optuna.importance.get_param_importances(study, target=lambda trial: trial.values[0]))
+        except (ValueError, RuntimeError):
+            return {}
+
+
+def plots(study: optuna.Study, status: StudyStatus) -> Iterator[tuple[str, Figure]]:
+    """Optuna's plots by name; those that this study has too few trials for are left out."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    import optuna
+    from optuna.visualization import matplotlib as drawn
+
+    first: dict[str, Any] = {}
+    if len(status.directions) > 1:
+        first = {"target": lambda trial: trial.values[0], "target_name": "first objective"}
+    wanted: dict[str, Callable[[], Any]] = {
+        "history": lambda: drawn.plot_optimization_history(study, **first),
+        "importances": lambda: drawn.plot_param_importances(study, **first),
+        "parallel_coordinates": lambda: drawn.plot_parallel_coordinate(study, **first),
+        "slice": lambda: drawn.plot_slice(study, **first),
+    }
+    if len(status.directions) > 1:
+        wanted["pareto_front"] = lambda: drawn.plot_pareto_front(study)
+    else:
+        wanted["intermediate_values"] = lambda: drawn.plot_intermediate_values(study)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for name, draw in wanted.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls these plots experimental
+            try:
+                axes = draw()
+            except (ValueError, RuntimeError, IndexError):
+                plt.close("all")
+                continue
+            figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
+            figure.set_size_inches(9, 5)
+            figure.tight_layout()
+            yield name, figure
+            plt.close("all")
+
+
+def _saved(figure: Figure, path: Path) -> bool:
+    figure.savefig(path, dpi=120)
+    return path.exists()
+
+
+def _lines(status: StudyStatus, shares: dict[str, float], figures: list[str], tested: dict[str, float]) -> list[str]:
+    counts = status.counts
+    lines = [
+        f"# Study {status.name}",
+        "",
+        f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed; "
+        f"{'done' if status.complete else 'not done'}. Directions: {', '.join(status.directions)}.",
+        "",
+        "## Best trials" if len(status.directions) == 1 else "## Pareto front",
+        "",
+        "| trial | value | parameters |",
+        "|---|---|---|",
+    ]
+    for trial in status.best[:SHOWN]:
+        values = ", ".join(f"{value:.4f}" for value in trial.values)
+        lines.append(f"| {trial.number} | {values} | {_params(trial.params)} |")
+    if tested:
+        lines += ["", f"The winner was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
+        lines.append("It was picked as the best of many on the validation part, so only the test figure is unbiased.")
+    lines += ["", "## What mattered", ""]
+    if shares:
+        lines += ["| parameter | share of the variance |", "|---|---|"]
+        lines += [f"| {name} | {share:.2f} |" for name, share in shares.items()]
+    else:
+        lines.append("Too few complete trials with different values to say.")
+    if status.failures:
+        lines += ["", "## Failures", "", "| trial | reason |", "|---|---|"]
+        lines += [f"| {trial.number} | {trial.reason} |" for trial in status.failures]
+    lines += ["", "## Figures", "", *(f"![{name}](figures/{name}.png)" for name in figures)]
+    return lines
+
+
+def _params(params: Any) -> str:
+    return ", ".join(f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in params.items())

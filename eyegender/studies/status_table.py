@@ -1,0 +1,39 @@
+"""A study's state as tables on the console."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from hydra_plugins.optuna_study import StudyStatus
+
+SHOWN = 5
+
+
+def show(status: StudyStatus, console: Console | None = None) -> None:
+    """Counts, best trials, running workers with their last sign of life, failures with reasons."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    counts = status.counts
+    wanted = "" if status.n_trials is None else f" of {status.n_trials}"
+    console.print(
+        f"Study    {status.name} in {status.storage}\n"
+        f"Trials   {counts.finished}{wanted} finished ({counts.complete} complete, {counts.pruned} pruned), "
+        f"{counts.failed} failed, {len(status.workers)} running{'; done' if status.complete else ''}"
+    )
+    if status.best:
+        table = Table("trial", "value", "parameters", title="best trials", title_justify="left")
+        for trial in status.best[:SHOWN]:
+            values = ", ".join(f"{value:.4f}" for value in trial.values)
+            table.add_row(str(trial.number), values, ", ".join(f"{k}={v}" for k, v in trial.params.items()))
+        console.print(table)
+    if status.workers:
+        table = Table("worker", "host", "process", "trial", "last sign of life", title="running", title_justify="left")
+        for worker in status.workers:
+            silent = "?" if worker.silent is None else f"{worker.silent:.0f} s ago"
+            table.add_row(str(worker.worker), worker.host, str(worker.pid), str(worker.trial), silent)
+        console.print(table)
+    for trial in status.failures:
+        console.print(f"failed   trial {trial.number}: {trial.reason}")

@@ -1,0 +1,109 @@
+"""The study's own MLflow run: parent of its trials' runs, and home of its report."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eyegender.tracking.location import find_location
+from eyegender.tracking.sender import first_line
+
+if TYPE_CHECKING:
+    from eyegender.tracking.store import Store
+    from hydra_plugins.optuna_study import StudyHandle, StudyStatus
+
+log = logging.getLogger("eyegender")
+
+PARENT_RUN, PARENT_KEY = "mlflow_parent_run", "mlflow_parent_key"
+
+
+class StudyRun:
+    """Callback of the sweeper.
+
+    Args:
+        experiment: MLflow experiment of the trials' runs.
+        uri: tracking URI, or None for the default.
+        root: folder of the embedded store, or None for the default.
+        test_winner: measure the winner on the test part once, at the end; a front of several objectives has none.
+    """
+
+    def __init__(self, experiment: str, uri: str | None, root: str | None, *, test_winner: bool = True) -> None:
+        self.experiment, self.uri, self.root, self.test_winner = experiment, uri, root, test_winner
+
+    def on_study_start(self, study: StudyHandle) -> None:
+        """Create the parent run before the first trial; a store that is away costs the nesting, not the sweep."""
+        notes = study.user_attrs
+        if PARENT_RUN in notes:
+            return
+        key = notes.get(PARENT_KEY) or uuid.uuid4().hex
+        study.set_user_attr(PARENT_KEY, key)
+        try:
+            store = self._store(study, key)
+        except Exception as error:
+            log.warning("tracking: no parent run for study %s (%s)", study.name, first_line(error))
+            return
+        study.set_user_attr(PARENT_RUN, store.run_id)
+
+    def on_study_end(self, study: StudyHandle, status: StudyStatus) -> None:
+        """Test the winner, write the report, and log both."""
+        from eyegender.studies.report import write_report
+        from eyegender.studies.winner import again, test_winner
+
+        folder = Path(study.sweep_dir)
+        winner = status.best[0] if status.best and len(status.directions) == 1 else None
+        tested: dict[str, float] = {}
+        if winner is not None and self.test_winner:
+            tested = test_winner(Path(winner.user_attrs["output_dir"]), self.uri, self.root)
+        report = write_report(study.load(), status, folder, tested=tested)
+        if winner is not None:
+            print(f"Winner   trial {winner.number}, tested once: " + _percent(tested))
+            print(f"Again    {again(Path(winner.user_attrs['output_dir']))}")
+        print(f"Report   {report}")
+        self._log(study, status, folder, tested)
+
+    def _log(self, study: StudyHandle, status: StudyStatus, folder: Path, tested: dict[str, float]) -> None:
+        from eyegender.tracking.tracker import now_ms
+
+        store = self._store(study, study.user_attrs[PARENT_KEY])
+        counts = status.counts
+        values = {"trials.complete": counts.complete, "trials.pruned": counts.pruned, "trials.failed": counts.failed}
+        if status.best and len(status.directions) == 1:
+            values["best_value"] = status.best[0].values[0]
+            best = {f"best.{name}": str(value) for name, value in status.best[0].params.items()}
+            # Parameters cannot change when the study goes on; tags can.
+            store.apply({"op": "tags", "values": {**best, "best.trial": str(status.best[0].number)}})
+        store.apply({"op": "metrics", "values": {**values, **tested}, "step": counts.finished, "time": now_ms()})
+        for path in sorted((folder / "report").rglob("*")):
+            if path.is_file():
+                inside = path.parent.relative_to(folder / "report")
+                to = str(inside) if inside.parts else None
+                store.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
+        store.apply({"op": "end", "status": "FAILED" if status.gave_up else "FINISHED", "time": now_ms()})
+
+    def _store(self, study: StudyHandle, key: str) -> Store:
+        from eyegender.tracking.store import Store
+        from eyegender.tracking.tracker import now_ms
+
+        location = find_location(self.uri, self.root)
+        folder = Path(study.sweep_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        store = Store(location.uri, location.artifacts, folder)
+        tags: dict[str, Any] = {"study.name": study.name, "study.storage": study.storage, "study": "parent"}
+        store.apply(
+            {
+                "op": "run",
+                "key": key,
+                "run_id": study.user_attrs.get(PARENT_RUN),
+                "experiment": self.experiment,
+                "name": f"study {study.name}",
+                "tags": tags,
+                "time": now_ms(),
+            }
+        )
+        return store
+
+
+def _percent(tested: dict[str, float]) -> str:
+    return f"test accuracy {100 * tested['test/accuracy']:.2f}%" if tested else "not tested"

@@ -1,0 +1,54 @@
+"""The one look at the test part that a sweep gets: its winner's best checkpoint, after the last trial."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eyegender.schema import TrainConfig
+from eyegender.training.outputs import METRICS_FILE
+from eyegender.training.run_tracking import CONFIG_FILE
+
+
+def test_winner(output_dir: Path, uri: str | None, root: str | None) -> dict[str, float]:
+    """Test the best checkpoint of a finished trial and add the result to its run and its output folder.
+
+    Args:
+        output_dir: of the trial.
+        uri: tracking URI; a trial's folder holds none with a password.
+        root: folder of the embedded store.
+
+    Returns:
+        The test/ metrics.
+    """
+    from eyegender.training.run import test_again
+
+    fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text())
+    fields["tracking"] |= {"uri": uri, "root": root}
+    fields["run_test"] = True
+    return test_again(TrainConfig.model_validate(fields), output_dir, tags={"winner": "true"})
+
+
+test_winner.__test__ = False  # type: ignore[attr-defined]  # a name that pytest would collect
+
+
+def again(output_dir: Path) -> str:
+    """The command that trains a trial again, test part included."""
+    overrides: list[str] = yaml.safe_load((output_dir / ".hydra" / "overrides.yaml").read_text())
+    kept = [_quoted(o) for o in overrides if not o.lstrip("+~").startswith(("sweeps=", "run_test=", "hydra"))]
+    return " ".join(["python -m eyegender.train", *kept])
+
+
+def metrics_of(output_dir: Path) -> dict[str, Any]:
+    """What a finished trial left in metrics.json."""
+    content: dict[str, Any] = json.loads((output_dir / METRICS_FILE).read_text())
+    return content
+
+
+def _quoted(override: str) -> str:
+    import shlex
+
+    return shlex.quote(override)
