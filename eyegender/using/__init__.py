@@ -1,0 +1,1 @@
+"""What is done with finished runs: load a model from any reference, evaluate, predict, compare, promote, explain."""

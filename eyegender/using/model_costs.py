@@ -1,0 +1,74 @@
+"""What a network costs to keep and to ask: parameters, multiply-adds, and time on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from functools import cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from eyegender.allowed import load_class
+from eyegender.models.backbone import Backbone
+from eyegender.models.heads import build_head
+from eyegender.models.network import Network
+from eyegender.serving.saved_network import Card
+
+WARM_UP = 3
+REPEATS = 20
+
+
+def untrained(card: Card) -> Network:
+    """The card's network with random weights, in eval mode: costs do not depend on weights.
+
+    Raises:
+        UserError: the card names a class or head that is not allowed or known.
+    """
+    backbone = load_class(card.backbone, Backbone)()
+    network = Network(backbone, build_head(card.head, backbone.channels, dropout=0.0), card.depth)
+    network.eval()
+    network.use_channels_last()
+    return network
+
+
+def count_parameters(network: Network) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_multiply_adds(network: Network, card: Card) -> int:
+    """Of one picture, convolutions and matrix products only: torch counts two operations for each multiply-add."""
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        network(_one_picture(card))
+    passes = 2 if card.flip_average else 1
+    return passes * int(counter.get_total_flops()) // 2
+
+
+def measure_latency(network: Network, card: Card) -> float:
+    """Median milliseconds from one picture's pixels to its logit, one picture at a time, with torch's threads as set."""
+    pixels = _one_picture(card)
+    times = []
+    with torch.inference_mode():
+        for _ in range(WARM_UP + REPEATS):
+            began = time.perf_counter()
+            network(pixels)
+            if card.flip_average:
+                network(pixels.flip(3))
+            times.append(time.perf_counter() - began)
+    return 1000.0 * statistics.median(times[WARM_UP:])
+
+
+@cache
+def costs(
+    backbone: str, head: str, size: int, color: str, *, flip: bool, latency: bool
+) -> tuple[int, int, float | None]:
+    """Parameters, multiply-adds and milliseconds per picture of an architecture, measured once per process."""
+    card = Card(backbone, head, 0, size, "gray" if color == "gray" else "rgb", ("0", "1"), flip)
+    network = untrained(card)
+    measured = measure_latency(network, card) if latency else None
+    return count_parameters(network), count_multiply_adds(network, card), measured
+
+
+def _one_picture(card: Card) -> torch.Tensor:
+    return torch.zeros((1, 1 if card.color == "gray" else 3, card.size, card.size), dtype=torch.uint8)

@@ -1,0 +1,33 @@
+"""What the composed configs of the commands for finished runs must look like."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from eyegender.schema import TrackingSection
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tracking: TrackingSection
+
+
+class CompareOptions(_Options):
+    """Which runs stand side by side."""
+
+    runs: Names | None
+    study: Annotated[str, Field(min_length=1)] | None
+    pick: Literal["best", "all"]
+    by: Annotated[str, Field(pattern=r"^val/\w+$")]
+    mode: Literal["min", "max"]
+    latency: bool
+    output: Annotated[str, Field(min_length=1)]

@@ -1,0 +1,103 @@
+"""The MLflow store that a command reads from and writes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eyegender.errors import UserError
+from eyegender.tracking.location import Location, find_location, mlruns
+from eyegender.tracking.secrets import redact
+from eyegender.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+    from eyegender.schema import TrackingSection
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class TrackingStore:
+    """Where runs are, and how to talk to it."""
+
+    location: Location
+    client: MlflowClient
+
+    @property
+    def name(self) -> str:
+        """Its address without a password."""
+        return redact(self.location.uri)
+
+    def run(self, run_id: str) -> Run:
+        """Raises UserError where there is no such run."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            raise UserError(f"no run {run_id} in {self.name}; copy a run's id from the MLflow page") from error
+
+    def search(self, experiments: list[str], query: str) -> list[Run]:
+        """All runs that `query` finds, the newest first."""
+        found: list[Run] = []
+        token: str | None = None
+        while experiments:
+            page = self.client.search_runs(experiments, query, max_results=_PAGE, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                break
+        return found
+
+    def experiment_id(self, name: str) -> str:
+        """Raises UserError with the known names where there is none."""
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            known = ", ".join(sorted(experiment.name for experiment in self.client.search_experiments()))
+            raise UserError(f"no experiment {name!r} in {self.name}; known: {known}; set tracking.experiment")
+        experiment_id: str = found.experiment_id
+        return experiment_id
+
+    @contextmanager
+    def as_global(self) -> Iterator[None]:
+        """MLflow resolves `models:/` and logs models through global state only; it is put back afterwards."""
+        import mlflow
+
+        name = "MLFLOW_TRACKING_URI"
+        before = os.environ.get(name)
+        mlflow.set_tracking_uri(self.location.uri)
+        try:
+            yield
+        finally:
+            os.environ.pop(name, None)
+            if before is not None:
+                os.environ[name] = before
+
+
+def open_store(tracking: TrackingSection) -> TrackingStore:
+    """The store that the config names.
+
+    Raises:
+        UserError: nothing has been tracked there yet, or it cannot be reached.
+    """
+    if not (tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        folder = Path(tracking.root).expanduser() if tracking.root else mlruns()
+        if not (folder / "mlflow.db").is_file():
+            raise UserError(f"no runs are tracked in {folder}; train first, or set tracking.root or tracking.uri")
+    location = find_location(tracking.uri, tracking.root)
+    try:
+        return TrackingStore(location, Store(location.uri, location.artifacts, Path.cwd()).client)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a database driver or an HTTP library comes up with
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"tracking: cannot reach {redact(location.uri)} ({redact(reason)}); set tracking.uri"
+        ) from error

@@ -1,0 +1,136 @@
+"""Real runs side by side: what the page, the Markdown and the comparison's own run hold."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Metric, Param, RunTag
+
+from eyegender.errors import UserError
+from eyegender.schema import parse_as
+from eyegender.using.comparing import Compared, compare_runs
+from eyegender.using.options import CompareOptions
+from eyegender.using.tracking_store import open_store
+from tests.composing import compose_config
+from tests.integration.conftest import TrackedRuns
+
+pytestmark = pytest.mark.integration
+
+
+def compared(tracked: TrackedRuns, folder: Path, *overrides: str) -> Compared:
+    options = parse_as(compose_config(tracked.where, "latency=false", *overrides, name="compare"), CompareOptions)
+    return compare_runs(open_store(options.tracking), options, folder)
+
+
+def test_the_best_run_of_each_backbone_stands_beside_the_paper(tracked: TrackedRuns, tmp_path: Path) -> None:
+    result = compared(tracked, tmp_path / "page", "latency=true")
+    rows = {row.record.backbone: row for row in result.comparison.rows}
+    assert set(rows) == {"mobilenet_v2", "inception_v3"}
+    assert [group.letter for group in result.comparison.groups] == ["A"]
+    assert rows["mobilenet_v2"].record.trials == 2
+    for name, row in rows.items():
+        logged = tracked.client.get_run(row.record.run_id).data.metrics["test/accuracy"]
+        assert row.metrics["accuracy"].value == pytest.approx(logged, abs=1e-6), name
+        assert row.record.history
+    facts = rows["mobilenet_v2"].record.facts
+    assert facts.parameters == 2_225_153
+    assert facts.size_bytes is not None
+    assert facts.size_bytes > 8_000_000
+    assert facts.multiply_adds is not None
+    assert facts.latency_ms is not None
+    page = (tmp_path / "page" / "comparison.html").read_text()
+    assert "91.82%" in page  # the paper's
+    assert "drawn eyes" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # stands alone
+    figures = {path.stem for path in (tmp_path / "page" / "figures").glob("*.png")}
+    assert {"accuracy_per_epoch", "roc", "reliability", "confusion_matrices", "accuracy_against_latency"} <= figures
+
+
+def test_the_comparison_is_a_run_with_the_same_files(tracked: TrackedRuns, tmp_path: Path) -> None:
+    result = compared(tracked, tmp_path / "page", f"runs=[{tracked.id('first')},{tracked.id('inception')}]")
+    run = tracked.client.get_run(result.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["eyegender.kind"] == "comparison"
+    assert tracked.id("first") in run.data.tags["compared.runs"]
+    kept = {item.path for item in tracked.client.list_artifacts(result.run_id)}
+    assert kept == {"comparison.html", "comparison.md", "figures"}
+    # A later comparison does not take it for a trained network.
+    again = compared(tracked, tmp_path / "again", "pick=all")
+    assert {row.record.run_id for row in again.comparison.rows} == {tracked.id(name) for name in tracked.results}
+    assert len(again.comparison.pools) == 1  # the two seeds
+
+
+def test_a_run_without_test_predictions_is_named_and_left_out(tracked: TrackedRuns, tmp_path: Path) -> None:
+    client = tracked.client
+    experiment = client.get_experiment_by_name("eyegender").experiment_id
+    parent = client.create_run(experiment, tags={"study.name": "tried"}, run_name="study").info.run_id
+    trial = client.create_run(experiment, tags={"mlflow.parentRunId": parent}, run_name="untested").info.run_id
+    client.log_batch(
+        trial, [Metric("best/val/accuracy", 0.99, 0, 1)], [Param("model.name", "mobilenet_v2")], [RunTag("x", "y")]
+    )
+    client.set_terminated(trial)
+    try:
+        with pytest.raises(UserError, match="none of 1 runs can be compared") as told:
+            compared(tracked, tmp_path / "page", "study=tried")
+        assert told.value.details == (f"untested ({trial}) stored no test predictions.",)
+        result = compared(tracked, tmp_path / "both")  # the best by validation, and the best that was tested
+        assert result.comparison.left_out == (f"untested ({trial}) stored no test predictions.",)
+        assert len(result.comparison.rows) == 2
+    finally:
+        client.delete_run(trial)
+        client.delete_run(parent)
+
+
+def test_a_damaged_table_costs_one_run_only(tracked: TrackedRuns, tmp_path: Path) -> None:
+    client = tracked.client
+    run = client.create_run(client.get_experiment_by_name("eyegender").experiment_id, run_name="damaged").info.run_id
+    client.log_batch(run, params=[Param("model.name", "mobilenet_v2")])
+    client.log_dict(run, {"columns": ["name"], "data": [["a"]]}, "test_predictions.json")
+    client.set_terminated(run)
+    try:
+        result = compared(tracked, tmp_path / "page", f"runs=[{run},{tracked.id('first')}]")
+        assert result.comparison.left_out == (f"damaged ({run}) stored no test predictions.",)
+    finally:
+        client.delete_run(run)
+
+
+def command(tracked: TrackedRuns, folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "eyegender.compare", tracked.where, *overrides],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=300,
+    )
+
+
+def test_the_command_prints_a_table_and_where_the_page_is(tracked: TrackedRuns, tmp_path: Path) -> None:
+    done = command(tracked, tmp_path, "output=page", "latency=false", "by=val/loss", "mode=min")
+    assert done.returncode == 0, done.stderr
+    assert "mobilenet_v2" in done.stdout
+    assert "Page     page/comparison.html" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"page"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["runs=[nowhere]"], "no run nowhere"),
+        (["study=none"], "no run in .* belongs to a study 'none'"),
+        (["tracking.experiment=other"], "no experiment 'other'.* known: .*eyegender"),
+        (["by=test/accuracy"], "by .*got 'test/accuracy'"),
+        (["by=val/luck"], "logged best/val/luck"),
+        (["runs=[x]", "study=y"], "cannot both be given"),
+        (["tracking.root=nowhere"], "no runs are tracked in nowhere; train first"),
+    ],
+)
+def test_mistakes_are_told_with_their_repair(
+    tracked: TrackedRuns, tmp_path: Path, overrides: list[str], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        compared(tracked, tmp_path / "page", *overrides)
+    assert not (tmp_path / "page").exists()
