@@ -67,7 +67,8 @@ def _classes(store: TrackingStore, records: Sequence[RunRecord]) -> tuple[str, s
     """The class names that the runs' data sets tell, where they agree; CelebA's two otherwise."""
     told = set()
     for record in records:
-        for entry in store.run(record.run_id).inputs.dataset_inputs:
+        inputs = store.run(record.run_id).inputs
+        for entry in inputs.dataset_inputs if inputs else ():
             try:
                 names = json.loads(entry.dataset.profile or "{}").get("classes")
             except ValueError:

@@ -46,7 +46,7 @@ def count_multiply_adds(network: Network, card: Card) -> int:
 
 
 def measure_latency(network: Network, card: Card) -> float:
-    """Median milliseconds from one picture's pixels to its logit, one picture at a time, with torch's threads as set."""
+    """Median milliseconds from pixels to logit, one picture at a time, with torch's threads as set."""
     pixels = _one_picture(card)
     times = []
     with torch.inference_mode():

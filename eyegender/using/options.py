@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from eyegender.schema import TrackingSection
+from eyegender.schema import TrackingSection  # noqa: TC001 - pydantic reads it
 
 
 def _as_list(value: object) -> object:

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ from eyegender.errors import UserError
 from eyegender.report.run_record import Predictions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlflow.entities import LoggedModel
 
     from eyegender.schema import TrainConfig
@@ -60,7 +61,7 @@ def read_config(store: TrackingStore, run_id: str) -> TrainConfig | None:
 
 
 def parse_config(text: str) -> TrainConfig | None:
-    """A run's `config.yaml`. It may come from a stranger: checked here, and what it names is built by `allowed` only."""
+    """A run's `config.yaml`, maybe a stranger's: checked here, and what it names is built by `allowed` only."""
     from pydantic import ValidationError
 
     from eyegender.schema import TrainConfig
