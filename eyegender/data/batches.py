@@ -26,17 +26,21 @@ class Batch(NamedTuple):
     """B pictures.
 
     Args:
-        pixels: uint8 of shape (B, C, H, W).
+        pixels: uint8 of shape (B, C, H, W); with `at_cut`, what frozen stages made of them, (B, C', h, w) or (B, C').
         labels: int64 of shape (B,), 0 or 1.
         indices: int64 of shape (B,), positions in the data module's samples.
+        at_cut: the frozen stages, and all changes of pictures before them, are behind these numbers.
+        mirrored: with `at_cut`, the same of the pictures' mirror images, where they are wanted.
     """
 
     pixels: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
+    at_cut: bool = False
+    mirrored: torch.Tensor | None = None  # the last one: Lightning leaves out what is None as it moves a batch
 
 
-class BatchLoader:
+class OrderedBatches:
     """Iterates over some samples in batches of at most `batch_size`, of nearly equal size: no batch is a tiny rest.
 
     The order is a function of (seed, epoch). Lightning sets the epoch through `sampler`, and saves and restores the
@@ -47,7 +51,6 @@ class BatchLoader:
     way each rank has the same number of batches.
 
     Args:
-        store: where the pixels are.
         rows: the store's row of each sample, int64 of shape (N,).
         labels: of shape (N,), 0 or 1.
         index: what `Batch.indices` says of each sample, shape (N,).
@@ -61,7 +64,6 @@ class BatchLoader:
 
     def __init__(
         self,
-        store: PixelStore,
         rows: NDArray[np.int64],
         labels: NDArray[np.uint8],
         index: NDArray[np.int64],
@@ -77,7 +79,6 @@ class BatchLoader:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
         if not 0 <= rank < world_size <= len(rows):
             raise ValueError(f"rank < world_size <= pictures must hold, got {rank}, {world_size} and {len(rows)}")
-        self.store = store
         self.rows = rows
         self.labels = labels.astype(np.int64)
         self.index = index.astype(np.int64)
@@ -90,7 +91,6 @@ class BatchLoader:
         self.epoch = 0
         self._handed_out = 0
         self._resume_at: tuple[int, int] | None = None
-        self._preloaded: torch.Tensor | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
@@ -121,10 +121,10 @@ class BatchLoader:
             yield batch
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None, "_preloaded": None}
+        return {**self.__dict__, "_pool": None}
 
     @property
-    def sampler(self) -> BatchLoader:
+    def sampler(self) -> OrderedBatches:
         """What Lightning calls `set_epoch` on."""
         return self
 
@@ -147,20 +147,6 @@ class BatchLoader:
         elif 0 < state["batches"] < state["of"]:
             _log.warning("the batches are other ones than when the run was interrupted; the epoch starts over")
 
-    def preload(self, device: torch.device | str) -> bool:
-        """Copy these pictures to the device once, if they take less than 40% of its free memory; whether they do."""
-        device = torch.device(device)
-        needed = len(self.rows) * int(np.prod(self.store.shape[1:]))
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if needed > _MEMORY_SHARE * free:
-                return False
-        self._preloaded = torch.empty((len(self.rows), *self.store.shape[1:]), dtype=torch.uint8, device=device)
-        for start in range(0, len(self.rows), 1024):
-            pixels = self.store.read(self.rows[start : start + 1024])
-            self._preloaded[start : start + 1024] = torch.from_numpy(pixels).to(device)
-        return True
-
     def _batches(self) -> list[NDArray[np.int64]]:
         """Positions of each batch of this rank in this epoch."""
         order = np.arange(len(self.rows))
@@ -174,6 +160,41 @@ class BatchLoader:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         return self._pool.submit(self._load, positions)
+
+    def _load(self, positions: NDArray[np.int64]) -> Batch:
+        """The batch of the samples at `positions`; called in a thread of its own, ahead of need."""
+        raise NotImplementedError
+
+
+class BatchLoader(OrderedBatches):
+    """Batches of pictures.
+
+    Args:
+        store: where the pixels are.
+        *arguments: of `OrderedBatches`, like `options`.
+    """
+
+    def __init__(self, store: PixelStore, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.store = store
+        self._preloaded: torch.Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_preloaded": None}
+
+    def preload(self, device: torch.device | str) -> bool:
+        """Copy these pictures to the device once, if they take less than 40% of its free memory; whether they do."""
+        device = torch.device(device)
+        needed = len(self.rows) * int(np.prod(self.store.shape[1:]))
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if needed > _MEMORY_SHARE * free:
+                return False
+        self._preloaded = torch.empty((len(self.rows), *self.store.shape[1:]), dtype=torch.uint8, device=device)
+        for start in range(0, len(self.rows), 1024):
+            pixels = self.store.read(self.rows[start : start + 1024])
+            self._preloaded[start : start + 1024] = torch.from_numpy(pixels).to(device)
+        return True
 
     def _load(self, positions: NDArray[np.int64]) -> Batch:
         if self._preloaded is None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
 
-from eyegender.data.batches import BatchLoader
+from eyegender.data.batches import BatchLoader, OrderedBatches
 from eyegender.data.groups import find_groups
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.split_file import read_split_csv
@@ -29,11 +29,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+class StandIn(Protocol):
+    """Where batches come from that need not begin with pictures."""
+
+    def loader(self, part: str, *arguments: Any, **options: Any) -> OrderedBatches | None:
+        """The loader of a part (train, val or test), or None for pictures as usual."""
+
+
 class EyesDataModule(pl.LightningDataModule):
     """Batches of eyes from any reader.
 
     After `setup`: `samples` are the pictures that take part, in a fixed order; `split`, `store`, `groups` (None unless
     they stood in for persons) and `skipped` (unreadable pictures: reasons by name) belong to them.
+    Whoever sets `stand_in` hands out the three parts' batches instead.
 
     Args:
         reader: the data source.
@@ -58,6 +66,7 @@ class EyesDataModule(pl.LightningDataModule):
     store: PixelStore
     groups: NDArray[np.int64] | None
     skipped: Mapping[str, str]
+    stand_in: StandIn | None = None
 
     def __init__(
         self,
@@ -180,30 +189,42 @@ class EyesDataModule(pl.LightningDataModule):
             "color": self.color,
         }
 
-    def train_dataloader(self) -> BatchLoader:
-        return self.loader(self.split.train, self.batch_size, shuffle=True)
+    def train_dataloader(self) -> OrderedBatches:
+        return self._part_loader("train", self.split.train, self.batch_size)
 
-    def val_dataloader(self) -> BatchLoader:
-        return self.loader(self.split.val, self.eval_batch_size, shuffle=False)
+    def val_dataloader(self) -> OrderedBatches:
+        return self._part_loader("val", self.split.val, self.eval_batch_size)
 
-    def test_dataloader(self) -> BatchLoader:
-        return self.loader(self.split.test, self.eval_batch_size, shuffle=False)
+    def test_dataloader(self) -> OrderedBatches:
+        return self._part_loader("test", self.split.test, self.eval_batch_size)
 
     def loader(self, index: NDArray[np.int64], batch_size: int, *, shuffle: bool) -> BatchLoader:
-        """Batches of the samples at `index`, shared out between the trainer's processes."""
+        """Batches of the pictures at `index`, shared out between the trainer's processes."""
+        options = self._loader_options(shuffle=shuffle)
+        return BatchLoader(self.store, self._rows[index], self.samples.labels[index], index, batch_size, **options)
+
+    def rows(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The pixel store's rows of the samples at `index`."""
+        return self._rows[index]
+
+    def _part_loader(self, part: str, index: NDArray[np.int64], batch_size: int) -> OrderedBatches:
+        shuffle = part == "train"
+        if self.stand_in is not None:
+            options = self._loader_options(shuffle=shuffle)
+            found = self.stand_in.loader(part, self.samples.labels[index], index, batch_size, **options)
+            if found is not None:
+                return found
+        return self.loader(index, batch_size, shuffle=shuffle)
+
+    def _loader_options(self, *, shuffle: bool) -> dict[str, Any]:
         trainer = self.trainer
-        return BatchLoader(
-            self.store,
-            self._rows[index],
-            self.samples.labels[index],
-            index,
-            batch_size,
-            shuffle=shuffle,
-            seed=self.seed,
-            rank=trainer.global_rank if trainer is not None else 0,
-            world_size=trainer.world_size if trainer is not None else 1,
-            pin_memory=self.pin_memory,
-        )
+        return {
+            "shuffle": shuffle,
+            "seed": self.seed,
+            "rank": trainer.global_rank if trainer is not None else 0,
+            "world_size": trainer.world_size if trainer is not None else 1,
+            "pin_memory": self.pin_memory,
+        }
 
     def _groups(self, samples: Samples) -> NDArray[np.int64] | None:
         if self.split_by != "person" or samples.persons is not None:

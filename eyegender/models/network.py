@@ -70,6 +70,11 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.suffix(features))
         return logits.float()
 
+    def from_store(self, features: Tensor) -> Tensor:
+        """What a store keeps of the frozen prefix's output, in whatever type, to logits (B,)."""
+        x = features.to(self.mean.dtype)
+        return self.from_cut(x.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x)
+
     def use_channels_last(self) -> None:
         """Lay weights out, and from now on inputs, with the channels of a pixel side by side."""
         self.memory_format = torch.channels_last

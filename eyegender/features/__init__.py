@@ -1,0 +1,1 @@
+"""What frozen stages make of each picture, computed once."""

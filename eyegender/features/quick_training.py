@@ -1,0 +1,92 @@
+"""Precision and memory layout of training and of the frozen stages, where the config leaves them open."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+
+from eyegender.features.frozen_prefix import FrozenPrefix
+from eyegender.features.precision_choice import quickest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eyegender.models.network import Network
+
+# A measurement takes some seconds of the work itself. Shorter work goes by the rule below, whatever is in the cache, so
+# that equal runs are equal. Counted in pictures of 224x224.
+MEASURE_TRAINING_FROM, MEASURE_FORWARD_FROM = 3000, 500
+_SAMPLE = 8  # pictures per measured step
+
+LIGHTNING = {"bfloat16": "bf16-mixed", "float32": "32-true"}
+
+
+def work(pictures: float, size: int) -> float:
+    """Passes of `pictures` pictures, in passes of pictures of 224x224."""
+    return pictures * (size / 224) ** 2
+
+
+def training_way(network: Network, name: str, size: int, device: torch.device, *, from_cut: bool) -> tuple[str, bool]:
+    """Lightning's precision, and whether to lay tensors out channels last, measured on a few random pictures.
+
+    Args:
+        network: is copied, not changed.
+        name: of the backbone.
+        size: side of the pictures in pixels.
+        device: to train on.
+        from_cut: the frozen stages will not run.
+    """
+    ways = {
+        f"{precision} {'channels-last' if last else 'contiguous'}": (precision, last)
+        for precision, last in (("float32", True), ("bfloat16", True), ("float32", False))
+    }
+    steps = {told: _step(network, size, device, *way, from_cut=from_cut) for told, way in ways.items()}
+    what = f"training {name}, last {len(network.stages) - network.cut} stages, {size} pixels, {device.type}"
+    precision, last = ways[quickest(f"{what}, from the cut" if from_cut else what, steps)]
+    return LIGHTNING[precision], last
+
+
+def prefix_dtype(network: Network, name: str, size: int, device: torch.device) -> torch.dtype:
+    """What to compute the frozen stages in."""
+    pixels = torch.randint(0, 256, (_SAMPLE, 1, size, size), dtype=torch.uint8)
+
+    def way(dtype: torch.dtype) -> Callable[[], object]:
+        prefix: list[FrozenPrefix] = []
+
+        def run() -> object:
+            if not prefix:  # made only if it is measured at all
+                prefix.append(FrozenPrefix(network, 0, network.cut, dtype=dtype, device=device))
+            return prefix[0](pixels)
+
+        return run
+
+    what = f"first {network.cut} stages of {name}, {size} pixels, {device.type}"
+    chosen = quickest(what, {"float32": way(torch.float32), "bfloat16": way(torch.bfloat16)})
+    return torch.bfloat16 if chosen == "bfloat16" else torch.float32
+
+
+def _step(
+    network: Network, size: int, device: torch.device, precision: str, channels_last: bool, *, from_cut: bool
+) -> Callable[[], object]:
+    made: list[tuple[Network, torch.Tensor]] = []
+
+    def run() -> None:
+        if not made:
+            own = copy.deepcopy(network).to(device)
+            if channels_last:
+                own.use_channels_last()
+            else:
+                own.memory_format = torch.contiguous_format
+                own.to(memory_format=torch.contiguous_format)
+            pixels = torch.randint(0, 256, (_SAMPLE, 1, size, size), dtype=torch.uint8, device=device)
+            with torch.no_grad():
+                given = own.prefix(own.normalise(pixels)).contiguous(memory_format=own.memory_format)
+            made.append((own, given if from_cut else pixels))
+        own, given = made[0]
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = own.from_cut(given) if from_cut else own(given)
+        logits.sum().backward()
+
+    return run
