@@ -52,7 +52,8 @@ def measure(url: str, workers: int, trials: int, folder: Path) -> str:
     wall = (times[-1] - times[0]) / (len(times) - 1)
     spent = sum(worker[-1][1] - worker[0][1] for worker in seen)
     between = sum(len(worker) - 1 for worker in seen)
-    return f"{1 / wall:6.1f} trials/s  {wall * 1000:6.1f} ms/trial  {spent / max(between, 1) * 1000:6.1f} processor ms/trial"
+    cost = spent / max(between, 1)
+    return f"{1 / wall:6.1f} trials/s  {wall * 1000:6.1f} ms/trial  {cost * 1000:6.1f} processor ms/trial"
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ sweep starts.
 """
 
 from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
-from ._status import StudyStatus, study_status
+from ._status import StudyStatus, load_study, study_status
 from ._study import StudyHandle
 from ._trial import TrialHandle, current_trial
 
@@ -28,5 +28,6 @@ __all__ = [
     "TrialLost",
     "TrialPruned",
     "current_trial",
+    "load_study",
     "study_status",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._errors import StudyError
 
 if TYPE_CHECKING:
+    import optuna
     from optuna.trial import FrozenTrial
 
     from ._budget import Counts
@@ -180,3 +181,22 @@ def study_status(storage: Any, name: str) -> StudyStatus:
         return status_of(store, name)
     finally:
         store.close()
+
+
+def load_study(storage: Any, name: str) -> "optuna.Study":
+    """Optuna's own study, for plots and importances, from any storage that the sweeper takes.
+
+    Args:
+    storage: as in `hydra.sweeper.storage`.
+
+    Raises:
+        StudyError: the storage cannot be opened or has no such study.
+    """
+    import optuna
+
+    from ._spec import storage_spec
+    from ._store import Store
+
+    store = Store(storage_spec(storage), patience=0.5)
+    status_of(store, name)
+    return optuna.load_study(study_name=name, storage=store.storage)
