@@ -35,8 +35,14 @@ def config_folder(name: str) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(
+    config_name: str, groups: tuple[str, ...] | None = None
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Turn a task into a command that never shows a traceback for a user's mistake.
+
+    `groups` are the only config groups that the command sees; None is all of `conf/`. Where `conf/` has a group of a
+    key's name, `model` say, Hydra takes `model=X` for the choice of a file, and a command whose `model` is a plain value
+    must not see that group.
 
     The task gets the composed config; it raises `UserError` for what the user can repair. Anything else is a bug, and
     bugs keep their traceback. Exit codes: 0, 2 for a user's mistake, 1 for a bug or failure, 130 and 143 for signals.
@@ -55,11 +61,12 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
         @wraps(task)
         def main() -> None:
-            register_sweeps()
+            register_sweeps() if groups is None else register_alone(config_name, groups)
             wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
             os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits itself
             try:
-                hydra.main(version_base="1.3", config_path=str(config_folder("conf")), config_name=config_name)(job)()
+                folder = str(config_folder("conf")) if groups is None else None
+                hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job)()
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 if wants_traceback:
                     raise
@@ -96,6 +103,18 @@ def register_sweeps() -> None:
         store.store(group="sweeps", name=path.stem, node=OmegaConf.load(path), package="_global_", provider=str(path))
 
 
+def register_alone(config_name: str, groups: tuple[str, ...]) -> None:
+    """Give Hydra one config of `conf/` and these groups, and not the folder itself."""
+    store, conf = ConfigStore.instance(), config_folder("conf")
+    files = [
+        conf / f"{config_name}.yaml",
+        *(path for group in groups for path in sorted((conf / group).glob("*.yaml"))),
+    ]
+    for path in files:
+        group = None if path.parent == conf else path.parent.name
+        store.store(group=group, name=path.stem, node=OmegaConf.load(path), provider=str(path))
+
+
 def _hydra_line(error: BaseException) -> str:
     """Hydra's composition errors in one line, with the nearest known key where one was misspelt."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -119,6 +138,8 @@ def _suggestion(key: str) -> str:
         group = ".".join(path.relative_to(config_folder("conf")).parent.parts)
         for name in _keys(OmegaConf.to_container(OmegaConf.load(path)), group):
             known.setdefault(name, name)
+    if key.startswith("hydra"):
+        return ""
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 

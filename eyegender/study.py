@@ -22,21 +22,14 @@ def main(cfg: DictConfig) -> None:
 
     from eyegender.studies.report import write_report
     from eyegender.studies.status_table import show
-    from hydra_plugins.optuna_study import study_status
+    from hydra_plugins.optuna_study import load_study, study_status
 
     status = study_status(cfg.storage, cfg.name)
     show(status)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(study_name=cfg.name, storage=_optuna_storage(str(cfg.storage)))
+    study = load_study(cfg.storage, cfg.name)
     folder = Path(cfg.folder or f"multirun/{cfg.name}")
     print(f"Report   {write_report(study, status, folder)}")
-
-
-def _optuna_storage(storage: str) -> object:
-    from hydra_plugins.optuna_study._spec import storage_spec
-    from hydra_plugins.optuna_study._store import Store
-
-    return Store(storage_spec(storage), patience=0.5).storage
 
 
 if __name__ == "__main__":

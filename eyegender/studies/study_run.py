@@ -68,7 +68,7 @@ class StudyRun:
 
         store = self._store(study, study.user_attrs[PARENT_KEY])
         counts = status.counts
-        values = {"trials.complete": counts.complete, "trials.pruned": counts.pruned, "trials.failed": counts.failed}
+        values: dict[str, float] = {"trials.complete": counts.complete, "trials.pruned": counts.pruned, "trials.failed": counts.failed}
         if status.best and len(status.directions) == 1:
             values["best_value"] = status.best[0].values[0]
             best = {f"best.{name}": str(value) for name, value in status.best[0].params.items()}

@@ -98,7 +98,12 @@ def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None
     with StopSignal(trial).caught() as stop, warnings.catch_warnings():
         # Lightning's hints at more worker processes and bigger logging intervals do not apply to whole-batch loaders.
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchmetrics")
-        return _Run(cfg, output_dir, overrides or [], stop, trial).go()
+        try:
+            return _Run(cfg, output_dir, overrides or [], stop, trial).go()
+        finally:
+            # A worker's next trial starts ranks of its own; the ones of this trial end with it.
+            if trial is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
 
 
 class _Run:

@@ -1,0 +1,196 @@
+"""Sweeps of real trainings: what the study, the trials' runs and their parent hold afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import pytest
+
+from hydra_plugins.optuna_study import study_status
+from tests.composing import TINY
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+pytestmark = pytest.mark.integration
+
+STORAGE = "sqlite:///mlruns/optuna.db"
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "eyegender.train", "-m", *TINY, "hydra.sweeper.heartbeat=1", *overrides],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def sweep(folder: Path, *overrides: str, code: int = 0) -> str:
+    process = start(folder, *overrides)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == code, output
+    return output
+
+
+def runs(folder: Path) -> tuple[mlflow.MlflowClient, Run, list[Run]]:
+    """The client, the study's run, and its trials' runs in order."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    every = client.search_runs([client.get_experiment_by_name("eyegender").experiment_id])
+    parents = [run for run in every if run.data.tags.get("study") == "parent"]
+    children = [run for run in every if run.data.tags.get("study") != "parent"]
+    assert len(parents) == 1
+    return client, parents[0], sorted(children, key=lambda run: int(run.data.tags["trial.number"]))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, sweep(folder, "+sweeps=finetune", "hydra.sweeper.n_trials=3", "trainer.max_epochs=1")
+
+
+def test_a_study_is_a_run_with_its_trials_below(finished: tuple[Path, str]) -> None:
+    _, parent, trials = runs(finished[0])
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials.complete"] == 3
+    assert [trial.data.tags["trial.number"] for trial in trials] == ["0", "1", "2"]
+    for trial in trials:
+        assert trial.info.status == "FINISHED"
+        assert trial.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert trial.data.tags["study.name"] == "finetune"
+
+
+def test_the_winner_alone_was_tested(finished: tuple[Path, str]) -> None:
+    folder, output = finished
+    _, parent, trials = runs(folder)
+    tested = [trial for trial in trials if "test/accuracy" in trial.data.metrics]
+    assert len(tested) == 1
+    assert tested[0].data.tags["winner"] == "true"
+    status = study_status(f"sqlite:///{folder}/mlruns/optuna.db", "finetune")
+    assert tested[0].data.tags["trial.number"] == str(status.best[0].number)
+    assert parent.data.metrics["test/accuracy"] == tested[0].data.metrics["test/accuracy"]
+    left = json.loads((folder / "multirun/finetune" / str(status.best[0].number) / "metrics.json").read_text())
+    assert left["metrics"]["test/accuracy"] == tested[0].data.metrics["test/accuracy"]
+    assert "tested once" in output
+
+
+def test_the_report_lies_in_the_folder_and_on_the_parent(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    client, parent, _ = runs(folder)
+    names = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    assert {"report.md", "trials.csv", "best.json", "figures"} <= names
+    figures = {item.path for item in client.list_artifacts(parent.info.run_id, "figures")}
+    assert {"figures/history.png", "figures/parallel_coordinates.png", "figures/slice.png"} <= figures
+    assert "What mattered" in (folder / "multirun/finetune/report/report.md").read_text()
+
+
+def test_the_same_command_on_a_finished_study_only_reports(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    before = [run.info.run_id for run in runs(folder)[2]]
+    sweep(folder, "+sweeps=finetune", "hydra.sweeper.n_trials=3", "trainer.max_epochs=1")
+    assert [run.info.run_id for run in runs(folder)[2]] == before
+
+
+def test_the_printed_command_trains_the_winner_again(finished: tuple[Path, str]) -> None:
+    folder, output = finished
+    line = next(line for line in output.splitlines() if line.startswith("Again"))
+    arguments = line.removeprefix("Again").split()[3:]
+    assert not any("sweep" in argument for argument in arguments)
+    assert any(argument.startswith("model.lr=") for argument in arguments)
+    done = subprocess.run(
+        [sys.executable, "-m", "eyegender.train", *arguments, "--cfg", "job"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pruned_trial_is_a_finished_run_with_its_metrics_up_to_there(tmp_path: Path) -> None:
+    sweep(
+        tmp_path, "+sweeps=finetune", "hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.lower=2",
+        "hydra.sweeper.n_trials=2", "trainer.max_epochs=3",
+    )  # fmt: skip
+    client, parent, trials = runs(tmp_path)
+    assert parent.data.metrics["trials.pruned"] == 2
+    for trial in trials:
+        assert trial.info.status == "FINISHED"
+        assert trial.data.tags["pruned"] == "true"
+        assert len(client.get_metric_history(trial.info.run_id, "val/accuracy")) < 3
+
+
+def test_a_trial_that_diverges_is_a_failed_run_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    sweep(
+        tmp_path, "+sweeps=grid", "model.lr=choice(1e30, 1e-3)", "model.finetune_depth=all", "trainer.gradient_clip=null",
+        "hydra.sweeper.n_trials=1", "hydra.sweeper.max_failure_rate=1", "trainer.max_epochs=4",
+    )  # fmt: skip
+    status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "grid")
+    assert status.counts.complete == 1
+    for failure in status.failures:
+        assert "not finite" in (failure.reason or "")
+    _, _, trials = runs(tmp_path)
+    assert {run.info.status for run in trials} <= {"FINISHED", "FAILED"}
+
+
+def test_killed_in_the_middle_the_same_command_goes_on_where_it_was(tmp_path: Path) -> None:
+    command = (
+        "+sweeps=finetune",
+        "hydra.sweeper.n_trials=2",
+        "trainer.max_epochs=12",
+        "data.n=300",
+        "hydra/sweeper/pruner=nop",
+    )
+    process = start(tmp_path, *command)
+    checkpoint = tmp_path / "multirun/finetune/0/checkpoints/last.ckpt"
+    deadline = time.monotonic() + 300
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert checkpoint.exists()
+    assert not (tmp_path / "multirun/finetune/0/metrics.json").exists()
+    sweep(tmp_path, *command)
+    status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")
+    assert (status.counts.complete, status.counts.failed) == (2, 0)
+    client, _, trials = runs(tmp_path)
+    assert [trial.data.tags["trial.number"] for trial in trials] == ["0", "1"]  # one run a trial, whatever happened
+    for trial in trials:
+        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        assert [point.step for point in history] == list(range(1, 13))
+        assert trial.info.status == "FINISHED"
+
+
+def test_a_mistake_in_the_search_space_stops_before_any_trial(tmp_path: Path) -> None:
+    output = sweep(tmp_path, "+sweeps=finetune", "model.lrr=interval(0, 1)", code=2)
+    assert len(output.strip().splitlines()) == 1
+    assert "model.lrr" in output
+
+
+def test_two_processes_in_a_trial_are_one_trial(tmp_path: Path) -> None:
+    sweep(
+        tmp_path, "+sweeps=finetune", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
+        "hydra.sweeper.n_trials=2", "trainer.max_epochs=1",
+    )  # fmt: skip
+    _, _, trials = runs(tmp_path)
+    assert [run.info.status for run in trials] == ["FINISHED", "FINISHED"]
+    assert study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune").counts.complete == 2
+
+
+def test_several_objectives(tmp_path: Path) -> None:
+    sweep(
+        tmp_path, "+sweeps=pareto", "hydra.sweeper.n_trials=2", "trainer.max_epochs=1",
+        "model=mobilenet_v2", "data.size=choice(32, 48)",
+    )  # fmt: skip
+    status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "pareto")
+    assert status.counts.complete == 2
+    assert all(0 <= trial.values[0] <= 1 and trial.values[1] > 0 for trial in status.trials)
