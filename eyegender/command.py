@@ -41,7 +41,7 @@ def command(
     """Turn a task into a command that never shows a traceback for a user's mistake.
 
     `groups` are the only config groups that the command sees; None is all of `conf/`. Where `conf/` has a group of a
-    key's name, `model` say, Hydra takes `model=X` for the choice of a file, and a command whose `model` is a plain value
+    key's name, `model` say, Hydra takes `model=X` for the choice of a file: a command whose `model` is a plain value
     must not see that group.
 
     The task gets the composed config; it raises `UserError` for what the user can repair. Anything else is a bug, and

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@command("compare")
+@command("compare", groups=("tracking",))
 def main(cfg: DictConfig) -> None:
     from eyegender.schema import parse_as
     from eyegender.using.options import CompareOptions

@@ -67,13 +67,23 @@ def load_network(folder: Path) -> tuple[Network, Card]:
         state = load_file(folder / WEIGHTS)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise UserError(f"{folder} holds no readable network ({error}); log the model again") from error
-    backbone = load_class(card.backbone, Backbone)()
-    network = Network(backbone, build_head(card.head, backbone.channels, dropout=0.0), card.depth)
+    network = untrained(card)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         fault = str(error).splitlines()[1].strip()
         raise UserError(f"{folder}: the weights do not fit {card.backbone} ({fault}); log the model again") from error
+    return network, card
+
+
+def untrained(card: Card) -> Network:
+    """The card's network with random weights, in eval mode.
+
+    Raises:
+        UserError: the card names a class or a head that is not allowed or not known.
+    """
+    backbone = load_class(card.backbone, Backbone)()
+    network = Network(backbone, build_head(card.head, backbone.channels, dropout=0.0), card.depth)
     network.eval()
     network.use_channels_last()
-    return network, card
+    return network

@@ -5,31 +5,18 @@ from __future__ import annotations
 import statistics
 import time
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from eyegender.allowed import load_class
-from eyegender.models.backbone import Backbone
-from eyegender.models.heads import build_head
-from eyegender.models.network import Network
-from eyegender.serving.saved_network import Card
+from eyegender.serving.saved_network import Card, untrained
+
+if TYPE_CHECKING:
+    from eyegender.models.network import Network
 
 WARM_UP = 3
 REPEATS = 20
-
-
-def untrained(card: Card) -> Network:
-    """The card's network with random weights, in eval mode: costs do not depend on weights.
-
-    Raises:
-        UserError: the card names a class or head that is not allowed or known.
-    """
-    backbone = load_class(card.backbone, Backbone)()
-    network = Network(backbone, build_head(card.head, backbone.channels, dropout=0.0), card.depth)
-    network.eval()
-    network.use_channels_last()
-    return network
 
 
 def count_parameters(network: Network) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from eyegender.schema import TrackingSection  # noqa: TC001 - pydantic reads it
+from eyegender.schema import DataSection, TrackingSection  # noqa: TC001 - pydantic reads it
 
 
 def _as_list(value: object) -> object:
@@ -31,3 +31,27 @@ class CompareOptions(_Options):
     mode: Literal["min", "max"]
     latency: bool
     output: Annotated[str, Field(min_length=1)]
+
+
+class EvaluateOptions(_Options):
+    """Which model, on which pictures."""
+
+    model: Annotated[str, Field(min_length=1)]
+    data: DataSection | None = None
+    part: Literal["all", "train", "val", "test"] | None
+    grad_cam: Annotated[int, Field(ge=0, le=48)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    output: Annotated[str, Field(min_length=1)]
+
+
+class PredictOptions(_Options):
+    """Which model, on which files, and what becomes of doubt."""
+
+    model: Annotated[str, Field(min_length=1)]
+    images: Names
+    output: Annotated[str, Field(min_length=1)]
+    min_confidence: Annotated[float, Field(ge=0.5, le=1)]
+    faces: bool
+    eyes: str | None
+    crop: Annotated[float, Field(gt=0, le=4)]
+    grad_cam: str | None

@@ -10,17 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from eyegender.errors import UserError
 from eyegender.report.run_record import Predictions
+from eyegender.using.kept_config import parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlflow.entities import LoggedModel
 
-    from eyegender.schema import TrainConfig
+    from eyegender.using.kept_config import KeptConfig
     from eyegender.using.tracking_store import TrackingStore
 
 PREDICTIONS, CONFIG = "test_predictions.json", "config.yaml"
@@ -54,22 +53,10 @@ def read_predictions(store: TrackingStore, run_id: str) -> Predictions | None:
         return None
 
 
-def read_config(store: TrackingStore, run_id: str) -> TrainConfig | None:
-    """The run's composed config; None where it is missing or of another version of this program."""
+def read_config(store: TrackingStore, run_id: str) -> KeptConfig | None:
+    """What the run kept of its config; None where that is missing or unreadable."""
     text = read_text(store, run_id, CONFIG)
     return None if text is None else parse_config(text)
-
-
-def parse_config(text: str) -> TrainConfig | None:
-    """A run's `config.yaml`, maybe a stranger's: checked here, and what it names is built by `allowed` only."""
-    from pydantic import ValidationError
-
-    from eyegender.schema import TrainConfig
-
-    try:
-        return TrainConfig.model_validate(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError):
-        return None
 
 
 def logged_model(store: TrackingStore, run_id: str) -> LoggedModel | None:

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from eyegender.data.samples import Samples
     from eyegender.report.disagreements import Pictures
     from eyegender.report.run_record import Predictions
-    from eyegender.schema import DataSection, TrainConfig
+    from eyegender.schema import DataSection
+    from eyegender.using.kept_config import KeptConfig
 
 SIZE = 96  # on a sheet
 
 log = logging.getLogger(__name__)
 
 
-def pictures_of(cfg: TrainConfig, table: Predictions) -> Pictures | None:
+def pictures_of(cfg: KeptConfig, table: Predictions) -> Pictures | None:
     """From picture names to pixels, or None where not all of the run's pictures are here any more.
 
     Args:

@@ -1,0 +1,61 @@
+"""`python -m eyegender.evaluate`: all the test metrics of any trained model on any labelled pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eyegender.command import command
+from eyegender.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from eyegender.using.evaluation import Evaluation
+    from eyegender.using.options import EvaluateOptions
+
+
+def evaluate(options: EvaluateOptions) -> Evaluation:
+    """Evaluate a model, print its metrics and leave metrics.json, predictions and figures in `options.output`.
+
+    Raises:
+        UserError: whatever the user can repair.
+    """
+    from rich.console import Console
+
+    from eyegender.using import evaluation as asking
+    from eyegender.using.evaluation_outputs import show_evaluation, write_evaluation
+    from eyegender.using.labelled_pictures import read_pictures
+    from eyegender.using.loaded_model import load_model
+
+    model = load_model(options.model, options.tracking)
+    data, seed, part = options.data, options.seed, options.part or ("all" if options.data else "test")
+    if data is None:
+        if model.config is None:
+            raise UserError(
+                "data must be given: this model does not tell what it was trained on; add data=folder data.root=DIR"
+            )
+        data, seed = model.config.data, model.config.seed
+    pictures = read_pictures(data, part, seed, model.card)
+    result = asking.evaluate(model, pictures)
+    folder = Path(options.output)
+    write_evaluation(folder, result, model, pictures, part)
+    if options.grad_cam:
+        from eyegender.using.grad_cam_sheet import explain_most_wrong
+
+        explain_most_wrong(model, pictures, result.table, options.grad_cam, folder)
+    show_evaluation(Console(), result, model, pictures, part)
+    print(f"Output   {folder}")
+    return result
+
+
+@command("evaluate", groups=("data", "tracking"))
+def main(cfg: DictConfig) -> None:
+    from eyegender.schema import parse_as
+    from eyegender.using.options import EvaluateOptions
+
+    evaluate(parse_as(cfg, EvaluateOptions))  # checked before torch is imported: a mistake shows at once
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""`python -m eyegender.predict`: what a trained model says of picture files, as CSV or JSON lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eyegender.command import command
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from eyegender.using.options import PredictOptions
+    from eyegender.using.prediction import Eyes, Row
+
+MOST_TOLD = 10
+
+
+def predict(options: PredictOptions) -> list[Row]:
+    """Ask the model about every picture and write `options.output`; unreadable files are told and stop nothing.
+
+    Raises:
+        UserError: the model or the pictures' folder cannot be read, or the output cannot be written.
+    """
+    from eyegender.using import prediction
+    from eyegender.using.loaded_model import load_model
+    from eyegender.using.picture_files import list_pictures
+
+    paths = list_pictures(options.images)
+    cut = _eyes(options)
+    model = load_model(options.model, options.tracking)
+    rows: list[Row] = []
+    with prediction.row_writer(Path(options.output)) as write:
+        for batch in prediction.predict(model, paths, min_confidence=options.min_confidence, eyes=cut):
+            write(batch)
+            rows += batch
+    if options.grad_cam is not None:
+        from eyegender.using.grad_cam_sheet import explain_files
+
+        explain_files(model, rows, cut, Path(options.grad_cam))
+    _tell(rows, model.card.classes[1], options.output)
+    return rows
+
+
+def _eyes(options: PredictOptions) -> Eyes | None:
+    if options.eyes is not None:
+        from eyegender.using.faces import read_eye_positions
+
+        return read_eye_positions(Path(options.eyes), options.crop)
+    if options.faces:
+        from eyegender.using.faces import FoundEyes
+
+        return FoundEyes(options.crop)
+    return None
+
+
+def _tell(rows: list[Row], positive: str, output: str) -> None:
+    from eyegender.using.prediction import UNREADABLE, tally
+
+    counts = ", ".join(f"{count:,} {what}" for what, count in tally(rows).most_common())
+    print(f"{len(rows):,} rows: {counts} (probability of {positive})")
+    unreadable = [row for row in rows if row.note.startswith(UNREADABLE)]
+    for row in unreadable[:MOST_TOLD]:
+        print(f"  {row.path}: {row.note}")
+    if len(unreadable) > MOST_TOLD:
+        print(f"  and {len(unreadable) - MOST_TOLD} more unreadable files, in {output}")
+    print(f"Output   {output}")
+
+
+@command("predict", groups=("tracking",))
+def main(cfg: DictConfig) -> None:
+    from eyegender.schema import parse_as
+    from eyegender.using.options import PredictOptions
+
+    predict(parse_as(cfg, PredictOptions))  # checked before torch is imported: a mistake shows at once
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Cuts both eyes out of face pictures, as the CelebA reader does, around found or given eye positions.
+
+Found by OpenCV's Haar cascades, which opencv-python-headless 4 ships inside its package and which run offline. Others
+were looked at and ship no model: mediapipe 1.2 (downloads it), OpenCV 5 (cascades left the package), dlib (its landmark
+file is a download of its own).
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eyegender.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL import Image
+
+EXTRA = "eyegender[faces]"
+COLUMNS = ("path", "left_x", "left_y", "right_x", "right_y")
+# Larger pictures are searched at this longer side: eyes keep about 50 pixels, and the search stays below a second.
+SEARCHED_SIDE = 640
+
+
+@dataclass(frozen=True)
+class EyePositions:
+    """Centres in pixels; left and right as seen in the picture."""
+
+    left: tuple[float, float]
+    right: tuple[float, float]
+
+    def cut(self, image: Image.Image, crop: float) -> dict[str, Image.Image]:
+        """A square around each eye, `crop` distances between the eyes wide, moved to lie inside the picture."""
+        distance = float(np.hypot(self.left[0] - self.right[0], self.left[1] - self.right[1]))
+        side = min(max(round(crop * distance), 2), *image.size)
+        return {"left": image.crop(_square(*self.left, side, image.size)),
+                "right": image.crop(_square(*self.right, side, image.size))}  # fmt: skip
+
+
+class GivenEyes:
+    """Eyes at the positions that a CSV file states.
+
+    Args:
+        positions: by path as written in the file, and by its last part.
+        crop: side of the square in distances between the eyes.
+    """
+
+    def __init__(self, positions: Mapping[str, EyePositions], crop: float) -> None:
+        self.positions = positions
+        self.crop = crop
+
+    def __call__(self, path: Path, image: Image.Image) -> dict[str, Image.Image]:
+        found = self.positions.get(str(path)) or self.positions.get(path.name)
+        if found is None or not _inside(found, image.size):
+            return {}
+        return found.cut(image, self.crop)
+
+
+class FoundEyes:
+    """Eyes in the upper half of the largest face that OpenCV finds.
+
+    Args:
+        crop: side of the square in distances between the eyes.
+
+    Raises:
+        UserError: OpenCV, or a cascade in it, is missing.
+    """
+
+    def __init__(self, crop: float) -> None:
+        self.crop = crop
+        try:
+            import cv2
+        except ImportError as error:
+            raise UserError(
+                f"faces=true needs OpenCV; pip install '{EXTRA}', or give eye positions by eyes=FILE.csv"
+            ) from error
+        self._cv2: Any = cv2
+        self._face = self._cascade("haarcascade_frontalface_default.xml")
+        self._eye = self._cascade("haarcascade_eye.xml")
+
+    def __call__(self, path: Path, image: Image.Image) -> dict[str, Image.Image]:  # noqa: ARG002
+        found = self.find(image)
+        return {} if found is None else found.cut(image, self.crop)
+
+    def find(self, image: Image.Image) -> EyePositions | None:
+        """Where the eyes are; None where no face with two eyes is found."""
+        scale = min(1.0, SEARCHED_SIDE / max(image.size))
+        small = image.convert("L")
+        if scale < 1.0:
+            small = small.resize((round(image.width * scale), round(image.height * scale)))
+        gray = self._cv2.equalizeHist(np.asarray(small))
+        faces = self._face.detectMultiScale(gray, scaleFactor=1.1, minNeighbors=4, minSize=(40, 40))
+        for x, y, width, height in sorted(faces, key=lambda box: -int(box[2]) * int(box[3])):
+            # Below the middle of a face, nostrils and mouths are taken for eyes.
+            upper = gray[y : y + round(0.6 * height), x : x + width]
+            smallest = max(8, round(0.12 * width))
+            eyes = self._eye.detectMultiScale(upper, scaleFactor=1.05, minNeighbors=4, minSize=(smallest, smallest))
+            pair = _pair([(x + ex + ew / 2, y + ey + eh / 2) for ex, ey, ew, eh in eyes], float(x), float(width))
+            if pair is not None:
+                left, right = pair
+                return EyePositions((left[0] / scale, left[1] / scale), (right[0] / scale, right[1] / scale))
+        return None
+
+    def _cascade(self, name: str) -> Any:
+        cv2 = self._cv2
+        path = Path(getattr(getattr(cv2, "data", None), "haarcascades", "")) / name
+        if not hasattr(cv2, "CascadeClassifier") or not path.is_file():
+            raise UserError(
+                f"faces=true needs an OpenCV that ships {name}, got {cv2.__version__}; pip install '{EXTRA}', or give "
+                "eye positions by eyes=FILE.csv"
+            )
+        return cv2.CascadeClassifier(str(path))
+
+
+def read_eye_positions(path: Path, crop: float) -> GivenEyes:
+    """From a CSV file with the columns path, left_x, left_y, right_x, right_y, in pixels.
+
+    Raises:
+        UserError: the file is missing, lacks a column, or a value is no number; names the line.
+    """
+    positions: dict[str, EyePositions] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+            if missing:
+                raise UserError(f"eyes: {path} must have the columns {', '.join(COLUMNS)}, got no {missing[0]}; add it")
+            for line, row in enumerate(table, start=2):
+                try:
+                    lx, ly, rx, ry = (float(row[name]) for name in COLUMNS[1:])
+                except (TypeError, ValueError) as error:
+                    raise UserError(
+                        f"eyes: {path}, line {line}, must hold four numbers ({error}); correct it"
+                    ) from error
+                positions[row["path"]] = EyePositions((lx, ly), (rx, ry))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"eyes: cannot read {path} ({error}); correct eyes=") from error
+    by_name = {Path(name).name: found for name, found in positions.items()}
+    return GivenEyes({**by_name, **positions}, crop)
+
+
+def _pair(
+    centres: list[tuple[float, float]], face_left: float, face_width: float
+) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """The most level pair with one eye in each half of the face and a plausible distance."""
+    middle = face_left + face_width / 2
+    pairs = [
+        (left, right)
+        for left in centres if left[0] < middle
+        for right in centres if right[0] >= middle and 0.25 * face_width < right[0] - left[0] < 0.7 * face_width
+    ]  # fmt: skip
+    return min(pairs, key=lambda pair: abs(pair[0][1] - pair[1][1]), default=None)
+
+
+def _inside(found: EyePositions, size: tuple[int, int]) -> bool:
+    return (
+        all(0 <= x < size[0] and 0 <= y < size[1] for x, y in (found.left, found.right)) and found.left != found.right
+    )
+
+
+def _square(x: float, y: float, side: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    left = min(max(round(x) - side // 2, 0), size[0] - side)
+    top = min(max(round(y) - side // 2, 0), size[1] - side)
+    return left, top, left + side, top + side
