@@ -44,5 +44,5 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecod
 	@touch $@
 
 .venv/ready-to-test: .venv/ready
-	$(INSTALL) --group test --group lint
+	$(INSTALL) --editable '.[cluster,onnx,explain,faces]' --group test --group lint
 	@touch $@

@@ -1,1 +1,1 @@
-"""What a sweep means to us: its run in MLflow, its report, and the one test of its winner. The sweeper knows none of it."""
+"""What a sweep means to us, and the sweeper knows nothing of: its MLflow run, its report, its winner's one test."""

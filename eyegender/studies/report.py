@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import optuna
     from matplotlib.figure import Figure

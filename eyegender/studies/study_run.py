@@ -52,7 +52,9 @@ class StudyRun:
         from eyegender.studies.winner import again, test_winner
 
         folder = Path(study.sweep_dir)
-        winner = status.best[0] if status.best and len(status.directions) == 1 else None
+        # A sweep that gave up has not looked far enough for its best trial to be worth the one test.
+        chosen = status.best and len(status.directions) == 1 and not status.gave_up
+        winner = status.best[0] if chosen else None
         tested: dict[str, float] = {}
         if winner is not None and self.test_winner:
             tested = test_winner(Path(winner.user_attrs["output_dir"]), self.uri, self.root)
@@ -68,7 +70,11 @@ class StudyRun:
 
         store = self._store(study, study.user_attrs[PARENT_KEY])
         counts = status.counts
-        values: dict[str, float] = {"trials.complete": counts.complete, "trials.pruned": counts.pruned, "trials.failed": counts.failed}
+        values: dict[str, float] = {
+            "trials.complete": counts.complete,
+            "trials.pruned": counts.pruned,
+            "trials.failed": counts.failed,
+        }
         if status.best and len(status.directions) == 1:
             values["best_value"] = status.best[0].values[0]
             best = {f"best.{name}": str(value) for name, value in status.best[0].params.items()}

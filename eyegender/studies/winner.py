@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from eyegender.schema import TrainConfig
 from eyegender.training.outputs import METRICS_FILE
 from eyegender.training.run_tracking import CONFIG_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_winner(output_dir: Path, uri: str | None, root: str | None) -> dict[str, float]:
