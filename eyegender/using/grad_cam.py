@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXTRA = "eyegender[explain]"
 BATCH = 16
+PLACES = 4
 
 
 class _Open(nn.Module):
@@ -36,7 +37,8 @@ class _Open(nn.Module):
 def explain(model: LoadedModel, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """How much each place spoke for what the model said: 0..1, float32 of shape (N, size, size).
 
-    The last feature map is weighted by the gradient of the logit, taken in the direction of the predicted class.
+    The last feature map of at least `PLACES` x `PLACES` places is weighted by the gradient of the logit, taken in the
+    direction of the predicted class: the very last map of a small picture is a single place and tells nothing.
 
     Args:
         model: any network of this program.
@@ -52,13 +54,26 @@ def explain(model: LoadedModel, pixels: NDArray[np.uint8]) -> NDArray[np.float32
 
     network = model.network
     wrapped = _Open(network)
+    target = network.stages[_last_with_places(network, pixels[:1])]
     maps = []
-    with torch.enable_grad(), GradCAM(model=wrapped, target_layers=[network.stages[-1]]) as cam:
+    with torch.enable_grad(), GradCAM(model=wrapped, target_layers=[target]) as cam:
         for start in range(0, len(pixels), BATCH):
             batch = torch.from_numpy(pixels[start : start + BATCH]).to(network.mean.device).float()
             batch.requires_grad_()  # frozen stages pass a gradient on only if their input wants one
             maps.append(np.asarray(cam(input_tensor=batch, targets=[_towards_the_answer] * len(batch)), np.float32))
     return np.concatenate(maps)
+
+
+def _last_with_places(network: Network, pixels: NDArray[np.uint8]) -> int:
+    """The last stage whose map has enough places; the first stage where none has."""
+    found = 0
+    with torch.inference_mode():
+        x = network.normalise(torch.from_numpy(pixels).to(network.mean.device))
+        for position, stage in enumerate(network.stages):
+            x = stage(x)
+            if min(x.shape[2:]) >= PLACES:
+                found = position
+    return found
 
 
 def _towards_the_answer(output: Tensor) -> Any:
