@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eyegender.data.pixel_store import PixelStore
-    from eyegender.features.frozen_prefix import FrozenPrefix
     from eyegender.features.views import Views
 
 CHUNK = 64  # pictures at a time; random views depend on it, so that changing it means a new FORMAT
@@ -99,7 +98,7 @@ class Build:
     row_shape: tuple[int, ...]
     dtype: str
     source: Callable[[], Source]
-    prefix: Callable[[], FrozenPrefix]
+    prefix: Callable[[], Callable[[Tensor], Tensor]]
     check: Callable[[], None]
 
     @property
