@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eyegender.models.network import Network
+    from eyegender.schema import TrainConfig
 
 # A measurement takes some seconds of the work itself. Shorter work goes by the rule below, whatever is in the cache, so
 # that equal runs are equal. Counted in pictures of 224x224.
@@ -26,6 +27,29 @@ LIGHTNING = {"bfloat16": "bf16-mixed", "float32": "32-true"}
 def work(pictures: float, size: int) -> float:
     """Passes of `pictures` pictures, in passes of pictures of 224x224."""
     return pictures * (size / 224) ** 2
+
+
+def settle(cfg: TrainConfig, arguments: dict[str, Any], network: Network, train_pictures: int, size: int) -> None:
+    """Put the precision into Lightning's `arguments`, and `network` into the layout, that are quickest here.
+
+    Only what the config leaves to `auto`, and only for runs that are long enough for a measurement.
+    """
+    trainer = cfg.trainer
+    stored = network.cut > 0 and cfg.features.mode != "off"
+    if trainer.precision != "auto" or trainer.num_nodes > 1 or (stored and network.cut == len(network.stages)):
+        return
+    if work(trainer.max_epochs * train_pictures, size) < MEASURE_TRAINING_FROM:
+        return
+    device = torch.device("cuda" if arguments["accelerator"] == "gpu" else "cpu")
+    arguments["precision"], last = training_way(network, cfg.model.name, size, device, from_cut=stored)
+    if trainer.channels_last == "auto" and not last:
+        lay_out(network, channels_last=False)
+
+
+def lay_out(network: Network, *, channels_last: bool) -> None:
+    """Weights, and from now on inputs, in this memory layout."""
+    network.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    network.to(memory_format=network.memory_format)
 
 
 def training_way(network: Network, name: str, size: int, device: torch.device, *, from_cut: bool) -> tuple[str, bool]:
@@ -75,11 +99,7 @@ def _step(
     def run() -> None:
         if not made:
             own = copy.deepcopy(network).to(device)
-            if channels_last:
-                own.use_channels_last()
-            else:
-                own.memory_format = torch.contiguous_format
-                own.to(memory_format=torch.contiguous_format)
+            lay_out(own, channels_last=channels_last)
             pixels = torch.randint(0, 256, (_SAMPLE, 1, size, size), dtype=torch.uint8, device=device)
             with torch.no_grad():
                 given = own.prefix(own.normalise(pixels)).contiguous(memory_format=own.memory_format)

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 
 from eyegender.command import quiet_libraries
 from eyegender.errors import UserError
+from eyegender.features import quick_training
 from eyegender.features.use_activations import use_activations
 from eyegender.models.classifier import Classifier, NotFiniteError
 from eyegender.training.best_checkpoint import BestCheckpoint
@@ -128,6 +129,8 @@ class _Run:
         self._read_data()
         self._build_model(checkpoint)
         arguments = trainer_arguments(cfg)
+        network, data = self.built.classifier.network, self.data
+        quick_training.settle(cfg, arguments, network, len(data.split.train), data.size)
         self._make_trainer(arguments)
         if self.trainer.is_global_zero:
             self.tracker = begin_tracking(

@@ -241,7 +241,8 @@ def test_accuracy_on_real_eyes_is_the_same(real_eyes: Path, real_weights: Path, 
             compose_config(
                 "data=folder", f"data.root={real_eyes}", "data.subset={female: 300, male: 300}", "data.size=96",
                 f"model.weights={real_weights}", f"model.finetune_depth={depth}", "trainer=cpu",
-                "trainer.progress=none", "trainer.max_epochs=5", f"features={mode}", f"tracking.root={tmp_path / 'mlruns'}",
+                "trainer.progress=none", "trainer.max_epochs=5", f"features={mode}",
+                f"tracking.root={tmp_path / 'mlruns'}",
             )
         )  # fmt: skip
         result = train(cfg, tmp_path / mode)

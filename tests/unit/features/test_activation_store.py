@@ -156,7 +156,7 @@ def test_an_interrupted_build_leaves_nothing(folder: Path) -> None:
 
 
 def test_numbers_beyond_the_type_are_refused(folder: Path) -> None:
-    with pytest.raises(TooLargeForTypeError, match=r"up to 1\.5e\+07 do not fit float16"):
+    with pytest.raises(TooLargeForTypeError, match=r"up to .* do not fit float16"):
         open_or_build(entry(folder, "float16", prefix=lambda x: x.float() * 1000))
     assert left(folder) == []
 
