@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from eyegender.tracking.experiment_view import TAGS
+
 if TYPE_CHECKING:
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 KEY_TAG = "eyegender.key"
-# The store sorts experiments into kinds and opens each in its own view; without it a newcomer lands in the GenAI one.
-EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")
 MAX_PARAMS, MAX_METRICS = 100, 1000  # of one log_batch request
 
 
@@ -124,15 +124,16 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                made: str = self.client.create_experiment(name, self.artifact_location, dict([EXPERIMENT_KIND]))
+                made: str = self.client.create_experiment(name, self.artifact_location, dict(TAGS))
             except MlflowException:  # another run was quicker
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
                     raise
             else:
                 return made
-        if EXPERIMENT_KIND[0] not in found.tags:
-            self.client.set_experiment_tag(found.experiment_id, *EXPERIMENT_KIND)
+        for tag, value in TAGS.items():
+            if tag not in found.tags:
+                self.client.set_experiment_tag(found.experiment_id, tag, value)
         experiment_id: str = found.experiment_id
         return experiment_id
 

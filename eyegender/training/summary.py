@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from eyegender.tracking.experiment_view import link
 from eyegender.tracking.location import mlruns
 from eyegender.tracking.secrets import redact
 
@@ -47,13 +48,13 @@ def print_summary(
         console.print(f"Tracking is not complete ({problem}); send the rest with:")
         console.print(f"         python -m eyegender.sync folder={_short(output_dir)}")
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
-    link = f"{redact(base)}/#/experiments/{tracker.store.experiment_id or 0}/runs"
+    address = link(redact(base), tracker.store.experiment_id or "0")
     if location.is_local:
         default = location.uri == f"sqlite:///{mlruns() / 'mlflow.db'}"
         start = "make ui" if default else f"mlflow ui --backend-store-uri {location.uri}"
-        console.print(f"Look     {start}   then open {link}")
+        console.print(f"Look     {start}   then open {address}")
     else:
-        console.print(f"Look     {link}")
+        console.print(f"Look     {address}")
 
 
 def _short(path: Path) -> str:

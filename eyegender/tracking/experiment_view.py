@@ -1,0 +1,33 @@
+"""How MLflow's pages open on our experiment: in the model-training view, with the columns that matter.
+
+MLflow 3 opens an experiment in its GenAI view, and without columns of metrics. Its own means to share a view are tags of
+the experiment, named in the link.
+"""
+
+from __future__ import annotations
+
+import json
+
+NAME = "eyegender"
+COLUMNS = (
+    "attributes.`Created`",
+    "metrics.`test/accuracy`",
+    "metrics.`best/val/accuracy`",
+    "metrics.`val/accuracy`",
+    "params.`model.name`",
+    "params.`model.finetune_depth`",
+    "params.`model.lr`",
+    "params.`input_size`",
+)
+
+TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    f"mlflow.sharedViewState.{NAME}": json.dumps({"selectedColumns": list(COLUMNS)}),
+}
+
+
+def link(base: str, experiment_id: str) -> str:
+    """The address of the experiment's runs on the MLflow pages at `base`."""
+    return (
+        f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={NAME}"
+    )
