@@ -1,6 +1,6 @@
 """How MLflow's pages open on our experiment: in the model-training view, with the columns that matter.
 
-MLflow 3 opens an experiment in its GenAI view, and without columns of metrics. Its own means to share a view are tags of
+MLflow 3 opens an experiment in its GenAI view, without columns of metrics. Its own means to share a view are tags of
 the experiment, named in the link.
 """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from eyegender.report.comparison import Comparison, compare
 from eyegender.report.comparison_page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE, write_comparison
-from eyegender.tracking.store import EXPERIMENT_KIND
+from eyegender.tracking.experiment_view import TAGS
 from eyegender.using.run_artifacts import read_config
 from eyegender.using.run_choice import choose_runs
 from eyegender.using.run_loading import load_record
@@ -103,5 +103,6 @@ def _log(store: TrackingStore, experiment_id: str, comparison: Comparison, folde
     client.log_artifact(run_id, str(folder / MARKDOWN_FILE))
     client.log_artifacts(run_id, str(folder / FIGURES_FOLDER), FIGURES_FOLDER)
     client.set_terminated(run_id)
-    client.set_experiment_tag(experiment_id, *EXPERIMENT_KIND)
+    for tag, value in TAGS.items():
+        client.set_experiment_tag(experiment_id, tag, value)
     return run_id
