@@ -100,7 +100,9 @@ class FoundEyes:
             upper = gray[y : y + round(0.6 * height), x : x + width]
             smallest = max(8, round(0.12 * width))
             eyes = self._eye.detectMultiScale(upper, scaleFactor=1.05, minNeighbors=4, minSize=(smallest, smallest))
-            pair = _pair([(float(x + ex + ew / 2), float(y + ey + eh / 2)) for ex, ey, ew, eh in eyes], float(x), float(width))
+            pair = _pair(
+                [(float(x + ex + ew / 2), float(y + ey + eh / 2)) for ex, ey, ew, eh in eyes], float(x), float(width)
+            )
             if pair is not None:
                 left, right = pair
                 return EyePositions((left[0] / scale, left[1] / scale), (right[0] / scale, right[1] / scale))

@@ -55,3 +55,27 @@ class PredictOptions(_Options):
     eyes: str | None
     crop: Annotated[float, Field(gt=0, le=4)]
     grad_cam: str | None
+
+
+class PromoteOptions(_Options):
+    """Which run, under which name."""
+
+    run: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(pattern=r"^[\w. -]+$")]
+    alias: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    force: bool
+
+
+class ExportOptions(_Options):
+    """Which model, into which file."""
+
+    model: Annotated[str, Field(min_length=1)]
+    format: Literal["onnx"]
+    output: Annotated[str, Field(min_length=1)]
+
+
+class DemoOptions(_Options):
+    """Which models to choose between, and where the page is."""
+
+    models: Names | None
+    port: Annotated[int, Field(ge=0, le=65535)]

@@ -1,0 +1,33 @@
+"""`python -m eyegender.export model=... format=onnx`: a trained model as one file for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eyegender.command import command
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@command("export", groups=("tracking",))
+def main(cfg: DictConfig) -> None:
+    from eyegender.schema import parse_as
+    from eyegender.using.options import ExportOptions
+
+    options = parse_as(cfg, ExportOptions)  # before torch is imported: a mistake shows at once
+    from eyegender.using.loaded_model import load_model
+    from eyegender.using.onnx_export import export_onnx
+
+    model = load_model(options.model, options.tracking)
+    path = Path(options.output)
+    difference = export_onnx(model, path)
+    card = model.card
+    print(f"Wrote    {path}, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"Input    pixels: uint8 (N, {1 if card.color == 'gray' else 3}, {card.size}, {card.size}), {card.color}")
+    print(f"Output   probability of {card.classes[1]}: float32 (N,), within {difference:.1g} of torch's")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""`python -m eyegender.promote run=ID`: a run's model becomes the registry's champion, with a model card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eyegender.command import command
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@command("promote", groups=("tracking",))
+def main(cfg: DictConfig) -> None:
+    from eyegender.schema import parse_as
+    from eyegender.using.options import PromoteOptions
+
+    options = parse_as(cfg, PromoteOptions)  # before torch is imported: a mistake shows at once
+    from eyegender.using.model_card import CARD_FILE
+    from eyegender.using.promotion import promote
+    from eyegender.using.tracking_store import open_store
+
+    store = open_store(options.tracking)
+    done = promote(store, options.run, name=options.name, alias=options.alias, force=options.force)
+    for sentence in done.sentences:
+        print(sentence)
+    print(f"models:/{done.name}@{done.alias} is now version {done.version}, run {options.run}")
+    print(f"Card     {CARD_FILE} of that run, and the version's description")
+    print(f"Use      python -m eyegender.predict model=models:/{done.name}@{done.alias} images=DIR")
+
+
+if __name__ == "__main__":
+    main()
