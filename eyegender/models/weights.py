@@ -9,6 +9,7 @@ import urllib.request
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,14 +69,27 @@ def load_weights(backbone: Backbone, choice: str | None) -> Weights:
         choice = "imagenet"
     if choice == "imagenet":
         path = _download(backbone)
-        state = read_state_dict(path)
         kind, source = "imagenet", _address(backbone)
     else:
         path = Path(choice).expanduser()
-        state = read_state_dict(path)
         kind, source = "file", str(choice)
+    state, content = _remembered(path)
     _fill(backbone, state, path)
-    return Weights(kind, source, digest(state))
+    return Weights(kind, source, content)
+
+
+def _remembered(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The state dict and its digest, from memory while the file stays as it is: a sweep's trials share them."""
+    if not path.is_file():
+        return read_state_dict(path), ""  # which says so
+    about = path.stat()
+    return _read_once(path.absolute(), about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=2)
+def _read_once(path: Path, _changed: int, _size: int) -> tuple[dict[str, Tensor], str]:
+    state = read_state_dict(path)
+    return state, digest(state)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,105 @@
+"""One head-only trial of MobileNet-V2: ours from an empty cache and again from a full one, against the plain way.
+
+Run: python -m benchmarks.depth0 [--eyes=FOLDER] [--weights FILE] [--write]
+2,000 pictures at 224, 30 epochs, the same pictures, split, batch size, schedule and augmentation (mirroring). Times are
+of whole commands: interpreter, imports, reading, training, test and, for ours, tracking and the logged model. With
+--plain-epochs the plain way runs so many epochs only; the others count as much as the mean of those after the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measuring import alternate, environment, ratios, report, seconds_of, spread, table
+from benchmarks.pictures import class_folders
+
+
+def plain_seconds(
+    root: Path, options: argparse.Namespace, trials: list[tuple[int, float]], *, test: bool
+) -> tuple[float, float]:
+    """Seconds of the plain way through all its epochs, and its best validation accuracy."""
+    command = [
+        sys.executable, "-m", "benchmarks.plain", str(root), "--size", str(options.size), "--epochs",
+        str(options.plain_epochs or options.epochs), "--trials", json.dumps(trials), *([] if test else ["--no-test"]),
+        *(["--weights", options.weights] if options.weights else []),
+    ]  # fmt: skip
+    began = time.perf_counter()
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    taken = time.perf_counter() - began
+    told = json.loads(done.stdout.splitlines()[-1])
+    for trial in told:
+        left = options.epochs - len(trial["epochs"])
+        taken += left * statistics.mean(trial["epochs"][1:] or trial["epochs"])
+    return taken, max(trial["accuracy"] for trial in told)
+
+
+def our_command(root: Path, options: argparse.Namespace) -> list[str]:
+    return [
+        sys.executable, "-m", "eyegender.train", "data=folder", f"data.root={root / 'pictures'}", "data.split.by=file",
+        f"data.split.file={root / 'split.csv'}", f"data.size={options.size}", "trainer=cpu",
+        f"trainer.max_epochs={options.epochs}", "trainer.progress=none", f"features.views={options.views}",
+        f"model.weights={options.weights or 'null'}",
+    ]  # fmt: skip
+
+
+def arguments(epochs: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--eyes", type=Path, help="class folders of real eyes; drawn ones without")
+    parser.add_argument("--weights", help="state dict of torchvision's MobileNet-V2; random weights without")
+    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--plain-epochs", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="put the result into RESULTS.md")
+    return parser
+
+
+def main() -> None:
+    options = arguments(30).parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        root = class_folders(folder / "eyes", options.pictures, options.eyes)
+        ours = [*our_command(root, options), "model.finetune_depth=0", f"tracking.root={folder / 'mlruns'}"]
+        cache = folder / "cache"
+        accuracy: dict[str, float] = {}
+
+        def cold() -> float:
+            shutil.rmtree(cache, ignore_errors=True)
+            return warm()
+
+        def warm() -> float:
+            out = folder / "out"
+            shutil.rmtree(out, ignore_errors=True)
+            taken = seconds_of([*ours, f"hydra.run.dir={out}"], folder, EYEGENDER_CACHE=str(cache))
+            accuracy["ours"] = json.loads((out / "metrics.json").read_text())["metrics"]["val/accuracy"]
+            return taken
+
+        def plain() -> float:
+            taken, accuracy["plain"] = plain_seconds(root, options, [(0, 1e-3)], test=True)
+            return taken
+
+        taken = alternate({"ours, empty cache": cold, "ours, stored": warm, "plain": plain}, options.rounds)
+    rows = [("way", "seconds", "plain / this", "best validation accuracy")]
+    for way, values in taken.items():
+        reached = accuracy["plain" if way == "plain" else "ours"]
+        rows.append((way, spread(values, 1), spread(ratios(taken["plain"], values), 1), f"{reached:.3f}"))
+    ran = f"The plain way ran {options.plain_epochs} of them, the others are counted. " if options.plain_epochs else ""
+    kind = "real" if options.eyes else "drawn"
+    head = f"{options.pictures} {kind} pictures at {options.size}, {options.epochs} epochs. {ran}"
+    report("depth0", f"{head}\n\n{table(rows)}", write=options.write)
+
+
+if __name__ == "__main__":
+    main()

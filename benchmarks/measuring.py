@@ -1,0 +1,91 @@
+"""What the benchmarks share: alternate runs, ratios with their spread, tables, and the page of results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def alternate(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way, all of them once per round, so that a change of the machine's load meets them all."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for round_ in range(rounds):
+        for name, way in ways.items():
+            taken[name].append(way())
+            print(f"  round {round_ + 1}: {name} {taken[name][-1]:.3f}", file=sys.stderr, flush=True)
+    return taken
+
+
+def seconds_of(command: Sequence[str], cwd: Path, **env: str) -> float:
+    """Wall-clock seconds of a command, its start included."""
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=cwd, env=environment(**env), capture_output=True, text=True, check=False)
+    taken = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    return taken
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median, and least to largest where there are several."""
+    middle = f"{statistics.median(values):.{digits}f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f}..{max(values):.{digits}f})"
+
+
+def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
+    """Round by round."""
+    return [a / b for a, b in zip(numerator, denominator, strict=True)]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first of them the header, as a markdown table that is also readable as it stands."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Processor, cores, memory, GPU, system and versions, in one line."""
+    import torch
+
+    from eyegender.features.precision_choice import machine as processor
+
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{processor()}, {memory:.0f} GB, {platform.system()}, {versions}"
+
+
+def report(name: str, text: str, *, write: bool) -> None:
+    """Print the text and, if asked, put it under its heading in RESULTS.md, with machine, load and command."""
+    print(f"\n{text}")
+    if not write:
+        return
+    command = " ".join(
+        ["python", "-m", f"benchmarks.{name}", *(a for a in sys.argv[1:] if not a.startswith("--eyes="))]
+    )
+    load = os.getloadavg()[2]
+    section = f"## {name}\n\n`{command}` on {machine()}; load average of the last 15 minutes {load:.1f}.\n\n{text}\n"
+    old = RESULTS.read_text().split("\n## ") if RESULTS.exists() else ["# Results\n"]
+    kept = [part for part in old[1:] if part.partition("\n")[0] != name]
+    RESULTS.write_text("\n## ".join([old[0], *sorted([*kept, section.removeprefix("## ")])]))

@@ -1,0 +1,55 @@
+"""Class folders of eyes to measure with: drawn ones, or a choice of real ones."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLASSES = ("femaleeyes", "maleeyes")
+
+
+def class_folders(folder: Path, count: int, eyes: Path | None) -> Path:
+    """A folder with `pictures/` (class folders with `count` pictures, half of each class) and their `split.csv`.
+
+    The pictures are drawn at 96 pixels, or linked from the class folders of `eyes`; 70% train, 10% validate, 20% test.
+    """
+    pictures = folder / "pictures"
+    for name in CLASSES:
+        (pictures / name).mkdir(parents=True)
+    if eyes is None:
+        _draw(pictures, count)
+    else:
+        _link(pictures, count, eyes)
+    with (folder / "split.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "label", "split"))
+        for name in CLASSES:
+            paths = sorted(path.name for path in (pictures / name).iterdir())
+            order = np.random.default_rng(0).permutation(len(paths)) / len(paths)
+            parts = np.where(order < 0.7, "train", np.where(order < 0.8, "val", "test")).tolist()
+            writer.writerows((f"{name}/{path}", name, part) for path, part in zip(paths, parts, strict=True))
+    return folder
+
+
+def _link(pictures: Path, count: int, eyes: Path) -> None:
+    for name in CLASSES:
+        found = sorted(path for path in (eyes / name).iterdir() if path.suffix.lower() in {".jpg", ".png"})
+        if len(found) < count // 2:
+            raise SystemExit(
+                f"{eyes / name} holds {len(found)} pictures, not {count // 2}; ask for fewer with --pictures"
+            )
+        for path in found[: count // 2]:
+            (pictures / name / path.name).symlink_to(path.resolve())
+
+
+def _draw(pictures: Path, count: int) -> None:
+    from eyegender.data.synthetic import SyntheticReader
+
+    samples = SyntheticReader(count, seed=0).read()
+    for i, label in enumerate(np.asarray(samples.labels).tolist()):
+        samples.open(i).save(pictures / CLASSES[label] / f"{i:06d}.png")

@@ -1,0 +1,78 @@
+"""A sweep of 24 trials over depths 0, 1, 2, 4, 8 and learning rates: one worker of ours against plain trials in a row.
+
+Run: python -m benchmarks.sweep [--eyes=FOLDER] [--weights FILE] [--write]
+2,000 pictures at 224, 10 epochs. The plain way is what a sweeper that hands out configurations costs at best: one
+process, imports paid once, nothing shared between trials. With --plain-epochs it runs each depth once for so many
+epochs; further epochs and learning rates of that depth count as much as the mean of those after the first.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from benchmarks.depth0 import arguments, our_command, plain_seconds
+from benchmarks.measuring import alternate, ratios, report, seconds_of, spread, table
+from benchmarks.pictures import class_folders
+
+DEPTHS = (0, 1, 2, 4, 8)
+RATES = (3e-4, 1e-3, 2e-3, 3e-3, 5e-3)
+
+
+def main() -> None:
+    parser = arguments(10)
+    parser.add_argument("--trials", type=int, default=24)
+    options = parser.parse_args()
+    grid = [(depth, rate) for rate in RATES for depth in DEPTHS][: options.trials]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        root = class_folders(folder / "eyes", options.pictures, options.eyes)
+        best: dict[str, float] = {}
+
+        def ours() -> float:
+            place = folder / "ours"
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            command = [
+                *our_command(root, options), "-m", "hydra/sweeper=optuna_study", "hydra/sweeper/sampler=grid",
+                f"model.finetune_depth=choice({','.join(map(str, DEPTHS))})",
+                f"model.lr=choice({','.join(map(str, RATES))})", "run_test=false",
+                f"hydra.sweeper.n_trials={options.trials}", "hydra.sweeper.study_name=sweep",
+                "hydra.sweeper.direction=maximize", "hydra.sweep.dir=sweep",
+                "hydra.sweeper.storage=sqlite:///sweep.db", f"tracking.root={place / 'mlruns'}",
+            ]  # fmt: skip
+            taken = seconds_of(command, place, EYEGENDER_CACHE=str(place / "cache"))
+            with sqlite3.connect(place / "sweep.db") as store:
+                best["ours"], done = store.execute("SELECT MAX(value), COUNT(*) FROM trial_values").fetchone()
+            if done != options.trials:
+                raise SystemExit(f"{done} of {options.trials} trials finished")
+            return taken
+
+        def plain() -> float:
+            if not options.plain_epochs:
+                taken, best["plain"] = plain_seconds(root, options, grid, test=False)
+                return taken
+            return sum(
+                plain_seconds(root, options, [(depth, RATES[0])], test=False)[0] * sum(d == depth for d, _ in grid)
+                for depth in DEPTHS
+            )
+
+        taken = alternate({"ours": ours, "plain": plain}, options.rounds)
+    rows = [("way", "seconds", "plain / this", "best validation accuracy")]
+    for way, values in taken.items():
+        reached = f"{best[way]:.3f}" if way in best else "not run to the end"
+        rows.append((way, spread(values, 1), spread(ratios(taken["plain"], values), 1), reached))
+    ran = f"The plain way ran {options.plain_epochs} epochs of each depth, the others are counted. " * bool(
+        options.plain_epochs
+    )
+    kind = "real" if options.eyes else "drawn"
+    head = (
+        f"{options.trials} trials, {options.pictures} {kind} pictures at {options.size}, {options.epochs} epochs. {ran}"
+    )
+    report("sweep", f"{head}\n\n{table(rows)}", write=options.write)
+
+
+if __name__ == "__main__":
+    main()
