@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import logging
 import os
 import re
@@ -24,7 +25,10 @@ from eyegender.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-USER_MISTAKE, FAILURE = 2, 1
+USER_MISTAKE = 2
+
+_OURS = "EYEGENDER_SET_FULL_ERROR"  # says that HYDRA_FULL_ERROR was not the user's wish
+UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
 _PACKAGE = Path(__file__).parent
 
@@ -53,27 +57,23 @@ def command(
         def job(cfg: DictConfig) -> Any:
             try:
                 return task(cfg)
-            except UserError as error:
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    raise  # the sweeper records it as the trial's reason
+            except Exception as error:
+                if HydraConfig.get().mode == RunMode.MULTIRUN or not is_users(error) or wants_traceback():
+                    raise  # a sweeper records it as the trial's reason
                 tell(error)
                 raise SystemExit(USER_MISTAKE) from None
 
         @wraps(task)
         def main() -> None:
             register_sweeps() if groups is None else register_alone(config_name, groups)
-            wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits itself
+            if not wants_traceback():
+                # Otherwise Hydra prints and exits itself. Processes that we start inherit both.
+                os.environ.update({"HYDRA_FULL_ERROR": "1", _OURS: "1"})
             try:
                 folder = str(config_folder("conf")) if groups is None else None
                 hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job)()
-            except (UserError, HydraException, OmegaConfBaseException) as error:
-                if wants_traceback:
-                    raise
-                tell(error)
-                sys.exit(USER_MISTAKE)
             except Exception as error:
-                if wants_traceback or not is_one_line(error):
+                if not is_users(error) or wants_traceback():
                     raise
                 tell(error)
                 sys.exit(USER_MISTAKE)
@@ -83,14 +83,24 @@ def command(
     return decorate
 
 
-def is_one_line(error: Exception) -> bool:
-    """Errors of plugins that were made for users say so with this attribute; they cannot import ours."""
-    return bool(getattr(error, "for_user", False))
+def wants_traceback() -> bool:
+    """Whether the user set HYDRA_FULL_ERROR=1 to see where a mistake came up."""
+    return bool(os.environ.get("HYDRA_FULL_ERROR")) and _OURS not in os.environ
+
+
+def is_users(error: Exception) -> bool:
+    """Whether the user can repair it: a mistake in what was typed, or a disk that cannot be written."""
+    if isinstance(error, OSError):
+        return error.errno in UNWRITABLE and error.filename is not None
+    return isinstance(error, UserError | HydraException | OmegaConfBaseException)
 
 
 def tell(error: Exception) -> None:
     """Print one line (and the details that a `UserError` brings) to standard error."""
-    message = str(error) if isinstance(error, UserError) else _hydra_line(error)
+    if isinstance(error, OSError):
+        message = f"cannot write {error.filename} ({error.strerror}); free or choose another place, see hydra.run.dir"
+    else:
+        message = str(error) if isinstance(error, UserError) else _hydra_line(error)
     print(f"eyegender: {message}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
         print(f"  {detail}", file=sys.stderr)

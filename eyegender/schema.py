@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from eyegender.errors import UserError
@@ -169,7 +170,10 @@ def parse_as(cfg: DictConfig, kind: type[C]) -> C:
     Raises:
         UserError: a value is missing, of the wrong type or out of range; names every such key.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
+    try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+    except InterpolationToMissingValueError as error:  # a key that only repeats the missing one was looked at first
+        missing = [str(error).partition("Missing mandatory value: ")[2].split()[0]]
     if missing:
         keys = ", ".join(missing)
         raise UserError(

@@ -27,15 +27,11 @@ def find_location(uri: str | None, root: str | None = None) -> Location:
     if uri:
         return Location(uri, None)
     folder = Path(root).expanduser().resolve() if root else mlruns()
-    probe = folder / f".probe-{os.getpid()}"
-    try:
-        (folder / "artifacts").mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"tracking: cannot write to {folder} ({error.strerror}); make it writable, or set tracking.root=FOLDER"
-        ) from error
+    # Nothing is made yet: a run that is refused for another reason leaves no empty store behind.
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "not writable" if there.is_dir() else "not a folder"
+        raise UserError(f"tracking: cannot keep runs in {folder} ({there} is {what}); set tracking.root=FOLDER")
     return Location(f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri())
 
 

@@ -19,6 +19,7 @@ from eyegender.errors import UserError
 from eyegender.features import quick_training
 from eyegender.features.use_activations import use_activations
 from eyegender.models.classifier import Classifier, NotFiniteError
+from eyegender.tracking.location import find_location
 from eyegender.training.best_checkpoint import BestCheckpoint
 from eyegender.training.build import BuiltModel, build_data, build_model, trainer_arguments
 from eyegender.training.checkpoint_fit import check_fits
@@ -124,6 +125,7 @@ class _Run:
 
     def go(self) -> RunResult:
         cfg = self.cfg
+        find_location(cfg.tracking.uri, cfg.tracking.root)  # a store that cannot be written to is told before any work
         pl.seed_everything(cfg.seed, verbose=False)
         checkpoint = load_checkpoint(Path(cfg.ckpt_path)) if cfg.ckpt_path else None
         self._read_data()
