@@ -90,14 +90,14 @@ def wants_traceback() -> bool:
 
 def is_users(error: Exception) -> bool:
     """Whether the user can repair it: a mistake in what was typed, or a disk that cannot be written."""
-    if isinstance(error, OSError):
-        return error.errno in UNWRITABLE and error.filename is not None
-    return isinstance(error, UserError | HydraException | OmegaConfBaseException)
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return True
+    return isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is not None
 
 
 def tell(error: Exception) -> None:
     """Print one line (and the details that a `UserError` brings) to standard error."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
         message = f"cannot write {error.filename} ({error.strerror}); free or choose another place, see hydra.run.dir"
     else:
         message = str(error) if isinstance(error, UserError) else _hydra_line(error)
