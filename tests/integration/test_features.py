@@ -191,8 +191,9 @@ def test_auto_stores_when_it_pays_and_says_so(tmp_path: Path, caplog: pytest.Log
         run(tmp_path / "f", "trainer.max_epochs=1")
     told = [record.message for record in caplog.records if record.message.startswith("features:")]
     assert len(told) == 4
-    assert "19 frozen stages ran once, 96 passes saved" in told[0]
-    assert "run in every epoch, for 4 views per picture take 174 passes and 2 epochs take 96" in told[1]
+    # 44 pictures train, 4 validate.
+    assert "19 frozen stages ran once, 108 passes saved" in told[0]
+    assert "run in every epoch, for 4 views per picture take 180 passes and 2 epochs take 96" in told[1]
     assert "GB of activations are more than features.max_gb allows (1e-06)" in told[2]
     assert "19 frozen stages need not run" in told[3]
 

@@ -19,7 +19,10 @@ def options(group: str) -> list[str]:
     return [f"{group}={path.stem}" for path in files if not path.stem.startswith("_")]
 
 
-@pytest.mark.parametrize("choice", [o for g in ("data", "model", "trainer", "tracking") for o in options(g)])
+GROUPS = ("data", "model", "trainer", "features", "tracking")
+
+
+@pytest.mark.parametrize("choice", [o for g in GROUPS for o in options(g)])
 def test_every_config_composes_and_passes_the_schema(choice: str) -> None:
     parse(compose_config(choice, *NEEDED.get(choice, [])))
 
