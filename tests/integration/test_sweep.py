@@ -131,7 +131,8 @@ def test_a_pruned_trial_is_a_finished_run_with_its_metrics_up_to_there(tmp_path:
 
 def test_a_trial_that_diverges_is_a_failed_run_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
     sweep(
-        tmp_path, "+sweeps=grid", "model.lr=choice(1e30, 1e-3)", "model.finetune_depth=all", "trainer.gradient_clip=null",
+        tmp_path, "+sweeps=grid", "model.lr=choice(1e30, 1e-3)", "model.finetune_depth=all",
+        "trainer.gradient_clip=null",
         "hydra.sweeper.n_trials=1", "hydra.sweeper.max_failure_rate=1", "trainer.max_epochs=4",
     )  # fmt: skip
     status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "grid")

@@ -98,3 +98,9 @@ def test_what_needs_no_network_imports_no_torch(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(config_folder("sweeps").glob("[!_]*.yaml")), ids=lambda path: path.stem)
+def test_no_sweep_touches_the_test_part(path: Path) -> None:
+    cfg = compose_config(f"+sweeps={path.stem}", "data=folder", "data.root=x")
+    assert parse(cfg).run_test is False

@@ -27,7 +27,9 @@ def test_what_was_asked_for_comes_before_the_environment(monkeypatch: pytest.Mon
     assert find_location("http://asked").uri == "http://asked"
 
 
-def test_inside_the_checkout_the_store_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_inside_the_checkout_the_store_is_found_from_any_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in ("eyegender", "conf", "deep/er"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "pyproject.toml").touch()
