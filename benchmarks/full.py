@@ -2,7 +2,8 @@
 
 Run: python -m benchmarks.full [--only mobilenet_v2@96] [--write]
 Ours is the Lightning run as `python -m eyegender.train` would set it up, precision and layout measured first, pictures
-from the store, augmented. The plain loop trains torchvision's network as it comes on one batch of random tensors in memory.
+from the store, augmented. The plain loop trains torchvision's network as it comes on a batch of random tensors in
+memory.
 Pictures per second from the median step.
 """
 

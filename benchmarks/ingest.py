@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.ingest [--eyes=FOLDER] [--pictures 2000] [--stored 400000] [--write]
 Both run on one core, each in a process of its own, from files in the page cache; imports are not counted. Without
---eyes the pictures are drawn ones of 96 pixels. The bare loop opens, converts to gray and resizes with Pillow, and keeps
+--eyes the pictures are drawn ones of 96 pixels. The bare loop opens, converts to gray and resizes with Pillow, keeping
 nothing.
 """
 

@@ -73,7 +73,7 @@ def training_way(network: Network, name: str, size: int, device: torch.device, *
 
 
 def prefix_dtype(network: Network, name: str, size: int, device: torch.device) -> torch.dtype:
-    """What to compute the frozen stages in."""
+    """What to compute frozen stages in; all stages decide, so that all depths compute alike and start from each other."""
     pixels = torch.randint(0, 256, (_SAMPLE, 1, size, size), dtype=torch.uint8)
 
     def way(dtype: torch.dtype) -> Callable[[], object]:
@@ -81,13 +81,15 @@ def prefix_dtype(network: Network, name: str, size: int, device: torch.device) -
 
         def run() -> object:
             if not prefix:  # made only if it is measured at all
-                prefix.append(FrozenPrefix(network, 0, network.cut, dtype=dtype, device=device))
+                prefix.append(FrozenPrefix(network, 0, len(network.stages), dtype=dtype, device=device))
             return prefix[0](pixels)
 
         return run
 
-    what = f"first {network.cut} stages of {name}, {size} pixels, {device.type}"
-    chosen = quickest(what, {"float32": way(torch.float32), "bfloat16": way(torch.bfloat16)})
+    chosen = quickest(
+        f"stages of {name}, {size} pixels, {device.type}",
+        {"float32": way(torch.float32), "bfloat16": way(torch.bfloat16)},
+    )
     return torch.bfloat16 if chosen == "bfloat16" else torch.float32
 
 
