@@ -73,7 +73,7 @@ def training_way(network: Network, name: str, size: int, device: torch.device, *
 
 
 def prefix_dtype(network: Network, name: str, size: int, device: torch.device) -> torch.dtype:
-    """What to compute frozen stages in; all stages decide, so that all depths compute alike and start from each other."""
+    """What to compute frozen stages in; all stages decide, so that depths compute alike and start from each other."""
     pixels = torch.randint(0, 256, (_SAMPLE, 1, size, size), dtype=torch.uint8)
 
     def way(dtype: torch.dtype) -> Callable[[], object]:
