@@ -65,7 +65,8 @@ def most_wrong_sheet(
         title = f"{len(worst)} most confident of {int(wrong.sum()):,} mistakes, {split} ({which})"
     else:
         title = f"No mistake, {split} ({which}): the {len(worst)} it was least sure of"
-    captions = [f"{classes[truth[i]]}, p({classes[1]}) {_two_digits(scores[i])}" for i in worst]
+    # Two lines: two long class names side by side would run into the next picture.
+    captions = [f"{classes[truth[i]]}\np({classes[1]}) {_two_digits(scores[i])}" for i in worst]
     shown = places[worst]
     pictures = pixels(shown) if callable(pixels) else pixels[shown]
     shown_names = [names[i] for i in shown]

@@ -141,7 +141,7 @@ def test_the_most_wrong_come_first() -> None:
     figure = sheet([0, 1, 0, 1], [0.6, 0.001, 0.9, 0.8], k=2)
     assert title(figure) == "2 most confident of 3 mistakes, test (n=4)"
     captions = [axes.get_xlabel() for axes in figure.axes if axes.get_images()]
-    assert captions == ["male, p(male) <0.01", "female, p(male) 0.90"]
+    assert captions == ["male\np(male) <0.01", "female\np(male) 0.90"]
     shown = [int(axes.get_images()[0].get_array()[0, 0]) for axes in figure.axes if axes.get_images()]
     assert shown == [1, 2]
 
@@ -149,7 +149,7 @@ def test_the_most_wrong_come_first() -> None:
 def test_without_a_mistake_the_least_sure_are_shown() -> None:
     figure = sheet([0, 1, 1], [0.1, 0.6, np.nan])
     assert title(figure) == "No mistake, test (n=2, 1 NaN left out): the 2 it was least sure of"
-    assert figure.axes[0].get_xlabel() == "male, p(male) 0.60"
+    assert figure.axes[0].get_xlabel() == "male\np(male) 0.60"
 
 
 def test_only_the_pictures_that_are_shown_are_read() -> None:
