@@ -1,23 +1,14 @@
 """The MLflow model. MLflow runs this file when it loads the model: code, not a pickle, rebuilds the network."""
 
-from __future__ import annotations
-
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from mlflow.models import set_model
-from mlflow.pyfunc.model import PythonModel
-
-if TYPE_CHECKING:
-    import numpy as np
-    from mlflow.pyfunc.model import PythonModelContext
-    from numpy.typing import NDArray
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from numpy.typing import NDArray
 
 BATCH = 256
-
-# `predict` takes more kinds of input than a type hint of MLflow's can say.
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method.*")
 
 
 class EyeModel(PythonModel):
@@ -28,8 +19,8 @@ class EyeModel(PythonModel):
 
         self.network, self.card = load_network(Path(context.artifacts["network"]))
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> NDArray[np.float32]:  # noqa: ARG002
-        import numpy as np
+    # MLflow reads this hint when it loads the file (hence no postponed annotations): an array, not validated further.
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> NDArray[np.float32]:  # noqa: ARG002
         import torch
 
         from eyegender.serving.pictures import as_pixels
