@@ -15,6 +15,8 @@ from tests.composing import tiny_config
 
 # One split for all, so that they share their test pictures.
 SAME = ("data.split.seed=0", "trainer.max_epochs=1")
+# For README's pictures: some minutes, and curves that look like curves.
+LONGER = ("data.split.seed=0", "trainer.max_epochs=5", "data.n=500", "data.size=64")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ def tracked(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Tr
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
             patch.delenv(name, raising=False)
         root = f"tracking.root={folder / 'mlruns'}"
+        same = LONGER if "EYEGENDER_SCREENSHOTS" in os.environ else SAME
         results = {
-            name: train(tiny_config(*SAME, root, *overrides), folder / name, list(overrides))
+            name: train(tiny_config(*same, root, *overrides), folder / name, list(overrides))
             for name, overrides in wanted.items()
         }
     os.environ.pop("MLFLOW_TRACKING_URI", None)
