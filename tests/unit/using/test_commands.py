@@ -1,0 +1,41 @@
+"""Help and wrong overrides of the commands for finished runs: at once, and in one line."""
+
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ("compare", "evaluate", "predict", "promote", "export", "demo")
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("argument", ["--help", "tracking.experiment="])
+def test_what_needs_no_network_imports_no_torch(command: str, argument: str) -> None:
+    done = run(
+        "import sys, runpy\n"
+        f"sys.argv = ['eyegender.{command}', {argument!r}]\n"
+        "code = 0\n"
+        f"try:\n    runpy.run_module('eyegender.{command}', run_name='__main__')\n"
+        "except SystemExit as end:\n    code = end.code\n"
+        "heavy = {'torch', 'mlflow', 'pandas', 'matplotlib', 'PIL', 'fastapi'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(code or 0)\n"
+    )
+    if argument == "--help":
+        assert done.returncode == 0, done.stderr
+        assert f"python -m eyegender.{command}" in done.stdout
+    else:
+        assert done.returncode == 2, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_misspelt_key_is_told_with_its_neighbour() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "eyegender.predict", "min_confidense=1"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert "did you mean min_confidence?" in done.stderr

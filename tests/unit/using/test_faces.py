@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eyegender.errors import UserError
+from eyegender.using.faces import EyePositions, FoundEyes, read_eye_positions
+
+
+def test_a_square_lies_inside_the_picture_whatever_the_eyes() -> None:
+    face = Image.new("L", (100, 80))
+    for left, right in (((1, 1), (40, 2)), ((60, 79), (99, 78)), ((0, 0), (99, 79))):
+        for eye in EyePositions(left, right).cut(face, crop=1.0).values():
+            assert eye.width == eye.height
+            assert 2 <= eye.width <= 80
+
+
+def test_the_crop_is_as_wide_as_the_eyes_are_apart() -> None:
+    eyes = EyePositions((30, 50), (70, 50)).cut(Image.new("L", (100, 100)), crop=0.5)
+    assert {name: eye.size for name, eye in eyes.items()} == {"left": (20, 20), "right": (20, 20)}
+
+
+def test_positions_are_found_by_whole_path_or_by_name(tmp_path: Path) -> None:
+    table = tmp_path / "eyes.csv"
+    table.write_text("path,left_x,left_y,right_x,right_y\nx/a.jpg,10,10,20,10\nb.jpg,1,1,5,1\n")
+    eyes = read_eye_positions(table, 1.0)
+    picture = Image.new("L", (40, 40))
+    assert set(eyes(Path("x/a.jpg"), picture)) == {"left", "right"}
+    assert set(eyes(Path("elsewhere/b.jpg"), picture)) == {"left", "right"}
+    assert eyes(Path("c.jpg"), picture) == {}
+    assert eyes(Path("x/a.jpg"), Image.new("L", (15, 15))) == {}  # an eye outside
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("path,left_x,left_y,right_x\n", "got no right_y; add it"),
+        ("path,left_x,left_y,right_x,right_y\na,1,2,3,x\n", "line 2"),
+        ("path,left_x,left_y,right_x,right_y\na,1,2,3\n", "line 2"),
+    ],
+)
+def test_a_wrong_table_is_told(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "eyes.csv").write_text(text)
+    with pytest.raises(UserError, match=told):
+        read_eye_positions(tmp_path / "eyes.csv", 1.0)
+    with pytest.raises(UserError, match="cannot read"):
+        read_eye_positions(tmp_path / "missing.csv", 1.0)
+
+
+def test_opencv_ships_its_cascades_and_finds_no_face_in_noise() -> None:
+    pytest.importorskip("cv2")
+    noise = np.random.default_rng(0).integers(0, 256, (120, 120), dtype=np.uint8)
+    assert FoundEyes(1.0)(Path("noise.png"), Image.fromarray(noise)) == {}

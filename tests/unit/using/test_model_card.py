@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from eyegender.using.model_card import failures, model_card
+from eyegender.using.promotion import shared_test
+from tests.unit.report.invented_runs import run, table
+
+
+def test_a_card_says_what_it_must_not_be_used_for() -> None:
+    card = model_card(run("one", table(0, 1.5)), name="eyes", version="3", compared=("It is better.",))
+    for told in ("# eyes, version 3", "does not tell a person's gender", "decisions about people",
+                 "| accuracy |", "over persons", "It is better.", "models:/eyes/3"):  # fmt: skip
+        assert told in card
+    assert "drawn eyes" not in card
+    drawn = model_card(run("one", table(0, 1.5), tags={"synthetic": "true"}), name="eyes", version="1")
+    assert "Trained on drawn eyes" in drawn
+    with pytest.raises(ValueError, match="needs test predictions"):
+        model_card(run("one", None), name="eyes", version="1")
+
+
+def test_failures_name_the_attribute_that_hurts() -> None:
+    good = table(0, 3.0)
+    wrong = np.where(good.attributes["Eyeglasses"] > 0, 1.0 - good.labels, good.labels).astype(float)
+    told = failures(type(good)(**{**good.__dict__, "probabilities": wrong}))
+    assert any("With the attribute Eyeglasses" in line and "points less accurate" in line for line in told)
+    assert "Where it is 90% sure or more" in told[2]
+
+
+def test_only_pictures_that_both_saw_are_compared() -> None:
+    first, second = table(0, 1.0, n=100), table(1, 1.0, n=100, first=60)
+    test = shared_test(first, second)
+    assert test is not None
+    assert test.n == 40
+    assert shared_test(first, table(1, 1.0, n=20, first=500)) is None
