@@ -35,8 +35,10 @@ def main() -> None:
             place = folder / "ours"
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
+            command_line = our_command(root, options)
+            start, choices = command_line[:3], command_line[3:]  # Hydra wants its flags before the overrides
             command = [
-                *our_command(root, options), "-m", "hydra/sweeper=optuna_study", "hydra/sweeper/sampler=grid",
+                *start, "-m", *choices, "hydra/sweeper=optuna_study", "hydra/sweeper/sampler=grid",
                 f"model.finetune_depth=choice({','.join(map(str, DEPTHS))})",
                 f"model.lr=choice({','.join(map(str, RATES))})", "run_test=false",
                 f"hydra.sweeper.n_trials={options.trials}", "hydra.sweeper.study_name=sweep",
