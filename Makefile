@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 PORT ?= 5000
 
-.PHONY: train test lint format ui wheel clean
+.PHONY: train test lint format ui demo screenshots wheel clean
 
 train: .venv/ready
 	$(BIN)/python -m eyegender.train $(ARGS)
@@ -25,6 +25,12 @@ format: .venv/ready-to-test
 
 ui: .venv/ready
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port $(PORT)
+
+demo: .venv/ready-to-test
+	$(BIN)/python -m eyegender.demo $(ARGS)
+
+screenshots: .venv/ready-to-test
+	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py
 
 wheel: .venv/ready-to-test
 	$(BIN)/python -m build --wheel

@@ -95,6 +95,7 @@ class ModelSection(_Section):
     schedule: Literal["onecycle", "cosine", "constant"]
     warmup: Annotated[float, Field(gt=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    ema: Annotated[float, Field(gt=0, lt=1)] | None
     pos_weight: Positive | Literal["balanced"]
     flip_test: bool
 

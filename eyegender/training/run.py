@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 
 from eyegender.command import quiet_libraries
 from eyegender.errors import UserError
@@ -176,6 +176,8 @@ class _Run:
             self._end("KILLED" if self.stop.number else "FAILED")
             raise
         complete = self._end("FINISHED")
+        if self.tracker is not None:
+            result = replace(result, run_id=self.tracker.run_id)  # known at the latest now
         if self.tracker is not None and self.trial is None:
             print_summary(cfg, result.metrics, self.output_dir, self.tracker, self.data.source, complete=complete)
         return result
@@ -209,6 +211,7 @@ class _Run:
             logger=False,
             callbacks=[
                 self.epochs,
+                *([EMAWeightAveraging(decay=cfg.model.ema)] if cfg.model.ema is not None else []),
                 *([ReportToTrial(self.trial, cfg.monitor)] if self.trial is not None else []),
                 self.best,
                 ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **_kept_in(folder)),
