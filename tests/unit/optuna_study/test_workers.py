@@ -106,7 +106,7 @@ def test_a_worker_that_was_only_slow_drops_its_trial_and_goes_on():
 def test_kill_9_at_any_moment_loses_and_repeats_nothing(seed):
     """Twenty-four kills of workers and of the command over one study of cheap trials."""
     chance = random.Random(seed)
-    over = (JOBLIB, "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=100", "mode=slow", "steps=4", "seconds=0.05",
+    over = (JOBLIB, "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=100", "mode=slow", "steps=4", "seconds=0.3",
             "hydra.sweeper.heartbeat=0.5", "hydra.sweeper.max_retries=50")  # fmt: skip
     finished: dict[int, float] = {}
     kills = 0
