@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
@@ -18,6 +18,7 @@ from ._errors import StudyError
 from ._job import failure_of, hide_storage
 from ._plan import Plan
 from ._secrets import one_line
+from ._slurm_wait import LostJob, watched
 from ._store import Store
 from ._worker import Shift, Worker
 
@@ -43,6 +44,10 @@ def is_in_process(config: DictConfig) -> bool:
 
 def is_submitit(config: DictConfig) -> bool:
     return "submitit" in str(config.hydra.launcher._target_)
+
+
+def is_slurm(config: DictConfig) -> bool:
+    return is_submitit(config) and str(config.hydra.launcher._target_).endswith(".SlurmLauncher")
 
 
 def check_launcher(config: DictConfig) -> None:
@@ -94,7 +99,8 @@ class Launch:
                     launcher.launch(overrides, initial_job_idx=0)
                 return Outcome(jobs=tuple(jobs))
             try:
-                returns = launcher.launch(overrides, initial_job_idx=0)
+                with watched() if is_slurm(self.config) else nullcontext():
+                    returns = launcher.launch(overrides, initial_job_idx=0)
             except StudyError:
                 raise
             except Exception as error:  # a launcher whose worker died says so in its own way
@@ -130,16 +136,20 @@ class Outcome:
         return next((shift.signum for shift in here if shift.signum is not None), None)
 
 
-def _outcome(returns: Sequence[JobReturn], plan: Plan) -> Outcome:
-    shifts, error = [], None
+def _outcome(returns: Sequence[JobReturn | LostJob], plan: Plan) -> Outcome:
+    shifts, error, broken = [], None, None
     for result in returns:
+        if isinstance(result, LostJob):
+            broken = broken or result.reason
+            continue
         failed = failure_of(result)
         if failed is None:
             shifts.append(result.return_value)
         elif error is None:
             error = failed
     stopped = next((shift.signum for shift in shifts if shift.signum is not None), None)
-    broken = f"stopped by {signal.Signals(stopped).name}" if stopped is not None else None
+    if stopped is not None:
+        broken = f"stopped by {signal.Signals(stopped).name}"
     if error is not None:
         broken = one_line(error, plan.storage.secrets)
     return Outcome(shifts, broken, error)

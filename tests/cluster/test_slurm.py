@@ -3,7 +3,6 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 
 import optuna
 import pytest
@@ -12,21 +11,12 @@ from hydra_plugins.optuna_study import study_status
 from hydra_plugins.optuna_study._budget import is_interrupted
 from tests.unit.optuna_study.sweeping import command, load, run
 
-from . import slurm
-
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 SLURM = (
     "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=10",
     "hydra.sweeper.n_jobs=2", "hydra.sweep.dir=out",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    with slurm.running(tmp_path_factory.mktemp("slurm")) as env:
-        yield env
 
 
 def test_two_jobs_share_one_study(cluster, tmp_path):
@@ -54,6 +44,20 @@ def test_a_cancelled_job_gives_its_trial_back_and_the_budget_stays_exact(cluster
     again = next(trial for trial in trials if trial.system_attrs.get("retry_history"))
     assert again.params == interrupted[0].params
     assert len(again.intermediate_values) == 20
+
+
+def test_a_job_killed_without_a_word_is_not_waited_for(cluster):
+    # This Slurm has no accounting: nothing but the queue tells that the job is gone.
+    over = (*SLURM, "hydra.sweeper.n_trials=6", "mode=slow", "steps=20", "seconds=0.1", "hydra.sweeper.heartbeat=2")
+    process = subprocess.Popen(command(*over), env={**os.environ, **cluster}, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    job = _until_two_run(cluster)
+    subprocess.run(["scancel", "--signal=KILL", "--full", job], env={**os.environ, **cluster}, check=True)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    states = [trial.state.name for trial in load().trials]
+    assert states.count("COMPLETE") == 6
+    assert states.count("FAIL") == 1
 
 
 def test_submitted_and_not_waited_for(cluster):
