@@ -11,6 +11,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+from eyegender.errors import UserError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -24,15 +26,21 @@ class Journal:
     """An append-only file of JSON lines with a cursor file that says how far they were sent.
 
     One process appends and sends. A line that a kill cut short is ignored by readers and closed off by the next writer.
+
+    Args:
+        folder: the run's output folder.
+        writes: open it for appending; who only reads and sends must not touch the file of a run that goes on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.folder = folder
         self.path = folder / JOURNAL
         self._cursor = folder / CURSOR
+        self._sent: int | None = None  # where a full disk does not take the cursor
         self._lock = threading.Lock()
-        self._close_cut_line()
-        self._file = self.path.open("ab")
+        if writes:
+            self._close_cut_line()
+        self._file = self.path.open("ab", buffering=0) if writes else None
 
     def __enter__(self) -> Self:
         return self
@@ -41,11 +49,25 @@ class Journal:
         self.close()
 
     def append(self, entry: Entry) -> None:
-        """Write one entry; it survives the process from here on."""
+        """Write one entry; it survives the process from here on.
+
+        Raises:
+            UserError: the disk is full or broken; what was written before is whole.
+        """
+        assert self._file is not None
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         with self._lock:
-            self._file.write(line)
-            self._file.flush()
+            start = self._file.seek(0, os.SEEK_END)
+            rest = memoryview(line)
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError as error:
+                self._file.truncate(start)
+                raise UserError(
+                    f"what the run tells its tracking store needs {len(line):,} bytes in {self.path}, got "
+                    f"{error.strerror or error}; make room there, or choose another place with hydra.run.dir=FOLDER"
+                ) from error
 
     def unsent(self, limit: int) -> list[tuple[int, Entry]]:
         """Up to `limit` whole entries behind the cursor, each with the offset that follows it."""
@@ -56,25 +78,36 @@ class Journal:
                 line = file.readline()
                 if not line.endswith(b"\n"):
                     break
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    entry = {"op": "cut"}  # the rest of a line that a kill cut short
-                entries.append((file.tell(), entry))
+                entries.append((file.tell(), _entry(line)))
         return entries
+
+    def beginning(self) -> Entry | None:
+        """The entry that names the run, or None where a kill was quicker."""
+        with self.path.open("rb") as file:
+            entries = (_entry(line) for line in file if line.endswith(b"\n"))
+            return next((entry for entry in entries if entry["op"] == "run"), None)
 
     def sent_up_to(self) -> int:
         """Offset up to which the entries are in the store."""
+        if self._sent is not None:
+            return self._sent
         try:
             return int(self._cursor.read_text())
         except (FileNotFoundError, ValueError):
             return 0
 
     def mark_sent(self, offset: int) -> None:
-        """Move the cursor; written aside and renamed, so that a kill leaves the old one or the new one."""
+        """Move the cursor; written aside and renamed, so that a kill leaves the old one or the new one.
+
+        Where the disk is full it moves in memory alone: another process would send again, which doubles nothing.
+        """
         aside = self._cursor.with_suffix(".sent.new")
-        aside.write_text(str(offset))
-        aside.replace(self._cursor)
+        try:
+            aside.write_text(str(offset))
+            aside.replace(self._cursor)
+            self._sent = None
+        except OSError:
+            self._sent = offset
 
     def remaining(self) -> int:
         """Number of entries that the store does not hold yet."""
@@ -82,9 +115,8 @@ class Journal:
 
     def close(self) -> None:
         with self._lock:
-            if self._file.closed:
+            if self._file is None or self._file.closed:
                 return
-            self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
 
@@ -95,3 +127,12 @@ class Journal:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
+
+
+def _entry(line: bytes) -> Entry:
+    """The entry of a whole line; of what a kill or a broken disk left of one, an entry that says nothing."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    return entry if isinstance(entry, dict) and "op" in entry else {"op": "cut"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -21,9 +20,8 @@ def pending(folder: Path) -> list[Path]:
     """Output folders at or below `folder` whose journal holds unsent entries, in order of name."""
     found = []
     for path in sorted(folder.rglob(JOURNAL)):
-        with Journal(path.parent) as journal:
-            if journal.unsent(limit=1):
-                found.append(path.parent)
+        if Journal(path.parent, writes=False).unsent(limit=1):
+            found.append(path.parent)
     return found
 
 
@@ -33,27 +31,26 @@ def send(folder: Path, uri: str | None) -> tuple[int, str | None]:
     Raises:
         UserError: the run is still going on, its store's address is not known, or the store cannot be reached.
     """
-    with (folder / JOURNAL).open() as file:
-        first = json.loads(file.readline())
+    journal = Journal(folder, writes=False)
+    first = journal.beginning()
+    if first is None:
+        raise UserError(f"{folder}: its run was killed before it said anything; nothing can be sent, remove {JOURNAL}")
     address = uri or str(first["uri"])
     if HIDDEN in address:
         raise UserError(f"{folder}: the store's address {address} needs its password again; add uri=ADDRESS")
     try:
         with FileLock(folder / "tracking.lock", timeout=0):
-            journal = Journal(folder)
             store = Store(address, first["artifacts"] if address == first["uri"] else None, folder)
-            store.attach()
             sender = Sender(journal, store)
             total = 0
             try:
+                store.attach(first)
                 while sent := sender.send_some():
                     total += sent
             except Exception as error:
                 raise UserError(
                     f"{folder}: sent {total} entries, then the store was away ({first_line(error)}); try again later"
                 ) from error
-            finally:
-                journal.close()
             return total, store.run_id
     except Timeout as error:
         raise UserError(f"{folder}: its run is still going on and sends by itself; wait for its end") from error

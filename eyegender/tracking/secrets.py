@@ -1,27 +1,22 @@
-"""Passwords stay out of configs, logs and stores: URLs lose theirs, and keys that name a secret their value."""
+"""Passwords stay out of configs, logs and stores: URLs lose theirs, keys that name a secret their value.
+
+What a config names by `${oc.env:NAME}` and what looks like a secret is hidden by its value, wherever it turns up.
+"""
 
 from __future__ import annotations
 
-import re
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-HIDDEN = "***"
+from hydra_plugins.optuna_study import hide_override, hide_secrets, is_secret_key
 
-_URL_PASSWORD = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.\-]*://)(?P<user>[^\s:/@]*):(?P<password>[^\s@]+)@")
-_URL_QUERY = re.compile(
-    r"(?P<name>[?&](?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s]+", re.IGNORECASE
-)
-# Whole words only: `cls_token` of a vision transformer or `tokens` of a budget are no secrets.
-_SECRET_KEY = re.compile(
-    r"(^|[._-])(password|passwd|pwd|secret|api_?key|access_?key|auth_?token|credentials?)$", re.IGNORECASE
-)
+HIDDEN = "***"
 
 
 def redact(text: str) -> str:
-    """`text` with the password of every URL in it replaced."""
-    text = _URL_PASSWORD.sub(lambda m: f"{m['scheme']}{m['user']}:{HIDDEN}@", text)
-    return _URL_QUERY.sub(lambda m: f"{m['name']}{HIDDEN}", text)
+    """`text` with the password of every URL in it, and every secret that the config names, replaced."""
+    return hide_secrets(text)
 
 
 def redact_config(config: Any, key: str = "") -> Any:
@@ -31,11 +26,29 @@ def redact_config(config: Any, key: str = "") -> Any:
     if isinstance(config, list | tuple):
         return [redact_config(value, key) for value in config]
     if isinstance(config, str):
-        return HIDDEN if config and _SECRET_KEY.search(key) else redact(config)
+        return HIDDEN if config and is_secret_key(key) else redact(config)
     return config
 
 
 def redact_override(override: str) -> str:
     """One command-line override (`key=value`) without its secret."""
-    key, equals, value = override.partition("=")
-    return f"{key}{equals}{redact_config(value, key.lstrip('+~'))}"
+    return hide_override(override)
+
+
+class HideInLog(logging.Filter):
+    """Redacts what a handler is about to write, tracebacks included."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = redact(record.exc_text)
+        return True
+
+
+def hide_in_logs() -> None:
+    """Let no handler of the root logger write a secret."""
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(known, HideInLog) for known in handler.filters):
+            handler.addFilter(HideInLog())

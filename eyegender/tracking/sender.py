@@ -6,8 +6,10 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 if TYPE_CHECKING:
-    from eyegender.tracking.journal import Journal
+    from eyegender.tracking.journal import Entry, Journal
     from eyegender.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ class Sender(threading.Thread):
     def __init__(self, journal: Journal, store: Store) -> None:
         super().__init__(name="tracking", daemon=True)
         self.journal, self.store = journal, store
+        self.last: Entry | None = None  # what the journal's disk did not take any more
         self.problem: str | None = None  # why nothing can be sent just now
         self.refused = 0  # entries that the store does not want
         self._wake = threading.Event()
@@ -32,11 +35,27 @@ class Sender(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
+        # Held while this thread lives: `eyegender.sync` must not send the same entries beside it.
+        lock = FileLock(self.journal.folder / "tracking.lock")
+        while not self._abandon.is_set():
+            try:
+                with lock.acquire(timeout=1):
+                    self._work()
+            except Timeout:
+                continue
+            return
+
+    def _work(self) -> None:
         pause = FIRST_PAUSE
         while not self._abandon.is_set():
             self._wake.clear()
             try:
                 sent = self.send_some()
+                if not sent and self._closing.is_set():
+                    if self.last is not None:
+                        self.store.apply(self.last)
+                    self.problem = None
+                    return
             except Exception as error:
                 if self.problem is None:
                     log.warning("tracking: the store is away (%s); training goes on and sends later", first_line(error))
@@ -48,34 +67,39 @@ class Sender(threading.Thread):
                 log.info("tracking: the store is back")
             self.problem, pause = None, FIRST_PAUSE
             if not sent:
-                if self._closing.is_set():
-                    return
                 self._wake.wait(timeout=5)
 
     def send_some(self) -> int:
         """Send the next entries and move the cursor; returns how many."""
         entries = self.journal.unsent(BATCH)
         position = 0
-        while position < len(entries):
+        while position < len(entries) and not self._abandon.is_set():
             # Metrics that follow each other travel in one request.
             stop = position
             while stop < len(entries) and entries[stop][1]["op"] == "metrics":
                 stop += 1
-            try:
-                if stop > position:
-                    self.store.apply_metrics([entry for _, entry in entries[position:stop]])
-                else:
-                    stop = position + 1
-                    self.store.apply(entries[position][1])
-            except Exception as error:
-                if not is_permanent(error):
-                    raise
-                # Waiting would not mend it, and everything behind it would wait as well.
-                self.refused += 1
-                log.warning("tracking: %s was refused (%s)", entries[position][1]["op"], first_line(error))
+            stop = max(stop, position + 1)
+            self._send([entry for _, entry in entries[position:stop]])
             self.journal.mark_sent(entries[stop - 1][0])
             position = stop
-        return len(entries)
+        return position
+
+    def _send(self, entries: list[Entry]) -> None:
+        try:
+            if entries[0]["op"] == "metrics":
+                self.store.apply_metrics(entries)
+            else:
+                self.store.apply(entries[0])
+        except Exception as error:
+            if not is_permanent(error):
+                raise
+            if len(entries) > 1:  # one of them is refused, and the others with it
+                for entry in entries:
+                    self._send([entry])
+                return
+            # Waiting would not mend it, and everything behind it would wait as well.
+            self.refused += 1
+            log.warning("tracking: %s was refused (%s)", entries[0]["op"], first_line(error))
 
     def close(self, seconds: float) -> bool:
         """Let it send what is left, for at most `seconds`; True when all was sent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from filelock import FileLock
 from eyegender.tracking.experiment_view import TAGS
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
 
     from eyegender.tracking.journal import Entry
@@ -37,7 +38,8 @@ class Store:
         self.uri, self.artifact_location, self.folder = uri, artifact_location, folder
         self.run_id: str | None = None
         self.experiment_id: str | None = None
-        self._after_step: dict[str, int] = {}  # metrics up to these steps are in the store from before a resume
+        # Steps of each metric that the store holds; None until they are read of a run that was there before.
+        self._held: dict[str, set[int]] | None = None
         self._made_client: MlflowClient | None = None
 
     @property
@@ -52,12 +54,13 @@ class Store:
                 warnings.simplefilter("ignore")  # import-time deprecations inside MLflow are nobody's to repair here
                 import mlflow
 
-            # Migration notes and the like would stand between a run's own lines.
-            for noisy in ("mlflow", "alembic"):
+            # Migration notes, retries and the like would stand between a run's own lines.
+            for noisy in ("mlflow", "alembic", "urllib3"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
             with _initialising(self.uri):
-                self._made_client = mlflow.MlflowClient(self.uri)
-                self._made_client.search_experiments(max_results=1)
+                client = mlflow.MlflowClient(self.uri)
+                client.search_experiments(max_results=1)
+            self._made_client = client
         return self._made_client
 
     def apply(self, entry: Entry) -> None:
@@ -68,15 +71,18 @@ class Store:
         """Bring many epochs' metrics into the store with few requests."""
         batch = [metric for entry in entries for metric in self._as_metrics(entry)]
         for start in range(0, len(batch), MAX_METRICS):
-            self.client.log_batch(self._run(), metrics=batch[start : start + MAX_METRICS])
+            part = batch[start : start + MAX_METRICS]
+            self.client.log_batch(self._run(), metrics=part)
+            for metric in part:
+                self._steps(metric.key).add(metric.step)
 
-    def attach(self) -> None:
-        """Go on with the run that `run.json` names, if an earlier process got so far as to create it."""
+    def attach(self, beginning: Entry) -> None:
+        """Go on with the run that an earlier process created: the one that `run.json` names, else the entry's."""
         try:
             known = json.loads((self.folder / RUN_FILE).read_text())
-        except (FileNotFoundError, ValueError):
-            return
-        self.run_id, self.experiment_id = known["run_id"], known["experiment_id"]
+            self.run_id, self.experiment_id = known["run_id"], known["experiment_id"]
+        except (OSError, ValueError, KeyError, TypeError):
+            self._apply_run(beginning)
 
     def _run(self) -> str:
         if self.run_id is None:
@@ -89,13 +95,23 @@ class Store:
         return [
             Metric(name, value, entry["time"], entry["step"])
             for name, value in entry["values"].items()
-            if entry["step"] > self._after_step.get(name, -1)
+            if entry["step"] not in self._steps(name)
         ]
+
+    def _steps(self, name: str) -> set[int]:
+        """At which steps the store holds this metric. A run that goes on repeats what followed its last checkpoint."""
+        if self._held is None:
+            names = self.client.get_run(self._run()).data.metrics
+            self._held = {
+                known: {metric.step for metric in self.client.get_metric_history(self._run(), known)} for known in names
+            }
+        return self._held.setdefault(name, set())
 
     def _apply_run(self, entry: Entry) -> None:
         """Create the run, or find it: by id when a checkpoint knew it, else by the key that every attempt shares."""
         experiment_id = self._experiment(entry["experiment"])
         run_id = entry.get("run_id")
+        self._held = None
         if run_id is None:
             found = self.client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{entry['key']}'", max_results=1)
             run_id = found[0].info.run_id if found else None
@@ -103,20 +119,17 @@ class Store:
             run_id = self.client.create_run(
                 experiment_id, entry["time"], {**entry["tags"], KEY_TAG: entry["key"]}, entry["name"]
             ).info.run_id
+            self._held = {}
         else:
-            # 1. The checkpoint may be older than the last epoch that was sent: those steps are not sent again.
             run = self.client.get_run(run_id)
             experiment_id = run.info.experiment_id
-            for name in run.data.metrics:
-                if name.startswith(("train/", "val/")):
-                    history = self.client.get_metric_history(run_id, name)
-                    self._after_step[name] = max(metric.step for metric in history)
-            # 2. It runs again.
-            self.client.update_run(run_id, status="RUNNING")
+            if not _ended_after(run, entry):
+                self.client.update_run(run_id, status="RUNNING")
         self.run_id, self.experiment_id = run_id, experiment_id
         aside = self.folder / f"{RUN_FILE}.new"
-        aside.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}))
-        aside.replace(self.folder / RUN_FILE)
+        with contextlib.suppress(OSError):  # on a full disk; the key finds the run as well
+            aside.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}))
+            aside.replace(self.folder / RUN_FILE)
 
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -170,18 +183,22 @@ class Store:
         log_model(self.client, self.uri, self._run(), self.folder / entry["path"], entry)
 
     def _apply_end(self, entry: Entry) -> None:
-        self.client.set_terminated(self._run(), entry["status"], entry["time"])
+        if not _ended_after(self.client.get_run(self._run()), entry):
+            self.client.set_terminated(self._run(), entry["status"], entry["time"])
 
     def _apply_cut(self, entry: Entry) -> None:
         """A line that a kill cut short: what it said is said again by the resumed run."""
 
 
+def _ended_after(run: Run, entry: Entry) -> bool:
+    """Whether a later attempt, told to the store before this one, has ended the run already."""
+    return bool(run.info.end_time and run.info.end_time > entry["time"])
+
+
 def _initialising(uri: str) -> Any:
     """Several runs may meet a new sqlite store at once, and creating its tables is not safe for two."""
-    from contextlib import nullcontext
-
     if not uri.startswith("sqlite:///"):
-        return nullcontext()
+        return contextlib.nullcontext()
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_suffix(".lock"))

@@ -7,8 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
+from eyegender.errors import UserError
 from eyegender.tracking.journal import Entry, Journal
 from eyegender.tracking.secrets import redact
 from eyegender.tracking.sender import Sender
@@ -49,9 +48,6 @@ class Tracker:
     ) -> None:
         self.location, self.folder, self.name = location, folder, name
         self.key, run_id = resume or (uuid.uuid4().hex, None)
-        # Held while this process lives: `eyegender.sync` must not send the same entries beside it.
-        self._lock = FileLock(folder / "tracking.lock")
-        self._lock.acquire()
         self.journal = Journal(folder)
         self.store = Store(location.uri, location.artifacts, folder)
         self.sender = Sender(self.journal, self.store)
@@ -90,17 +86,19 @@ class Tracker:
 
     def close(self, status: str, seconds: float) -> bool:
         """End the run as FINISHED, FAILED or KILLED; True when the store holds everything."""
-        self._say(op="end", status=status)
+        end: Entry = {"op": "end", "status": status, "time": now_ms()}
+        try:
+            self.journal.append(end)
+        except UserError:  # a full disk, which has been told; the store may still hear of the end
+            self.sender.last = end
         complete = self.sender.close(seconds)
         self.journal.close()
-        self._lock.release()
         return complete
 
     def abandon(self) -> None:
         """Say nothing more: another process goes on with this run."""
         self.sender.close(0)
         self.journal.close()
-        self._lock.release()
 
     def _say(self, **entry: object) -> None:
         said: Entry = {**entry, "time": now_ms()}

@@ -1,0 +1,127 @@
+"""A real MLflow server that is away, killed, answers 500, hangs or loses its answers while runs are trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from eyegender.tracking import sender as sender_module
+from eyegender.tracking.replay import pending, send
+from eyegender.training.epochs import Epochs
+from eyegender.training.run import RunResult, train
+from tests.composing import tiny_config
+from tests.faults.mlflow_server import Proxy, Server
+
+pytestmark = pytest.mark.integration
+
+EPOCHS = 5
+ARTIFACTS = {"config.yaml", "environment.json", "metrics.json", "figures"}
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender_module, "LONGEST_PAUSE", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+
+
+def trained(
+    folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch, after: dict[int, Callable[[Epochs], None]]
+) -> RunResult:
+    """A run during which something happens after some of its epochs."""
+    plain = Epochs.on_train_epoch_end
+
+    def then(self: Epochs, trainer: Any, module: Any) -> None:
+        plain(self, trainer, module)
+        after.get(trainer.current_epoch + 1, lambda _: None)(self)
+
+    monkeypatch.setattr(Epochs, "on_train_epoch_end", then)
+    return train(
+        tiny_config(
+            "tracking=server", f"tracking.uri={uri}", f"trainer.max_epochs={EPOCHS}", "tracking.close_timeout=1",
+            "run_test=false", f"tracking.experiment={folder.name}",
+        ),
+        folder,
+    )  # fmt: skip
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def assert_whole(server: Server, folder: Path, result: RunResult) -> None:
+    """The store holds the run once, each of its metrics once per epoch and in order, and what it left."""
+    assert pending(folder) == []
+    client = mlflow.MlflowClient(server.url)
+    [run] = client.search_runs([client.get_experiment_by_name(folder.name).experiment_id])
+    assert run.info.status == "FINISHED"
+    for name in ("train/loss", "train/accuracy", "val/loss", "val/auroc", "lr", "epoch_seconds"):
+        points = client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in points] == list(range(1, EPOCHS + 1)), name
+        assert [point.value for point in points] == [row[name] for row in result.history], name
+    assert len(client.get_metric_history(run.info.run_id, "best/val/accuracy")) == 1
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} == ARTIFACTS
+    assert len(run.inputs.dataset_inputs) == 1
+    assert len(run.outputs.model_outputs) == 1
+    assert run.data.params["model.name"] == "mobilenet_v2"
+
+
+def test_away_at_the_start_killed_in_the_middle_and_away_at_the_end(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.stop()
+
+    def comes(epochs: Epochs) -> None:
+        assert epochs.tracker is not None
+        assert epochs.tracker.sender.problem is not None
+        server.start()
+        until(lambda: epochs.tracker.run_id)
+
+    result = trained(tmp_path / "away", server.url, monkeypatch, {2: comes, 3: lambda _: server.stop()})
+    assert result.run_id is not None  # known from the time when the server was there
+    printed = capsys.readouterr().out
+    assert "Tracking is not complete" in printed
+    assert "python -m eyegender.sync folder=" in printed
+    server.start()
+    [folder] = pending(tmp_path)
+    send(folder, None)
+    assert_whole(server, folder, result)
+
+
+def test_answers_500_loses_answers_and_hangs(
+    server: Server, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.mode = "500"
+
+    def turns(mode: str, known: bool = False) -> Callable[[Epochs], None]:
+        def turn(epochs: Epochs) -> None:
+            until(lambda: proxy.mode in proxy.seen)
+            if known:
+                until(lambda: epochs.tracker.run_id)
+            proxy.mode = mode
+
+        return turn
+
+    trackers = []
+    turn_last = turns("hang", known=True)
+
+    def last(epochs: Epochs) -> None:
+        trackers.append(epochs.tracker)
+        turn_last(epochs)
+
+    result = trained(tmp_path / "bad", proxy.url, monkeypatch, {1: turns("lose"), 2: turns("pass"), 3: last})
+    assert proxy.seen == {"500", "lose", "pass", "hang"}
+    proxy.mode = "pass"
+    until(lambda: not trackers[0].sender.is_alive())  # it waits for its answer; in a command it ends with the process
+    [folder] = pending(tmp_path)
+    send(folder, None)
+    assert_whole(server, folder, result)
+    assert send(folder, None)[0] == 0
