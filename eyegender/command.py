@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.errors import UserError
+from eyegender.tracking.secrets import hide_in_logs, redact
+from hydra_plugins.optuna_study import learn_secrets, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import TracebackType
 
 USER_MISTAKE = 2
 
@@ -55,6 +59,8 @@ def command(
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @wraps(task)
         def job(cfg: DictConfig) -> Any:
+            learn_secrets(cfg)
+            hide_in_logs()
             try:
                 return task(cfg)
             except Exception as error:
@@ -66,6 +72,10 @@ def command(
         @wraps(task)
         def main() -> None:
             register_sweeps() if groups is None else register_alone(config_name, groups)
+            sys.argv[1:] = [without_secrets(argument) for argument in sys.argv[1:]]
+            sys.excepthook = _tell_bug
+            # An experiment may be named either way; Hydra itself would refuse the plus for a group with a default.
+            sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
             if not wants_traceback():
                 # Otherwise Hydra prints and exits itself. Processes that we start inherit both.
                 os.environ.update({"HYDRA_FULL_ERROR": "1", _OURS: "1"})
@@ -92,6 +102,8 @@ def is_users(error: Exception) -> bool:
     """Whether the user can repair it: a mistake in what was typed, or a disk that cannot be written."""
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return True
+    if type(error) is ValueError and str(error).startswith("Only one of --run"):
+        return True  # Hydra's own, for two of its flags at once
     return isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is not None
 
 
@@ -101,9 +113,14 @@ def tell(error: Exception) -> None:
         message = f"cannot write {error.filename} ({error.strerror}); free or choose another place, see hydra.run.dir"
     else:
         message = str(error) if isinstance(error, UserError) else _hydra_line(error)
-    print(f"eyegender: {message}", file=sys.stderr)
+    print(f"eyegender: {redact(message)}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
-        print(f"  {detail}", file=sys.stderr)
+        print(f"  {redact(detail)}", file=sys.stderr)
+
+
+def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's own traceback, without secrets."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def register_sweeps() -> None:
