@@ -30,11 +30,16 @@ class AttributeAccuracy(NamedTuple):
 
 
 def by_attribute(row: Row) -> list[AttributeAccuracy]:
-    """One per attribute that at least 20 pictures have and 20 lack, the largest loss of accuracy first."""
-    right = row.predictions.right
+    """One per attribute that at least 20 pictures have and 20 lack, the largest loss of accuracy first.
+
+    The attribute that is the label itself is left out: the confusion matrix tells of it.
+    """
+    right, label = row.predictions.right, row.predictions.labels == 1
     found = []
     for name, values in row.predictions.attributes.items():
         has = values > 0
+        if np.array_equal(has, label):
+            continue
         if min(has.sum(), (~has).sum()) >= _FEWEST:
             found.append(AttributeAccuracy(name, float(right[has].mean()), float(right[~has].mean()), int(has.sum())))
     return sorted(found, key=lambda one: (one.present - one.absent, one.name))

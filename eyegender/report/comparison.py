@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ class Row:
         group: letter of the runs that it can be compared with.
         metrics: each of METRICS with its 95% interval.
         leads: whether its accuracy is the highest of its group.
+        short: its name without what all runs of the page have in their names.
     """
 
     number: int
@@ -42,12 +44,12 @@ class Row:
     group: str
     metrics: dict[str, Interval]
     leads: bool
+    short: str
 
     @property
     def label(self) -> str:
-        """Short and unique on the page."""
-        name = self.record.name or self.record.run_id[:8]
-        return f"{self.number} {name if len(name) <= 40 else name[:39] + '…'}"
+        """Unique on the page, and short enough for a legend."""
+        return f"{self.number} {self.short if len(self.short) <= 40 else self.short[:39] + '…'}"
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def compare(
         )
     rows: list[Row] = []
     groups: list[Group] = []
+    short = short_names([record for record, _ in usable])
     for position, members in enumerate(_grouped(usable)):
         letter = _letter(position)
         measured = [(record, table, _measure(table, n_resamples, seed)) for record, table in members]
@@ -177,7 +180,7 @@ def compare(
         first = len(rows) + 1
         for number, (record, table, metrics) in enumerate(measured, start=first):
             leads = len(measured) > 1 and metrics["accuracy"].value == top
-            rows.append(Row(number, record, table, letter, metrics, leads))
+            rows.append(Row(number, record, table, letter, metrics, leads, short[record.run_id]))
         shown = measured[0][1]
         persons = None if shown.persons is None else len(set(shown.persons))
         numbers = tuple(range(first, len(rows) + 1))
@@ -250,7 +253,8 @@ def _pools(rows: Sequence[Row]) -> tuple[Pool, ...]:
     for row in rows:
         configs.setdefault(row.record.config_key, []).append(row)
     pools = []
-    for members in configs.values():
+    for rows_of_config in configs.values():
+        members = sorted(rows_of_config, key=lambda row: (len(row.record.seed), row.record.seed, row.number))
         if len({row.record.seed for row in members}) < 2:
             continue
         values = {name: np.array([row.metrics[name].value for row in members]) for name in METRICS}
@@ -264,6 +268,19 @@ def _pools(rows: Sequence[Row]) -> tuple[Pool, ...]:
             )
         )
     return tuple(pools)
+
+
+def short_names(records: Sequence[RunRecord]) -> dict[str, str]:
+    """By run id: the names without the options (`key=value`) that all of them share."""
+    # A value may hold blanks, as {female: 300, male: 300} does: a word without = belongs to the option before it.
+    options = {record.run_id: re.split(r" (?=\S*=)", record.name or record.run_id[:8]) for record in records}
+    first, *others = options.values()
+    shared = {option for option in first if "=" in option and all(option in other for other in others)}
+    if len(records) == 1:
+        shared = set()
+    return {
+        run_id: " ".join(option for option in own if option not in shared) or own[0] for run_id, own in options.items()
+    }
 
 
 def _letter(position: int) -> str:

@@ -68,7 +68,8 @@ def accuracy_per_epoch(rows: Sequence[Row], note: str | None = None) -> Figure |
     longest = max((len(v) for known in curves.values() for k, v in known.items() if k.endswith("/accuracy")), default=0)
     if not longest:
         return None
-    figure = new_figure(9.0, 4.6, "Accuracy per epoch: training dashed, validation solid", note)
+    height = 4.6 + 0.1 * len(rows)
+    figure = new_figure(9.0, height, "Accuracy per epoch: training dashed, validation solid", note)
     axes = dress(figure.subplots(), "epoch", "accuracy")
     for row in rows:
         labelled = False
@@ -84,7 +85,7 @@ def accuracy_per_epoch(rows: Sequence[Row], note: str | None = None) -> Figure |
             labelled = True
     whole_epochs(axes, longest)
     percent_axis(axes.yaxis)
-    legend(axes, loc="lower right")
+    legend_below(axes, columns=2)
     return figure
 
 

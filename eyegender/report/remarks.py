@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _SAME_ACCURACY = 0.002
 # With more groups than this one sentence says it for all.
 _EACH_PAIR_UP_TO = 3
+# More runs than this are not named one by one in a sentence.
+_MOST_NUMBERS = 8
 
 
 def warnings(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[str, ...]:
@@ -55,7 +57,7 @@ def headlines(rows: Sequence[Row], groups: Sequence[Group], pairs: Sequence[Pair
         accuracy = leader.metrics["accuracy"]
         where = f"on {group.n:,} test pictures" + (f" of {group.persons:,} persons" if group.persons else "")
         told = (
-            f"Group {group.letter}: #{leader.number} {leader.record.name} reaches {100 * accuracy.value:.1f}% "
+            f"Group {group.letter}: #{leader.number} {leader.short} reaches {100 * accuracy.value:.1f}% "
             f"({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}%) {where}."
         )
         rivals = [pair for pair in pairs if leader.number in (pair.first.number, pair.second.number)]
@@ -63,11 +65,8 @@ def headlines(rows: Sequence[Row], groups: Sequence[Group], pairs: Sequence[Pair
         if rivals and equals:
             told += f" There is no evidence that it is better than {_numbers(sorted(equals))}."
         elif rivals:
-            told += (
-                f" It is more accurate than each of the {len(rivals)} others."
-                if len(rivals) > 1
-                else (f" It is more accurate than {_numbers([rivals[0].other(leader).number])}.")
-            )
+            beaten = sorted(pair.other(leader).number for pair in rivals)
+            told += f" It is more accurate than {_numbers(beaten)}."
         found.append(told)
     return tuple(found)
 
@@ -120,5 +119,8 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _numbers(numbers: Sequence[int]) -> str:
-    """#1, #2 or #3 in one phrase."""
-    return ", ".join(f"#{number}" for number in numbers)
+    """`#1, #2 and #3`; of many only the first ones and how many more there are."""
+    told = [f"#{number}" for number in numbers]
+    if len(told) > _MOST_NUMBERS:
+        told = [*told[: _MOST_NUMBERS - 1], f"{len(told) - _MOST_NUMBERS + 1} more"]
+    return " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)

@@ -111,8 +111,12 @@ def run_identity(tracker: Tracker) -> dict[str, str | None]:
 def run_name(cfg: TrainConfig, overrides: list[str]) -> str:
     """Model and what was changed, without what a list of runs shows in columns of its own."""
     hidden = ("model=", "data.root=", "data.reader.", "tracking", "trainer.progress", "ckpt_path", "hydra")
-    changed = [o.rpartition("/")[2] if "=/" in o else o for o in overrides if not o.lstrip("+~").startswith(hidden)]
-    short = [".".join(o.split("=")[0].split(".")[-1:]) + "=" + o.partition("=")[2] for o in changed if "=" in o]
+    changed = [o.lstrip("+~").partition("=") for o in overrides if "=" in o and not o.lstrip("+~").startswith(hidden)]
+    # Keys lose their section only (`split.seed` and `seed` are two), absolute paths all but their last part.
+    short = [
+        f"{key.partition('.')[2] or key}={value.rpartition('/')[2] if value.startswith('/') else value}"
+        for key, _, value in changed
+    ]
     return " ".join([cfg.model.name, *short])[:120]
 
 

@@ -21,7 +21,10 @@ def table(seed: int, skill: float, n: int = PICTURES, first: int = 0) -> Predict
         labels=labels.astype(np.int64),
         probabilities=scores,
         persons=tuple(f"p{i // 2}" for i in rows),
-        attributes={"Eyeglasses": np.where(np.arange(n) % 3 == 0, 1, -1).astype(np.int8)},
+        attributes={
+            "Eyeglasses": np.where(np.arange(n) % 3 == 0, 1, -1).astype(np.int8),
+            "Male": np.where(labels == 1, 1, -1).astype(np.int8),
+        },
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eyegender.errors import UserError
-from eyegender.report.comparison import ALL_PAIRS_UP_TO, Comparison, compare
+from eyegender.report.comparison import ALL_PAIRS_UP_TO, Comparison, compare, short_names
 from eyegender.report.mcnemar import mcnemar
 from eyegender.report.run_record import Predictions, RunRecord
 from tests.unit.report.invented_runs import PICTURES, run, table
@@ -36,6 +36,23 @@ def test_the_most_accurate_run_comes_first_and_leads() -> None:
     assert found.headlines[0].startswith("Group A: #1 strong reaches")
     assert "of 60 persons" in found.headlines[0]
     assert found.headlines[0].endswith("It is more accurate than #2.")
+
+
+def test_short_names_keep_what_tells_runs_apart() -> None:
+    names = {
+        "a": "mobilenet_v2 size=96 subset={female: 9, male: 9} lr=0.1",
+        "b": "mobilenet_v2 size=96 subset={female: 9, male: 9} lr=0.2 seed=1",
+    }
+    records = [replace(run(key, None), name=name) for key, name in names.items()]
+    assert list(short_names(records).values()) == ["mobilenet_v2 lr=0.1", "mobilenet_v2 lr=0.2 seed=1"]
+    assert list(short_names(records[:1]).values()) == [names["a"]]
+    alike = [replace(record, name="lr=0.1") for record in records]
+    assert list(short_names(alike).values()) == ["lr=0.1", "lr=0.1"]
+
+
+def test_a_leader_names_those_that_it_beats() -> None:
+    found = compared(run("strong", table(2, 4.0)), run("weak", table(1, 0.1)), run("weaker", table(3, -0.1)))
+    assert found.headlines[0].endswith("It is more accurate than #2 and #3.")
 
 
 def test_order_of_runs_and_pictures_changes_nothing() -> None:
