@@ -173,13 +173,21 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("step", [4, 5])  # in the middle of the second epoch, and at its last step
+@pytest.mark.parametrize(
+    ("number", "step", "ema"),
+    [
+        (signal.SIGTERM, 4, "null"),  # in the middle of the second epoch
+        (signal.SIGINT, 5, "null"),  # at its last step
+        (signal.SIGINT, 4, "0.99"),
+        (signal.SIGTERM, 5, "0.99"),
+    ],
+)
 def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, step: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, step: int, ema: str
 ) -> None:
-    config = ("trainer.max_epochs=3", f"tracking.root={tmp_path / 'mlruns'}")
-    whole = train(tiny_config("trainer.max_epochs=3", f"tracking.root={tmp_path / 'other'}"), tmp_path / "whole")
+    options = ("trainer.max_epochs=3", f"model.ema={ema}")
+    config = (*options, f"tracking.root={tmp_path / 'mlruns'}")
+    whole = train(tiny_config(*options, f"tracking.root={tmp_path / 'other'}"), tmp_path / "whole")
     plain = Classifier.training_step
 
     def signalled(self: Classifier, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -193,6 +201,10 @@ def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_goes_on(
             train(tiny_config(*config), tmp_path / "first")
     assert stopped.value.code == 128 + number
     assert only_run(tmp_path).info.status == "KILLED"
+    last = torch.load(tmp_path / "first/checkpoints/last.ckpt", weights_only=True)
+    trained = last.get("current_model_state", last["state_dict"])
+    apart = [name for name, tensor in last["state_dict"].items() if not torch.equal(tensor, trained[name])]
+    assert bool(apart) == (ema != "null")  # what is tested and logged is the average
     resumed = train(tiny_config(*config, f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"), tmp_path / "second")
     run = only_run(tmp_path)  # still the one run
     assert run.info.status == "FINISHED"
@@ -229,7 +241,8 @@ def test_a_checkpoint_of_another_model_or_depth_is_refused_by_name(
 
 
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
-    process = start(tmp_path, *TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=out")
+    cpus = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    process = start(tmp_path, *TINY, *cpus, "model.ema=0.99", "hydra.run.dir=out")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     run = only_run(tmp_path)
