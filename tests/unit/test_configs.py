@@ -12,6 +12,7 @@ from eyegender.schema import parse
 from tests.composing import compose_config
 
 NEEDED = {"data=folder": ["data.root=x"], "data=celeba": ["data.root=x"], "tracking=server": ["tracking.uri=http://x"]}
+NEEDED |= {f"experiment={path.stem}": ["data.root=x"] for path in (config_folder("conf") / "experiment").glob("*.yaml")}
 
 
 def options(group: str) -> list[str]:
@@ -19,7 +20,7 @@ def options(group: str) -> list[str]:
     return [f"{group}={path.stem}" for path in files if not path.stem.startswith("_")]
 
 
-GROUPS = ("data", "model", "trainer", "features", "tracking")
+GROUPS = ("data", "model", "trainer", "features", "tracking", "experiment")
 
 
 @pytest.mark.parametrize("choice", [o for g in GROUPS for o in options(g)])
