@@ -21,9 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eyegender.command_line import prepared
 from eyegender.errors import UserError
 from eyegender.tracking.secrets import hide_in_logs, redact
-from hydra_plugins.optuna_study import learn_secrets, without_secrets
+from hydra_plugins.optuna_study import learn_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +73,6 @@ def command(
         @wraps(task)
         def main() -> None:
             register_sweeps() if groups is None else register_alone(config_name, groups)
-            sys.argv[1:] = [without_secrets(argument) for argument in sys.argv[1:]]
             sys.excepthook = _tell_bug
             # An experiment may be named either way; Hydra itself would refuse the plus for a group with a default.
             sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
@@ -80,6 +80,7 @@ def command(
                 # Otherwise Hydra prints and exits itself. Processes that we start inherit both.
                 os.environ.update({"HYDRA_FULL_ERROR": "1", _OURS: "1"})
             try:
+                sys.argv[1:] = prepared(sys.argv[1:])
                 folder = str(config_folder("conf")) if groups is None else None
                 hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job)()
             except Exception as error:

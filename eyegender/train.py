@@ -20,11 +20,11 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
 
     parsed = parse(cfg)  # before torch is imported: a mistake shows at once
     from eyegender.training.run import train
+    from hydra_plugins.optuna_study import written_overrides
 
     hydra = HydraConfig.get()
-    return train(parsed, Path(hydra.runtime.output_dir), overrides=list(hydra.overrides.task)).objective(
-        parsed.objectives
-    )
+    result = train(parsed, Path(hydra.runtime.output_dir), overrides=written_overrides(hydra))
+    return result.objective(parsed.objectives)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from eyegender.errors import UserError
 from eyegender.tracking.journal import Entry, Journal
-from eyegender.tracking.secrets import redact
+from eyegender.tracking.secrets import redact, redact_config
 from eyegender.tracking.sender import Sender
 from eyegender.tracking.store import Store
 
@@ -101,6 +101,6 @@ class Tracker:
         self.journal.close()
 
     def _say(self, **entry: object) -> None:
-        said: Entry = {**entry, "time": now_ms()}
+        said: Entry = {**redact_config(entry), "time": now_ms()}
         self.journal.append(said)
         self.sender.wake()

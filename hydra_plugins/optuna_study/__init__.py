@@ -15,6 +15,9 @@ sweep starts.
 """
 
 from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
+from ._secrets import hide as hide_secrets
+from ._secrets import hide_override, is_secret_key
+from ._set_aside import learn_secrets, set_secrets_aside, without_secrets, written_overrides
 from ._status import StudyStatus, load_study, study_status
 from ._study import StudyHandle
 from ._trial import TrialHandle, current_trial
@@ -28,6 +31,13 @@ __all__ = [
     "TrialLost",
     "TrialPruned",
     "current_trial",
+    "hide_override",
+    "hide_secrets",
+    "is_secret_key",
+    "learn_secrets",
     "load_study",
+    "set_secrets_aside",
     "study_status",
+    "without_secrets",
+    "written_overrides",
 ]

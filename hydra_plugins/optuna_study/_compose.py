@@ -13,6 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
+from ._set_aside import set_secrets_aside
+
 
 class Composer:
     """Args:
@@ -34,6 +36,7 @@ class Composer:
         base = self._bases.get((*fixed, *choosing))
         if base is None:
             base = self.loader.load_sweep_config(self.config, [*fixed, *choosing])
+            set_secrets_aside(base)
             self._bases[(*fixed, *choosing)] = base
         config = copy.deepcopy(base)
         for override in plain:

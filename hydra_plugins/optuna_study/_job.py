@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ._compose import Composer
 from ._secrets import HIDDEN, hide, hide_override
+from ._set_aside import set_secrets_aside, written_overrides
 
 if TYPE_CHECKING:
     from ._spec import StorageSpec
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("hydra_plugins.optuna_study")
 
 
-def hide_storage(config: DictConfig, spec: "StorageSpec") -> None:
-    """Take a storage URL with a password out of a config that will be written down or pickled.
+def hide_all(config: DictConfig, spec: "StorageSpec") -> None:
+    """Take every password out of a config that will be written down or pickled.
 
     An interpolation such as `${oc.env:STUDY_STORAGE}` stays as it is written.
     """
+    set_secrets_aside(config)
+    hide_storage(config, spec)
+
+
+def hide_storage(config: DictConfig, spec: "StorageSpec") -> None:
+    """The same for a config from which a `Composer` has taken all passwords but the storage's."""
     with read_write(config.hydra), open_dict(config.hydra):
         raw = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
         written = raw.get("storage") if isinstance(raw, dict) else None
@@ -30,8 +37,8 @@ def hide_storage(config: DictConfig, spec: "StorageSpec") -> None:
         elif spec.kind == "object":
             config.hydra.sweeper.storage = HIDDEN
         for name in ("hydra", "task"):
-            lines = config.hydra.overrides[name]
-            config.hydra.overrides[name] = [hide(hide_override(str(line)), spec.secrets) for line in lines]
+            lines = written_overrides(config.hydra, name)
+            config.hydra.overrides[name] = [hide(hide_override(line), spec.secrets) for line in lines]
 
 
 class TrialJob:

@@ -15,7 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ._errors import StudyError
-from ._job import failure_of, hide_storage
+from ._job import failure_of, hide_all
 from ._plan import Plan
 from ._secrets import one_line
 from ._slurm_wait import LostJob, watched
@@ -79,7 +79,7 @@ class Launch:
     def workers(self, plan: Plan, number: int, store: Store, wait: bool) -> "Outcome":
         """Start so many workers and, unless told otherwise, wait for them."""
         config = copy.deepcopy(self.config)
-        hide_storage(config, plan.storage)
+        hide_all(config, plan.storage)
         with read_write(config), open_dict(config):
             if OmegaConf.select(config, "hydra.launcher.n_jobs") is not None:
                 # joblib's own limit must not keep workers waiting for one another to end, and with 1 it would run the

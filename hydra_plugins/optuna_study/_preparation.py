@@ -21,6 +21,7 @@ from ._legacy import params_of
 from ._owner import Owner
 from ._plan import Plan
 from ._samplers import build_pruner, build_sampler, is_finite
+from ._set_aside import plain_without_secrets
 from ._settings import Settings, read_settings
 from ._space import Space
 
@@ -115,7 +116,7 @@ class Preparation:
             heartbeat=settings.heartbeat,
             storage_patience=settings.storage_patience,
             custom_search_space=settings.custom_search_space,
-            callbacks=settings.callbacks,
+            callbacks=plain_without_secrets(list(settings.callbacks)),
             unattended=not settings.wait,
             sweep_dir=str(Path(str(self.config.hydra.sweep.dir)).absolute()),
             argv=() if is_in_process(self.config) else tuple(sys.argv),

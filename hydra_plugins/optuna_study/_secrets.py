@@ -1,4 +1,4 @@
-"""What must never be written: passwords in storage URLs and values of keys that name a secret."""
+"""What must never be written: passwords in URLs, values of keys that name a secret, and what was remembered as one."""
 
 import re
 from collections.abc import Iterable
@@ -6,44 +6,57 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 HIDDEN = "***"
 
-_USER_INFO = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^\s:/@'\"]*):(?P<password>[^\s@'\"]+)@")
-_QUERY = re.compile(r"(?P<key>(?i:password|passwd|pwd|token|secret|sslkey\w*))=(?P<value>[^&\s'\"]+)")
+IN_URL = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s:/@'\"]*:)(?P<secret>[^\s@'\"]+)(?P<after>@)")
+IN_QUERY = re.compile(
+    r"(?P<before>(?i:password|passwd|pwd|token|secret|api_?key|access_?key|sslkey\w*)=)(?P<secret>[^&\s'\"]+)(?P<after>)"
+)
 # Whole words of a key, so that `cls_token` or `max_tokens` is shown and `api_key` or `model.hub_token` is not.
 _SECRET_KEY = re.compile(
-    r"(^|[._/@])(\w*_)?(password|passwd|secret|api_?key|access_?key|private_?key|credentials?|(auth|access|hub|api)_token"
-    r"|token)$",
+    r"(^|[._/@])(\w*_)?(password|passwd|pwd|secret|api_?key|access_?key|private_?key|credentials?"
+    r"|(auth|access|hub|api)_token|token)$",
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(r"(cls|bos|eos|pad|sep|mask|unk)_token$", re.IGNORECASE)
+_SHORTEST = 4  # a shorter one cannot be told from ordinary text by its value
+
+_remembered: set[str] = set()
+
+
+def remember(secrets: Iterable[str]) -> None:
+    """Hide these values from now on, wherever this process writes them."""
+    _remembered.update(secret for secret in secrets if len(secret) >= _SHORTEST)
 
 
 def hide(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text with the password of every URL in it, and every given secret, replaced by stars."""
-    for secret in sorted({s for s in secrets if s}, key=len, reverse=True):
+    """The text with the password of every URL in it, and every given or remembered secret, replaced by stars."""
+    for secret in sorted({s for s in (*secrets, *_remembered) if s}, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    text = _USER_INFO.sub(rf"\g<scheme>\g<user>:{HIDDEN}@", text)
-    return _QUERY.sub(rf"\g<key>={HIDDEN}", text)
+    text = IN_URL.sub(rf"\g<before>{HIDDEN}\g<after>", text)
+    return IN_QUERY.sub(rf"\g<before>{HIDDEN}", text)
 
 
 def secrets_in(url: str) -> tuple[str, ...]:
     """The passwords of a URL, as written and as decoded."""
     found: list[str] = []
-    match = _USER_INFO.search(url)
+    match = IN_URL.search(url)
     if match:
-        found += [match["password"], unquote(match["password"])]
+        found += [match["secret"], unquote(match["secret"])]
     try:
         query = urlsplit(url).query
     except ValueError:
         query = ""
-    found += [value for key, value in parse_qsl(query) if _QUERY.fullmatch(f"{key}=x")]
+    found += [value for key, value in parse_qsl(query) if IN_QUERY.fullmatch(f"{key}=x")]
     return tuple(dict.fromkeys(found))
+
+
+def is_secret_key(key: str) -> bool:
+    return bool(_SECRET_KEY.search(key)) and not _HARMLESS.search(key)
 
 
 def hide_override(override: str) -> str:
     """An override as it may be shown and stored: the value of a secret key is starred."""
     key, equals, value = override.partition("=")
-    bare = key.lstrip("+~")
-    if equals and _SECRET_KEY.search(bare) and not _HARMLESS.search(bare):
+    if equals and is_secret_key(key.lstrip("+~")):
         return f"{key}={HIDDEN}"
     return f"{key}{equals}{hide(value)}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ._errors import StudyError
-from ._secrets import hide, secrets_in
+from ._secrets import hide, remember, secrets_in
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def storage_spec(value: Any) -> StorageSpec:  # noqa: PLR0911 - one per kind
             f"redis is no storage here, got '{hide(url)}'; use a database URL, journal:///file or grpc://host:port"
         )
     shown = hide(url)
+    remember(secrets_in(url))
     if shown == url:
         return StorageSpec("rdb", url)
     variable = f"OPTUNA_STUDY_URL_{hashlib.sha256(shown.encode()).hexdigest()[:8].upper()}"

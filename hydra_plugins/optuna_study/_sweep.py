@@ -17,7 +17,7 @@ from ._console import Follower, say, summary
 from ._ending import end_once, ended_status
 from ._errors import StudyError
 from ._hooks import Hooks
-from ._job import hide_storage
+from ._job import hide_all
 from ._launch import Launch, is_in_process, is_submitit, launcher_name
 from ._ledger import Ledger, Standing
 from ._opening import open_study, take_workers
@@ -75,7 +75,7 @@ class Sweep:
     def _save_multirun(self, plan: Plan) -> None:
         """Hydra's sweepers leave the command's config in the sweep directory."""
         shown = self.config.copy()
-        hide_storage(shown, plan.storage)
+        hide_all(shown, plan.storage)
         Path(plan.sweep_dir).mkdir(parents=True, exist_ok=True)
         OmegaConf.save(shown, Path(plan.sweep_dir) / "multirun.yaml")
 
