@@ -110,6 +110,7 @@ class TrainerSection(_Section):
     precision: str
     channels_last: bool | Literal["auto"]
     gradient_clip: Positive | None
+    on_oom: Literal["stop", "halve"]
     threads: Count | None
     progress: Literal["auto", "bars", "lines", "none"]
     accelerator: str

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
+from eyegender.models.memory import Parts
 from eyegender.models.metrics import SplitMetrics
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Classifier(pl.LightningModule):
         augment: applied to training batches, or None.
         flip_test: average the logits of a picture and its mirror image when testing.
         seed: of augmentation and dropout.
+        halve: a batch that does not fit the memory is worked off in halves, quarters and so on, with added gradients.
     """
 
     pos_weight: Tensor
@@ -64,6 +66,7 @@ class Classifier(pl.LightningModule):
         augment: Augment | None = None,
         flip_test: bool = False,
         seed: int = 0,
+        halve: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -75,6 +78,9 @@ class Classifier(pl.LightningModule):
         # Lightning logs nothing here: a ModuleDict would put the collected logits into checkpoints.
         self.split_metrics = nn.ModuleDict({f"on_{part}": SplitMetrics() for part in PARTS})
         self.run_identity: dict[str, str | None] | None = None  # of the tracked run, kept in checkpoints
+        self.halve = halve
+        self.train_parts, self.eval_parts = Parts(network, "training on"), Parts(network, "evaluating")
+        self._indices = torch.empty(0, dtype=torch.int64)  # of the pictures of the present step
         self._resumed_metrics: dict[str, Tensor] = {}
         self.epoch_values: dict[str, float] = {}  # latest value of every metric, with its part: `val/accuracy`
 
@@ -98,19 +104,68 @@ class Classifier(pl.LightningModule):
         return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
+        self._indices = batch.indices
+        if self.halve:
+            return self.train_parts.attempt(lambda parts: self._step_in_parts(batch, parts), len(batch.labels))
+        logits = self._logits(self._drawn(batch), at_cut=batch.at_cut)
+        losses = self.loss(logits, batch.labels, training=True)
+        loss = self._finite(losses.mean())
+        self._metrics("train").update(logits, batch.labels, losses, batch.indices)
+        return loss
+
+    def _step_in_parts(self, batch: Batch, parts: int) -> Tensor:
+        """Forward and backward of one part after the other; the gradients add up to those of the batch's mean loss.
+
+        Returns the loss without its graph: `backward` has nothing left to do.
+        """
+        self.trainer.optimizers[0].zero_grad()  # of what a failed attempt has added already, too
+        found = []
+        pixels = self._drawn(batch).tensor_split(parts)
+        for part, labels in zip(pixels, batch.labels.tensor_split(parts), strict=True):
+            logits = self._logits(part, at_cut=batch.at_cut)
+            losses = self.loss(logits, labels, training=True)
+            self.trainer.strategy.backward(self._finite(losses.sum() / len(batch.labels)), None)
+            found.append((logits.detach(), losses.detach()))
+        every, losses = (torch.cat(values) for values in zip(*found, strict=True))
+        self._metrics("train").update(every, batch.labels, losses, batch.indices)
+        return losses.mean()
+
+    def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        if not self.halve:  # by now `_step_in_parts` has filled the gradients
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002 - by norm
+    ) -> None:
+        """Raises NotFiniteError, unless the precision scales losses: a scaler tries infinite gradients out."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            self._finite(norm, "gradient")
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+
+    def _drawn(self, batch: Batch) -> Tensor:
+        """The batch's pixels, augmented."""
         # Dropout and augmentation are functions of seed, step and rank: an interrupted run draws what a whole one would
         # have drawn.
         torch.manual_seed(_mix(self.seed, self.global_step, self.global_rank))
         pixels: Tensor = batch.pixels
         if self.augment is not None and not batch.at_cut:
             pixels = self.augment(pixels, torch.default_generator)
-        logits = self._logits(pixels, at_cut=batch.at_cut)
-        losses = self.loss(logits, batch.labels, training=True)
-        loss = losses.mean()
-        if not torch.isfinite(loss):
-            raise NotFiniteError("loss", self.global_step, self.current_lr(), batch.indices.tolist())
-        self._metrics("train").update(logits, batch.labels, losses, batch.indices)
-        return loss
+        return pixels
+
+    def _finite(self, value: Tensor, what: str = "loss") -> Tensor:
+        if not torch.isfinite(value):
+            raise NotFiniteError(what, self.global_step, self.current_lr(), self._indices.tolist())
+        return value
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
         self._evaluate("val", batch, flip=False)
@@ -119,12 +174,25 @@ class Classifier(pl.LightningModule):
         self._evaluate("test", batch, flip=self.flip_test)
 
     def _evaluate(self, part: str, batch: Batch, *, flip: bool) -> None:
+        if self.halve:
+            logits = self.eval_parts.attempt(lambda n: self._evaluated_in_parts(batch, n, flip), len(batch.labels))
+        else:
+            logits = self._evaluated(batch, flip=flip)
+        losses = self.loss(logits, batch.labels, training=False)
+        self._metrics(part).update(logits, batch.labels, losses, batch.indices)
+
+    def _evaluated_in_parts(self, batch: Batch, parts: int, flip: bool) -> Tensor:
+        pixels = batch.pixels.tensor_split(parts)
+        mirrored = [None] * parts if batch.mirrored is None else batch.mirrored.tensor_split(parts)
+        pieces = [batch._replace(pixels=p, mirrored=m) for p, m in zip(pixels, mirrored, strict=True)]
+        return torch.cat([self._evaluated(piece, flip=flip) for piece in pieces])
+
+    def _evaluated(self, batch: Batch, *, flip: bool) -> Tensor:
         logits = self._logits(batch.pixels, at_cut=batch.at_cut)
         if flip:
             mirrored = batch.pixels.flip(3) if batch.mirrored is None else batch.mirrored
             logits = (logits + self._logits(mirrored, at_cut=batch.at_cut)) / 2
-        losses = self.loss(logits, batch.labels, training=False)
-        self._metrics(part).update(logits, batch.labels, losses, batch.indices)
+        return logits
 
     def on_validation_epoch_end(self) -> None:
         # Lightning validates after an epoch's last batch and before any callback hears of the epoch's end, so that here

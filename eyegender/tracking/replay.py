@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
 def pending(folder: Path) -> list[Path]:
     """Output folders at or below `folder` whose journal holds unsent entries, in order of name."""
-    found = []
-    for path in sorted(folder.rglob(JOURNAL)):
-        if Journal(path.parent, writes=False).unsent(limit=1):
-            found.append(path.parent)
-    return found
+    folders = [path.parent for path in sorted(folder.rglob(JOURNAL))]
+    return [folder for folder in folders if Journal(folder, writes=False).unsent(limit=1)]
 
 
 def send(folder: Path, uri: str | None) -> tuple[int, str | None]:

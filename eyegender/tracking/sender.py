@@ -118,7 +118,7 @@ def is_permanent(error: Exception) -> bool:
     return getattr(error, "error_code", None) in {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What went wrong in one line, without the passwords that drivers like to quote."""
     from eyegender.tracking.secrets import redact
 

@@ -106,6 +106,7 @@ def build_model(cfg: TrainConfig, *, classes: tuple[str, str], balance: float, f
         augment=Augment(augment.flip, augment.shift, augment.scale, augment.brightness) if augment.enabled else None,
         flip_test=model.flip_test,
         seed=cfg.seed,
+        halve=cfg.trainer.on_oom == "halve",
     )
     card = Card(
         backbone=model.backbone.target,
@@ -123,7 +124,7 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
     """Lightning's arguments for the machine that the config asks for.
 
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: a GPU is asked for and there is none, or something that several devices cannot do together.
     """
     import torch
 
@@ -131,6 +132,11 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
     gpu = torch.cuda.is_available() and trainer.accelerator in {"auto", "gpu", "cuda"}
     if trainer.accelerator in {"gpu", "cuda"} and not gpu:
         raise UserError("trainer=gpu needs a GPU and torch sees none; use trainer=cpu, or install a torch build for it")
+    if trainer.on_oom == "halve" and (trainer.devices != 1 or trainer.num_nodes != 1):
+        raise UserError(
+            f"trainer.on_oom=halve needs one device, got trainer.devices={trainer.devices} on {trainer.num_nodes} "
+            "nodes; set trainer.on_oom=stop and lower trainer.batch_size"
+        )
     precision = trainer.precision
     if precision == "auto":
         precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"

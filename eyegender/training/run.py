@@ -15,11 +15,14 @@ import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 
 from eyegender.command import quiet_libraries
+from eyegender.data.progress import stoppable
 from eyegender.errors import UserError
 from eyegender.features import quick_training
 from eyegender.features.use_activations import use_activations
 from eyegender.models.classifier import Classifier, NotFiniteError
+from eyegender.models.memory import is_out_of_memory
 from eyegender.tracking.location import find_location
+from eyegender.tracking.sender import first_line
 from eyegender.training.best_checkpoint import BestCheckpoint
 from eyegender.training.build import BuiltModel, build_data, build_model, trainer_arguments
 from eyegender.training.checkpoint_fit import check_fits
@@ -128,7 +131,10 @@ class _Run:
         find_location(cfg.tracking.uri, cfg.tracking.root)  # a store that cannot be written to is told before any work
         pl.seed_everything(cfg.seed, verbose=False)
         checkpoint = load_checkpoint(Path(cfg.ckpt_path)) if cfg.ckpt_path else None
-        self._read_data()
+        try:
+            self._read_data()
+        except StoppedBySignalError as stopped:
+            raise self._stopped(stopped) from None
         self._build_model(checkpoint)
         arguments = trainer_arguments(cfg)
         network, data = self.built.classifier.network, self.data
@@ -150,18 +156,14 @@ class _Run:
         try:
             result = self._fit_and_test()
         except StoppedBySignalError as stopped:
-            self._end("KILLED")
-            if self.trial is not None:
-                raise TrialInterrupted from None
-            where = f"; go on with ckpt_path={stopped.checkpoint}" if stopped.checkpoint else ""
-            log.warning("stopped by signal %d%s", stopped.number, where)
-            raise SystemExit(128 + stopped.number) from None
+            raise self._stopped(stopped) from None
         except NotFiniteError as error:
             self._end("FAILED")
-            names = [self.data.samples.names[i] for i in error.index]
+            names = tuple(self.data.samples.names[i] for i in error.index)
             raise UserError(
                 f"{error.what} is not finite at step {error.step} with learning rate {error.lr:.3g}; lower model.lr, "
-                f"or look at the pictures of that batch: {', '.join(names[:4])}, …"
+                f"or look at the pictures of that batch: {', '.join(names[:4])}, …",
+                names,
             ) from error
         except TrialPruned:
             if self.tracker is not None:
@@ -172,8 +174,10 @@ class _Run:
             if self.tracker is not None:
                 self.tracker.abandon()  # the run is another worker's now
             raise
-        except BaseException:
+        except BaseException as error:
             self._end("KILLED" if self.stop.number else "FAILED")
+            if is_out_of_memory(error):
+                raise self._out_of_memory(error) from error
             raise
         complete = self._end("FINISHED")
         if self.tracker is not None:
@@ -182,9 +186,19 @@ class _Run:
             print_summary(cfg, result.metrics, self.output_dir, self.tracker, self.data.source, complete=complete)
         return result
 
+    def _out_of_memory(self, error: BaseException) -> UserError:
+        trainer, model = self.cfg.trainer, self.cfg.model
+        lower = f"trainer.batch_size (now {trainer.batch_size}), trainer.eval_batch_size ({trainer.eval_batch_size})"
+        halve = "" if trainer.on_oom == "halve" else ", or set trainer.on_oom=halve"
+        return UserError(
+            f"out of memory at step {self.trainer.global_step} ({first_line(error)}); lower {lower}, "
+            f"data.size ({self.data.size}) or model.finetune_depth ({model.finetune_depth}){halve}"
+        )
+
     def _read_data(self) -> None:
         self.data = build_data(self.cfg)
-        self.data.setup("fit")
+        with stoppable(self.stop.check):
+            self.data.setup("fit")
         self.stop.check()
 
     def _build_model(self, checkpoint: dict[str, Any] | None) -> None:
@@ -275,6 +289,15 @@ class _Run:
         )  # fmt: skip
         tracker.close("FINISHED", cfg.tracking.close_timeout)
         return metrics
+
+    def _stopped(self, stopped: StoppedBySignalError) -> BaseException:
+        """What the run ends with after a signal; its MLflow run, where one has begun, ends as killed."""
+        self._end("KILLED")
+        if self.trial is not None:
+            return TrialInterrupted()
+        where = f"; go on with ckpt_path={stopped.checkpoint}" if stopped.checkpoint else ""
+        log.warning("stopped by signal %d%s", stopped.number, where)
+        return SystemExit(128 + stopped.number)
 
     def _end(self, status: str) -> bool:
         return self.tracker is None or self.tracker.close(status, self.cfg.tracking.close_timeout)

@@ -1,0 +1,99 @@
+"""Memory that is really refused: the run says what to lower, or works its batches off in parts."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+
+from eyegender.errors import UserError
+from eyegender.models.classifier import Classifier
+from eyegender.training.run import train
+from tests.composing import tiny_config
+
+pytestmark = pytest.mark.integration
+
+# Without training batch-norm, parts of a batch give what the batch gives.
+EXACT = ("model.finetune_depth=0", "features=off", "model.dropout=0", "trainer.max_epochs=2")
+
+
+@pytest.fixture
+def at_most_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than five pictures at once ask for a pebibyte, which torch's allocator refuses."""
+    plain = Classifier._logits
+
+    def greedy(self: Classifier, given: torch.Tensor, *, at_cut: bool) -> torch.Tensor:
+        if len(given) > 5:
+            torch.empty(2**50, dtype=torch.uint8)
+        return plain(self, given, at_cut=at_cut)
+
+    monkeypatch.setattr(Classifier, "_logits", greedy)
+
+
+def test_a_run_without_memory_says_what_to_lower(at_most_five: None, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"out of memory at step 0 \(.*allocate.*lower trainer.batch_size \(now 16\).*on_oom=halve"
+    ) as told:
+        train(tiny_config(*EXACT), tmp_path / "out")
+    assert "\n" not in str(told.value)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
+    [run] = client.search_runs([client.get_experiment_by_name("eyegender").experiment_id])
+    assert run.info.status == "FAILED"
+
+
+def test_batches_in_parts_come_to_the_same(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    norms: list[float] = []
+    plain = Classifier.configure_gradient_clipping
+
+    def noted(self: Classifier, optimizer: torch.optim.Optimizer, *arguments: Any, **options: Any) -> None:
+        norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])))
+        plain(self, optimizer, *arguments, **options)
+
+    monkeypatch.setattr(Classifier, "configure_gradient_clipping", noted)
+    whole = train(tiny_config(*EXACT), tmp_path / "whole")
+    request.getfixturevalue("at_most_five")
+    with caplog.at_level(logging.WARNING):
+        parts = train(tiny_config(*EXACT, "trainer.on_oom=halve"), tmp_path / "parts")
+    steps = whole.trainer.global_step
+    assert parts.trainer.global_step == steps
+    assert norms[steps:] == pytest.approx(norms[:steps], rel=1e-3)
+    for name in ("train/loss", "val/loss", "train/auroc"):
+        assert [row[name] for row in parts.history] == pytest.approx([row[name] for row in whole.history], rel=1e-4)
+    assert parts.metrics["test/loss"] == pytest.approx(whole.metrics["test/loss"], rel=1e-4)
+    told = [record.message for record in caplog.records if "out of memory" in record.message]
+    # Once for each halving, not at each step.
+    assert [line.partition(";")[0] for line in told if "training" in line] == [
+        "out of memory while training on 15 pictures at once", "out of memory while training on 8 pictures at once"
+    ]  # fmt: skip
+
+
+def test_a_process_that_may_take_no_more_memory_goes_on_with_parts(tmp_path: Path) -> None:
+    config = ("data.n=120", "data.size=96", "trainer.batch_size=64", "trainer.max_epochs=1", "trainer.on_oom=halve",
+              "run_test=false", "trainer.eval_batch_size=16")  # fmt: skip
+    with no_more_memory_than(0.45):
+        result = train(tiny_config(*config), tmp_path / "out")
+    assert result.module.train_parts.number > 1
+    assert result.trainer.global_step == 2
+
+
+@contextmanager
+def no_more_memory_than(gib: float) -> Iterator[None]:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(gib * 2**30), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
