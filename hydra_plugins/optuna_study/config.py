@@ -39,6 +39,7 @@ class OptunaStudyConf:
     _recursive_: bool = False
     defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": "tpe"}, {"pruner": "nop"}])
 
+    # Optuna's sampler, from the group hydra/sweeper/sampler
     sampler: Any = MISSING
     # minimize, maximize, or a list of them: several objectives
     direction: Any = "minimize"
@@ -52,6 +53,7 @@ class OptunaStudyConf:
     n_jobs: int = 1
     # the sweep stops when more than this share of n_trials failed since it was started (0..1)
     max_failure_rate: float = 0.0
+    # the search space, as above
     params: Any = None
     # dotpath of a function (cfg, optuna trial) that suggests further parameters
     custom_search_space: str | None = None
@@ -59,6 +61,7 @@ class OptunaStudyConf:
     search_space: Any = None
 
     # ---- what hydra-optuna-sweeper does not have
+    # Optuna's pruner, from the group hydra/sweeper/pruner
     pruner: Any = MISSING
     # index of the objective whose values the task reports; only matters with several objectives
     pruned_objective: int = 0
