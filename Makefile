@@ -50,5 +50,5 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecod
 	@touch $@
 
 .venv/ready-to-test: .venv/ready
-	$(INSTALL) --editable '.[cluster,onnx,explain,faces]' --group test --group lint
+	$(INSTALL) --editable '.[cluster,onnx,explain,faces,celeba]' --group test --group lint
 	@touch $@

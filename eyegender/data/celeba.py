@@ -16,6 +16,7 @@ from eyegender.data.annotations import Annotations, read_annotations
 from eyegender.data.decode import decode
 from eyegender.data.folder import read_unchanged
 from eyegender.data.picture_facts import PictureFacts, picture_facts
+from eyegender.data.progress import check_stop
 from eyegender.data.samples import BadPictureError, Samples
 from eyegender.errors import UserError
 
@@ -185,15 +186,27 @@ def _download(root: Path) -> None:
     home = root.parent if root.name == "celeba" else root
     from torchvision.datasets import CelebA
 
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        CelebA(str(home), download=True)
-    except Exception as error:  # whatever the network, the quota page or a missing gdown comes up with
-        reason = " ".join(str(error).split())[:200]
+    failed: list[Exception] = []
+
+    def fetch() -> None:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            CelebA(str(home), download=True)
+        except Exception as error:  # whatever the network, the quota page or a missing gdown comes up with
+            failed.append(error)
+
+    # Beside this thread, so that Ctrl-C need not wait for a gigabyte.
+    fetching = threading.Thread(target=fetch, name="CelebA", daemon=True)
+    fetching.start()
+    while fetching.is_alive():
+        fetching.join(0.2)
+        check_stop()
+    if failed:
+        reason = " ".join(str(failed[0]).split())[:200]
         raise UserError(
             f"data.download=true must be able to fetch CelebA into {home.absolute()}, got: {reason}; "
             "fetch it by hand, put it there and set data.download=false"
-        ) from error
+        ) from failed[0]
 
 
 def _find(root: Path) -> tuple[Path, Path]:

@@ -114,7 +114,11 @@ def _remember(database: sqlite3.Connection, found: list[tuple[Path, _Stamp, Pict
 
 def _read_all(paths: Sequence[Path]) -> Iterator[PictureFacts]:
     with ThreadPoolExecutor() as pool, show_progress("reading pictures", len(paths)) as progress:
-        yield from _counted(pool.map(_read, paths, chunksize=1), progress)
+        try:
+            yield from _counted(pool.map(_read, paths, chunksize=1), progress)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _counted(found: Iterator[PictureFacts], progress: Progress) -> Iterator[PictureFacts]:

@@ -24,7 +24,7 @@ from eyegender.data.cache_entry import (
 from eyegender.data.cache_folder import cache_folder
 from eyegender.data.decode import Color, to_pixels
 from eyegender.data.pixel_store import CHECKSUMS, FORMAT, MANIFEST, PIXELS, DamagedStoreError, PixelStore
-from eyegender.data.progress import show_progress
+from eyegender.data.progress import check_stop, show_progress
 from eyegender.data.samples import BadPictureError, Samples
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def open_pixel_store(samples: Samples, size: int, color: Color, cache: str | Pat
 def _open_or_build(
     samples: Samples, digests: list[str], folder: Path, shape: tuple[int, int, int, int], color: Color
 ) -> PixelStore:
-    with only_builder(folder, "decoding these pictures"):
+    with only_builder(folder, "decoding these pictures", check_stop):
         try:
             return PixelStore(folder, digests)  # another process has built it meanwhile
         except DamagedStoreError:

@@ -1,4 +1,6 @@
-"""Progress of long preparations: a bar where there is a terminal, a line now and then where there is none."""
+"""Progress of long preparations: a bar where there is a terminal, a line now and then where there is none; and how
+they are stopped.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +8,37 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 Progress = Callable[[int], None]
 """Told how many more items are done."""
 
 _LINE_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
+_stop: ContextVar[Callable[[], None]] = ContextVar("stop", default=lambda: None)
+
+
+@contextmanager
+def stoppable(check: Callable[[], None]) -> Iterator[None]:
+    """Long preparations within the block call `check` now and then; what it raises ends them, and the block."""
+    before = _stop.set(check)
+    try:
+        yield
+    finally:
+        _stop.reset(before)
+
+
+def check_stop() -> None:
+    """Raises what the `check` of the enclosing `stoppable` raises, if there is one."""
+    _stop.get()()
 
 
 @contextmanager
 def show_progress(what: str, total: int) -> Iterator[Progress]:
-    """Show how many of `total` items are done; what takes under a few seconds stays silent off the terminal."""
+    """Show how many of `total` items are done; what takes under a few seconds stays silent off the terminal.
+
+    Whoever reports progress can be stopped there, see `stoppable`.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -27,7 +49,12 @@ def show_progress(what: str, total: int) -> Iterator[Progress]:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Bar(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=total)
-            yield lambda more: bar.advance(task, more)
+
+            def advance(more: int) -> None:
+                check_stop()
+                bar.advance(task, more)
+
+            yield advance
     else:
         yield _lines(what, total)
 
@@ -38,6 +65,7 @@ def _lines(what: str, total: int) -> Progress:
 
     def advance(more: int) -> None:
         nonlocal done, last
+        check_stop()
         done += more
         if time.monotonic() - last >= _LINE_EVERY_S:
             last = time.monotonic()

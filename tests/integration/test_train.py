@@ -16,6 +16,8 @@ import pytest
 import torch
 import yaml
 
+from eyegender.data import pixel_build
+from eyegender.data.decode import Color, to_pixels
 from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier
 from eyegender.training.run import RunResult, train
@@ -23,6 +25,7 @@ from tests.composing import SMALL, TINY, tiny_config
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from PIL import Image
 
     from eyegender.data.batches import Batch
 
@@ -214,6 +217,26 @@ def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_goes_on(
     assert [row["train/loss"] for row in resumed.history] == pytest.approx([row["train/loss"] for row in whole.history])
     assert [row["val/loss"] for row in resumed.history] == pytest.approx([row["val/loss"] for row in whole.history])
     assert resumed.metrics["test/loss"] == pytest.approx(whole.metrics["test/loss"])
+
+
+def test_a_signal_while_pictures_are_decoded_ends_the_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+
+    def signalled(image: Image.Image, size: int, color: Color) -> np.ndarray:
+        decoded.append(size)
+        if len(decoded) == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+        return to_pixels(image, size, color)
+
+    monkeypatch.setattr(pixel_build, "to_pixels", signalled)
+    monkeypatch.setenv("EYEGENDER_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit) as stopped:
+        train(tiny_config("data.n=2000"), tmp_path / "out")
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert len(decoded) < 1000
+    assert not (tmp_path / "mlruns").exists()  # no run had begun
 
 
 def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:

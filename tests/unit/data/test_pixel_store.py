@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eyegender.data import pixel_build
+from eyegender.data.decode import to_pixels
 from eyegender.data.folder import FolderReader
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.pixel_store import CHECKSUMS, MANIFEST, PIXELS
+from eyegender.data.progress import stoppable
 from eyegender.data.samples import Samples
 from eyegender.errors import UserError
 
@@ -85,6 +88,25 @@ def test_bad_pictures_are_remembered(folder: Callable[..., Path], monkeypatch: p
     assert list(bad.values()) == ["not a JPEG, PNG, BMP or WebP picture"]
     monkeypatch.setattr("eyegender.data.pixel_build._build", lambda *_: pytest.fail("built again"))
     assert open_pixel_store(samples, 16, "gray").bad == bad
+
+
+def test_a_build_stops_when_asked_and_leaves_nothing(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StopError(Exception):
+        pass
+
+    def check() -> None:
+        raise StopError
+
+    samples, decoded = read(folder(range(150), range(150))), []
+    monkeypatch.setattr(pixel_build, "_TASK", 2)
+    monkeypatch.setattr(pixel_build, "to_pixels", lambda *given: decoded.append(1) or to_pixels(*given))
+    with stoppable(check), pytest.raises(StopError):
+        open_pixel_store(samples, 16, "gray", tmp_path / "own")
+    assert len(decoded) < len(samples)
+    assert stored(tmp_path / "own") == []
+    assert len(open_pixel_store(samples, 16, "gray", tmp_path / "own")) == len(samples)
 
 
 def test_a_copy_in_another_process_reads_the_same(folder: Callable[..., Path]) -> None:
