@@ -132,15 +132,27 @@ def register_sweeps() -> None:
 
 
 def register_alone(config_name: str, groups: tuple[str, ...]) -> None:
-    """Give Hydra one config of `conf/` and these groups, and not the folder itself."""
+    """Give Hydra one config of `conf/` and these groups, and neither the folder itself nor that of `--config-dir`."""
     store, conf = ConfigStore.instance(), config_folder("conf")
-    files = [
-        conf / f"{config_name}.yaml",
-        *(path for group in groups for path in sorted((conf / group).glob("*.yaml"))),
-    ]
-    for path in files:
+    folders = [conf / group for group in groups]
+    own = _take_config_dir()
+    if own is not None:
+        folders += [own / group for group in groups]
+    for path in [conf / f"{config_name}.yaml", *(path for folder in folders for path in sorted(folder.glob("*.yaml")))]:
         group = None if path.parent == conf else path.parent.name
         store.store(group=group, name=path.stem, node=OmegaConf.load(path), provider=str(path))
+
+
+def _take_config_dir() -> Path | None:
+    """The folder that the command line gives with `--config-dir`, which leaves the command line."""
+    for place, argument in enumerate(sys.argv):
+        flag, equals, value = argument.partition("=")
+        if flag in {"--config-dir", "-cd"} and (equals or place + 1 < len(sys.argv)):
+            folder = Path(value if equals else sys.argv[place + 1])
+            if folder.is_dir():  # or Hydra says what is wrong
+                del sys.argv[place : place + (1 if equals else 2)]
+                return folder
+    return None
 
 
 def _hydra_line(error: BaseException) -> str:
