@@ -1,12 +1,13 @@
 # make train   set up .venv and train on synthetic eyes       make train ARGS="model=inception_v3"
 # make test    set up .venv and run the unit tests             make test ARGS=tests  runs all of them
 # make ui      look at the runs in a browser
+# make docs    build the documentation into site/
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 PORT ?= 5000
 
-.PHONY: train test lint format ui demo screenshots wheel clean
+.PHONY: train test lint format ui demo screenshots docs wheel clean
 
 train: .venv/ready
 	$(BIN)/python -m eyegender.train $(ARGS)
@@ -32,11 +33,14 @@ demo: .venv/ready-to-test
 screenshots: .venv/ready-to-test
 	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py
 
+docs: .venv/ready-to-document
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 wheel: .venv/ready-to-test
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site
 
 # uv reads the same constraints as pip and is many times quicker. The bytecode is compiled now: the first import of
 # torch and MLflow would otherwise take half a minute.
@@ -51,4 +55,8 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecod
 
 .venv/ready-to-test: .venv/ready
 	$(INSTALL) --editable '.[cluster,onnx,explain,faces,celeba]' --group test --group lint
+	@touch $@
+
+.venv/ready-to-document: .venv/ready
+	$(INSTALL) --group docs
 	@touch $@

@@ -1,0 +1,1 @@
+"""A backbone and a data source of one's own; see docs/extending.md."""
