@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 
 from eyegender.command import command
+from eyegender.data.readers import build_reader, check_source
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -96,9 +97,8 @@ def main(cfg: DictConfig) -> None:
     from eyegender.schema import parse
 
     parsed = parse(cfg)  # before torch is imported: a mistake shows at once
+    check_source(parsed.data)
     from rich.console import Console
-
-    from eyegender.training.build import build_reader
 
     data, split = parsed.data, parsed.data.split
     output_dir = Path(HydraConfig.get().runtime.output_dir)

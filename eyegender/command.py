@@ -27,7 +27,7 @@ from eyegender.tracking.secrets import hide_in_logs, redact
 from hydra_plugins.optuna_study import learn_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
 USER_MISTAKE = 2
@@ -86,7 +86,7 @@ def command(
             except Exception as error:
                 if not is_users(error) or wants_traceback():
                     raise
-                tell(error)
+                tell(error, config_files(config_name, groups))
                 sys.exit(USER_MISTAKE)
 
         return main
@@ -108,12 +108,12 @@ def is_users(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is not None
 
 
-def tell(error: Exception) -> None:
-    """Print one line (and the details that a `UserError` brings) to standard error."""
+def tell(error: Exception, files: Sequence[Path] = ()) -> None:
+    """Print one line (and the details that a `UserError` brings) to standard error; `files` hold the known keys."""
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         message = f"cannot write {error.filename} ({error.strerror}); free or choose another place, see hydra.run.dir"
     else:
-        message = str(error) if isinstance(error, UserError) else _hydra_line(error)
+        message = str(error) if isinstance(error, UserError) else _hydra_line(error, files)
     print(f"eyegender: {redact(message)}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
         print(f"  {redact(detail)}", file=sys.stderr)
@@ -122,6 +122,13 @@ def tell(error: Exception) -> None:
 def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python's own traceback, without secrets."""
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+
+def config_files(config_name: str, groups: tuple[str, ...] | None) -> list[Path]:
+    """The YAML files that a command may be composed of."""
+    conf = config_folder("conf")
+    folders = [conf / group for group in groups] if groups is not None else [p for p in conf.iterdir() if p.is_dir()]
+    return [conf / f"{config_name}.yaml", *(path for folder in folders for path in sorted(folder.glob("*.yaml")))]
 
 
 def register_sweeps() -> None:
@@ -155,7 +162,7 @@ def _take_config_dir() -> Path | None:
     return None
 
 
-def _hydra_line(error: BaseException) -> str:
+def _hydra_line(error: BaseException, files: Sequence[Path]) -> str:
     """Hydra's composition errors in one line, with the nearest known key where one was misspelt."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if "Config search path:" in lines:
@@ -165,23 +172,23 @@ def _hydra_line(error: BaseException) -> str:
             options = [option for option in lines[position + 1 :] if not option.startswith("_")]
             lines = [*lines[:position], f"known: {', '.join(options)}"]
             break
-    noise = ("full_key:", "object_type=", "reference_type=", "See https://")
+    # A config takes no further keys, whatever Hydra says of appending them.
+    noise = ("full_key:", "object_type=", "reference_type=", "See https://", "To append to your config")
     message = "; ".join(line.rstrip(".") for line in lines if not line.startswith(noise)) or type(error).__name__
     unknown = re.search(r"Could not override '([\w./@]+)'", message)
-    return f"{message}{_suggestion(unknown[1])}" if unknown else message
+    return f"{message}{_suggestion(unknown[1], files)}" if unknown else message
 
 
-def _suggestion(key: str) -> str:
-    """The known key nearest to `key`, looked up by its last part in the YAML files themselves."""
-    known: dict[str, str] = {}
-    for path in config_folder("conf").rglob("*.yaml"):
+def _suggestion(key: str, files: Sequence[Path]) -> str:
+    """The key nearest to `key` in the YAML files."""
+    known: dict[str, None] = {}
+    for path in files:
         group = ".".join(path.relative_to(config_folder("conf")).parent.parts)
-        for name in _keys(OmegaConf.to_container(OmegaConf.load(path)), group):
-            known.setdefault(name, name)
+        known.update(dict.fromkeys(_keys(OmegaConf.to_container(OmegaConf.load(path)), group)))
     if key.startswith("hydra"):
         return ""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else "; there is no such key, see --help"
 
 
 def _keys(node: Any, prefix: str) -> Iterator[str]:

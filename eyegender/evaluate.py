@@ -27,6 +27,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     from eyegender.using.evaluation_outputs import show_evaluation, write_evaluation
     from eyegender.using.labelled_pictures import read_pictures
     from eyegender.using.loaded_model import load_model
+    from eyegender.using.run_pictures import offline
 
     model = load_model(options.model, options.tracking)
     data, seed, part = options.data, options.seed, options.part or ("all" if options.data else "test")
@@ -35,7 +36,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
             raise UserError(
                 "data must be given: this model does not tell what it was trained on; add data=folder data.root=DIR"
             )
-        data, seed = model.config.data, model.config.seed
+        data, seed = offline(model.config.data), model.config.seed
     pictures = read_pictures(data, part, seed, model.card)
     result = asking.evaluate(model, pictures)
     folder = Path(options.output)
@@ -51,10 +52,14 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 
 @command("evaluate", groups=("data", "tracking"))
 def main(cfg: DictConfig) -> None:
+    from eyegender.data.readers import check_source
     from eyegender.schema import parse_as
     from eyegender.using.options import EvaluateOptions
 
-    evaluate(parse_as(cfg, EvaluateOptions))  # checked before torch is imported: a mistake shows at once
+    options = parse_as(cfg, EvaluateOptions)  # before torch is imported: a mistake shows at once
+    if options.data is not None:
+        check_source(options.data)
+    evaluate(options)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 @command("train")
 def main(cfg: DictConfig) -> float | tuple[float, ...]:
     """Hydra's entry; returns what a sweep judges the run by."""
+    from eyegender.data.readers import check_source
     from eyegender.schema import parse
 
     parsed = parse(cfg)  # before torch is imported: a mistake shows at once
+    check_source(parsed.data)
     from eyegender.training.run import train
     from hydra_plugins.optuna_study import written_overrides
 

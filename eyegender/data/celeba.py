@@ -74,6 +74,11 @@ class CelebaReader:
         self.on_bad = on_bad
         self.cache = cache
 
+    def check(self) -> None:
+        """Raises UserError where the folder of the pictures is missing and is not to be fetched."""
+        if not self.download:
+            _find(self.root)
+
     def read(self) -> Samples:
         if self.download:
             _download(self.root)

@@ -37,9 +37,20 @@ class FolderReader:
         self.classes = _two_names(classes)
         self.cache = cache
 
-    def read(self) -> Samples:
+    def check(self) -> None:
+        """Raises UserError where the root or a class folder is missing."""
         if not self.root.is_dir():
             raise UserError(f"data.root must be a folder that exists, got {self.root.absolute()}; set data.root")
+        for name in self.classes:
+            if not (self.root / name).is_dir():
+                found = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+                raise UserError(
+                    f"data.root must hold a folder per class, got {self.root.absolute()} without {name!r} "
+                    f"(folders there: {', '.join(found) or 'none'}); set data.classes=[LABEL0,LABEL1]"
+                )
+
+    def read(self) -> Samples:
+        self.check()
         listed = [(f"{name}/{path.name}", label, path) for label, name in enumerate(self.classes)
                   for path in self._pictures(name)]  # fmt: skip
         listed.sort(key=lambda entry: entry[0])
@@ -57,12 +68,6 @@ class FolderReader:
 
     def _pictures(self, name: str) -> list[Path]:
         folder = self.root / name
-        if not folder.is_dir():
-            found = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and entry.name[0] != ".")
-            raise UserError(
-                f"data.root must hold a folder per class, got {self.root.absolute()} without {name!r} "
-                f"(folders there: {', '.join(found) or 'none'}); set data.classes=[LABEL0,LABEL1]"
-            )
         try:
             with os.scandir(folder) as entries:
                 files = [Path(entry.path) for entry in entries if entry.name[0] != "." and not entry.is_dir()]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eyegender.allowed import load_class
+from eyegender.data.readers import build_reader
 from eyegender.errors import UserError
 from eyegender.models.augment import Augment
 from eyegender.models.backbone import Backbone, resolve_depth
@@ -18,8 +18,7 @@ from eyegender.serving.saved_network import Card
 
 if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.data.samples import Reader
-    from eyegender.schema import DataSection, ModelSection, TrainConfig
+    from eyegender.schema import ModelSection, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -41,17 +40,6 @@ def backbone_class(model: ModelSection) -> type[Backbone]:
     if model.backbone.arguments:
         raise UserError(f"model.backbone takes no arguments, got {sorted(model.backbone.arguments)}; remove them")
     return load_class(model.backbone.target, Backbone)
-
-
-def build_reader(data: DataSection) -> Reader:
-    """The data source, its arguments bound to its signature before it reads anything."""
-    cls = load_class(data.reader.target, object)
-    try:
-        inspect.signature(cls).bind(**data.reader.arguments)
-    except TypeError as error:
-        raise UserError(f"data.reader: {cls.__name__} {error}; correct the keys under data.reader") from error
-    reader: Reader = cls(**data.reader.arguments)  # type: ignore[assignment]  # a protocol cannot be checked here
-    return reader
 
 
 def build_data(cfg: TrainConfig) -> EyesDataModule:

@@ -11,9 +11,9 @@ import numpy as np
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.groups import find_groups
 from eyegender.data.pixel_build import open_pixel_store
+from eyegender.data.readers import build_reader
 from eyegender.data.splits import draw_subset
 from eyegender.errors import UserError
-from eyegender.training.build import build_reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.data.decode import to_pixels
+from eyegender.data.readers import build_reader
 from eyegender.data.samples import BadPictureError
 from eyegender.errors import UserError
-from eyegender.training.build import build_reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -87,7 +87,10 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments: list[str], told:
     assert not Path("mlruns").exists()  # nothing half-written
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["model.lrr=1"], ["seed=x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--cfg", "job"], ["model.lrr=1"], ["seed=x"], ["data=folder", "data.root=nowhere"]],
+)
 def test_what_needs_no_network_imports_no_torch(arguments: list[str]) -> None:
     code = (
         "import sys, runpy\n"

@@ -33,9 +33,37 @@ def test_what_needs_no_network_imports_no_torch(command: str, argument: str) -> 
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_a_misspelt_key_is_told_with_its_neighbour() -> None:
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("audit", ["data=folder", "data.root=nowhere"]),
+        ("audit", ["data=celeba", "data.root=nowhere"]),
+        ("evaluate", ["model=x", "data=folder", "data.root=nowhere"]),
+    ],
+)
+def test_a_mistyped_folder_is_told_before_torch_is_imported(module: str, arguments: list[str]) -> None:
+    done = run(
+        "import sys, runpy\n"
+        f"sys.argv = ['eyegender.{module}', *{arguments!r}]\n"
+        f"try:\n    runpy.run_module('eyegender.{module}', run_name='__main__')\n"
+        "finally:\n    assert 'torch' not in sys.modules\n"
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("eyegender: data.root must ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "argument", "told"),
+    [
+        ("predict", "min_confidense=1", "did you mean min_confidence?"),
+        ("promote", "min_confidence=1", "there is no such key, see --help"),  # another command's
+    ],
+)
+def test_a_misspelt_key_is_told_with_its_neighbour(command: str, argument: str, told: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "eyegender.predict", "min_confidense=1"], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", f"eyegender.{command}", argument], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2
-    assert "did you mean min_confidence?" in done.stderr
+    assert done.stderr.strip().endswith(told)
+    assert len(done.stderr.strip().splitlines()) == 1
