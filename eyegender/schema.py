@@ -109,6 +109,7 @@ class TrainerSection(_Section):
     eval_batch_size: Count
     precision: str
     channels_last: bool | Literal["auto"]
+    compile: bool | Literal["auto"]
     gradient_clip: Positive | None
     on_oom: Literal["stop", "halve"]
     threads: Count | None

@@ -6,8 +6,6 @@ equal runs on one machine compute the same numbers.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import platform
@@ -16,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from filelock import FileLock
 
-from eyegender.data.cache_entry import told_in_one_line, write_synced
-from eyegender.data.cache_folder import cache_folder
+from eyegender.features.kept_note import kept_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from eyegender.features.kept_note import Note
+
 _ROUNDS = 3
-_MARGIN = 0.9  # the first way stays unless another takes less than this share of its time: noise must not choose
+MARGIN = 0.9  # the first way stays unless another takes less than this share of its time: noise must not choose
 _log = logging.getLogger(__name__)
 
 
@@ -39,44 +37,42 @@ def quickest(what: str, ways: Mapping[str, Callable[[], object]], cache: str | P
         ways: by name; the first is preferred unless another takes less than 90% of its time.
         cache: folder, see `cache_folder`.
     """
+
+    def measured() -> Note:
+        seconds = measure(ways)
+        first, best = next(iter(ways)), min(seconds, key=lambda name: seconds[name])
+        return {"chosen": best if seconds[best] < MARGIN * seconds[first] else first, "seconds": seconds}
+
     told = f"{what}; {machine()}; torch {torch.__version__}; {', '.join(ways)}"
-    folder = cache_folder(cache) / "precision"
-    path = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
-    with told_in_one_line("measured speeds", folder, 1000):
-        folder.mkdir(exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            kept = _kept(path)
-            if kept is not None and kept in ways:
-                return kept
-            seconds = measure(ways)
-            first, best = next(iter(ways)), min(seconds, key=lambda name: seconds[name])
-            chosen = best if seconds[best] < _MARGIN * seconds[first] else first
-            aside = path.with_name(f"{path.name}.{os.getpid()}")
-            write_synced(aside, json.dumps({"what": told, "chosen": chosen, "seconds": seconds}, indent=1).encode())
-            aside.replace(path)
-    others = ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in seconds.items())
-    _log.info("%s: %s is quickest here (%s)", what, chosen, others)
-    return chosen
+    note, new = kept_note(told, lambda found: found["chosen"] in ways, measured, cache)
+    if new:
+        others = ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in note["seconds"].items())
+        _log.info("%s: %s is quickest here (%s)", what, note["chosen"], others)
+    return str(note["chosen"])
 
 
 def measure(ways: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """Best seconds of each way, in turn; random states are left as they were.
 
-    Without a GPU these are processor seconds of all threads: wall-clock time would measure who else is at work here.
+    Without a GPU these are processor seconds: wall-clock time would measure who else is at work here.
     """
-    gpu = torch.cuda.is_available()
-    clock = time.perf_counter if gpu else time.process_time
     best: dict[str, float] = {}
     with torch.random.fork_rng():
         for round_ in range(_ROUNDS + 1):
             for name, way in ways.items():
                 began = clock()
                 way()
-                if gpu:
-                    torch.cuda.synchronize()
                 if round_:
                     best[name] = min(best.get(name, float("inf")), clock() - began)
     return best
+
+
+def clock() -> float:
+    """Seconds that count: by the wall where a GPU works, once its queue is empty; else the processor's own."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def machine() -> str:
@@ -94,10 +90,3 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _kept(path: Path) -> str | None:
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["chosen"])
-    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: measured anew
-        return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eyegender.features.compile_choice import compiling_pays, needs_compiler
 from eyegender.features.frozen_prefix import FrozenPrefix
 from eyegender.features.precision_choice import quickest
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 # A measurement takes some seconds of the work itself. Shorter work goes by the rule below, whatever is in the cache, so
 # that equal runs are equal. Counted in pictures of 224x224.
 MEASURE_TRAINING_FROM, MEASURE_FORWARD_FROM = 3000, 500
-_SAMPLE = 8  # pictures per measured step
+_SAMPLE = {"cpu": 8, "cuda": 64}  # pictures per measured step; on fewer a GPU would only be waited for
 
 LIGHTNING = {"bfloat16": "bf16-mixed", "float32": "32-true"}
+_MEASURED_AS = {lightning: precision for precision, lightning in LIGHTNING.items()}
 
 
 def work(pictures: float, size: int) -> float:
@@ -32,18 +34,39 @@ def work(pictures: float, size: int) -> float:
 def settle(cfg: TrainConfig, arguments: dict[str, Any], network: Network, train_pictures: int, size: int) -> None:
     """Put the precision into Lightning's `arguments`, and `network` into the layout, that are quickest here.
 
-    Only what the config leaves to `auto`, and only for runs that are long enough for a measurement.
+    Only what the config leaves to `auto`, and only for runs that are long enough for a measurement. Steps are compiled
+    where that saves more than it takes.
+
+    Raises:
+        UserError: compiled steps are asked for and cannot be had.
     """
     trainer = cfg.trainer
     stored = network.cut > 0 and cfg.features.mode != "off"
-    if trainer.precision != "auto" or trainer.num_nodes > 1 or (stored and network.cut == len(network.stages)):
-        return
-    if work(trainer.max_epochs * train_pictures, size) < MEASURE_TRAINING_FROM:
+    if trainer.compile is True:
+        needs_compiler(arguments["accelerator"])
+        network.compile_steps()
+    if trainer.num_nodes > 1 or (stored and network.cut == len(network.stages)):
+        return  # machines must not disagree; a head alone is quick anyway
+    pictures = trainer.max_epochs * train_pictures
+    if trainer.max_steps > 0:
+        pictures = min(pictures, trainer.max_steps * trainer.batch_size)
+    if work(pictures, size) < MEASURE_TRAINING_FROM:
         return
     device = torch.device("cuda" if arguments["accelerator"] == "gpu" else "cpu")
-    arguments["precision"], last = training_way(network, cfg.model.name, size, device, from_cut=stored)
-    if trainer.channels_last == "auto" and not last:
-        lay_out(network, channels_last=False)
+    if trainer.precision == "auto":
+        arguments["precision"], last = training_way(network, cfg.model.name, size, device, from_cut=stored)
+        if trainer.channels_last == "auto" and not last:
+            lay_out(network, channels_last=False)
+    precision = _MEASURED_AS.get(arguments["precision"])
+    if trainer.compile == "auto" and precision is not None:
+        last = network.memory_format == torch.channels_last
+        what = f"{_what(network, cfg.model.name, size, device, from_cut=stored)}, {precision}, channels last {last}"
+        steps = [
+            _step(network, size, device, precision, last, from_cut=stored, compiled=compiled)
+            for compiled in (False, True)
+        ]
+        if compiling_pays(what, *steps, number=pictures / _SAMPLE[device.type], device=device):
+            network.compile_steps()
 
 
 def lay_out(network: Network, *, channels_last: bool) -> None:
@@ -67,14 +90,18 @@ def training_way(network: Network, name: str, size: int, device: torch.device, *
         for precision, last in (("float32", True), ("bfloat16", True), ("float32", False))
     }
     steps = {told: _step(network, size, device, *way, from_cut=from_cut) for told, way in ways.items()}
-    what = f"training {name}, last {len(network.stages) - network.cut} stages, {size} pixels, {device.type}"
-    precision, last = ways[quickest(f"{what}, from the cut" if from_cut else what, steps)]
+    precision, last = ways[quickest(_what(network, name, size, device, from_cut=from_cut), steps)]
     return LIGHTNING[precision], last
+
+
+def _what(network: Network, name: str, size: int, device: torch.device, *, from_cut: bool) -> str:
+    what = f"training {name}, last {len(network.stages) - network.cut} stages, {size} pixels, {device.type}"
+    return f"{what}, from the cut" if from_cut else what
 
 
 def prefix_dtype(network: Network, name: str, size: int, device: torch.device) -> torch.dtype:
     """What to compute frozen stages in; all stages decide, so that depths compute alike and start from each other."""
-    pixels = torch.randint(0, 256, (_SAMPLE, 1, size, size), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (_SAMPLE[device.type], 1, size, size), dtype=torch.uint8)
 
     def way(dtype: torch.dtype) -> Callable[[], object]:
         prefix: list[FrozenPrefix] = []
@@ -94,7 +121,14 @@ def prefix_dtype(network: Network, name: str, size: int, device: torch.device) -
 
 
 def _step(
-    network: Network, size: int, device: torch.device, precision: str, channels_last: bool, *, from_cut: bool
+    network: Network,
+    size: int,
+    device: torch.device,
+    precision: str,
+    channels_last: bool,
+    *,
+    from_cut: bool,
+    compiled: bool = False,
 ) -> Callable[[], object]:
     made: list[tuple[Network, torch.Tensor]] = []
 
@@ -102,13 +136,16 @@ def _step(
         if not made:
             own = copy.deepcopy(network).to(device)
             lay_out(own, channels_last=channels_last)
-            pixels = torch.randint(0, 256, (_SAMPLE, 1, size, size), dtype=torch.uint8, device=device)
+            pictures = _SAMPLE[device.type]
+            pixels = torch.randint(0, 256, (pictures, 1, size, size), dtype=torch.uint8, device=device)
             with torch.no_grad():
                 given = own.prefix(own.normalise(pixels)).contiguous(memory_format=own.memory_format)
+            if compiled:
+                own.compile_steps()
             made.append((own, given if from_cut else pixels))
         own, given = made[0]
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = own.from_cut(given) if from_cut else own(given)
-        logits.sum().backward()
+            logits = own(given, at_cut=from_cut)
+        logits.sum().backward()  # type: ignore[no-untyped-call]
 
     return run

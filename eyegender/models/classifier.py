@@ -86,12 +86,10 @@ class Classifier(pl.LightningModule):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 1 or 3, S, S) in 0..255 to logits (B,)."""
-        logits: Tensor = self.network(pixels)
-        return logits
+        return self.network(pixels)
 
     def _logits(self, given: Tensor, *, at_cut: bool) -> Tensor:
-        logits: Tensor = self.network.from_store(given) if at_cut else self(given)
-        return logits
+        return self.network(given, at_cut=at_cut)
 
     def loss(self, logits: Tensor, labels: Tensor, *, training: bool) -> Tensor:
         """Cross-entropy of each picture (B,); weights and smoothing apply in training only."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,12 +58,30 @@ class Network(nn.Module):
         scaled = pixels.to(self.mean.dtype) / 255
         return (scaled - self.mean) / self.std  # a single gray channel is repeated to three by broadcasting
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 1 or 3, S, S), uint8 or float in 0..255, to logits (B,)."""
-        x = self.normalise(pixels).contiguous(memory_format=self.memory_format)
+    def forward(self, given: Tensor, *, at_cut: bool = False) -> Tensor:
+        """Pixels (B, 1 or 3, S, S), uint8 or float in 0..255, to logits (B,).
+
+        With `at_cut`, from what a store keeps of the frozen prefix's output, in whatever type.
+        """
+        if at_cut:
+            return self.from_store(given)
+        x = self.normalise(given).contiguous(memory_format=self.memory_format)
         with torch.no_grad():
             x = self.prefix(x)
         return self.from_cut(x)
+
+    def __call__(self, given: Tensor, *, at_cut: bool = False) -> Tensor:
+        """`forward`, compiled where that is switched on and the network trains."""
+        if not self.training:  # evaluation has other shapes, and is too short to pay for them
+            return cast("Tensor", self._call_impl(given, at_cut=at_cut))  # type: ignore[no-untyped-call]
+        if self._compiled_call_impl is not None:
+            torch._dynamo.maybe_mark_dynamic(given, 0)  # batches of an epoch differ by one picture
+        return cast("Tensor", super().__call__(given, at_cut=at_cut))
+
+    def compile_steps(self) -> None:
+        """Compile training steps from the next one on. Copies, state and evaluation stay as they are."""
+        torch.compiler.reset()  # what an earlier network left counts against the number of compiled forms
+        self.compile(options={"fallback_random": True})  # dropout draws what it would draw uncompiled
 
     def from_cut(self, features: Tensor) -> Tensor:
         """The frozen prefix's output to logits (B,)."""

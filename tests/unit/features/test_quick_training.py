@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 import pytest
 import torch
 
+from eyegender.errors import UserError
 from eyegender.features import quick_training
 from eyegender.models.heads import LinearHead
 from eyegender.models.mobilenet_v2 import MobileNetV2
@@ -32,6 +34,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return list(ways)[-1]
 
     monkeypatch.setattr(quick_training, "quickest", quickest)
+    monkeypatch.setattr(quick_training, "compiling_pays", lambda *_, **__: False)
     return asked
 
 
@@ -76,6 +79,41 @@ def test_a_head_alone_on_stored_vectors_is_not_worth_measuring(chosen: list[str]
     assert chosen == []
     settle(network, "trainer.max_epochs=10000", "features=off")
     assert chosen == ["training mobilenet_v2, last 0 stages, 32 pixels, cpu"]
+
+
+def test_steps_are_compiled_where_that_pays_in_a_run_of_this_length(
+    network: Network, chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def pays(what: str, plain: Callable[[], object], _: object, *, number: float, device: torch.device) -> bool:
+        asked.append((what, number))
+        plain()
+        return True
+
+    monkeypatch.setattr(quick_training, "compiling_pays", pays)
+    settle(network, "trainer.max_epochs=10000", "trainer.compile=false")
+    settle(network, "trainer.max_epochs=10000", "trainer.max_steps=10")  # too short to ask
+    settle(network, "trainer.max_epochs=10000", "trainer.precision=bf16-true")
+    assert (asked, network._compiled_call_impl) == ([], None)
+    settle(network, "trainer.max_epochs=10000")
+    what = "training mobilenet_v2, last 2 stages, 32 pixels, cpu, from the cut, float32, channels last False"
+    assert asked == [(what, 42 * 10000 / 8)]
+    assert network._compiled_call_impl is not None
+
+
+def test_compiling_may_be_asked_for_whatever_the_length(network: Network, chosen: list[str]) -> None:
+    settle(network, "trainer.compile=true")
+    assert network._compiled_call_impl is not None
+    assert copy.deepcopy(network)._compiled_call_impl is None
+
+
+def test_compiling_without_a_compiler_is_one_line(
+    network: Network, chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    with pytest.raises(UserError, match="needs a C\\+\\+ compiler, got none .*set trainer.compile=auto"):
+        settle(network, "trainer.compile=true")
 
 
 def test_the_frozen_stages_own_precision(network: Network, chosen: list[str]) -> None:
