@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from shutil import copyfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ CLASSES = ("femaleeyes", "maleeyes")
 def class_folders(folder: Path, count: int, eyes: Path | None) -> Path:
     """A folder with `pictures/` (class folders with `count` pictures, half of each class) and their `split.csv`.
 
-    The pictures are drawn at 96 pixels, or linked from the class folders of `eyes`; 70% train, 10% validate, 20% test.
+    The pictures are drawn at 96 pixels, or copied from the class folders of `eyes`; 70% train, 10% validate, 20% test.
     """
     pictures = folder / "pictures"
     for name in CLASSES:
@@ -24,7 +25,7 @@ def class_folders(folder: Path, count: int, eyes: Path | None) -> Path:
     if eyes is None:
         _draw(pictures, count)
     else:
-        _link(pictures, count, eyes)
+        _copy(pictures, count, eyes)
     with (folder / "split.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "label", "split"))
@@ -36,7 +37,7 @@ def class_folders(folder: Path, count: int, eyes: Path | None) -> Path:
     return folder
 
 
-def _link(pictures: Path, count: int, eyes: Path) -> None:
+def _copy(pictures: Path, count: int, eyes: Path) -> None:
     for name in CLASSES:
         found = sorted(path for path in (eyes / name).iterdir() if path.suffix.lower() in {".jpg", ".png"})
         if len(found) < count // 2:
@@ -44,7 +45,7 @@ def _link(pictures: Path, count: int, eyes: Path) -> None:
                 f"{eyes / name} holds {len(found)} pictures, not {count // 2}; ask for fewer with --pictures"
             )
         for path in found[: count // 2]:
-            (pictures / name / path.name).symlink_to(path.resolve())
+            copyfile(path, pictures / name / path.name)
 
 
 def _draw(pictures: Path, count: int) -> None:

@@ -17,7 +17,8 @@ def load_class(path: str, base: type[T]) -> type[T]:
     """The subclass of `base` at the dotted `path`.
 
     Raises:
-        UserError: outside the allowed packages, missing, or something else than a `base`.
+        UserError: outside the allowed packages, missing, something else than a `base`, or brought into eyegender from
+            elsewhere by its imports.
     """
     packages = ["eyegender", *filter(None, os.environ.get(EXTRA, "").split(","))]
     if path.partition(".")[0] not in packages:
@@ -27,6 +28,8 @@ def load_class(path: str, base: type[T]) -> type[T]:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"no class {path} ({error}); correct _target_") from error
-    if not isinstance(found, type) or (base is not object and not issubclass(found, base)):
+    if path.startswith("eyegender.") and isinstance(found, type) and not found.__module__.startswith("eyegender."):
+        raise UserError(f"{path} is not built: it is {found.__module__}'s; correct _target_")
+    if not isinstance(found, type) or not issubclass(found, base):
         raise UserError(f"{path} is no {base.__name__}; correct _target_")
     return found

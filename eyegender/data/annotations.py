@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,12}\s*")
 _AGAIN = "download it again (CelebA's page, or data.download=true)"
 
 
@@ -65,7 +67,7 @@ def read_annotations(path: Path, columns: int, *, headed: bool) -> Annotations:
         heading = tuple(cell.strip() for cell in lines[0].split(","))[1:]
         first = 1
     elif headed:
-        if len(lines) < 2 or not lines[0].strip().isdigit():
+        if len(lines) < 2 or not re.fullmatch(r"\s*[0-9]{1,9}\s*", lines[0]):
             raise UserError(f"{path} line 1 must be the number of pictures, got {lines[0][:40]!r}; {_AGAIN}")
         stated, heading, first = int(lines[0]), tuple(lines[1].split()), 2
     if heading and len(heading) != columns:
@@ -122,10 +124,8 @@ def _integers(path: Path, rows: list[list[str]], columns: int, first: int) -> ND
     try:
         return np.array([[int(cell) for cell in row[1:]] for row in rows], dtype=np.int64).reshape(-1, columns)
     except (ValueError, OverflowError):
-        for number, row in enumerate(rows, first + 1):
-            for cell in row[1:]:
-                if not cell.strip().lstrip("+-").isdigit() or len(cell) > 12:
-                    raise UserError(
-                        f"{path} line {number} must hold whole numbers after the name, got {cell[:40]!r}; {_AGAIN}"
-                    ) from None
-        raise
+        cells = ((number, cell) for number, row in enumerate(rows, first + 1) for cell in row[1:])
+        number, cell = next((number, cell) for number, cell in cells if not _WHOLE.fullmatch(cell))
+        raise UserError(
+            f"{path} line {number} must hold whole numbers after the name, got {cell[:40]!r}; {_AGAIN}"
+        ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,7 +20,14 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 # Checked against the header, before a pixel is unpacked: 50 megapixels take 150 MB, a crafted PNG would take gigabytes.
 MAX_PIXELS = 50_000_000
 
+# Each scan of a progressive JPEG goes over the whole picture again; encoders write about ten.
+MAX_SCANS = 200
+_SCAN = b"\xff\xda"  # in the pixels' code 0xff is followed by 0 or a restart marker
+
 Color = Literal["gray", "rgb"]
+
+# Remarks on EXIF blocks and sizes; what matters is raised. A context of the warnings module is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_header(data: bytes) -> tuple[int, int]:
@@ -41,8 +49,10 @@ def decode(data: bytes, *, upright: bool = True) -> Image.Image:
         upright: turn the picture as its EXIF orientation asks.
 
     Raises:
-        BadPictureError: not one of the formats, damaged, or larger than `MAX_PIXELS`.
+        BadPictureError: not one of the formats, damaged, larger than `MAX_PIXELS`, or of more than `MAX_SCANS` scans.
     """
+    if data.startswith(b"\xff\xd8") and data.count(_SCAN) > MAX_SCANS:
+        raise BadPictureError(f"a JPEG of {data.count(_SCAN):,} scans, more than {MAX_SCANS}")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse_giants(image.size)
@@ -93,7 +103,7 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode == "1":
         return image.convert("L")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.int64)
+        wide = np.asarray(image)
         return Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
     if image.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info:
         clear = image.convert("RGBA")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,6 +65,7 @@ class Samples:
         )
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A data source: one class in one file of `eyegender/data/`, named by `_target_` in one file of `conf/data/`."""
 

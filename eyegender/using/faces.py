@@ -140,7 +140,7 @@ def read_eye_positions(path: Path, crop: float) -> GivenEyes:
                         f"eyes: {path}, line {line}, must hold four numbers ({error}); correct it"
                     ) from error
                 positions[row["path"]] = EyePositions((lx, ly), (rx, ry))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"eyes: cannot read {path} ({error}); correct eyes=") from error
     by_name = {Path(name).name: found for name, found in positions.items()}
     return GivenEyes({**by_name, **positions}, crop)

@@ -69,5 +69,5 @@ def parse_config(text: str) -> KeptConfig | None:
     """A run's `config.yaml`, maybe a stranger's: checked here, and what it names is built by `allowed` only."""
     try:
         return KeptConfig.model_validate(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError):
+    except (ValidationError, yaml.YAMLError, ValueError, RecursionError):  # dates that are none, nesting without end
         return None

@@ -47,11 +47,9 @@ def pictures_of(cfg: KeptConfig, table: Predictions) -> Pictures | None:
 
 
 def offline(data: DataSection) -> DataSection:
-    """A stranger's config must not make this machine fetch a data set."""
-    arguments = data.reader.arguments
-    if not arguments.get("download"):
-        return data
-    reader = type(data.reader).model_validate({"_target_": data.reader.target, **arguments, "download": False})
+    """A stranger's config must not make this machine fetch a data set, or choose where it keeps its cache."""
+    arguments = {name: value for name, value in data.reader.arguments.items() if name not in {"download", "cache"}}
+    reader = type(data.reader).model_validate({"_target_": data.reader.target, **arguments})
     return data.model_copy(update={"reader": reader})
 
 

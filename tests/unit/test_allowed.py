@@ -27,6 +27,11 @@ def test_ours_of_another_kind_are_not(path: str) -> None:
         load_class(path, Backbone)
 
 
+def test_what_ours_import_is_not_ours() -> None:
+    with pytest.raises(UserError, match="is not built: it is pathlib's"):
+        load_class("eyegender.tracking.location.Path", object)
+
+
 def test_a_users_own_package_can_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("my_eyes")
     module.Mine = type("Mine", (MobileNetV2,), {})  # type: ignore[attr-defined]
