@@ -1,6 +1,5 @@
 """Sweeps whose study is in a real PostgreSQL."""
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ import optuna
 import pytest
 
 from hydra_plugins.optuna_study._store import with_driver
-from tests.unit.optuna_study.sweeping import command, run
+from tests.unit.optuna_study.sweeping import run, start
 
 from .postgres import PASSWORD, Postgres, running
 
@@ -52,8 +51,7 @@ def test_eight_workers_run_exactly_200_trials(server, tmp_path):
 def test_an_outage_in_the_middle_is_waited_out(server, tmp_path):
     over = ("hydra/launcher=joblib", "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=40", "mode=slow", "steps=3",
             "hydra.sweeper.study_name=outage", "hydra.sweeper.storage=${oc.env:STUDY_STORAGE}")  # fmt: skip
-    process = subprocess.Popen(command(*over), env={**os.environ, "STUDY_STORAGE": server.url}, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    process = start(*over, env={"STUDY_STORAGE": server.url})
     for _ in range(2):
         _until_finished(server, "outage", more=5)
         server.stop()

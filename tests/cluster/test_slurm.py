@@ -9,7 +9,7 @@ import pytest
 
 from hydra_plugins.optuna_study import study_status
 from hydra_plugins.optuna_study._budget import is_interrupted
-from tests.unit.optuna_study.sweeping import command, load, run
+from tests.unit.optuna_study.sweeping import load, run, start
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -29,8 +29,7 @@ def test_two_jobs_share_one_study(cluster, tmp_path):
 
 def test_a_cancelled_job_gives_its_trial_back_and_the_budget_stays_exact(cluster):
     over = (*SLURM, "hydra.sweeper.n_trials=8", "mode=slow", "steps=20", "seconds=0.2", "hydra.sweeper.heartbeat=600")
-    process = subprocess.Popen(command(*over), env={**os.environ, **cluster}, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    process = start(*over, env=cluster)
     job = _until_two_run(cluster)
     subprocess.run(["scancel", job], env={**os.environ, **cluster}, check=True)
     out, _ = process.communicate(timeout=400)
@@ -49,8 +48,7 @@ def test_a_cancelled_job_gives_its_trial_back_and_the_budget_stays_exact(cluster
 def test_a_job_killed_without_a_word_is_not_waited_for(cluster):
     # This Slurm has no accounting: nothing but the queue tells that the job is gone.
     over = (*SLURM, "hydra.sweeper.n_trials=6", "mode=slow", "steps=20", "seconds=0.1", "hydra.sweeper.heartbeat=2")
-    process = subprocess.Popen(command(*over), env={**os.environ, **cluster}, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    process = start(*over, env=cluster)
     job = _until_two_run(cluster)
     subprocess.run(["scancel", "--signal=KILL", "--full", job], env={**os.environ, **cluster}, check=True)
     out, _ = process.communicate(timeout=300)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from hydra_plugins.optuna_study import study_status
 from tests.composing import TINY
+from tests.processes import Command
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -25,13 +25,10 @@ COMMAND = (
 
 def test_a_cancelled_job_costs_neither_a_trial_nor_an_epoch(cluster: dict[str, str], tmp_path: Path) -> None:
     env = {**os.environ, **cluster, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eyegender.train", "-m", *COMMAND],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    process = Command("eyegender.train", "-m", *COMMAND, env=env)
     first = tmp_path / "multirun/cluster"
     end = time.monotonic() + 300
-    while not list(first.glob("*/checkpoints/last.ckpt")) and time.monotonic() < end and process.poll() is None:
+    while not list(first.glob("*/checkpoints/last.ckpt")) and time.monotonic() < end and process.returncode is None:
         time.sleep(0.2)
     listed = subprocess.run(["squeue", "-h", "-r", "-o", "%i"], env=env, capture_output=True, text=True, check=True)
     subprocess.run(["scancel", listed.stdout.split()[0]], env=env, check=True)

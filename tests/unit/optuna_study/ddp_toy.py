@@ -7,8 +7,6 @@ from pathlib import Path
 import hydra
 import torch
 import torch.distributed as dist
-from lightning_fabric.plugins.environments import LightningEnvironment
-from lightning_fabric.strategies.launchers.subprocess_script import _hydra_subprocess_cmd
 from omegaconf import DictConfig
 
 from hydra_plugins.optuna_study import TrialPruned, current_trial
@@ -18,10 +16,14 @@ from hydra_plugins.optuna_study import TrialPruned, current_trial
 def main(cfg: DictConfig) -> float:
     trial = current_trial()
     assert trial is not None
-    environment = LightningEnvironment()
     child = None
-    if not environment.creates_processes_externally:
+    if "LOCAL_RANK" not in os.environ:
+        # Imported here: the second rank need not wait for it.
+        from lightning_fabric.plugins.environments import LightningEnvironment
+        from lightning_fabric.strategies.launchers.subprocess_script import _hydra_subprocess_cmd
+
         assert trial.is_rank_zero
+        environment = LightningEnvironment()
         os.environ.update(
             MASTER_ADDR="127.0.0.1",
             MASTER_PORT=str(environment.main_port),

@@ -1,8 +1,6 @@
 """Running the toy as a sweep, in this process or as the command a user would type."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ import optuna
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+
+from tests import processes
 
 HERE = Path(__file__).parent
 TOY = HERE / "toy.py"
@@ -26,16 +26,14 @@ def multirun(task: Callable[..., Any], *overrides: str, config_dir: Path = HERE 
         GlobalHydra.instance().clear()
 
 
-def command(*overrides: str) -> list[str]:
-    """The toy's sweep as a command line."""
-    return [sys.executable, str(TOY), "-m", *overrides]
+def start(*overrides: str, env: dict[str, str] | None = None) -> processes.Command:
+    """The toy's sweep as a command of its own."""
+    return processes.Command(str(TOY), "-m", *overrides, env=env)
 
 
 def run(*overrides: str, env: dict[str, str] | None = None, check: int | None = 0) -> subprocess.CompletedProcess[str]:
     """Run the toy's sweep as a command of its own; `check` is the exit status it must have, if any."""
-    done = subprocess.run(
-        command(*overrides), capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=300, check=False
-    )
+    done = processes.run(str(TOY), "-m", *overrides, env=env)
     assert check is None or done.returncode == check, done.stdout + done.stderr
     return done
 

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import time
 
 import pytest
@@ -12,7 +11,7 @@ from hydra_plugins.optuna_study import study_status
 from hydra_plugins.optuna_study._attrs import OWNER
 from hydra_plugins.optuna_study._budget import is_interrupted
 
-from .sweeping import command, load, run, states
+from .sweeping import load, run, start, states
 
 JOBLIB = "hydra/launcher=joblib"
 
@@ -67,7 +66,7 @@ def test_a_trial_that_kills_its_worker_each_time_fails_in_the_end():
 def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
     over = (f"hydra/launcher={launcher}", "hydra.sweeper.n_trials=3", "mode=slow", "steps=50", "seconds=0.05",
             "hydra.sweeper.heartbeat=600", "hydra.sweeper.max_retries=0")  # fmt: skip
-    process = subprocess.Popen(command(*over), stdout=subprocess.PIPE, text=True)
+    process = start(*over)
     _until(lambda: any(len(t.intermediate_values) > 3 for t in load().trials))
     process.send_signal(signum)
     out, _ = process.communicate(timeout=60)
@@ -89,7 +88,7 @@ def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
 @pytest.mark.integration
 def test_a_worker_that_was_only_slow_drops_its_trial_and_goes_on():
     over = ("hydra.sweeper.n_trials=3", "mode=slow", "steps=20", "seconds=0.1", "hydra.sweeper.heartbeat=0.3")
-    slow = subprocess.Popen(command(*over), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    slow = start(*over)
     _until(lambda: any(len(t.intermediate_values) > 1 for t in load().trials))
     slow.send_signal(signal.SIGSTOP)  # silent, but not gone
     run(*over)
@@ -112,10 +111,10 @@ def test_kill_9_at_any_moment_loses_and_repeats_nothing(seed):
     kills = 0
     process = None
     while kills < 24:
-        if process is None or process.poll() is not None:
+        if process is None or process.returncode is not None:
             if process is not None and process.returncode == 0:
                 break
-            process = subprocess.Popen(command(*over), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = start(*over)
         time.sleep(chance.uniform(0.3, 3.0))
         try:
             trials = load().trials
@@ -135,7 +134,7 @@ def test_kill_9_at_any_moment_loses_and_repeats_nothing(seed):
         except ProcessLookupError:
             continue
     if process is not None:
-        process.wait(timeout=300)
+        process.communicate()
     run(*over)
     trials = load().trials
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
