@@ -23,7 +23,7 @@ def warnings(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[str, ...]:
     found = []
     if any(row.record.synthetic for row in rows):
         numbers = _listed([row.number for row in rows if row.record.synthetic])
-        found.append(f"{numbers} trained on drawn eyes: what they reach says nothing about real eyes.")
+        found.append(f"{numbers} trained on drawn eyes: that says nothing about real eyes.")
     if len(groups) > _EACH_PAIR_UP_TO:
         letters = f"{groups[0].letter} to {groups[-1].letter}"
         found.append(f"Groups {letters} differ in test or training pictures: compare numbers only within a group.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ def plots(study: optuna.Study, status: StudyStatus) -> Iterator[tuple[str, Figur
     else:
         wanted["intermediate_values"] = lambda: drawn.plot_intermediate_values(study)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it remarks on depths such as "0" and "all"
     for name, draw in wanted.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls these plots experimental

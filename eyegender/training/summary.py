@@ -50,7 +50,8 @@ def print_summary(
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
     address = link(redact(base), tracker.store.experiment_id or "0")
     if location.is_local:
-        default = location.uri == f"sqlite:///{mlruns() / 'mlflow.db'}"
+        # The Makefile is the checkout's, and looks at the store there.
+        default = location.uri == f"sqlite:///{mlruns() / 'mlflow.db'}" and Path("Makefile").is_file()
         start = "make ui" if default else f"mlflow ui --backend-store-uri {location.uri}"
         console.print(f"Look     {start}   then open {address}")
     else:

@@ -53,7 +53,7 @@ def as_table(table: Predictions) -> dict[str, list[object]]:
         "digest": list(table.keys),
         "person": list(table.persons) if table.persons is not None else [""] * len(table),
         "label": table.labels.tolist(),
-        "probability": [round(p, 6) for p in table.probabilities.tolist()],
+        "probability": [float(f"{p:.9g}") for p in table.probabilities.tolist()],
     }
     columns |= {name: values.tolist() for name, values in table.attributes.items()}
     return {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}

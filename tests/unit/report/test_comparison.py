@@ -188,7 +188,7 @@ def test_nothing_to_compare_is_the_users_to_repair() -> None:
 def test_synthetic_runs_are_named() -> None:
     found = compared(run("a", table(1, 1.0), tags={"synthetic": "true"}), run("b", table(2, 1.0)))
     assert found.synthetic
-    assert found.warnings[0].endswith("trained on drawn eyes: what they reach says nothing about real eyes.")
+    assert found.warnings[0].endswith("trained on drawn eyes: that says nothing about real eyes.")
 
 
 def test_a_logged_accuracy_that_the_table_contradicts_is_told() -> None:
