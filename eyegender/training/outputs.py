@@ -46,7 +46,8 @@ def write_predictions(path: Path, data: EyesDataModule, predictions: Mapping[str
         "digest": [samples.digests[i] for i in index],
         "person": [str(persons[i]) for i in index] if persons is not None else [""] * len(index),
         "label": predictions["labels"].tolist(),
-        "probability": [round(p, 6) for p in predictions["logits"].double().sigmoid().tolist()],
+        # All digits of a float32, so that ranks and with them the AUROC stay what they were.
+        "probability": [float(f"{p:.9g}") for p in predictions["logits"].double().sigmoid().tolist()],
     }
     columns |= {name: np.asarray(values)[index].tolist() for name, values in samples.attributes.items()}
     write_json(path, {"columns": list(columns), "data": list(map(list, zip(*columns.values(), strict=True)))})
