@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.command_line import prepared
 from eyegender.errors import UserError
+from eyegender.full_disk import is_full
 from eyegender.tracking.secrets import hide_in_logs, redact
 from hydra_plugins.optuna_study import learn_secrets
 
@@ -74,6 +75,7 @@ def command(
         def main() -> None:
             register_sweeps() if groups is None else register_alone(config_name, groups)
             sys.excepthook = _tell_bug
+            logging.raiseExceptions = False  # a log file on a full disk would print a traceback for every line
             # An experiment may be named either way; Hydra itself would refuse the plus for a group with a default.
             sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
             if not wants_traceback():
@@ -105,13 +107,15 @@ def is_users(error: Exception) -> bool:
         return True
     if type(error) is ValueError and str(error).startswith("Only one of --run"):
         return True  # Hydra's own, for two of its flags at once
-    return isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is not None
+    return isinstance(error, OSError) and error.errno in UNWRITABLE and (error.filename is not None or is_full(error))
 
 
 def tell(error: Exception, files: Sequence[Path] = ()) -> None:
     """Print one line (and the details that a `UserError` brings) to standard error; `files` hold the known keys."""
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        message = f"cannot write {error.filename} ({error.strerror}); free or choose another place, see hydra.run.dir"
+        # Who fills a disk in the middle of a file is told no name; Hydra's own files are what is written first.
+        name = error.filename or (HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else Path.cwd())
+        message = f"cannot write {name} ({error.strerror}); free or choose another place, see hydra.run.dir"
     else:
         message = str(error) if isinstance(error, UserError) else _hydra_line(error, files)
     print(f"eyegender: {redact(message)}", file=sys.stderr)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from eyegender.errors import UserError
+from eyegender.full_disk import full_disk, is_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _log = logging.getLogger(__name__)
 
 
@@ -33,11 +33,8 @@ def told_in_one_line(what: str, folder: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise UserError(
-                f"{what} need {needed:,} bytes in {folder}, got a full disk; "
-                "make room there or set EYEGENDER_CACHE to another disk"
-            ) from error
+        if is_full(error):
+            raise full_disk(what, folder, needed, " or set EYEGENDER_CACHE to another disk") from error
         raise UserError(
             f"{what} must be writable to {folder}, got {error.strerror or error}; set EYEGENDER_CACHE to another folder"
         ) from error

@@ -6,6 +6,7 @@ the file, and `python -m eyegender.sync` sends it later.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -63,7 +64,8 @@ class Journal:
                 while rest:
                     rest = rest[self._file.write(rest) :]
             except OSError as error:
-                self._file.truncate(start)
+                with contextlib.suppress(OSError):  # otherwise the next writer closes the line off
+                    self._file.truncate(start)
                 raise UserError(
                     f"what the run tells its tracking store needs {len(line):,} bytes in {self.path}, got "
                     f"{error.strerror or error}; make room there, or choose another place with hydra.run.dir=FOLDER"
@@ -112,6 +114,13 @@ class Journal:
     def remaining(self) -> int:
         """Number of entries that the store does not hold yet."""
         return len(self.unsent(limit=1_000_000))
+
+    def unsent_bytes(self) -> int:
+        """What the store still has to take: the entries and the files that they name."""
+        entries = [entry for _, entry in self.unsent(limit=1_000_000)]
+        named: list[Path] = [self.folder / entry["path"] for entry in entries if "path" in entry]
+        files = [file for path in named for file in (path, *path.rglob("*")) if file.is_file()]
+        return sum(len(json.dumps(entry)) for entry in entries) + sum(file.stat().st_size for file in files)
 
     def close(self) -> None:
         with self._lock:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.errors import UserError
+from eyegender.full_disk import full_disk, is_full
 from eyegender.tracking.journal import Entry, Journal
 from eyegender.tracking.secrets import redact, redact_config
 from eyegender.tracking.sender import Sender
@@ -15,7 +17,6 @@ from eyegender.tracking.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from eyegender.tracking.location import Location
 
@@ -94,6 +95,14 @@ class Tracker:
         complete = self.sender.close(seconds)
         self.journal.close()
         return complete
+
+    def no_room(self) -> UserError | None:
+        """After `close`: what to say where the embedded store's disk cannot take the rest of the run, else None."""
+        if not self.location.is_local or not is_full(self.sender.problem):
+            return None
+        store = Path(self.location.uri.removeprefix("sqlite:///")).parent
+        again = f", then send the rest with python -m eyegender.sync folder={self.folder}"
+        return full_disk("metrics and artifacts of the run", store, self.journal.unsent_bytes(), again)
 
     def abandon(self) -> None:
         """Say nothing more: another process goes on with this run."""

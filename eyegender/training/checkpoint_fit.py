@@ -27,6 +27,10 @@ def check_fits(checkpoint: dict[str, Any], module: Classifier, cfg: TrainConfig)
                 f"and {_shape(mine, name)} in {cfg.model.name} with head {cfg.model.head}; "
                 "use the model options of the run that it comes from"
             )
+    if not checkpoint.get("optimizer_states"):
+        raise UserError(
+            f"checkpoint {cfg.ckpt_path} holds weights alone, got no state of an optimizer in it; give a run's last.ckpt"
+        )
     kept = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
     wanted = [len(group["params"]) for group in module.parameter_groups()]
     if kept != wanted:

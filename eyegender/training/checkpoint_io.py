@@ -6,6 +6,8 @@ import os
 import pickle
 import warnings
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
             raise TypeError("storage_options is not supported")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*"):
+            left.unlink(missing_ok=True)  # of a process that was killed; a run's folder has one writer
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with aside.open("wb") as file:
@@ -35,8 +39,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
             aside.replace(path)
         except (OSError, RuntimeError) as error:
             aside.unlink(missing_ok=True)
+            previous = f", then go on with ckpt_path={path}" if path.is_file() else ""
             raise UserError(
-                f"cannot write checkpoint {path} ({_reason(error)}); free some disk, then go on from the previous one"
+                f"cannot write checkpoint {path} of {_size(checkpoint):,} bytes ({_reason(error)}); "
+                f"free some disk or set hydra.run.dir=FOLDER{previous}"
             ) from error
 
     def load_checkpoint(
@@ -56,6 +62,8 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}; give the path of a last.ckpt or best.ckpt")
+    if member := _changed_member(path):
+        raise UserError(f"checkpoint {path} is damaged ({member} changed on disk); {_alternative(path)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on a stranger's pickle; it is refused right after
@@ -64,7 +72,7 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         whole = zipfile.is_zipfile(path)
         what = "holds more than tensors and plain data, and loading it could run its code" if whole else "is damaged"
         raise UserError(f"checkpoint {path} {what}; {_alternative(path)}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
         raise UserError(f"checkpoint {path} is damaged ({_reason(error)}); {_alternative(path)}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of a training run; {_alternative(path)}")
@@ -73,7 +81,28 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 def _alternative(path: Path) -> str:
     siblings = sorted(p for p in path.parent.glob("*.ckpt") if p != path and zipfile.is_zipfile(p))
-    return f"go on from {siblings[-1]}" if siblings else "start the run anew"
+    whole = [sibling for sibling in siblings if not _changed_member(sibling)]
+    return f"go on from {whole[-1]}" if whole else "start the run anew"
+
+
+def _changed_member(path: Path) -> str | None:
+    """The first part of the file that differs from its checksum: torch itself would load it without a word."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (zipfile.BadZipFile, EOFError):
+        return None  # cut short, or never one: loading it says so
+    except (zlib.error, NotImplementedError, RuntimeError, OSError) as error:
+        return _reason(error)
+
+
+def _size(content: Any) -> int:
+    """Bytes of all tensors in nested mappings and sequences, more or less the size of their file."""
+    if isinstance(content, torch.Tensor):
+        return content.nbytes
+    if isinstance(content, Mapping):
+        return sum(map(_size, content.values()))
+    return sum(map(_size, content)) if isinstance(content, list | tuple) else 0
 
 
 def _reason(error: Exception) -> str:

@@ -28,6 +28,8 @@ METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "test_predictions.json"
 
 def write_json(path: Path, content: Any) -> None:
     """Written aside, synced and renamed: a kill leaves the old file or the new one."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)  # of a process that was killed
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("w") as file:
         json.dump(content, file, indent=2, allow_nan=False, default=str)

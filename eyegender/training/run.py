@@ -19,7 +19,8 @@ from eyegender.data.progress import stoppable
 from eyegender.errors import UserError
 from eyegender.features import quick_training
 from eyegender.features.use_activations import use_activations
-from eyegender.models.classifier import Classifier, NotFiniteError
+from eyegender.full_disk import told_when_full
+from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.memory import is_out_of_memory
 from eyegender.tracking.location import find_location
 from eyegender.tracking.sender import first_line
@@ -38,6 +39,7 @@ from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, TrialLost,
 
 if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule
+    from eyegender.models.classifier import Classifier
     from eyegender.schema import TrainConfig
     from eyegender.tracking.tracker import Tracker
 
@@ -182,9 +184,14 @@ class _Run:
         complete = self._end("FINISHED")
         if self.tracker is not None:
             result = replace(result, run_id=self.tracker.run_id)  # known at the latest now
-        if self.tracker is not None and self.trial is None:
-            print_summary(cfg, result.metrics, self.output_dir, self.tracker, self.data.source, complete=complete)
+            if self.trial is None:
+                self._tell_end(result, self.tracker, complete=complete)
         return result
+
+    def _tell_end(self, result: RunResult, tracker: Tracker, *, complete: bool) -> None:
+        print_summary(self.cfg, result.metrics, self.output_dir, tracker, self.data.source, complete=complete)
+        if not complete and (no_room := tracker.no_room()):
+            raise no_room
 
     def _out_of_memory(self, error: BaseException) -> UserError:
         trainer, model = self.cfg.trainer, self.cfg.model
@@ -256,10 +263,12 @@ class _Run:
             metrics |= {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
         if self.tracker is not None:
             facts = {"best_epoch": row["epoch"], "fit_seconds": fitted}
-            leave_outputs(
-                self.tracker, self.output_dir, cfg, data, self.built,
-                history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
-            )  # fmt: skip
+            weights = sum(tensor.nbytes for tensor in module.state_dict().values())
+            with told_when_full("weights, metrics and figures", self.output_dir, weights, ", then run again"):
+                leave_outputs(
+                    self.tracker, self.output_dir, cfg, data, self.built,
+                    history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
+                )  # fmt: skip
         run_id = None if self.tracker is None else self.tracker.run_id
         return RunResult(row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, module, trainer)
 

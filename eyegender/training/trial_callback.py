@@ -39,13 +39,15 @@ class ReportToTrial(pl.Callback):
 
 
 def checkpoint_to_continue(output_dir: Path) -> str | None:
-    """Where an earlier attempt of the trial in this folder stopped; None when there is nothing whole to go on from."""
-    path = output_dir / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        return None
-    try:
-        load_checkpoint(path)
-    except UserError as error:
-        log.warning("%s; the trial begins anew", error)
-        return None
-    return str(path)
+    """Where an earlier attempt of the run in this folder stopped; None when there is nothing whole to go on from."""
+    for name, otherwise in (("last", "looking at best.ckpt"), ("best", "the run begins anew")):
+        path = output_dir / "checkpoints" / f"{name}.ckpt"
+        if not path.is_file():
+            continue
+        try:
+            load_checkpoint(path)
+        except UserError as error:
+            log.warning("%s; %s", error, otherwise)
+        else:
+            return str(path)
+    return None

@@ -8,6 +8,7 @@ import torch
 
 from eyegender.errors import UserError
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
+from eyegender.training.trial_callback import checkpoint_to_continue
 
 GOOD = {"state_dict": {"w": torch.ones(1000)}, "epoch": 3}
 
@@ -38,7 +39,9 @@ def test_the_previous_one_survives_a_failed_write(tmp_path: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"cannot write checkpoint .*last.ckpt .*No space left"):
+    with pytest.raises(
+        UserError, match=r"cannot write checkpoint .*last.ckpt of 0 bytes .*No space left.*go on with ckpt_path="
+    ):
         SafeCheckpointIO().save_checkpoint({}, path)
     assert load_checkpoint(path)["epoch"] == 3
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
@@ -51,6 +54,30 @@ def test_a_truncated_one_is_named_and_the_good_sibling_offered(tmp_path: Path, k
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"last.ckpt is damaged.*go on from .*best.ckpt"):
         load_checkpoint(path)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    saved(tmp_path, "best.ckpt")
+    path = saved(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(100).numpy().tobytes()) + 200] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"last.ckpt is damaged \(\S+ changed on disk\); go on from .*best.ckpt"):
+        load_checkpoint(path)
+    (tmp_path / "best.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match="start the run anew"):  # a damaged sibling is not offered
+        load_checkpoint(path)
+
+
+def test_a_trial_goes_on_from_the_best_checkpoint_where_the_last_is_damaged(tmp_path: Path) -> None:
+    assert checkpoint_to_continue(tmp_path) is None
+    folder = tmp_path / "checkpoints"
+    last, best = saved(folder), saved(folder, "best.ckpt")
+    assert checkpoint_to_continue(tmp_path) == str(last)
+    last.write_bytes(b"x")
+    assert checkpoint_to_continue(tmp_path) == str(best)
+    best.write_bytes(b"x")
+    assert checkpoint_to_continue(tmp_path) is None
 
 
 def test_a_planted_pickle_is_not_run(tmp_path: Path) -> None:
