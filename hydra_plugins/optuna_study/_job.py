@@ -4,11 +4,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.utils import JobReturn, configure_log, run_job
+from hydra.core.utils import JobReturn, configure_log
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ._compose import Composer
+from ._run_job import run_job
 from ._secrets import HIDDEN, hide, hide_override
 from ._set_aside import set_secrets_aside, written_overrides
 
@@ -53,7 +54,7 @@ class TrialJob:
         self.task_function = task_function
         self.config = config
         self.spec = spec
-        self.composer = Composer(context.config_loader, config)
+        self.composer = Composer(context.config_loader, config, self._finish, self._shown)
 
     def compose(
         self, fixed: tuple[str, ...], drawn: tuple[str, ...], number: int, directory: str | None
@@ -77,21 +78,21 @@ class TrialJob:
             config.hydra.sweep.subdir = place.name
             # Ranks that Lightning starts are told to use hydra.run.dir.
             config.hydra.run.dir = directory
-            if not config.hydra.verbose:
+        return config, directory
+
+    def _finish(self, config: DictConfig) -> None:
+        if not config.hydra.verbose:
+            with open_dict(config):
                 _silence_console(config)
         hide_storage(config, self.spec)
-        return config, directory
+
+    def _shown(self, override: str) -> str:
+        return hide(hide_override(override), self.spec.secrets)
 
     def run(self, config: DictConfig) -> JobReturn:
         """Run the task; its exceptions are in the result, a signal's come out."""
         try:
-            result = run_job(
-                hydra_context=self.context,
-                task_function=self.task_function,
-                config=config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
+            result = run_job(self.context, self.task_function, config)
             error = failure_of(result)
             if error is not None:
                 # While logging still goes to the trial's own file.

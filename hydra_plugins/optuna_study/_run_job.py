@@ -1,0 +1,101 @@
+"""Hydra's `run_job`, with the same files, callbacks and result, but two copies of the config in place of five.
+
+Each copy, and each dump through YAML's slow dumper, costs as much as all the rest of a cheap trial.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import version
+from hydra.core import utils
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, env_override
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, flag_override, open_dict, read_write
+from omegaconf._utils import get_omega_conf_dumper
+
+from ._compose import Copies
+
+
+def run_job(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> JobReturn:
+    """Run the task in the job directory that `hydra.sweep` names; its exceptions are in the result."""
+    chdir = config.hydra.job.chdir
+    if chdir is None and not version.base_at_least("1.2"):
+        # An application that asked for Hydra 1.1 is told that its directory will not be changed for ever.
+        return utils.run_job(
+            task_function, config, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir",
+            hydra_context=context,
+        )  # fmt: skip
+    hydra, former, folder = HydraConfig.instance(), HydraConfig.instance().cfg, Path.cwd()
+    try:
+        place = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+        with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+            config.hydra.runtime.output_dir = str(place.absolute())
+        OmegaConf.set_readonly(config.hydra, True)
+        result, copies = JobReturn(), Copies(config)
+        result.cfg, result.hydra_cfg = _only(copies, hydra=False), _only(copies, hydra=True)
+        shown: Any = _only(copies, hydra=True)
+        shown.hydra._set_parent(config)  # as Hydra has it: its own node may refer to the application's
+        hydra.cfg = shown
+        overrides: Any = OmegaConf.to_container(config.hydra.overrides.task)
+        result.overrides = overrides
+        place.mkdir(parents=True, exist_ok=True)
+        if chdir:
+            os.chdir(place)
+        result.working_dir = str(place) if chdir else str(folder)
+        configure_log(config.hydra.job_logging, config.hydra.verbose)
+        if config.hydra.output_subdir is not None:
+            subdir = Path(config.hydra.runtime.output_dir) / str(config.hydra.output_subdir)
+            subdir.mkdir(parents=True, exist_ok=True)
+            kept = {"config": result.cfg, "hydra": result.hydra_cfg, "overrides": config.hydra.overrides.task}
+            for name, part in kept.items():
+                (subdir / f"{name}.yaml").write_text(to_yaml(part), encoding="utf-8")
+        with env_override(config.hydra.job.env_set):
+            context.callbacks.on_job_start(config=config, task_function=task_function)
+            try:
+                result.return_value = task_function(result.cfg)
+                result.status = JobStatus.COMPLETED
+            except Exception as error:
+                result.return_value = error
+                result.status = JobStatus.FAILED
+        result.task_name = JobRuntime.instance().get("name")
+        utils._flush_loggers()
+        context.callbacks.on_job_end(config=config, job_return=result)
+        return result
+    finally:
+        hydra.cfg = former
+        if chdir:
+            os.chdir(folder)
+
+
+def _only(copies: Copies, hydra: bool) -> DictConfig:
+    """The application's part of a config, or Hydra's."""
+    part = copies.new()
+    with flag_override(part, ["readonly", "struct"], [False, False]):
+        for key in list(part):
+            if (key == "hydra") != hydra:
+                del part[key]
+    return part
+
+
+def to_yaml(config: Any) -> str:
+    """`OmegaConf.to_yaml`, through libyaml where it is installed."""
+    dumper = _fast_dumper()
+    if dumper is None:
+        return OmegaConf.to_yaml(config)
+    plain = OmegaConf.to_container(config, enum_to_str=True)
+    text: str = yaml.dump(plain, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=dumper)
+    # libyaml writes some characters as their numbers, which means the same but reads badly.
+    return OmegaConf.to_yaml(config) if "\\U" in text else text
+
+
+@lru_cache(maxsize=1)
+def _fast_dumper() -> Any:
+    if not yaml.__with_libyaml__:
+        return None
+    made = type("FastDumper", (yaml.CDumper,), {})
+    yaml.add_representer(str, get_omega_conf_dumper().str_representer, Dumper=made)
+    return made
