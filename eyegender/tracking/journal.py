@@ -83,11 +83,15 @@ class Journal:
                 entries.append((file.tell(), _entry(line)))
         return entries
 
-    def beginning(self) -> Entry | None:
-        """The entry that names the run, or None where a kill was quicker."""
+    def current_run(self) -> Entry | None:
+        """The entry of the run that the cursor stands in or before, or None where a kill was quicker."""
+        sent, current = self.sent_up_to(), None
         with self.path.open("rb") as file:
-            entries = (_entry(line) for line in file if line.endswith(b"\n"))
-            return next((entry for entry in entries if entry["op"] == "run"), None)
+            for line in iter(file.readline, b""):
+                entry = _entry(line)
+                if entry["op"] == "run" and line.endswith(b"\n") and (current is None or file.tell() <= sent):
+                    current = entry
+        return current
 
     def sent_up_to(self) -> int:
         """Offset up to which the entries are in the store."""

@@ -29,7 +29,7 @@ def send(folder: Path, uri: str | None) -> tuple[int, str | None]:
         UserError: the run is still going on, its store's address is not known, or the store cannot be reached.
     """
     journal = Journal(folder, writes=False)
-    first = journal.beginning()
+    first = journal.current_run()
     if first is None:
         raise UserError(f"{folder}: its run was killed before it said anything; nothing can be sent, remove {JOURNAL}")
     address = uri or str(first["uri"])

@@ -29,7 +29,7 @@ def check_fits(checkpoint: dict[str, Any], module: Classifier, cfg: TrainConfig)
             )
     if not checkpoint.get("optimizer_states"):
         raise UserError(
-            f"checkpoint {cfg.ckpt_path} holds weights alone, got no state of an optimizer in it; give a run's last.ckpt"
+            f"checkpoint {cfg.ckpt_path} holds weights alone, and no state of an optimizer; give a run's last.ckpt"
         )
     kept = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
     wanted = [len(group["params"]) for group in module.parameter_groups()]

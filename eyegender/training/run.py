@@ -31,6 +31,7 @@ from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.cost import cost
 from eyegender.training.epochs import Epochs, History, best_row
 from eyegender.training.outputs import leave_outputs
+from eyegender.training.requeue import requeued
 from eyegender.training.run_tracking import begin_tracking, run_identity
 from eyegender.training.stop_signal import StopOnSignal, StoppedBySignalError, StopSignal
 from eyegender.training.summary import print_summary, wants_bars
@@ -87,7 +88,7 @@ def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None
     """Train, choose the best checkpoint by validation, test it, and leave a complete MLflow run.
 
     Inside a trial of a sweep it reports to the trial, goes on from the trial's last checkpoint, and leaves signals to
-    the sweep's worker.
+    the sweep's worker. In a job that Slurm has started again it goes on from the last checkpoint in its folder.
 
     Raises:
         UserError: whatever the user can repair.
@@ -101,6 +102,7 @@ def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None
     trial = current_trial()
     if trial is not None:
         trial.defer_interrupt()
+    if trial is not None or requeued():
         cfg = cfg.model_copy(update={"ckpt_path": cfg.ckpt_path or checkpoint_to_continue(output_dir)})
     with StopSignal(trial).caught() as stop, warnings.catch_warnings():
         # Lightning's hints at more worker processes and bigger logging intervals do not apply to whole-batch loaders.

@@ -13,6 +13,7 @@ from eyegender.tracking.location import find_location
 from eyegender.tracking.secrets import redact_config, redact_override
 from eyegender.tracking.tracker import Tracker
 from eyegender.training import environment
+from eyegender.training.requeue import key_of_earlier_start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +64,8 @@ def begin_tracking(
         resume = (identity["key"], identity["run_id"])
     elif trial is not None and (key := trial.user_attrs.get(RUN_KEY)):
         resume = (key, None)  # the earlier attempt died before its first checkpoint
+    elif trial is None and (key := key_of_earlier_start(output_dir)):
+        resume = (key, None)
     if trial is not None:
         tags |= trial_tags(trial)
     tracker = Tracker(
