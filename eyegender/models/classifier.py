@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
+from eyegender.models.finite_check import FiniteCheck
 from eyegender.models.memory import Parts
 from eyegender.models.metrics import SplitMetrics
 
@@ -22,14 +23,7 @@ if TYPE_CHECKING:
     from eyegender.models.network import Network
 
 PARTS = ("train", "val", "test")
-
-
-class NotFiniteError(Exception):
-    """Loss or gradients are NaN or infinite; training on would only spoil the weights."""
-
-    def __init__(self, what: str, step: int, lr: float, index: list[int]) -> None:
-        super().__init__(what, step, lr, index)
-        self.what, self.step, self.lr, self.index = what, step, lr, index
+FUSED_FROM = 8  # trainable tensors; with fewer, starting the threads takes longer than the update
 
 
 class Classifier(pl.LightningModule):
@@ -80,6 +74,7 @@ class Classifier(pl.LightningModule):
         self.run_identity: dict[str, str | None] | None = None  # of the tracked run, kept in checkpoints
         self.halve = halve
         self.train_parts, self.eval_parts = Parts(network, "training on"), Parts(network, "evaluating")
+        self.finite = FiniteCheck()
         self._indices = torch.empty(0, dtype=torch.int64)  # of the pictures of the present step
         self._resumed_metrics: dict[str, Tensor] = {}
         self.epoch_values: dict[str, float] = {}  # latest value of every metric, with its part: `val/accuracy`
@@ -103,6 +98,8 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         self._indices = batch.indices
+        # Answers to the last step's questions may still be on their way.
+        self.finite.settle(before=self.global_step - 1)
         if self.halve:
             return self.train_parts.attempt(lambda parts: self._step_in_parts(batch, parts), len(batch.labels))
         logits = self._logits(self._drawn(batch), at_cut=batch.at_cut)
@@ -161,8 +158,7 @@ class Classifier(pl.LightningModule):
         return pixels
 
     def _finite(self, value: Tensor, what: str = "loss") -> Tensor:
-        if not torch.isfinite(value):
-            raise NotFiniteError(what, self.global_step, self.current_lr(), self._indices.tolist())
+        self.finite.ask(value, what, self.global_step, self.current_lr(), self._indices)
         return value
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
@@ -192,6 +188,9 @@ class Classifier(pl.LightningModule):
             logits = (logits + self._logits(mirrored, at_cut=batch.at_cut)) / 2
         return logits
 
+    def on_validation_epoch_start(self) -> None:
+        self.finite.settle()
+
     def on_validation_epoch_end(self) -> None:
         # Lightning validates after an epoch's last batch and before any callback hears of the epoch's end, so that here
         # callbacks find both parts of the epoch.
@@ -212,6 +211,7 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """In the middle of an epoch, what was collected of it goes along: its metrics will cover all its pictures."""
+        self.finite.settle()
         if self.run_identity is not None:
             checkpoint["run"] = self.run_identity
         metrics = self._metrics("train")
@@ -243,12 +243,19 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Four groups whatever the depth, empty ones included, so that a checkpoint's groups always fit."""
-        optimizer = torch.optim.AdamW(self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay)
+        groups = self.parameter_groups()
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=self._fuses(groups))
         steps = self._total_steps()
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self._scheduler(optimizer, steps), "interval": "step"},
         }
+
+    def _fuses(self, groups: list[dict[str, Any]]) -> bool:
+        """Whether one call updates all tensors: not the few of a head, nor where a scaler wants to see gradients."""
+        tensors = sum(len(group["params"]) for group in groups)
+        scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        return tensors >= FUSED_FROM and self.device.type in {"cpu", "cuda"} and not scales
 
     def _total_steps(self) -> int:
         # Not Lightning's `estimated_stepping_batches`: that loads the data before a checkpoint's place in it is
