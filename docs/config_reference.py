@@ -103,16 +103,12 @@ def _keys(node: yaml.MappingNode, prefix: str, source: str, lines: Sequence[str]
         if "_target_" in names:  # a class and its arguments: only arguments with a comment of their own are told
             target = value.value[names.index("_target_")][1].value
             yield Key(path, target, text)
-            yield from (key for key in _keys(value, path, source, lines) if _own(key, lines))
+            yield from (key for key in _keys(value, path, source, lines) if key.text)
         elif any("=" in key or key == "else" for key in names):  # a range that depends on another key
             branches = "; ".join(f"{key.value}: {branch.value}" for key, branch in value.value)
             yield Key(path, branches, text)
         else:
             yield from _keys(value, path, source, lines)
-
-
-def _own(key: Key, lines: Sequence[str]) -> bool:
-    return bool(key.text) and any(key.text.split(". ")[0][:40] in line for line in lines)
 
 
 def _comment_above(lines: Sequence[str], line: int) -> str:
