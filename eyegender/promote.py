@@ -16,6 +16,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.using.options import PromoteOptions
 
     options = parse_as(cfg, PromoteOptions)  # before torch is imported: a mistake shows at once
+    from eyegender.tracking.secrets import redact
     from eyegender.using.model_card import CARD_FILE
     from eyegender.using.promotion import promote
     from eyegender.using.tracking_store import open_store
@@ -26,7 +27,9 @@ def main(cfg: DictConfig) -> None:
         print(sentence)
     print(f"models:/{done.name}@{done.alias} is now version {done.version}, run {options.run}")
     print(f"Card     {CARD_FILE} of that run, and the version's description")
-    print(f"Use      python -m eyegender.predict model=models:/{done.name}@{done.alias} images=DIR")
+    given = {"tracking.root": options.tracking.root, "tracking.uri": options.tracking.uri}
+    where = "".join(f" {key}={redact(value)}" for key, value in given.items() if value)
+    print(f"Use      python -m eyegender.predict model=models:/{done.name}@{done.alias} images=DIR{where}")
 
 
 if __name__ == "__main__":

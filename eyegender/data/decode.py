@@ -80,7 +80,7 @@ def to_pixels(image: Image.Image, size: int, color: Color) -> NDArray[np.uint8]:
         image = image.convert(wanted)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image, dtype=np.uint8)
+    pixels = np.array(image, dtype=np.uint8)  # a copy: the picture's own memory cannot be written, and torch objects
     return pixels[None] if color == "gray" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

@@ -47,7 +47,7 @@ class McNemar:
         better, worse, points = (
             (first, second, self.difference) if self.difference >= 0 else (second, first, -self.difference)
         )
-        evidence = f"{self.only_first + self.only_second} of {self.n:,} pictures told apart, p {format_p(p)}"
+        evidence = f"{self.only_first + self.only_second} of {self.n:,} pictures are told differently, p {format_p(p)}"
         if p >= SIGNIFICANT:
             return f"No evidence of a difference between {first} and {second} ({evidence})."
         return f"{better} is more accurate than {worse} by {100 * points:.1f} points ({evidence})."

@@ -68,10 +68,11 @@ def show_evaluation(
     who = f" of {len(set(pictures.persons)):,} persons" if pictures.persons is not None else ""
     which = "all pictures" if part == "all" else f"the {part} part"
     title = f"{model.reference} on {pictures.samples.source}, {which}: {len(pictures):,}{who}"
-    table = Table("metric", "value", "95% interval", title=title, title_justify="left")
+    table = Table("metric", "value", "95% interval")
     for name, interval in evaluation.metrics.items():
         value = "-" if math.isnan(interval.value) else f"{interval.value:.4f}"
         table.add_row(name, value, f"{interval.low:.4f} to {interval.high:.4f}")
+    console.print(title, markup=False, highlight=False, soft_wrap=True)
     console.print(table)
     (tn, fp), (fn, tp) = evaluation.table.counts.tolist()
     female, male = pictures.samples.classes

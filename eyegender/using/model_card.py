@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eyegender.report.comparison_tables import TITLES
 from eyegender.report.intervals import bootstrap_intervals, wilson_interval
 
 if TYPE_CHECKING:
@@ -28,13 +29,21 @@ NOT_FOR = (
 )
 
 
-def model_card(record: RunRecord, *, name: str, version: str, compared: Sequence[str] = ()) -> str:
+def model_card(
+    record: RunRecord,
+    *,
+    name: str,
+    version: str,
+    classes: tuple[str, str] = ("female", "male"),
+    compared: Sequence[str] = (),
+) -> str:
     """The card of a tested run.
 
     Args:
         record: with test predictions.
         name: of the registered model.
         version: in the registry.
+        classes: the names of labels 0 and 1.
         compared: sentences on how it compares with the champion before it.
     """
     table = record.predictions
@@ -45,7 +54,8 @@ def model_card(record: RunRecord, *, name: str, version: str, compared: Sequence
     lines = [
         f"# {name}, version {version}",
         "",
-        f"Tells two classes of eye pictures apart. Network: {record.backbone}. Run: `{record.run_id}`.",
+        f"Tells the classes *{classes[0]}* (label 0) and *{classes[1]}* (label 1, positive) of eye pictures apart. "
+        f"Network: {record.backbone}. Run: `{record.run_id}`.",
         "",
     ]
     if record.synthetic:
@@ -57,27 +67,27 @@ def model_card(record: RunRecord, *, name: str, version: str, compared: Sequence
     lines += [f"## Test metrics, 95% intervals from a bootstrap over {who}", "", "| metric | value | interval |"]
     lines += ["|:--|--:|--:|", *(_metric(metric, interval) for metric, interval in metrics.items()), ""]
     lines += [*(f"{sentence}\n" for sentence in compared)]
-    lines += ["## Where it fails", "", *(f"- {line}" for line in failures(table)), ""]
+    lines += ["## Where it fails", "", *(f"- {line}" for line in failures(table, classes)), ""]
     lines += ["## Use", "", "```", *_use(name, version), "```", ""]
     lines += ["## Made by", "", *_bullets(
         {
             "commit": tags.get("git.commit", "") + (" with local changes" if tags.get("git.dirty") == "true" else ""),
             "first weights": f"{tags.get('weights.kind', '?')} {tags.get('weights.sha256', '')[:12]}".strip(),
             "seed": params.get("seed", ""),
-            "hardware": ", ".join(filter(None, (tags.get("hardware.cpu"), tags.get("hardware.gpu")))),
+            "hardware": f"{tags.get('hardware.cpu', '?')}, {tags.get('hardware.gpu', '?')}".replace("none", "no GPU"),
         }
     )]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
 
-def failures(table: Predictions) -> list[str]:
+def failures(table: Predictions, classes: tuple[str, str] = ("female", "male")) -> list[str]:
     """Sentences on which pictures are told wrongly: by class, by sureness, and by attribute where that is known."""
     found = []
     for label in (0, 1):
         members = table.labels == label
         if members.any():
             share = wilson_interval(int((~table.right & members).sum()), int(members.sum()))
-            found.append(f"Of label {label}, {_share(share)} are told wrongly ({int(members.sum()):,} pictures).")
+            found.append(f"Of {int(members.sum()):,} pictures of *{classes[label]}*, {_share(share)} are told wrongly.")
     confidence = np.maximum(table.probabilities, 1 - table.probabilities)
     sure = confidence >= 0.9
     if sure.any():
@@ -95,6 +105,12 @@ def failures(table: Predictions) -> list[str]:
         f"With the attribute {name} ({count:,} pictures) it is {-100 * gap:.1f} points less accurate than without."
         for gap, name, count in worst
     ]
+    if table.attributes and not gaps:
+        found.append(
+            f"No attribute is present on {FEWEST} test pictures and absent on as many: nothing is known of them."
+        )
+    elif table.attributes and not worst:
+        found.append("No known attribute makes it less accurate.")
     if not table.attributes:
         found.append("Nothing is known on glasses, make-up, age or blur: its data has no such attributes.")
     return found
@@ -146,8 +162,8 @@ def _bullets(facts: dict[str, str]) -> list[str]:
 
 def _metric(name: str, interval: Interval) -> str:
     if math.isnan(interval.value):
-        return f"| {name.replace('_', ' ')} | - | one class only |"
-    return f"| {name.replace('_', ' ')} | {interval.value:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
+        return f"| {TITLES[name]} | - | one class only |"
+    return f"| {TITLES[name]} | {interval.value:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
 
 
 def _share(share: Interval) -> str:

@@ -9,10 +9,11 @@ import numpy as np
 
 from eyegender.errors import UserError
 from eyegender.report.mcnemar import McNemar, mcnemar
+from eyegender.serving.saved_network import CARD
 from eyegender.using.model_card import CARD_FILE, model_card
-from eyegender.using.run_artifacts import logged_model, read_predictions
+from eyegender.using.run_artifacts import NETWORK, fetched, logged_model, read_predictions
 from eyegender.using.run_choice import Chosen
-from eyegender.using.run_loading import load_record
+from eyegender.using.run_loading import load_record, read_card
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -76,7 +77,9 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
         sentences.append(_judge(store, record.predictions, champion, alias, force=force))
     with store.as_global():  # the registry looks the model up through MLflow's global state
         version = _register(store.client, name, run_id, model)
-    card = model_card(record, name=name, version=version, compared=tuple(sentences))
+    with fetched(store, model, f"{NETWORK}/{CARD}") as path:
+        classes = read_card(path.read_text(encoding="utf-8")).classes
+    card = model_card(record, name=name, version=version, classes=classes, compared=tuple(sentences))
     store.client.log_text(run_id, card, CARD_FILE)
     store.client.update_model_version(name, version, description=_shortened(card, run_id))
     # Last: an alias points to a version that is complete.
@@ -109,6 +112,7 @@ def _judge(store: TrackingStore, mine: Predictions, champion: ModelVersion, alia
             raise UserError(f"{why}; train it on the {alias}'s data and split, or set force=true")
         return f"Promoted by force: {why}."
     verdict = test.verdict("the new model", f"the {who}")
+    verdict = verdict[0].upper() + verdict[1:]
     if test.difference >= 0:
         return verdict
     points = f"the {who} is right on {test.only_second - test.only_first} more of {test.n:,} shared test pictures"

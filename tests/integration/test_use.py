@@ -167,7 +167,7 @@ def test_a_run_becomes_champion_with_a_card(tracked: TrackedRuns, store: Trackin
         "does not tell a person's gender",
         "## Where it fails",
         "drawn eyes",
-        "| auroc |",
+        "| AUROC |",
     ):
         assert told in done.card
     assert version.description == done.card

@@ -36,6 +36,7 @@ def test_every_mode_becomes_gray_and_rgb(name: str, data: bytes) -> None:
     assert image.mode in {"L", "RGB"}
     assert to_pixels(image, 24, "gray").shape == (1, 24, 24)
     assert to_pixels(image, 24, "rgb").shape == (3, 24, 24)
+    assert to_pixels(image, 24, "gray").flags.writeable  # or torch warns
 
 
 def test_sixteen_bits_keep_their_brightness() -> None:

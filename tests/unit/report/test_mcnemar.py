@@ -46,7 +46,7 @@ def test_never_above_one() -> None:
 
 def test_the_verdict_names_the_better_one_whatever_the_order() -> None:
     first, second = outcomes(400, 60, 20, 20)
-    expected = "A is more accurate than B by 8.0 points (80 of 500 pictures told apart, p < 0.001)."
+    expected = "A is more accurate than B by 8.0 points (80 of 500 pictures are told differently, p < 0.001)."
     assert mcnemar(first, second).verdict("A", "B") == expected
     assert mcnemar(second, first).verdict("B", "A") == expected
 

@@ -32,3 +32,15 @@ def test_only_pictures_that_both_saw_are_compared() -> None:
     assert test is not None
     assert test.n == 40
     assert shared_test(first, table(1, 1.0, n=20, first=500)) is None
+
+
+def test_failures_are_told_by_class_and_say_where_nothing_is_known() -> None:
+    few = table(0, 3.0, n=40)  # 14 of them with glasses
+    told = failures(few, ("f", "m"))
+    assert told[0].startswith("Of 20 pictures of *f*, ")
+    assert told[-1].startswith("No attribute is present on 20 test pictures")
+    better = table(0, 3.0)
+    right = np.where(better.attributes["Eyeglasses"] > 0, better.labels, 1.0 - better.labels).astype(float)
+    assert failures(type(better)(**{**better.__dict__, "probabilities": right}))[-1] == (
+        "No known attribute makes it less accurate."
+    )
