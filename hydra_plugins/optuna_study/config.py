@@ -45,7 +45,7 @@ class OptunaStudyConf:
     direction: Any = "minimize"
     # database URL, journal:///path/to/file.log, grpc://host:port, or null: in memory, for one worker in this process
     storage: Any = None
-    # null: a new study each time, named after the job and the time
+    # what the same command finds the study by; null: a new one each time, named after the job and the time
     study_name: str | None = None
     # finished trials (complete or pruned) the study is to have; retries and failures are not counted
     n_trials: int = 20
