@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 from itertools import repeat
@@ -19,6 +18,7 @@ from eyegender.tracking.replay import send
 from eyegender.training.checkpoint_io import load_checkpoint
 from eyegender.training.run import train
 from tests.composing import tiny_config
+from tests.processes import Command
 
 pytestmark = pytest.mark.integration
 
@@ -93,9 +93,10 @@ def test_a_cache_that_is_too_small_is_named_with_what_it_needs(
 def test_the_command_on_a_disk_without_room_for_its_own_log(small_disk: Mount, tmp_path: Path) -> None:
     disk = small_disk("disk", "8k")
     (disk / "ballast").write_bytes(bytes(4096))
-    done = subprocess.run([sys.executable, "-m", "eyegender.train"], cwd=disk, capture_output=True, text=True)
-    assert done.returncode == 2
-    [line] = done.stderr.strip().splitlines()
+    command = Command("eyegender.train", cwd=disk)
+    output, _ = command.communicate(timeout=120)
+    assert command.returncode == 2
+    [line] = output.strip().splitlines()
     assert re.match(r"eyegender: cannot write .*disk.* \(No space left on device\)", line)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -15,6 +13,7 @@ from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier
 from eyegender.training.run import train
 from tests.composing import TINY, tiny_config
+from tests.processes import Command
 
 pytestmark = pytest.mark.integration
 
@@ -42,12 +41,12 @@ def test_a_gradient_beyond_the_range_stops_the_run_although_its_loss_is_finite(
 
 
 def test_such_a_trial_is_failed_with_that_reason(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "eyegender.train", "-m", *TINY, "+sweeps=finetune", "model.lr=choice(1e30)",
-         "trainer.gradient_clip=null", "hydra.sweeper.n_trials=1", "hydra.sweeper.storage=sqlite:///study.db"],
-        capture_output=True, text=True,
+    sweep = Command(
+        "eyegender.train", "-m", *TINY, "+sweeps=finetune", "model.lr=choice(1e30)", "trainer.gradient_clip=null",
+        "hydra.sweeper.n_trials=1", "hydra.sweeper.storage=sqlite:///study.db",
     )  # fmt: skip
-    assert "Traceback" not in done.stdout + done.stderr
+    output, _ = sweep.communicate(timeout=300)
+    assert "Traceback" not in output
     [trial] = optuna.load_study(study_name="finetune", storage="sqlite:///study.db").trials
     assert trial.state.name == "FAIL"
     assert re.match(r"(UserError: )?(loss|gradient) is not finite at step \d+ with", trial.user_attrs["failure"])
