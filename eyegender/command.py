@@ -59,8 +59,12 @@ def command(
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        begun = False
+
         @wraps(task)
         def job(cfg: DictConfig) -> Any:
+            nonlocal begun
+            begun = True
             learn_secrets(cfg)
             hide_in_logs()
             try:
@@ -73,6 +77,8 @@ def command(
 
         @wraps(task)
         def main() -> None:
+            nonlocal begun
+            begun = False
             register_sweeps() if groups is None else register_alone(config_name, groups)
             sys.excepthook = _tell_bug
             logging.raiseExceptions = False  # a log file on a full disk would print a traceback for every line
@@ -86,7 +92,7 @@ def command(
                 folder = str(config_folder("conf")) if groups is None else None
                 hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job)()
             except Exception as error:
-                if not is_users(error) or wants_traceback():
+                if not (is_users(error) or (not begun and _is_hydras(error))) or wants_traceback():
                     raise
                 tell(error, config_files(config_name, groups))
                 sys.exit(USER_MISTAKE)
@@ -105,9 +111,13 @@ def is_users(error: Exception) -> bool:
     """Whether the user can repair it: a mistake in what was typed, or a disk that cannot be written."""
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return True
-    if type(error) is ValueError and str(error).startswith("Only one of --run"):
-        return True  # Hydra's own, for two of its flags at once
     return isinstance(error, OSError) and error.errno in UNWRITABLE and (error.filename is not None or is_full(error))
+
+
+def _is_hydras(error: Exception) -> bool:
+    """Whether Hydra stumbled over an argument: not all that its parser takes does it expect."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and bool({"hydra", "omegaconf", "antlr4"} & set(Path(frames[-1].filename).parts))
 
 
 def tell(error: Exception, files: Sequence[Path] = ()) -> None:
@@ -178,7 +188,8 @@ def _hydra_line(error: BaseException, files: Sequence[Path]) -> str:
             break
     # A config takes no further keys, whatever Hydra says of appending them.
     noise = ("full_key:", "object_type=", "reference_type=", "See https://", "To append to your config")
-    message = "; ".join(line.rstrip(".") for line in lines if not line.startswith(noise)) or type(error).__name__
+    message = "; ".join(line.rstrip(".") for line in lines if not line.startswith(noise))
+    message = message or f"Hydra makes no config of these arguments ({type(error).__name__}); correct them"
     unknown = re.search(r"Could not override '([\w./@]+)'", message)
     return f"{message}{_suggestion(unknown[1], files)}" if unknown else message
 

@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 class FolderReader:
     """Class folders of JPEG, PNG, BMP and WebP pictures of any size and mode; other and hidden files are left alone.
 
+    The class folders may be links. A link among the pictures may lead to another place inside the data set only: what
+    comes as an archive must not bring in files of this machine.
+
     Args:
         root: the folder that holds the class folders; relative means from the working directory.
         classes: names of the two class folders, label 0 first.
@@ -74,6 +77,7 @@ class FolderReader:
         except OSError as error:
             raise UserError(f"class folder must be readable, got {folder} ({error.strerror}); allow reading") from error
         pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+        self._check_links(folder, pictures)
         if len(pictures) < len(files):
             _log.warning("%s: %d files are no pictures by name and are left alone", folder, len(files) - len(pictures))
         if len(pictures) < 2:
@@ -83,6 +87,15 @@ class FolderReader:
                 f"{folder.absolute()}; add pictures or set data.classes"
             )
         return pictures
+
+    def _check_links(self, folder: Path, pictures: list[Path]) -> None:
+        inside = (self.root.resolve(), folder.resolve())
+        for path in pictures:
+            if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in inside):
+                raise UserError(
+                    f"pictures must lie in {self.root.absolute()}, got the link {path} to {path.resolve()}; "
+                    "replace it by the file"
+                )
 
 
 def _two_names(classes: Sequence[str]) -> tuple[str, str]:

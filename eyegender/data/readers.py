@@ -6,10 +6,10 @@ import inspect
 from typing import TYPE_CHECKING
 
 from eyegender.allowed import load_class
+from eyegender.data.samples import Reader
 from eyegender.errors import UserError
 
 if TYPE_CHECKING:
-    from eyegender.data.samples import Reader
     from eyegender.schema import DataSection
 
 
@@ -19,13 +19,12 @@ def build_reader(data: DataSection) -> Reader:
     Raises:
         UserError: not one of ours or of an allowed package, or its arguments do not fit.
     """
-    cls = load_class(data.reader.target, object)
+    cls = load_class(data.reader.target, Reader)  # type: ignore[type-abstract]
     try:
         inspect.signature(cls).bind(**data.reader.arguments)
     except TypeError as error:
         raise UserError(f"data.reader: {cls.__name__} {error}; correct the keys under data.reader") from error
-    reader: Reader = cls(**data.reader.arguments)  # type: ignore[assignment]  # a protocol cannot be checked here
-    return reader
+    return cls(**data.reader.arguments)
 
 
 def check_source(data: DataSection) -> None:

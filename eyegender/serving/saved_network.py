@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eyegender.data.decode import Color
 
 WEIGHTS, CARD = "network.safetensors", "card.json"
+MAX_SIZE = 4096  # as `data.size`
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Card:
     color: Color
     classes: tuple[str, str]
     flip_average: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: a card may come from a stranger, whose picture size must not fill this machine."""
+        whole = all(type(number) is int for number in (self.depth, self.size))
+        texts = all(isinstance(text, str) for text in (self.backbone, self.head, *self.classes))
+        if not (whole and texts and 0 <= self.depth < 1000 and 1 <= self.size <= MAX_SIZE and len(self.classes) == 2):
+            raise ValueError(f"not a card: {self}")
+        if self.color not in {"gray", "rgb"}:
+            raise ValueError(f"color must be gray or rgb, got {self.color!r}")
 
 
 def save_network(network: Network, card: Card, folder: Path) -> None:

@@ -45,6 +45,8 @@ class Store:
     @property
     def client(self) -> MlflowClient:
         if self._made_client is None:
+            # MLflow prints the address of each run, password included.
+            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
             # A bar for two copied files would stand between a run's own lines.
             os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
             # The sender has its own patience; MLflow's would hold one request for many minutes.
@@ -175,12 +177,19 @@ class Store:
         self.client.log_inputs(self._run(), datasets=[DatasetInput(dataset, tags)])
 
     def _apply_artifact(self, entry: Entry) -> None:
-        self.client.log_artifact(self._run(), str(self.folder / entry["path"]), entry["to"])
+        self.client.log_artifact(self._run(), str(self._inside(entry["path"])), entry["to"])
 
     def _apply_model(self, entry: Entry) -> None:
         from eyegender.tracking.model_logging import log_model
 
-        log_model(self.client, self.uri, self._run(), self.folder / entry["path"], entry)
+        log_model(self.client, self.uri, self._run(), self._inside(entry["path"]), entry)
+
+    def _inside(self, path: str) -> Path:
+        """A file of the run; a journal that came from elsewhere must not send others of this machine."""
+        found = self.folder / path
+        if not found.resolve().is_relative_to(self.folder.resolve()):
+            raise FileNotFoundError(f"{path} is not in the run's folder")
+        return found
 
     def _apply_end(self, entry: Entry) -> None:
         if not _ended_after(self.client.get_run(self._run()), entry):

@@ -162,5 +162,5 @@ def _placed(network: Network, card: Card, reference: str, **known: Any) -> Loade
 def _config_beside(output: Path) -> KeptConfig | None:
     try:
         return parse_config((output / "config.yaml").read_text(encoding="utf-8"))
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None

@@ -35,7 +35,7 @@ def read_text(store: TrackingStore, run_id: str, path: str) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             return Path(store.client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
-        except (OSError, MlflowException):
+        except (OSError, UnicodeDecodeError, MlflowException):
             return None
 
 
