@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ class OrderedBatches:
         seed: of the order.
         rank: this process, 0 .. world_size - 1.
         world_size: processes that share the samples.
-        pin_memory: page-locked batches, which a GPU fetches while it computes.
+        gpu: that the batches are for: page-locked ones, which it fetches while it computes.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class OrderedBatches:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        pin_memory: bool = False,
+        gpu: torch.device | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
@@ -87,7 +88,7 @@ class OrderedBatches:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.pin_memory = pin_memory
+        self.gpu = gpu
         self.epoch = 0
         self._handed_out = 0
         self._resume_at: tuple[int, int] | None = None
@@ -158,16 +159,23 @@ class OrderedBatches:
 
     def _start(self, positions: NDArray[np.int64]) -> Future[Batch]:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+            begin = None if self.gpu is None else partial(torch.cuda.set_device, self.gpu)
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches", initializer=begin)
         return self._pool.submit(self._load, positions)
 
     def _load(self, positions: NDArray[np.int64]) -> Batch:
         """The batch of the samples at `positions`; called in a thread of its own, ahead of need."""
         raise NotImplementedError
 
+    def _ready(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the CPU as the batch needs it."""
+        return tensor if self.gpu is None else tensor.pin_memory()
+
 
 class BatchLoader(OrderedBatches):
     """Batches of pictures.
+
+    From the second epoch on the pictures stay on the GPU, if they fit beside what the first one needed.
 
     Args:
         store: where the pixels are.
@@ -177,7 +185,14 @@ class BatchLoader(OrderedBatches):
     def __init__(self, store: PixelStore, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.store = store
-        self._preloaded: torch.Tensor | None = None
+        self._begun = 0
+        self._preloaded: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # pixels, labels, index
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._begun += 1
+        if self.gpu is not None and self._begun == 2:
+            self.preload(self.gpu)
+        return super().__iter__()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_preloaded": None}
@@ -186,22 +201,26 @@ class BatchLoader(OrderedBatches):
         """Copy these pictures to the device once, if they take less than 40% of its free memory; whether they do."""
         device = torch.device(device)
         needed = len(self.rows) * int(np.prod(self.store.shape[1:]))
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if needed > _MEMORY_SHARE * free:
-                return False
-        self._preloaded = torch.empty((len(self.rows), *self.store.shape[1:]), dtype=torch.uint8, device=device)
+        if needed > _MEMORY_SHARE * free_bytes(device):
+            return False
+        pixels = torch.empty((len(self.rows), *self.store.shape[1:]), dtype=torch.uint8, device=device)
         for start in range(0, len(self.rows), 1024):
-            pixels = self.store.read(self.rows[start : start + 1024])
-            self._preloaded[start : start + 1024] = torch.from_numpy(pixels).to(device)
+            read = self.store.read(self.rows[start : start + 1024])
+            pixels[start : start + 1024] = torch.from_numpy(read).to(device)
+        self._preloaded = pixels, torch.from_numpy(self.labels).to(device), torch.from_numpy(self.index).to(device)
         return True
 
     def _load(self, positions: NDArray[np.int64]) -> Batch:
-        if self._preloaded is None:
-            pixels = torch.from_numpy(self.store.read(self.rows[positions]))
-            if self.pin_memory:
-                pixels = pixels.pin_memory()
-        else:
-            pixels = self._preloaded[torch.from_numpy(positions).to(self._preloaded.device)]
-        labels = torch.from_numpy(self.labels[positions])
-        return Batch(pixels, labels, torch.from_numpy(self.index[positions]))
+        where = torch.from_numpy(positions)
+        if self._preloaded is not None:
+            pixels, labels, index = self._preloaded
+            there = self._ready(where).to(pixels.device, non_blocking=True)
+            return Batch(pixels[there], labels[there], index[there])
+        pixels = self._ready(torch.from_numpy(self.store.read(self.rows[positions])))
+        labels, index = torch.from_numpy(self.labels), torch.from_numpy(self.index)
+        return Batch(pixels, self._ready(labels[where]), self._ready(index[where]))
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory of the device that nobody holds; without limit on the CPU, where pictures are read from a file anyway."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")

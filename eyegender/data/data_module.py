@@ -58,7 +58,6 @@ class EyesDataModule(pl.LightningDataModule):
         split_seed: of subset and split alone; None follows `seed`.
         on_bad: unreadable pictures stop everything (`error`) or are left out (`skip`).
         cache_folder: where decoded pictures are kept, see `cache_folder`.
-        pin_memory: page-locked batches, for training on a GPU.
     """
 
     samples: Samples
@@ -85,7 +84,6 @@ class EyesDataModule(pl.LightningDataModule):
         split_seed: int | None = None,
         on_bad: Literal["error", "skip"] = "error",
         cache_folder: str | Path | None = None,
-        pin_memory: bool = False,
     ) -> None:
         super().__init__()
         if split_by not in KINDS:
@@ -110,7 +108,6 @@ class EyesDataModule(pl.LightningDataModule):
         self.split_seed = seed if split_seed is None else split_seed
         self.on_bad = on_bad
         self.cache_folder = cache_folder
-        self.pin_memory = pin_memory
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """Read, decode (once per machine) and split; the same in every process, whatever the stage.
@@ -218,12 +215,13 @@ class EyesDataModule(pl.LightningDataModule):
 
     def _loader_options(self, *, shuffle: bool) -> dict[str, Any]:
         trainer = self.trainer
+        device = trainer.strategy.root_device if trainer is not None else None
         return {
             "shuffle": shuffle,
             "seed": self.seed,
             "rank": trainer.global_rank if trainer is not None else 0,
             "world_size": trainer.world_size if trainer is not None else 1,
-            "pin_memory": self.pin_memory,
+            "gpu": device if device is not None and device.type == "cuda" else None,
         }
 
     def _groups(self, samples: Samples) -> NDArray[np.int64] | None:

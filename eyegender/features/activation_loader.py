@@ -45,13 +45,11 @@ class ActivationLoader(OrderedBatches):
 
     def _load(self, positions: NDArray[np.int64]) -> Batch:
         pictures = self.rows[positions]
-        features = self._pinned(self.store.read(pictures, self._views[positions]))
-        mirrored = self._pinned(self.store.read(pictures, 1)) if self.mirrored else None
-        labels = torch.from_numpy(self.labels[positions])
-        return Batch(features, labels, torch.from_numpy(self.index[positions]), at_cut=True, mirrored=mirrored)
-
-    def _pinned(self, features: torch.Tensor) -> torch.Tensor:
-        return features.pin_memory() if self.pin_memory else features
+        features = self._ready(self.store.read(pictures, self._views[positions]))
+        mirrored = self._ready(self.store.read(pictures, 1)) if self.mirrored else None
+        labels = self._ready(torch.from_numpy(self.labels[positions]))
+        index = self._ready(torch.from_numpy(self.index[positions]))
+        return Batch(features, labels, index, at_cut=True, mirrored=mirrored)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from eyegender.data import batches as batches_module
 from eyegender.data.batches import Batch, BatchLoader
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.pixel_store import PixelStore
@@ -124,16 +125,38 @@ def test_preloaded_pictures_are_the_same(store: PixelStore) -> None:
         assert torch.equal(one.indices, two.indices)
 
 
+def test_pictures_that_do_not_fit_beside_the_rest_stay_where_they_are(
+    store: PixelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for free, fits in ((N * 64 / 0.4 - 1, False), (N * 64 / 0.4 + 1, True)):
+        monkeypatch.setattr(batches_module, "free_bytes", lambda _, free=free: free)
+        assert loader(store).preload("cpu") == fits
+
+
+def test_pictures_go_to_the_gpu_when_a_second_epoch_begins(store: PixelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(BatchLoader, "preload", lambda _, device: asked.append(device))
+    batches = loader(store)
+    batches.gpu = "cuda:1"
+    for begun in range(4):
+        iter(batches)
+        assert len(asked) == (begun > 0)
+    assert asked == ["cuda:1"]
+
+
 @pytest.mark.gpu
-def test_preloaded_and_pinned_on_a_gpu(store: PixelStore) -> None:
+def test_pinned_and_then_preloaded_on_a_gpu(store: PixelStore) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
+    plain = loader(store)
     batches = loader(store)
-    assert batches.preload("cuda")
-    assert next(iter(batches)).pixels.device.type == "cuda"
-    pinned = loader(store)
-    pinned.pin_memory = True
-    assert next(iter(pinned)).pixels.is_pinned()
+    batches.gpu = torch.device("cuda", 0)
+    for epoch in range(2):
+        for batch, expected in zip(batches, plain, strict=True):
+            for name in ("pixels", "labels", "indices"):
+                tensor = getattr(batch, name)
+                assert tensor.is_cuda if epoch else tensor.is_pinned()
+                assert torch.equal(tensor.cpu(), getattr(expected, name))
 
 
 def test_a_reading_error_reaches_the_loop(store: PixelStore) -> None:
