@@ -63,7 +63,13 @@ class _Part:
 
 
 def use_activations(
-    cfg: TrainConfig, module: Classifier, data: EyesDataModule, device: torch.device, check: Callable[[], None]
+    cfg: TrainConfig,
+    module: Classifier,
+    data: EyesDataModule,
+    device: torch.device,
+    check: Callable[[], None],
+    *,
+    trials: int = 1,
 ) -> None:
     """Let `data` hand out stored activations, if something is frozen and `features.mode` allows it and it pays.
 
@@ -75,6 +81,7 @@ def use_activations(
         data: after its `setup`.
         device: to evaluate on.
         check: called now and then during a long preparation; what it raises ends it.
+        trials: of a sweep that will read the same, this one among them.
 
     Raises:
         UserError: the store is asked for and cannot be had.
@@ -82,7 +89,7 @@ def use_activations(
     network = module.network
     if cfg.features.mode == "off" or not network.cut or not len(data.split.train) or not len(data.split.val):
         return
-    run = _Preparation(cfg, module, data, device, check)
+    run = _Preparation(cfg, module, data, device, check, trials=trials)
     reason = run.why_not()
     if reason is not None:
         if cfg.features.mode == "on":
@@ -111,7 +118,10 @@ class _Preparation:
         data: EyesDataModule,
         device: torch.device,
         check: Callable[[], None],
+        *,
+        trials: int = 1,
     ) -> None:
+        self.trials = trials
         self.cfg, self.network, self.data, self.device, self.check = cfg, module.network, data, device, check
         self.folder = cache_folder() / "activations"
         self.cut = self.network.cut
@@ -148,11 +158,11 @@ class _Preparation:
             epochs = min(epochs, math.ceil(trainer.max_steps * trainer.batch_size / len(split.train)))
         missing = sum(part.passes for part in self.missing.values())
         test = self.parts["test"].passes if "test" in self.parts else 0
-        self.saved = epochs * (len(split.train) + len(split.val)) + test - missing
+        self.saved = self.trials * epochs * (len(split.train) + len(split.val)) + test - missing
         if self.cfg.features.mode == "auto" and self.saved <= 0:
             return (
-                f"{len(self.parts['train'].views)} views per picture take {missing:,} passes and {epochs} epochs "
-                f"take {missing + self.saved:,}"
+                f"{len(self.parts['train'].views)} views per picture take {missing:,} passes and {epochs} epochs"
+                f"{self._by_trials()} take {missing + self.saved:,}"
             )
         needed = sum(self._build(part).nbytes for part in self.missing.values())
         limit = limit_bytes(self.folder, self.cfg.features.max_gb)
@@ -176,9 +186,13 @@ class _Preparation:
         views = len(self.parts["train"].views)
         kept = f"{views} view{'s' * (views > 1)} per picture, {size / 1e6:,.3g} MB in {self.folder}"
         if self.missing:
-            _log.info("features: %d frozen stages ran once, %s passes saved (%s)", self.cut, f"{self.saved:,}", kept)
+            saved = f"{self.saved:,} passes saved{self._by_trials()}"
+            _log.info("features: %d frozen stages ran once, %s (%s)", self.cut, saved, kept)
         else:
             _log.info("features: %d frozen stages need not run, their outputs are stored (%s)", self.cut, kept)
+
+    def _by_trials(self) -> str:
+        return f" of {self.trials} trials" if self.trials > 1 else ""
 
     def _part(self, name: str, views: Views) -> _Part:
         index: NDArray[np.int64] = getattr(self.data.split, name)

@@ -33,6 +33,7 @@ from eyegender.training.epochs import Epochs, History, best_row
 from eyegender.training.outputs import leave_outputs
 from eyegender.training.requeue import requeued
 from eyegender.training.run_tracking import begin_tracking, run_identity
+from eyegender.training.sharing_trials import sharing_trials
 from eyegender.training.stop_signal import StopOnSignal, StoppedBySignalError, StopSignal
 from eyegender.training.summary import print_summary, wants_bars
 from eyegender.training.trial_callback import ReportToTrial, checkpoint_to_continue
@@ -248,10 +249,13 @@ class _Run:
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
+        if not self.trainer.is_global_zero:
+            log.setLevel(logging.WARNING)  # what is true of all ranks is said by the first
 
     def _fit_and_test(self) -> RunResult:
         cfg, trainer, data, module = self.cfg, self.trainer, self.data, self.built.classifier
-        use_activations(cfg, module, data, trainer.strategy.root_device, self.stop.check)
+        device = trainer.strategy.root_device
+        use_activations(cfg, module, data, device, self.stop.check, trials=sharing_trials(self.trial))
         trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
         fitted = time.monotonic() - self.began
         # The best checkpoint is what gets tested and logged.

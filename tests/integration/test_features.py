@@ -19,6 +19,7 @@ from eyegender.features.use_activations import _Preparation, use_activations
 from eyegender.training.build import build_data, build_model
 from eyegender.training.run import RunResult, train
 from tests.composing import compose_config, tiny_config
+from tests.stores import give_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,6 +179,7 @@ def test_other_weights_other_entries(own_cache: Path) -> None:
 
 
 def run(folder: Path, *overrides: str) -> RunResult:
+    give_store(folder / "mlruns")
     return train(tiny_config(f"tracking.root={folder / 'mlruns'}", "run_test=false", *overrides), folder / "out")
 
 
@@ -196,6 +198,18 @@ def test_auto_stores_when_it_pays_and_says_so(tmp_path: Path, caplog: pytest.Log
     assert "run in every epoch, for 4 views per picture take 180 passes and 2 epochs take 96" in told[1]
     assert "GB of activations are more than features.max_gb allows (1e-06)" in told[2]
     assert "19 frozen stages need not run" in told[3]
+
+
+def test_a_short_trial_stores_for_the_others_that_share_its_frozen_stages() -> None:
+    cfg = tiny_config("model.finetune_depth=0", "trainer.max_epochs=2", "data.split.seed=7", "run_test=false")
+    data = build_data(cfg)
+    data.setup("fit")
+    module = build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
+    # 44 pictures in 4 views and 4 in one: 180 passes, and 96 in two epochs without the store.
+    for trials, told in ((1, "4 views per picture take 180 passes and 2 epochs take 96"), (2, None)):
+        found = _Preparation(cfg, module, data, torch.device("cpu"), lambda: None, trials=trials)
+        assert found.why_not() == told
+    assert found.saved == 2 * 96 - 180
 
 
 def test_asked_for_and_not_to_be_had_is_one_line(tmp_path: Path) -> None:
@@ -240,9 +254,9 @@ def test_accuracy_on_real_eyes_is_the_same(real_eyes: Path, real_weights: Path, 
     for mode in ("on", "off"):
         cfg = parse(
             compose_config(
-                "data=folder", f"data.root={real_eyes}", "data.subset={female: 300, male: 300}", "data.size=96",
+                "data=folder", f"data.root={real_eyes}", "data.subset={female: 300, male: 300}", "data.size=64",
                 f"model.weights={real_weights}", f"model.finetune_depth={depth}", "trainer=cpu",
-                "trainer.progress=none", "trainer.max_epochs=5", f"features={mode}",
+                "trainer.progress=none", "trainer.max_epochs=4", f"features={mode}",
                 f"tracking.root={tmp_path / 'mlruns'}",
             )
         )  # fmt: skip
