@@ -9,8 +9,6 @@ from eyegender.command import command
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-HOST = "127.0.0.1"  # pictures of faces are nobody else's business
-
 
 @command("demo", groups=("tracking",))
 def main(cfg: DictConfig) -> None:
@@ -21,14 +19,16 @@ def main(cfg: DictConfig) -> None:
     import uvicorn
 
     from eyegender.using.demo_choices import find_choices
-    from eyegender.using.demo_page import demo_app
+    from eyegender.using.demo_page import LOOPBACK, demo_app
     from eyegender.using.loaded_model import load_model
     from eyegender.using.tracking_store import open_store
 
     choices = find_choices(open_store(options.tracking), options.tracking.experiment, options.models)
-    app = demo_app(choices, lambda reference: load_model(reference, options.tracking))
-    server = uvicorn.Server(uvicorn.Config(app, host=HOST, port=options.port, log_level="warning"))
-    print(f"Open     http://{HOST}:{options.port}   (Ctrl-C ends it)", flush=True)
+    app = demo_app(choices, lambda reference: load_model(reference, options.tracking), host=options.host)
+    server = uvicorn.Server(uvicorn.Config(app, host=options.host, port=options.port, log_level="warning"))
+    if options.host not in LOOPBACK:
+        print(f"NOT ONLY YOU: on {options.host} everybody who reaches this machine can use the page; no password asked")
+    print(f"Open     http://{options.host}:{options.port}   (Ctrl-C ends it)", flush=True)
     server.run()
 
 

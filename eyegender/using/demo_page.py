@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from eyegender.using.loaded_model import LoadedModel
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")  # pictures of faces are nobody else's business
 PAGE = Path(__file__).parent / "templates" / "demo.html"
 MAX_BYTES = 20_000_000
 SHOWN_SIDE = 288
@@ -49,16 +50,17 @@ class Choice:
     title: str
 
 
-def demo_app(choices: Sequence[Choice], load: Callable[[str], LoadedModel]) -> FastAPI:
+def demo_app(choices: Sequence[Choice], load: Callable[[str], LoadedModel], host: str = "127.0.0.1") -> FastAPI:
     """The page and the one address that it asks.
 
     Args:
         choices: offered in this order; only these are loaded, whatever a request says.
         load: from a reference to its model; each is loaded once, when it is first asked for.
+        host: where it will listen; on this machine alone it also answers to this machine's own names alone.
     """
     app = FastAPI(title="eyegender", docs_url=None, redoc_url=None, openapi_url=None)
     # A page elsewhere that gives its own name this machine's address gets no answer.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK) if host in LOOPBACK else ["*"])
     known = {choice.reference for choice in choices}
     loaded: dict[str, LoadedModel] = {}
     one_at_a_time = threading.Lock()  # Grad-CAM hooks into the network

@@ -78,4 +78,5 @@ class DemoOptions(_Options):
     """Which models to choose between, and where the page is."""
 
     models: Names | None
+    host: Annotated[str, Field(pattern=r"^[\w.:-]+$")]
     port: Annotated[int, Field(ge=0, le=65535)]
