@@ -48,6 +48,18 @@ def test_a_wrong_table_is_told(tmp_path: Path, text: str, told: str) -> None:
         read_eye_positions(tmp_path / "missing.csv", 1.0)
 
 
+@pytest.mark.parametrize("scale", [0.35, 1.0, 2.5])
+def test_both_eyes_of_a_real_face_are_found_at_any_size(scale: float) -> None:
+    pytest.importorskip("cv2")
+    face = Image.fromarray(pytest.importorskip("skimage.data").astronaut())
+    face = face.resize((round(face.width * scale), round(face.height * scale)))
+    found = FoundEyes(1.0).find(face)
+    assert found is not None
+    # Pupils as marked by hand in the picture of 512 pixels; they are 43 pixels apart.
+    for (x, y), (true_x, true_y) in ((found.left, (203.5, 101.3)), (found.right, (246.8, 103.0))):
+        assert np.hypot(x / scale - true_x, y / scale - true_y) < 0.1 * 43
+
+
 def test_opencv_ships_its_cascades_and_finds_no_face_in_noise() -> None:
     pytest.importorskip("cv2")
     noise = np.random.default_rng(0).integers(0, 256, (120, 120), dtype=np.uint8)
