@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from functools import wraps
@@ -96,6 +97,9 @@ def command(
                     raise
                 tell(error, config_files(config_name, groups))
                 sys.exit(USER_MISTAKE)
+            except KeyboardInterrupt:
+                print("eyegender: interrupted", file=sys.stderr)
+                sys.exit(128 + signal.SIGINT)
 
         return main
 

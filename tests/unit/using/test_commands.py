@@ -67,3 +67,13 @@ def test_a_misspelt_key_is_told_with_its_neighbour(command: str, argument: str, 
     assert done.returncode == 2
     assert done.stderr.strip().endswith(told)
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_ctrl_c_is_one_line() -> None:
+    done = run(
+        "import os, signal, sys\n"
+        "from eyegender.command import command\n"
+        "sys.argv = ['eyegender.promote', 'run=x']\n"
+        "command('promote', groups=('tracking',))(lambda cfg: os.kill(os.getpid(), signal.SIGINT))()\n"
+    )
+    assert (done.returncode, done.stderr) == (130, "eyegender: interrupted\n")
