@@ -33,6 +33,11 @@ class Hooks:
             except Exception as error:
                 raise StudyError(f"the callback {config.get('_target_')} cannot be built: {one_line(error)}") from None
 
+    @property
+    def follow_trials(self) -> bool:
+        """Whether anything is called for a finished trial."""
+        return any(hasattr(target, "on_trial_finished") for target in self._objects)
+
     def study_start(self, *arguments: Any) -> None:
         """Raises:
         StudyError: a callback failed; no trial has started.

@@ -1,6 +1,8 @@
 """One worker's view of the study's trials: claim one, give one back, take one over from the dead."""
 
+import copy
 import dataclasses
+import datetime
 import enum
 import signal
 import threading
@@ -68,6 +70,9 @@ class Ledger:
         self.stopping: int | None = None
         # Trials that this ledger found to have died too often; whoever owns it tells the callbacks.
         self.buried: list[FrozenTrial] = []
+        # What the last claim saw of the study, and the claimed trial as it is since.
+        self.seen: list[FrozenTrial] = []
+        self.claimed: FrozenTrial | None = None
         self._maximize = self.storage.get_study_directions(self.study_id)[0] == StudyDirection.MAXIMIZE
         self._single = len(self.storage.get_study_directions(self.study_id)) == 1
         # The watch and the requeueing are used by the worker's loop and by its vigil or follower.
@@ -103,7 +108,7 @@ class Ledger:
         Args:
         prepare: called with the id while the study's lock is held, for samplers whose draws must not overlap.
         """
-        with self.store.lock(self.study_name) as held:
+        with self.store.lock(self.study_name):
             trials = self.trials()
             if self.take_over(trials):
                 trials = self.trials()
@@ -112,28 +117,52 @@ class Ledger:
             claimed = self._claim_waiting(trials)
             room = places_held(trials, self.rules) < self.rules.n_trials
             if claimed is None and room and not self._is_exhausted():
-                claimed = self._claim_new(held)
+                claimed = self._claim_new(trials)
             if claimed is None:
                 return Next.WAIT
+            self.seen, self.claimed = trials, claimed
             if prepare is not None:
-                prepare(claimed)
-            return claimed
+                prepare(claimed._trial_id)
+            return claimed._trial_id
 
-    def _claim_waiting(self, trials: Sequence[FrozenTrial]) -> int | None:
+    def _claim_waiting(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         for trial in may_start(trials, self.rules):
             if self._start(trial._trial_id):
                 self.storage.set_trial_system_attr(trial._trial_id, OWNER, self.owner.stored())
-                return trial._trial_id
+                return self._started(trial)
         return None
 
-    def _claim_new(self, held: bool) -> int | None:
+    def _claim_new(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         # Created waiting, not running: should two workers do this at once without the lock, the one beyond the budget
         # stays in the queue, where it is passed over.
         template = optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={OWNER: self.owner.stored()})
         trial_id = self.storage.create_new_trial(self.study_id, template)
-        if not held and trial_id not in {trial._trial_id for trial in may_start(self.trials(), self.rules)}:
-            return None
-        return trial_id if self._start(trial_id) else None
+        if self._is_next(trial_id, trials):
+            trial = template
+            trial.number, trial._trial_id = len(trials), trial_id
+        else:
+            startable = {trial._trial_id: trial for trial in may_start(self.trials(), self.rules)}
+            if trial_id not in startable:
+                return None
+            trial = startable[trial_id]
+        return self._started(trial) if self._start(trial_id) else None
+
+    def _is_next(self, trial_id: int, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether this new trial directly follows those seen.
+
+        Then nobody created one in between, and because a place given up is never taken back, what was seen is enough to
+        know that this one may start. That needs no lock: its holder may have been stopped until others went on.
+        """
+        try:
+            return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, len(trials)) == trial_id
+        except KeyError:
+            return False
+
+    def _started(self, trial: FrozenTrial) -> FrozenTrial:
+        mine = copy.deepcopy(trial)
+        mine.state, mine.datetime_start = TrialState.RUNNING, datetime.datetime.now()  # noqa: DTZ005 - as Optuna does
+        mine.system_attrs = {**mine.system_attrs, OWNER: self.owner.stored()}
+        return mine
 
     def _start(self, trial_id: int) -> bool:
         try:

@@ -163,9 +163,10 @@ class Store:
         try:
             try:
                 if rdb.engine.name == "postgresql":
-                    connection.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{int(LOCK_SECONDS)}s'"))
-                    key = zlib.crc32(f"optuna_study {name}".encode())
-                    connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({key})"))
+                    key, limit = zlib.crc32(f"optuna_study {name}".encode()), f"'{int(LOCK_SECONDS)}s'"
+                    # In one statement, from left to right: the limit is set before the lock is waited for.
+                    both = f"SELECT set_config('lock_timeout', {limit}, true), pg_advisory_xact_lock({key})"
+                    connection.execute(sqlalchemy.text(both))
                     held = True
                 else:
                     query = sqlalchemy.text("SELECT GET_LOCK(:name, :seconds)")

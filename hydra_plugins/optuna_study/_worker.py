@@ -16,6 +16,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study._tell import _tell_with_warning
 from optuna.trial import TrialState
 
 from ._attrs import FAILURE, JOB_DIR
@@ -26,6 +27,7 @@ from ._grammar import value_text
 from ._hooks import Hooks
 from ._job import TrialJob, failure_of
 from ._ledger import Ledger, Next
+from ._own_trial import OWN_TRIAL
 from ._owner import Owner
 from ._plan import Plan
 from ._ranks import announced
@@ -104,9 +106,10 @@ class _Shift:
         self.store = store
         self.owner = Owner.here(plan.launch, index, plan.heartbeat)
         self.ledger = Ledger(store, plan.study_name, plan.rules, self.owner)
+        self.own: Any = OWN_TRIAL(store.storage)
         self.study = optuna.load_study(
             study_name=plan.study_name,
-            storage=store.storage,
+            storage=self.own,
             sampler=build_sampler(plan.sampler, plan.space, index),
             pruner=build_pruner(plan.pruner),
         )
@@ -163,6 +166,9 @@ class _Shift:
         self.prepared = self._drawn(trial_id)
 
     def _drawn(self, trial_id: int) -> optuna.Trial:
+        self.own.adopt(self.ledger.claimed)
+        # As a sampler would find them; it asks again by itself where a moment matters.
+        self.study._thread_local.cached_all_trials = self.ledger.seen
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = optuna.Trial(self.study, trial_id)
@@ -266,13 +272,15 @@ class _Shift:
         try:
             with self.store.exclusive(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                ended = self.study.tell(trial, values=values, state=state)
+                # Study.tell without its last look at the trial, which only callbacks need.
+                _tell_with_warning(self.study, trial, None if values is None else list(values), state)
         except (UpdateFinishedTrialError, ValueError):
             # Either the trial was taken over, or the answer to an earlier, successful try was lost.
             ended = self.store.storage.get_trial(trial._trial_id)
             if ended.state != state or (values is not None and ended.values != list(values)):
                 raise UpdateFinishedTrialError from None
-        self.hooks.trial_finished(self.handle, trial_row(ended))
+        if self.hooks.follow_trials:
+            self.hooks.trial_finished(self.handle, trial_row(self.store.storage.get_trial(trial._trial_id)))
 
     def _give_back(self, trial_id: int, reason: str) -> None:
         self.ledger.interrupt(trial_id, reason, counted=False)

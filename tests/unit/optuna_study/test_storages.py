@@ -54,10 +54,10 @@ def test_what_waiting_cannot_help_is_raised_at_once(error):
     assert not is_passing(error)
 
 
-def ledger(tmp_path: Path, name: str, n_trials: int = 3, **rules: int) -> Ledger:
+def ledger(tmp_path: Path, name: str, n_trials: int = 3, heartbeat: float = 60.0, **rules: int) -> Ledger:
     store = Store(storage_spec(f"sqlite:///{tmp_path}/study.db"))
     optuna.create_study(study_name="toy", storage=store.storage, load_if_exists=True)
-    owner = Owner(launch=name, worker=0, host="h", pid=1, place=f"elsewhere-{name}", started="1", heartbeat=0.05)
+    owner = Owner(launch=name, worker=0, host="h", pid=1, place=f"elsewhere-{name}", started="1", heartbeat=heartbeat)
     return Ledger(store, "toy", Rules(n_trials=n_trials, max_failures=99, **rules), owner)
 
 
@@ -71,17 +71,18 @@ def test_two_workers_never_claim_one_trial(tmp_path):
 def test_without_a_lock_a_trial_too_many_waits_for_ever(tmp_path, monkeypatch):
     first, second = ledger(tmp_path, "a", n_trials=1), ledger(tmp_path, "b", n_trials=1)
     # Both look before either creates, as two workers may where there is no lock to hold.
-    mine, other = first._claim_new(held=False), second._claim_new(held=False)
-    assert first.storage.get_trial(mine).number == 0
+    mine, other = first._claim_new([]), second._claim_new([])
+    assert mine is not None
+    assert first.storage.get_trial(mine._trial_id).number == 0
     assert other is None
     assert [trial.state.name for trial in first.trials()] == ["RUNNING", "WAITING"]
     assert second.claim() is Next.WAIT
-    first.storage.set_trial_state_values(mine, optuna.trial.TrialState.COMPLETE, [1.0])
+    first.storage.set_trial_state_values(mine._trial_id, optuna.trial.TrialState.COMPLETE, [1.0])
     assert second.claim() is Next.DONE
 
 
 def test_a_silent_worker_is_found_out_by_what_does_not_change(tmp_path):
-    lost, finder = ledger(tmp_path, "lost"), ledger(tmp_path, "finder")
+    lost, finder = ledger(tmp_path, "lost", heartbeat=0.05), ledger(tmp_path, "finder")
     trial = lost.storage.get_trial(lost.claim())
     assert not finder.take_over()
     time.sleep(0.2)  # more than three of its heartbeats
