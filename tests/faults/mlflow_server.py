@@ -58,7 +58,8 @@ class Server:
 class Proxy:
     """Passes requests on to a server, or does to them what `mode` says.
 
-    Modes: `pass`; `500` answers so itself; `hang` never answers; `lose` passes a request on and loses the answer.
+    Modes: `pass`; `500` answers so itself; `hang` never answers; `hang files` never answers an upload; `lose` passes a
+    request on and loses the answer.
     """
 
     def __init__(self, port: int) -> None:
@@ -94,6 +95,8 @@ class Proxy:
             client.settimeout(30)
             request = _whole_request(client)
             mode = self.mode
+            if mode == "hang files":
+                mode = "hang" if b"/mlflow-artifacts/" in request.partition(b"\r\n")[0] else "pass"
             self.seen.add(mode)
             if mode == "hang":
                 self._held.append(client)

@@ -14,8 +14,9 @@ from eyegender.tracking import sender as sender_module
 from eyegender.tracking.replay import pending, send
 from eyegender.training.epochs import Epochs
 from eyegender.training.run import RunResult, train
-from tests.composing import tiny_config
+from tests.composing import TINY, tiny_config
 from tests.faults.mlflow_server import Proxy, Server
+from tests.processes import Command
 
 pytestmark = pytest.mark.integration
 
@@ -125,3 +126,17 @@ def test_answers_500_loses_answers_and_hangs(
     send(folder, None)
     assert_whole(server, folder, result)
     assert send(folder, None)[0] == 0
+
+
+@pytest.mark.parametrize("mode", ["hang", "hang files"])
+def test_a_command_ends_although_its_server_hangs(proxy: Proxy, tmp_path: Path, mode: str) -> None:
+    proxy.mode = mode
+    command = Command(
+        "eyegender.train", *TINY, "data.n=40", "trainer.max_epochs=1", "model.finetune_depth=0", "run_test=false",
+        "tracking=server", f"tracking.uri={proxy.url}", "tracking.close_timeout=5", "hydra.run.dir=out",
+    )  # fmt: skip
+    output, _ = command.communicate(timeout=300)
+    assert command.returncode == 0, output
+    assert "Tracking is not complete" in output
+    assert "hang" in proxy.seen
+    assert pending(tmp_path) == [tmp_path / "out"]

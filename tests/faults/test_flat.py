@@ -1,0 +1,30 @@
+"""Runs in one process, one after the other: what each opened is closed again."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from pathlib import Path
+
+import pytest
+
+from eyegender.training.run import train
+from tests.composing import tiny_config
+
+pytestmark = pytest.mark.integration
+
+RUNS, WARM_UP = 5, 2
+
+
+def test_handles_and_threads_do_not_grow_from_run_to_run(tmp_path: Path) -> None:
+    handles, threads = [], []
+    for number in range(RUNS):
+        train(
+            tiny_config("data.n=40", "trainer.max_epochs=1", "model.finetune_depth=1", f"seed={number}"),
+            tmp_path / str(number),
+        )
+        gc.collect()
+        handles.append(len(list(Path("/proc/self/fd").iterdir())))
+        threads.append(threading.active_count())
+    assert handles[-1] <= handles[WARM_UP - 1], handles
+    assert threads[-1] <= threads[WARM_UP - 1], threads
