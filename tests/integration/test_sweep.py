@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,8 @@ import pytest
 
 from hydra_plugins.optuna_study import study_status
 from tests.composing import TINY
+from tests.processes import Command, run
+from tests.stores import give_store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -25,20 +25,14 @@ pytestmark = pytest.mark.integration
 STORAGE = "sqlite:///mlruns/optuna.db"
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "eyegender.train", "-m", *TINY, "hydra.sweeper.heartbeat=1", *overrides],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def start(folder: Path, *overrides: str) -> Command:
+    give_store(folder / "mlruns")
+    return Command("eyegender.train", "-m", *TINY, "hydra.sweeper.heartbeat=1", *overrides, cwd=folder, session=True)
 
 
 def sweep(folder: Path, *overrides: str, code: int = 0) -> str:
     process = start(folder, *overrides)
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate()
     assert process.returncode == code, output
     return output
 
@@ -107,12 +101,7 @@ def test_the_printed_command_trains_the_winner_again(finished: tuple[Path, str])
     arguments = line.removeprefix("Again").split()[3:]
     assert not any("sweep" in argument for argument in arguments)
     assert any(argument.startswith("model.lr=") for argument in arguments)
-    done = subprocess.run(
-        [sys.executable, "-m", "eyegender.train", *arguments, "--cfg", "job"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    done = run("eyegender.train", *arguments, "--cfg", "job", cwd=folder)
     assert done.returncode == 0, done.stderr
 
 
@@ -147,8 +136,8 @@ def test_killed_in_the_middle_the_same_command_goes_on_where_it_was(tmp_path: Pa
     command = (
         "+sweeps=finetune",
         "hydra.sweeper.n_trials=2",
-        "trainer.max_epochs=12",
-        "data.n=300",
+        "trainer.max_epochs=8",
+        "data.n=200",
         "hydra/sweeper/pruner=nop",
     )
     process = start(tmp_path, *command)
@@ -167,7 +156,7 @@ def test_killed_in_the_middle_the_same_command_goes_on_where_it_was(tmp_path: Pa
     assert len(trials) == 2  # one run a trial, whatever happened
     for trial in trials:
         history = client.get_metric_history(trial.info.run_id, "val/accuracy")
-        assert [point.step for point in history] == list(range(1, 13))
+        assert [point.step for point in history] == list(range(1, 9))
         assert trial.info.status == "FINISHED"
 
 
