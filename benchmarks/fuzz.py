@@ -13,6 +13,7 @@ import faulthandler
 import logging
 import os
 import random
+import re
 import resource
 import sys
 import tempfile
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LONGEST = 60.0
+_PLACES = re.compile(r"\S*/")
 
 
 @dataclass
@@ -67,7 +69,7 @@ def tried(tally: Tally, name: str, case: Callable[[], None]) -> None:
         outcome = "works"
     except (BadPictureError, UserError) as error:
         outcome = "refused"
-        tally.reasons[str(error)[:60]] += 1
+        tally.reasons[_PLACES.sub("", str(error))[:60]] += 1
         if "\n" in str(error) or not str(error):
             tally.faults.append(f"{name}: a reason of several lines: {error!r}")
     except (Exception, SystemExit) as error:

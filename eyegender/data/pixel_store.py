@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import weakref
 import zlib
@@ -47,7 +48,7 @@ class PixelStore:
         self.folder = folder
         self.digests = digests
         self.shape, self.bad = _read_manifest(folder, len(digests))
-        self._row_bytes = int(np.prod(self.shape[1:]))
+        self._row_bytes = math.prod(self.shape[1:])
         self._open()
         probes = np.unique(np.linspace(0, len(self) - 1, min(len(self), _PROBED_ROWS)).astype(np.int64))
         self._read_checked(probes)
@@ -113,8 +114,8 @@ def _read_manifest(folder: Path, count: int) -> tuple[tuple[int, int, int, int],
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         shape = tuple(int(n) for n in manifest["shape"])
         bad = dict(manifest["bad"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DamagedStoreError(f"{folder} without a whole manifest") from error
-    if manifest.get("format") != FORMAT or len(shape) != 4 or shape[0] != count:
+    if manifest.get("format") != FORMAT or len(shape) != 4 or shape[0] != count or min(shape[1:]) < 1:
         raise DamagedStoreError(f"{folder} with a foreign manifest")
     return (shape[0], shape[1], shape[2], shape[3]), bad

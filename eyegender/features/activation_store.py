@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zlib
 from contextlib import suppress
@@ -92,7 +93,7 @@ class ActivationStore:
         return found if found.ndim == 2 else found.permute(0, 3, 1, 2)
 
     def _open(self) -> None:
-        count, elements = self.pictures * self.views, int(np.prod(self.row_shape))
+        count, elements = self.pictures * self.views, math.prod(self.row_shape)
         kind = np.dtype(DTYPES[self.dtype_name][1])
         try:
             size = (self.folder / ACTIVATIONS).stat().st_size
@@ -124,8 +125,9 @@ def _read_manifest(folder: Path, pictures: int, views: int) -> tuple[tuple[int, 
         row_shape = tuple(int(n) for n in manifest["row_shape"])
         dtype = str(manifest["dtype"])
         told = manifest["format"], manifest["pictures"], manifest["views"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DamagedActivationsError(f"{folder} without a whole manifest") from error
-    if told != (FORMAT, pictures, views) or dtype not in DTYPES or len(row_shape) not in {1, 3}:
+    foreign = told != (FORMAT, pictures, views) or dtype not in DTYPES or len(row_shape) not in {1, 3}
+    if foreign or min(row_shape) < 1:
         raise DamagedActivationsError(f"{folder} with a foreign manifest")
     return row_shape, dtype

@@ -16,7 +16,7 @@ from tests.cluster.postgres import PASSWORD, Postgres, running
 from tests.composing import TINY
 from tests.faults.mlflow_server import Server
 
-pytestmark = [pytest.mark.integration, pytest.mark.cluster]
+pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 TRACKING, NAMED, IN_FILE = "tr4cking-pw", "n4med-t0ken", "f1le-pw"
 CANARIES = (PASSWORD, TRACKING, NAMED, IN_FILE)
@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def train(place: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "eyegender.train", *overrides, *TINY, "trainer.max_epochs=1"]
     env = {**os.environ, "OWN_TOKEN": NAMED, "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=560)
 
 
 def assert_clean(done: subprocess.CompletedProcess[str], *folders: Path) -> None:
