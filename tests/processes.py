@@ -47,6 +47,7 @@ class Command:
         world = (str(cwd or Path.cwd()), {**os.environ, **(env or {})}, names[0], names[-1], session)
         self._process = _CONTEXT.Process(target=_become, args=(arguments, *world), daemon=False)
         self._process.start()
+        atexit.register(self._process.kill)  # a test that failed half-way leaves nothing behind
         assert self._process.pid is not None
         self.pid = self._process.pid
 
@@ -69,6 +70,7 @@ class Command:
         if late:
             self._process.kill()
             self._process.join()
+        atexit.unregister(self._process.kill)
         said = [file.read() for file in self._files]
         for file in self._files:
             file.close()
