@@ -81,11 +81,15 @@ def picture_sheet(
     *,
     note: str | None = None,
     alarming: Sequence[bool] | None = None,
+    fewest_columns: int = 3,
 ) -> Figure:
-    """Pictures (K, C, H, W) in rows of six, the name above, a caption below; `alarming` captions are coloured."""
+    """Pictures (K, C, H, W) in rows of six, the name above, a caption below; `alarming` captions are coloured.
+
+    A sheet of few pictures is `fewest_columns` wide, for the sake of its title.
+    """
     if pixels.ndim != 4 or not len(pixels):
         raise ValueError(f"a sheet needs pictures (K, C, H, W), at least one, got shape {pixels.shape}")
-    columns = min(_COLUMNS, max(3, len(pixels)))
+    columns = min(_COLUMNS, max(fewest_columns, len(pixels)))
     rows = -(-len(pixels) // columns)
     figure = new_figure(
         1.62 * columns,

@@ -50,6 +50,7 @@ def log_model(client: MlflowClient, uri: str, run_id: str, folder: Path, facts: 
         model = client.create_logged_model(
             experiment_id, name="model", source_run_id=run_id, model_type="eye-classifier", params=facts["params"]
         )
+        _measured(client, run_id, model.model_id)
         Model.log(
             artifact_path=None,
             flavor=pyfunc,
@@ -79,6 +80,22 @@ def _global_uri(uri: str) -> Iterator[None]:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def _measured(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """Show the run's test metrics on the model's page, too. Told again as they were, they count once."""
+    from mlflow.entities import Metric
+
+    run = client.get_run(run_id)
+    dataset = run.inputs.dataset_inputs[0].dataset if run.inputs and run.inputs.dataset_inputs else None
+    named = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
+    points = [client.get_metric_history(run_id, key)[-1] for key in run.data.metrics if key.startswith("test/")]
+    found = [
+        Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id, run_id=run_id, **named)
+        for point in points
+    ]
+    if found:
+        client.log_batch(run_id, metrics=found)
 
 
 def _logged_before(client: MlflowClient, experiment_id: str, run_id: str) -> bool:

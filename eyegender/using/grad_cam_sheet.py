@@ -67,7 +67,9 @@ def explain_files(model: LoadedModel, rows: Sequence[Row], eyes: Eyes | None, fo
         both = np.concatenate([np.broadcast_to(pixels, shown.shape), shown])
         said = f"p({model.card.classes[1]}) {row.probability:.2f}"
         title = f"{Path(row.path).name} {row.eye}: {row.label or row.note}".replace(" :", ":")
-        figure = picture_sheet(both, ["as the model sees it", f"what spoke for it\n{said}"], ["", ""], title)
+        figure = picture_sheet(
+            both, ["as the model sees it", f"what spoke for it\n{said}"], ["", ""], title, fewest_columns=2
+        )
         written += save_figures({f"{number:04d}-{Path(row.path).stem}{row.eye and '-' + row.eye}": figure}, folder)
     if len(answered) > MOST_FILES:
         print(f"Grad-CAM of the first {MOST_FILES} of {len(answered)} answers only")

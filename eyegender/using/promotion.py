@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # The registry's SQL column for a version's description is this long.
 MOST_DESCRIPTION = 5000
+VERSIONS_TAG = "mlflow.modelVersions"
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,9 @@ def _register(client: MlflowClient, name: str, run_id: str, model: LoggedModel) 
         if version.source == source:
             return str(version.version)
     made = client.create_model_version(name, source, run_id=run_id, model_id=model.model_id)
+    # By this tag MLflow's page of the model knows its versions.
+    versions = [*json.loads(model.tags.get(VERSIONS_TAG, "[]")), {"name": name, "version": str(made.version)}]
+    client.set_logged_model_tags(model.model_id, {VERSIONS_TAG: json.dumps(versions)})
     return str(made.version)
 
 

@@ -102,6 +102,11 @@ def test_the_figures_and_the_model_of_a_run_open(
     shoot(page, "mlflow-figure")
     page.goto(run)
     sync_api.expect(page.get_by_text("Logged models", exact=False).first).to_be_visible(timeout=SLOW)
+    model = tracked.client.get_run(tracked.id("first")).outputs.model_outputs[0].model_id
+    page.goto(f"{address}/#/experiments/{experiment}/models/{model}")
+    sync_api.expect(page.get_by_text("test/accuracy").first).to_be_visible(timeout=SLOW)
+    page.goto(f"{address}/#/experiments/{experiment}/models/{model}/artifacts")
+    sync_api.expect(page.get_by_text("MLmodel").first).to_be_visible(timeout=SLOW)
 
 
 def test_the_comparison_page_needs_no_network(tracked: TrackedRuns, tmp_path: Path, page: sync_api.Page) -> None:

@@ -125,6 +125,9 @@ def test_the_logged_model_predicts_as_the_run_did_and_holds_no_pickle(finished: 
     folder, result = finished
     run = only_run(folder)
     model_id = run.outputs.model_outputs[0].model_id
+    shown = {metric.key: metric.value for metric in store(folder).get_logged_model(model_id).metrics}
+    assert shown == {name: value for name, value in run.data.metrics.items() if name.startswith("test/")}
+    assert len(store(folder).get_metric_history(run.info.run_id, "test/accuracy")) == 1  # told twice, kept once
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
     local = Path(mlflow.artifacts.download_artifacts(f"models:/{model_id}"))
     assert not [path for path in local.rglob("*") if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".pt2", ".bin"}]

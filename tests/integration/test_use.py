@@ -177,6 +177,9 @@ def test_a_run_becomes_champion_with_a_card(tracked: TrackedRuns, store: Trackin
     assert len(tracked.client.search_model_versions("name = 'cards'")) == 1
     loaded = load_model("models:/cards@champion", tracking(tracked))
     assert loaded.run_id == tracked.id("first")
+    model_id = tracked.client.get_run(version.run_id).outputs.model_outputs[0].model_id
+    page = tracked.client.get_logged_model(model_id)  # as MLflow's page of the model shows it
+    assert {"name": "cards", "version": "1"} in json.loads(page.tags["mlflow.modelVersions"])
 
 
 def test_a_better_champion_stays_unless_forced(tracked: TrackedRuns, store: TrackingStore) -> None:
