@@ -108,13 +108,13 @@ class Ledger:
         Args:
         prepare: called with the id while the study's lock is held, for samplers whose draws must not overlap.
         """
-        with self.store.lock(self.study_name):
+        with self.store.lock(self.study_name) as held:
             trials = self.trials()
             if self.take_over(trials):
                 trials = self.trials()
             if self.standing(trials).over:
                 return Next.DONE
-            claimed = self._claim_waiting(trials)
+            claimed = self._claim_waiting(trials, held)
             room = places_held(trials, self.rules) < self.rules.n_trials
             if claimed is None and room and not self._is_exhausted():
                 claimed = self._claim_new(trials)
@@ -125,12 +125,25 @@ class Ledger:
                 prepare(claimed._trial_id)
             return claimed._trial_id
 
-    def _claim_waiting(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    def _claim_waiting(self, trials: Sequence[FrozenTrial], held: bool) -> FrozenTrial | None:
         for trial in may_start(trials, self.rules):
-            if self._start(trial._trial_id):
-                self.storage.set_trial_system_attr(trial._trial_id, OWNER, self.owner.stored())
-                return self._started(trial)
+            if not held and self._is_about_to_start(trial):
+                continue
+            try:
+                if self._start(trial._trial_id):
+                    self.storage.set_trial_system_attr(trial._trial_id, OWNER, self.owner.stored())
+                    return self._started(trial)
+            except UpdateFinishedTrialError:
+                # On sqlite behind a proxy two workers may start one trial, and the other has finished it by now.
+                continue
         return None
+
+    def _is_about_to_start(self, trial: FrozenTrial) -> bool:
+        """Whether the worker that created this trial, without a lock, is probably just about to start it."""
+        owner = Owner.read(trial.system_attrs.get(OWNER))
+        if owner is None or owner == self.owner or owner.is_gone():
+            return False
+        return self.watch.unchanged_for(("created", trial._trial_id), True) <= _ORPHAN_SECONDS
 
     def _claim_new(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         # Created waiting, not running: should two workers do this at once without the lock, the one beyond the budget

@@ -9,6 +9,7 @@ import optuna
 import pytest
 
 from hydra_plugins.optuna_study._store import with_driver
+from tests.unit.optuna_study.proxy import claim_all, proxy_before
 from tests.unit.optuna_study.sweeping import run, start
 
 from .postgres import PASSWORD, Postgres, running
@@ -45,6 +46,16 @@ def test_eight_workers_run_exactly_200_trials(server, tmp_path):
     assert len({trial.system_attrs["optuna_study:owner"]["pid"] for trial in found}) == 8
     assert "Error" not in done.stdout + done.stderr
     no_secret_in(tmp_path, done)
+
+
+def test_through_a_grpc_proxy_no_trial_is_claimed_twice(server):
+    pytest.importorskip("grpc")
+    with proxy_before(with_driver(server.url)) as proxy:
+        claimed = claim_all(proxy, n_trials=24, workers=4)
+    assert sorted(claimed.values()) == [1] * 24
+    states = [trial.state.name for trial in trials(server, "shared")]
+    assert states.count("COMPLETE") == 24
+    assert set(states) <= {"COMPLETE", "WAITING"}
 
 
 @pytest.mark.timeout(600)

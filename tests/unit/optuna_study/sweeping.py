@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
@@ -19,6 +20,7 @@ TOY = HERE / "toy.py"
 def multirun(task: Callable[..., Any], *overrides: str, config_dir: Path = HERE / "conf", name: str = "config") -> Any:
     """Sweep a task function in this process; what the sweeper returns."""
     GlobalHydra.instance().clear()
+    version.setbase(None)  # as @hydra.main(version_base=None) would
     hydra = Hydra.create_main_hydra2("toy", create_config_search_path(str(config_dir)))
     try:
         return hydra.multirun(name, task, ["hydra.mode=MULTIRUN", *overrides], with_log_configuration=False)

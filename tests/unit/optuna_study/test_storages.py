@@ -17,6 +17,7 @@ from hydra_plugins.optuna_study._patient import again_while_away, is_passing
 from hydra_plugins.optuna_study._spec import storage_spec
 from hydra_plugins.optuna_study._store import Store
 
+from .proxy import claim_all, proxy_before
 from .recording import calls
 from .sweeping import run
 
@@ -130,31 +131,21 @@ def test_a_server_that_is_not_there_is_said_in_one_line(monkeypatch):
     assert caught.value.__cause__ is None
 
 
-SERVER = """
-import sys, optuna
-optuna.storages.run_grpc_proxy_server(optuna.storages.RDBStorage(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]))
-"""
-
-
 @pytest.mark.integration
 def test_through_a_grpc_proxy_the_budget_is_exact_too(tmp_path):
     pytest.importorskip("grpc")
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     url = f"sqlite:///{tmp_path}/behind.db"
-    server = subprocess.Popen([sys.executable, "-W", "ignore", "-c", SERVER, url, str(port)])
-    try:
-        run("hydra/launcher=joblib", "hydra.sweeper.n_jobs=3", "hydra.sweeper.n_trials=12",
-            f"hydra.sweeper.storage=grpc://127.0.0.1:{port}")  # fmt: skip
-    finally:
-        server.terminate()
-        server.wait()
-    states = [trial.state.name for trial in optuna.load_study(study_name="toy", storage=url).trials]
-    assert states.count("COMPLETE") == 12
-    assert set(states) <= {"COMPLETE", "WAITING"}
+    with proxy_before(url) as proxy:
+        # First the claiming alone, as quickly as it goes; then real workers.
+        claimed = claim_all(proxy, n_trials=24, workers=4)
+        run("hydra/launcher=joblib", "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=12",
+            f"hydra.sweeper.storage={proxy}")  # fmt: skip
+    for name, n_trials in (("shared", 24), ("toy", 12)):
+        states = [trial.state.name for trial in optuna.load_study(study_name=name, storage=url).trials]
+        assert states.count("COMPLETE") == n_trials
+        # One that was created beyond the budget, because there is no lock through a proxy, waits for ever.
+        assert set(states) <= {"COMPLETE", "WAITING"}
+    assert len(claimed) == 24
 
 
 @pytest.mark.integration
