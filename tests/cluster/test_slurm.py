@@ -20,26 +20,26 @@ SLURM = (
 
 
 def test_two_jobs_share_one_study(cluster, tmp_path):
-    run(*SLURM, "hydra.sweeper.n_trials=12", "mode=slow", "steps=3", "seconds=0.1", env=cluster)
+    run(*SLURM, "hydra.sweeper.n_trials=8", "mode=slow", "steps=5", "seconds=0.2", env=cluster)
     trials = load().trials
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 8
     assert len({trial.system_attrs["optuna_study:owner"]["pid"] for trial in trials}) == 2
-    assert sorted(int(path.name) for path in (tmp_path / "out").iterdir() if path.name.isdigit()) == list(range(12))
+    assert sorted(int(path.name) for path in (tmp_path / "out").iterdir() if path.name.isdigit()) == list(range(8))
 
 
 def test_a_cancelled_job_gives_its_trial_back_and_the_budget_stays_exact(cluster):
-    over = (*SLURM, "hydra.sweeper.n_trials=8", "mode=slow", "steps=20", "seconds=0.2", "hydra.sweeper.heartbeat=600")
+    over = (*SLURM, "hydra.sweeper.n_trials=4", "mode=slow", "steps=20", "seconds=0.2", "hydra.sweeper.heartbeat=600")
     process = start(*over, env=cluster)
     job = _until_two_run(cluster)
     subprocess.run(["scancel", job], env={**os.environ, **cluster}, check=True)
     out, _ = process.communicate(timeout=400)
     assert process.returncode == 0, out
     trials = load().trials
-    assert [trial.state.name for trial in trials].count("COMPLETE") == 8
+    assert [trial.state.name for trial in trials].count("COMPLETE") == 4
     interrupted = [trial for trial in trials if is_interrupted(trial)]
     # Given back on the signal itself: with this heartbeat nobody would have missed it yet.
     assert [trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in interrupted] == [False]
-    assert len(trials) == 8 + len(interrupted)
+    assert len(trials) == 4 + len(interrupted)
     again = next(trial for trial in trials if trial.system_attrs.get("retry_history"))
     assert again.params == interrupted[0].params
     assert len(again.intermediate_values) == 20
@@ -47,14 +47,14 @@ def test_a_cancelled_job_gives_its_trial_back_and_the_budget_stays_exact(cluster
 
 def test_a_job_killed_without_a_word_is_not_waited_for(cluster):
     # This Slurm has no accounting: nothing but the queue tells that the job is gone.
-    over = (*SLURM, "hydra.sweeper.n_trials=6", "mode=slow", "steps=20", "seconds=0.1", "hydra.sweeper.heartbeat=2")
+    over = (*SLURM, "hydra.sweeper.n_trials=4", "mode=slow", "steps=20", "seconds=0.1", "hydra.sweeper.heartbeat=2")
     process = start(*over, env=cluster)
     job = _until_two_run(cluster)
     subprocess.run(["scancel", "--signal=KILL", "--full", job], env={**os.environ, **cluster}, check=True)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     states = [trial.state.name for trial in load().trials]
-    assert states.count("COMPLETE") == 6
+    assert states.count("COMPLETE") == 4
     assert states.count("FAIL") == 1
 
 
