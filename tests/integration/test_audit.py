@@ -1,14 +1,14 @@
 """The audit command on damaged, doubled and leaking data."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+
+from tests import processes
 
 pytestmark = pytest.mark.integration
 
@@ -33,11 +33,9 @@ def eyes(tmp_path: Path) -> Path:
 
 
 def run(place: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "EYEGENDER_CACHE": str(place / "cache"), "COLUMNS": "160"}
-    return subprocess.run(
-        [sys.executable, "-m", "eyegender.audit", f"hydra.run.dir={place / 'out'}", *overrides],
-        capture_output=True, text=True, check=False, cwd=place, env=environment,
-    )  # fmt: skip
+    environment = {"EYEGENDER_CACHE": str(place / "cache"), "COLUMNS": "160"}
+    out = f"hydra.run.dir={place / 'out'}"
+    return processes.run("eyegender.audit", out, *overrides, cwd=place, env=environment)
 
 
 def test_an_audit_tells_what_is_wrong(eyes: Path, tmp_path: Path) -> None:
@@ -60,7 +58,7 @@ def test_an_audit_tells_what_is_wrong(eyes: Path, tmp_path: Path) -> None:
 
 
 def test_an_audit_of_drawn_eyes_needs_nothing(tmp_path: Path) -> None:
-    done = run(tmp_path, "data.n=200")
+    done = run(tmp_path, "data.n=60")
     assert done.returncode == 0, done.stderr
     assert "synthetic: pictures" in done.stdout
 
