@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from eyegender.schema import parse_as
 from eyegender.using.comparing import Compared, compare_runs
 from eyegender.using.options import CompareOptions
 from eyegender.using.tracking_store import open_store
+from tests import processes
 from tests.composing import compose_config
 from tests.integration.conftest import TrackedRuns
 
@@ -99,13 +99,7 @@ def test_a_damaged_table_costs_one_run_only(tracked: TrackedRuns, tmp_path: Path
 
 
 def command(tracked: TrackedRuns, folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "eyegender.compare", tracked.where, *overrides],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        timeout=300,
-    )
+    return processes.run("eyegender.compare", tracked.where, *overrides, cwd=folder)
 
 
 def test_the_command_prints_a_table_and_where_the_page_is(tracked: TrackedRuns, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from eyegender.using.loaded_model import LoadedModel, load_model
 from eyegender.using.onnx_export import CARD_KEY, TOLERANCE, export_onnx
 from eyegender.using.promotion import promote
 from eyegender.using.tracking_store import TrackingStore, open_store
+from tests import processes
 from tests.integration.conftest import TrackedRuns
 
 pytestmark = pytest.mark.integration
@@ -40,13 +40,7 @@ def model(tracked: TrackedRuns) -> LoadedModel:
 
 
 def run(command: str, place: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"eyegender.{command}", *overrides],
-        capture_output=True,
-        text=True,
-        cwd=place,
-        timeout=300,
-    )
+    return processes.run(f"eyegender.{command}", *overrides, cwd=place)
 
 
 def eyes(folder: Path, count: int) -> list[Path]:
