@@ -109,7 +109,8 @@ def _become(arguments: tuple[str, ...], cwd: str, env: dict[str, str], out: str,
             runpy.run_path(what, run_name="__main__")
         else:
             sys.path.insert(0, cwd)
-            sys.modules.pop(what, None)  # it was imported, but is to be executed
+            if not hasattr(sys.modules.get(what), "__path__"):
+                sys.modules.pop(what, None)  # it was imported, but is to be executed; a package has its __main__
             runpy._run_module_as_main(what)  # type: ignore[attr-defined]  # as `python -m` does
     finally:
         # As at the end of Python, which this process leaves out.

@@ -37,7 +37,8 @@ def test_eight_workers_run_exactly_200_trials(server, tmp_path):
     started = time.monotonic()
     done = run("hydra/launcher=joblib", "hydra.sweeper.n_jobs=8", "hydra.sweeper.n_trials=200",
                "hydra.sweeper.study_name=eight", "hydra.sweeper.storage=${oc.env:STUDY_STORAGE}",
-               "hydra.sweeper.sampler.seed=5", env={"STUDY_STORAGE": server.url})  # fmt: skip
+               "hydra.sweeper.sampler.seed=5", "hydra.sweeper.heartbeat=60",
+               env={"STUDY_STORAGE": server.url})  # fmt: skip
     print(f"200 trials in {time.monotonic() - started:.1f} s")
     found = trials(server, "eight")
     assert [trial.state.name for trial in found] == ["COMPLETE"] * 200

@@ -173,5 +173,5 @@ def _until(condition, seconds: float = 60.0) -> None:
                 return
         except Exception:
             pass  # the study does not exist yet
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise AssertionError("it did not come about")
