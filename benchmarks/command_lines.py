@@ -174,10 +174,10 @@ def _begun(name: str, cfg: DictConfig) -> float:
         schema.parse_as(cfg, kinds[name])
     if name in {"train", "audit"}:
         parsed = schema.parse(cfg)
-        from eyegender.training.build import build_data, trainer_arguments
+        from eyegender.training.build import build_data, build_trainer, trainer_arguments
 
         build_data(parsed)
-        trainer_arguments(parsed)
+        build_trainer(trainer_arguments(parsed), logger=False, enable_checkpointing=False)
     return 0.5
 
 

@@ -17,6 +17,8 @@ from eyegender.models.weights import Weights, load_weights
 from eyegender.serving.saved_network import Card
 
 if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
     from eyegender.data.data_module import EyesDataModule
     from eyegender.schema import ModelSection, TrainConfig
 
@@ -138,3 +140,21 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
         "max_steps": trainer.max_steps,
         "gradient_clip_val": trainer.gradient_clip,
     }
+
+
+def build_trainer(arguments: dict[str, Any], **more: Any) -> pl.Trainer:
+    """Lightning's trainer.
+
+    Raises:
+        UserError: Lightning knows no such precision, accelerator or strategy, or cannot combine them.
+    """
+    import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        return pl.Trainer(**arguments, **more)
+    except (ValueError, ImportError, MisconfigurationException) as error:
+        told = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"trainer: {told}; correct trainer.precision, trainer.accelerator, trainer.devices or trainer.strategy"
+        ) from error

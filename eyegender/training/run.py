@@ -25,7 +25,7 @@ from eyegender.models.memory import is_out_of_memory
 from eyegender.tracking.location import find_location
 from eyegender.tracking.sender import first_line
 from eyegender.training.best_checkpoint import BestCheckpoint
-from eyegender.training.build import BuiltModel, build_data, build_model, trainer_arguments
+from eyegender.training.build import BuiltModel, build_data, build_model, build_trainer, trainer_arguments
 from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.cost import cost
@@ -230,8 +230,8 @@ class _Run:
             filename="best", monitor=cfg.monitor, mode=cfg.mode, save_top_k=1, **_kept_in(folder)
         )
         bars = wants_bars(cfg.trainer.progress) and self.trial is None
-        self.trainer = pl.Trainer(
-            **arguments,
+        self.trainer = build_trainer(
+            arguments,
             logger=False,
             callbacks=[
                 self.epochs,
