@@ -13,10 +13,10 @@ _BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """The words of each line that begins with `$` in a console block."""
-    blocks = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-    return [shlex.split(line, comments=True) for line in lines]
+    """The words of each line that begins with `$` in a console block, and of each of our commands in a script."""
+    blocks = re.findall(r"^```(console|bash)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for _, block in blocks for line in block.splitlines() if re.match(r"\$ |python -m eyegender", line)]
+    return [shlex.split(line.removeprefix("$ ").removesuffix(" &"), comments=True) for line in lines]
 
 
 def inline_code(text: str) -> list[str]:
