@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,24 @@ from eyegender.data.decode import Color, to_pixels
 from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier
 from eyegender.training.run import RunResult, train
+from tests import processes
 from tests.composing import SMALL, TINY, tiny_config
+from tests.stores import give_store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow.entities import Run
     from PIL import Image
 
     from eyegender.data.batches import Batch
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _ready_store(tmp_path: Path) -> None:
+    give_store(tmp_path / "mlruns")
 
 
 def store(folder: Path) -> mlflow.MlflowClient:
@@ -157,7 +167,7 @@ def test_the_same_seed_gives_the_same_metrics(finished: tuple[Path, RunResult], 
 
 
 def test_another_seed_gives_others(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
-    other = train(tiny_config("seed=1"), tmp_path / "other")
+    other = train(tiny_config("seed=1", "run_test=false"), tmp_path / "other")
     assert other.history[0]["train/loss"] != finished[1].history[0]["train/loss"]
 
 
@@ -169,14 +179,17 @@ def test_a_frozen_prefix_is_the_same_before_and_after(depth: str, tmp_path: Path
     assert not any(module.training for stage in network.train().prefix for module in stage.modules())
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "eyegender.train", *overrides],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunResult]:
+    """Runs that nothing interrupted, trained once each."""
+
+    @cache
+    def trained(*options: str) -> RunResult:
+        folder = tmp_path_factory.mktemp("whole")
+        give_store(folder / "mlruns")
+        return train(tiny_config(*options, f"tracking.root={folder / 'mlruns'}"), folder / "out")
+
+    return trained
 
 
 @pytest.mark.parametrize(
@@ -189,11 +202,16 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     ],
 )
 def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, step: int, ema: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: Callable[..., RunResult],
+    number: signal.Signals,
+    step: int,
+    ema: str,
 ) -> None:
     options = ("trainer.max_epochs=3", f"model.ema={ema}")
     config = (*options, f"tracking.root={tmp_path / 'mlruns'}")
-    whole = train(tiny_config(*options, f"tracking.root={tmp_path / 'other'}"), tmp_path / "whole")
+    expected = whole(*options)
     plain = Classifier.training_step
 
     def signalled(self: Classifier, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -217,9 +235,11 @@ def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_goes_on(
     history = store(tmp_path).get_metric_history(run.info.run_id, "train/loss")
     assert [point.step for point in history] == [1, 2, 3]
     # Interrupted or not, the result is the same.
-    assert [row["train/loss"] for row in resumed.history] == pytest.approx([row["train/loss"] for row in whole.history])
-    assert [row["val/loss"] for row in resumed.history] == pytest.approx([row["val/loss"] for row in whole.history])
-    assert resumed.metrics["test/loss"] == pytest.approx(whole.metrics["test/loss"])
+    assert [row["train/loss"] for row in resumed.history] == pytest.approx(
+        [row["train/loss"] for row in expected.history]
+    )
+    assert [row["val/loss"] for row in resumed.history] == pytest.approx([row["val/loss"] for row in expected.history])
+    assert resumed.metrics["test/loss"] == pytest.approx(expected.metrics["test/loss"])
 
 
 def test_a_signal_while_pictures_are_decoded_ends_the_run_at_once(
@@ -236,14 +256,17 @@ def test_a_signal_while_pictures_are_decoded_ends_the_run_at_once(
     monkeypatch.setattr(pixel_build, "to_pixels", signalled)
     monkeypatch.setenv("EYEGENDER_CACHE", str(tmp_path / "cache"))
     with pytest.raises(SystemExit) as stopped:
-        train(tiny_config("data.n=2000"), tmp_path / "out")
+        train(tiny_config("data.n=2000", f"tracking.root={tmp_path / 'runs'}"), tmp_path / "out")
     assert stopped.value.code == 128 + signal.SIGINT
     assert len(decoded) < 1000
-    assert not (tmp_path / "mlruns").exists()  # no run had begun
+    assert not (tmp_path / "runs").exists()  # no run had begun
 
 
 def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
-    process = start(tmp_path, *TINY, "data.n=400", "trainer.max_epochs=50", "hydra.run.dir=out")
+    over = (*TINY, "data.n=400", "trainer.max_epochs=50", "hydra.run.dir=out")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eyegender.train", *over], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch  1/50"):
@@ -268,9 +291,8 @@ def test_a_checkpoint_of_another_model_or_depth_is_refused_by_name(
 
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     cpus = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    process = start(tmp_path, *TINY, *cpus, "model.ema=0.99", "hydra.run.dir=out")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    done = processes.run("eyegender.train", *TINY, *cpus, "model.ema=0.99", "hydra.run.dir=out")
+    assert done.returncode == 0, done.stdout + done.stderr
     run = only_run(tmp_path)
     assert run.info.status == "FINISHED"
     metrics = run.data.metrics
@@ -297,12 +319,12 @@ def test_inception_and_the_papers_head(tmp_path: Path) -> None:
 
 
 def test_celeba_end_to_end(real_celeba: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, *SMALL, "data=celeba", f"data.root={real_celeba}", "data.subset={female: 60, male: 60}")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    over = ("data=celeba", f"data.root={real_celeba}", "data.subset={female: 60, male: 60}")
+    done = processes.run("eyegender.train", *SMALL, *over)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_real_eyes_end_to_end(real_eyes: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, *SMALL, "data=folder", f"data.root={real_eyes}", "data.subset={female: 200, male: 200}")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    over = ("data=folder", f"data.root={real_eyes}", "data.subset={female: 200, male: 200}")
+    done = processes.run("eyegender.train", *SMALL, *over)
+    assert done.returncode == 0, done.stdout + done.stderr
