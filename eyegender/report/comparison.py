@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -271,16 +272,19 @@ def _pools(rows: Sequence[Row]) -> tuple[Pool, ...]:
 
 
 def short_names(records: Sequence[RunRecord]) -> dict[str, str]:
-    """By run id: the names without the options (`key=value`) that all of them share."""
+    """By run id: the names without the options (`key=value`) that all of them share, the rarest options first.
+
+    So a name that is cut short in a legend still tells its run from the others.
+    """
     # A value may hold blanks, as {female: 300, male: 300} does: a word without = belongs to the option before it.
-    options = {record.run_id: re.split(r" (?=\S*=)", record.name or record.run_id[:8]) for record in records}
-    first, *others = options.values()
-    shared = {option for option in first if "=" in option and all(option in other for other in others)}
-    if len(records) == 1:
-        shared = set()
-    return {
-        run_id: " ".join(option for option in own if option not in shared) or own[0] for run_id, own in options.items()
-    }
+    names = {record.run_id: re.split(r" (?=\S*=)", record.name or record.run_id[:8]) for record in records}
+    counts = Counter(option for own in names.values() for option in set(own))
+    found = {}
+    for run_id, own in names.items():
+        options = [option for option in own if "=" in option and (counts[option] < len(records) or len(records) == 1)]
+        plain = [word for word in own if "=" not in word]
+        found[run_id] = " ".join([*plain, *sorted(options, key=lambda option: counts[option])]) or own[0]
+    return found
 
 
 def _letter(position: int) -> str:

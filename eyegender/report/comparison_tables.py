@@ -139,7 +139,7 @@ def _facts(row: Row) -> tuple[Cell, ...]:
         Cell(_counted(facts.parameters)),
         Cell(_counted(facts.multiply_adds)),
         Cell(UNKNOWN if facts.size_bytes is None else f"{facts.size_bytes / 1e6:.1f} MB"),
-        Cell(UNKNOWN if facts.latency_ms is None else f"{facts.latency_ms:.1f} ms"),
+        Cell(UNKNOWN if facts.latency_ms is None else f"{facts.latency_ms:.{0 if facts.latency_ms >= 100 else 1}f} ms"),
         Cell(_duration(facts.training_seconds)),
     )
 

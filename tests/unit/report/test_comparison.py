@@ -45,6 +45,11 @@ def test_short_names_keep_what_tells_runs_apart() -> None:
     }
     records = [replace(run(key, None), name=name) for key, name in names.items()]
     assert list(short_names(records).values()) == ["mobilenet_v2 lr=0.1", "mobilenet_v2 lr=0.2 seed=1"]
+    other = replace(records[0], run_id="c", name="mobilenet_v2 n=9")
+    # What most have comes last.
+    assert short_names([*records, other])[records[0].run_id] == (
+        "mobilenet_v2 lr=0.1 size=96 subset={female: 9, male: 9}"
+    )
     assert list(short_names(records[:1]).values()) == [names["a"]]
     alike = [replace(record, name="lr=0.1") for record in records]
     assert list(short_names(alike).values()) == ["lr=0.1", "lr=0.1"]
