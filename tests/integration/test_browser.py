@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def mlflow_page(tracked: TrackedRuns) -> Iterator[tuple[str, str]]:
     experiment = str(client.get_experiment_by_name("eyegender").experiment_id)
     address = f"http://127.0.0.1:{free_port()}"
     port = address.rpartition(":")[2]
-    start = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracked.uri, "--workers", "1"]
+    start = ["mlflow", "ui", "--backend-store-uri", tracked.uri, "--workers", "1"]
     with process([*start, "--host", "127.0.0.1", "--port", port], f"{address}/health", {}):
         yield address, experiment
 
@@ -131,7 +130,7 @@ def test_the_demo_page_answers(tracked: TrackedRuns, tmp_path: Path, page: sync_
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     models = f"models=[runs:/{tracked.id('first')},runs:/{tracked.id('inception')}]"
-    start = [sys.executable, "-m", "eyegender.demo", f"port={port}", models, tracked.where]
+    start = ["eyegender.demo", f"port={port}", models, tracked.where]
     with process(start, address, {}):
         page.goto(address)
         page.get_by_label("Picture of one eye").set_input_files(eye)

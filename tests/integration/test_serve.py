@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from eyegender.using.promotion import promote
 from eyegender.using.tracking_store import open_store
 from tests.integration.conftest import TrackedRuns
 from tests.integration.test_use import tracking
+from tests.processes import Command
 
 pytestmark = pytest.mark.integration
 
@@ -41,26 +43,21 @@ def free_port() -> int:
 def process(arguments: list[str], address: str, environment: dict[str, str]) -> Iterator[None]:
     """A server that is up once `address` answers, and gone afterwards."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    started = subprocess.Popen(
-        arguments, env={**os.environ, "PATH": path, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    started = Command(*arguments, env={"PATH": path, **environment})
     try:
         until = time.monotonic() + 240
         while True:
             with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
                 break
-            if started.poll() is not None or time.monotonic() > until:
-                started.kill()
-                raise AssertionError(started.communicate()[0].decode()[-3000:])
+            if started.returncode is not None or time.monotonic() > until:
+                raise AssertionError(started.said()[-3000:])
             time.sleep(0.3)
         yield
     finally:
-        started.terminate()
-        try:
+        if started.returncode is None:
+            started.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # killed then
             started.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            started.kill()
-            started.communicate()
 
 
 def ask(address: str, body: Any) -> Any:
@@ -78,19 +75,9 @@ def test_a_jpeg_and_a_nested_list_over_loopback(tracked: TrackedRuns) -> None:
     jpeg = base64.b64encode(content.getvalue()).decode()
     pictures = rng.integers(0, 256, (3, 20, 24)).tolist()
     port = free_port()
-    serve = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        "models:/served@champion",
-        "--env-manager",
-        "local",
-    ]
+    serve = ["mlflow", "models", "serve", "-m", "models:/served@champion", "--env-manager", "local"]
     server = process(
-        [*serve, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)],
+        [*serve, "--host", "127.0.0.1", "--port", str(port)],
         f"http://127.0.0.1:{port}/ping",
         {"MLFLOW_TRACKING_URI": tracked.uri},
     )
