@@ -1,8 +1,8 @@
 """Whether a process that trains run after run, or a study of many trials, grows.
 
 Run: python -m benchmarks.steadiness [--runs 100] [--trials 1000]
-Prints resident memory, open file handles and threads of the process as it goes on. The first tenth of a line-up is
-warm-up: libraries load, caches fill. Growth is what was added from there to the end.
+Prints resident memory, open file handles and threads of the process as it goes on, and what was added in the second
+half: in the first, libraries load and caches fill.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SMALLEST = ("data.n=40", "trainer.max_epochs=1", "model.finetune_depth=1", "trainer.threads=1")
 
-TOO_MUCH_MIB = 100  # more than this after warm-up is told by the exit code
+TOO_MUCH_MIB = 100  # more than this in the second half is told by the exit code
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,13 @@ class Watch:
             )
 
     def flat(self) -> bool:
-        warm, end = self.seen[sorted(self.seen)[min(1, len(self.seen) - 1)]], self.seen[max(self.seen)]
-        memory, handles = end.memory_mib - warm.memory_mib, end.handles - warm.handles
-        threads = end.threads - warm.threads
-        print(f"{self.what}: {memory:+.0f} MiB, {handles:+} handles, {threads:+} threads after warm-up", flush=True)
+        seen = [self.seen[done] for done in sorted(self.seen)]
+        middle, end = seen[len(seen) // 2], seen[-1]
+        memory, handles = end.memory_mib - middle.memory_mib, end.handles - middle.handles
+        threads = end.threads - middle.threads
+        print(
+            f"{self.what}: {memory:+.0f} MiB, {handles:+} handles, {threads:+} threads in the second half", flush=True
+        )
         return memory < TOO_MUCH_MIB and handles <= 0
 
 
