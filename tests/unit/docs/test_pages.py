@@ -132,7 +132,7 @@ def test_every_key_that_is_named_exists(page: str) -> None:
     groups = "|".join([*REFERENCE.groups, r"hydra\.sweeper"])
     named = []
     for word in (word for code in inline_code(TEXTS[page]) for word in code.split()):
-        found = re.match(r"\+?([\w./]+)=|((?:" + groups + r")(?:\.\w+)+)$", word)
+        found = re.match(r"\+?([a-z][\w./]*)=|((?:" + groups + r")(?:\.\w+)+)$", word)
         if found:
             named.append(found[1] or found[2])
     assert [key for key in named if key not in known and not key.startswith(OTHERS_KEYS)] == []
