@@ -1,9 +1,9 @@
 """Full-depth training throughput against a plain loop in float32: both backbones, small and full size.
 
-Run: python -m benchmarks.full [--only mobilenet_v2@96] [--write]
+Run: python -m benchmarks.full [--only mobilenet_v2@96] [--compile] [--write]
 Ours is the Lightning run as `python -m eyegender.train` would set it up, precision and layout measured first, pictures
 from the store, augmented. The plain loop trains torchvision's network as it comes on a batch of random tensors in
-memory.
+memory. With --compile ours may compile its steps, if a measurement (minutes on a CPU) says that a long run gains.
 Pictures per second from the median step.
 """
 
@@ -35,7 +35,7 @@ class Times(pl.Callback):
         self.ends.append(time.perf_counter())
 
 
-def measure(case: str, batch: int, steps: int, rounds: int) -> tuple[dict[str, list[float]], str]:
+def measure(case: str, batch: int, steps: int, rounds: int, *, compiles: bool) -> tuple[dict[str, list[float]], str]:
     """Seconds per step of both ways, and the precision that ours chose."""
     model, _, size = case.partition("@")
     chosen = ""
@@ -52,6 +52,7 @@ def measure(case: str, batch: int, steps: int, rounds: int) -> tuple[dict[str, l
                     [
                         f"model={model}", f"data.size={size}", f"data.n={2 * batch * steps}", "model.weights=null",
                         f"trainer.batch_size={batch}", "trainer.max_epochs=1", "data.split.by=random",
+                        f"trainer.compile={'auto' if compiles else 'false'}",
                     ],
                 )
             )  # fmt: skip
@@ -69,6 +70,7 @@ def measure(case: str, batch: int, steps: int, rounds: int) -> tuple[dict[str, l
         quick_training.settle(cfg, arguments, module.network, 10**9, data.size)
         chosen = str(arguments["precision"])
         chosen += ", channels last" if module.network.memory_format == torch.channels_last else ""
+        chosen += ", compiled" if module.network._compiled_call_impl is not None else ""
         times = Times()
         with tempfile.TemporaryDirectory() as folder:
             trainer = pl.Trainer(
@@ -111,11 +113,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     rows = [("network and size", "plain, pictures/s", "ours, pictures/s", "ours / plain", "ours computes in")]
     for case in options.only or CASES:
-        taken, chosen = measure(case, options.batch, options.steps, options.rounds)
+        taken, chosen = measure(case, options.batch, options.steps, options.rounds, compiles=options.compile)
         speeds = {way: [options.batch / value for value in values] for way, values in taken.items()}
         gain = ratios(speeds["ours"], speeds["plain"])
         rows.append((case, spread(speeds["plain"], 1), spread(speeds["ours"], 1), spread(gain), chosen))

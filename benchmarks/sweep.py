@@ -1,6 +1,6 @@
 """A sweep of 24 trials over depths 0, 1, 2, 4, 8 and learning rates: one worker of ours against plain trials in a row.
 
-Run: python -m benchmarks.sweep [--eyes=FOLDER] [--weights FILE] [--write]
+Run: python -m benchmarks.sweep [--eyes=FOLDER] [--weights FILE] [--quick] [--write]
 2,000 pictures at 224, 10 epochs. The plain way is what a sweeper that hands out configurations costs at best: one
 process, imports paid once, nothing shared between trials. With --plain-epochs it runs each depth once for so many
 epochs; further epochs and learning rates of that depth count as much as the mean of those after the first.
@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from benchmarks.depth0 import arguments, our_command, plain_seconds
+from benchmarks.depth0 import arguments, our_command, parsed, plain_seconds
 from benchmarks.measuring import alternate, ratios, report, seconds_of, spread, table
 from benchmarks.pictures import class_folders
 
@@ -24,7 +24,7 @@ RATES = (3e-4, 1e-3, 2e-3, 3e-3, 5e-3)
 def main() -> None:
     parser = arguments(10)
     parser.add_argument("--trials", type=int, default=24)
-    options = parser.parse_args()
+    options = parsed(parser)
     grid = [(depth, rate) for rate in RATES for depth in DEPTHS][: options.trials]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,12 +54,12 @@ def main() -> None:
 
         def plain() -> float:
             if not options.plain_epochs:
-                taken, best["plain"] = plain_seconds(root, options, grid, test=False)
-                return taken
-            return sum(
-                plain_seconds(root, options, [(depth, RATES[0])], test=False)[0] * sum(d == depth for d, _ in grid)
-                for depth in DEPTHS
-            )
+                around, trials, best["plain"] = plain_seconds(root, options, grid, test=False)
+                return around + sum(trials)
+            depths = sorted({depth for depth, _ in grid})
+            around, trials, _ = plain_seconds(root, options, [(depth, RATES[0]) for depth in depths], test=False)
+            of_depth = dict(zip(depths, trials, strict=True))
+            return around + sum(of_depth[depth] for depth, _ in grid)
 
         taken = alternate({"ours": ours, "plain": plain}, options.rounds)
     rows = [("way", "seconds", "plain / this", "best validation accuracy")]
