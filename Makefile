@@ -8,13 +8,21 @@ ARGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 5000
 
-.PHONY: train test lint format ui demo screenshots docs wheel clean
+.PHONY: train test test-ray lint format ui demo screenshots docs wheel clean
 
 train: .venv/ready
 	$(BIN)/python -m eyegender.train $(ARGS)
 
 test: .venv/ready-to-test
 	$(BIN)/python -m pytest $(or $(ARGS),-m 'not integration')
+
+# Ray's launcher and joblib 1.6 want different cloudpickles, so Ray has an environment of its own; the sweeper needs no more.
+test-ray: .venv/ready
+	$(PYTHON) -m venv .venv-ray
+	grep -v -e '^cloudpickle=' -e '^joblib=' constraints.txt > .venv-ray/constraints.txt
+	$(BIN)/uv pip install --quiet --python .venv-ray/bin/python --constraints .venv-ray/constraints.txt \
+		hydra-core hydra-ray-launcher 'ray[default]' optuna pytest pytest-timeout
+	PYTHONPATH=. .venv-ray/bin/python -m pytest tests/cluster/test_ray.py
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check .
@@ -42,7 +50,7 @@ wheel: .venv/ready-to-test
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist site
+	rm -rf .venv .venv-ray build dist site
 
 # uv reads the same constraints as pip and is many times quicker. The bytecode is compiled now: the first import of
 # torch and MLflow would otherwise take half a minute.
