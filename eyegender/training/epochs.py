@@ -30,6 +30,11 @@ class Epochs(pl.Callback):
         # Of an epoch that was interrupted before its checkpoint the row would stand there twice.
         self.history = [row for row in self.history if row["epoch"] <= trainer.current_epoch]
 
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # Where the last step falls into the middle of an epoch, Lightning would end without validating.
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
+
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
         epoch = trainer.current_epoch + 1
         row = {"epoch": float(epoch), "lr": module.current_lr(), "epoch_seconds": time.monotonic() - self._began}
