@@ -95,7 +95,8 @@ def plots(study: optuna.Study, status: StudyStatus) -> Iterator[tuple[str, Figur
                 continue
             figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
             figure.set_size_inches(9, 5)
-            figure.tight_layout()
+            # The slices share a colour bar, which only this engine keeps beside them; it does not know twin axes.
+            figure.set_layout_engine("constrained" if name == "slice" else "tight")
             yield name, figure
             plt.close("all")
 
@@ -128,6 +129,7 @@ def _lines(status: StudyStatus, shares: dict[str, float], figures: list[str], te
     if shares:
         lines += ["| parameter | share of the variance |", "|---|---|"]
         lines += [f"| {name} | {share:.2f} |" for name, share in shares.items()]
+        lines += ["", f"From the {counts.complete} complete trials: pruned ones have no value."]
     else:
         lines.append("Too few complete trials with different values to say.")
     if status.failures:

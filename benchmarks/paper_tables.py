@@ -1,0 +1,144 @@
+"""The tables of docs/paper.md, computed from docs/results.
+
+Print them: python -m benchmarks.paper_tables
+Put them into the page: python -m benchmarks.paper_tables --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from itertools import combinations, groupby
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from benchmarks.measuring import table
+from benchmarks.paper_results import RESULTS, load, load_studies
+from eyegender.report.intervals import bootstrap_differences, bootstrap_interval
+from eyegender.report.mcnemar import format_p, holm, mcnemar
+from eyegender.report.paper import PAPER
+
+if TYPE_CHECKING:
+    from benchmarks.paper_results import Result
+
+PAGE = Path(__file__).parents[1] / "docs/paper.md"
+
+
+def tables(results: Path = RESULTS) -> dict[str, str]:
+    """Markdown by the name that the page gives each table."""
+    found = load(results)
+    protocols = {name: list(runs) for name, runs in groupby(found, key=lambda run: run.protocol)}
+    made = {"claimed": _claimed()}
+    for name, runs in protocols.items():
+        made[name] = _accuracies(runs)
+        made[f"{name} differences"] = _differences(runs)
+    for name, (summary, trials) in load_studies(results).items():
+        made[f"study {name}"] = _study(summary, trials)
+    return made
+
+
+def written(page: str, made: dict[str, str]) -> str:
+    """The page with each table between its two marks replaced.
+
+    Raises:
+        KeyError: the page asks for a table that the results do not give.
+    """
+    mark = re.compile(r"(<!-- table: (?P<name>[^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+    return mark.sub(lambda found: f"{found[1]}\n{made[found['name']]}\n\n{found[3]}", page)
+
+
+def _claimed() -> str:
+    rows = [["network", "its Table 2", "elsewhere in it", "95% interval (ours)"]]
+    for result in PAPER:
+        elsewhere = ", ".join(f"{_percent(value)} ({place})" for place, value in result.elsewhere)
+        rows.append([result.model, _percent(result.accuracy), elsewhere, _range(*result.interval[1:])])
+    return table(rows)
+
+
+def _accuracies(runs: list[Result]) -> str:
+    rows = [
+        ["network, first weights", "side", "depth", "epochs", "seeds", "test pictures", "test accuracy", "95% interval"]
+    ]
+    for name, group in groupby(runs, key=lambda run: run.name):
+        same = list(group)
+        first = same[0]
+        values = [run.accuracy for run in same]
+        shown = _percent(mean(values)) + (f" ({_range(min(values), max(values))})" if len(same) > 1 else "")
+        interval = bootstrap_interval(
+            "accuracy", first.predictions.labels, first.predictions.probabilities, first.predictions.persons
+        )
+        rows.append(
+            [
+                name,
+                str(first.metrics["size"]),
+                str(first.metrics["finetune_depth"]),
+                str(first.metrics["epochs"]),
+                str(len(same)),
+                f"{len(first.predictions):,}",
+                shown,
+                _range(interval.low, interval.high),
+            ]
+        )
+    return table(rows)
+
+
+def _differences(runs: list[Result]) -> str:
+    """McNemar's test on each pair of names with the first seed that both have, Holm-corrected."""
+    pairs = []
+    names = {name: {run.seed: run for run in group} for name, group in groupby(runs, key=lambda run: run.name)}
+    for first, second in combinations(names, 2):
+        shared = sorted(names[first].keys() & names[second].keys())
+        if shared and (
+            names[first][shared[0]].predictions.fingerprint == names[second][shared[0]].predictions.fingerprint
+        ):
+            pairs.append((first, second, names[first][shared[0]].predictions, names[second][shared[0]].predictions))
+    tests = [mcnemar(one.right, other.right) for _, _, one, other in pairs]
+    rows = [["pair", "difference, 95% interval", "told apart", "p (McNemar, Holm)"]]
+    for (first, second, one, other), test, p in zip(pairs, tests, holm([test.p_value for test in tests]), strict=True):
+        gap = bootstrap_differences(one.right[None], other.right[None], one.persons)[0]
+        points = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+        rows.append([f"{first} against {second}", points, str(test.only_first + test.only_second), format_p(p)])
+    return table(rows)
+
+
+def _study(summary: dict, trials: list[dict[str, str]]) -> str:
+    best = summary["best"][0]
+    states = {state: sum(trial["state"] == state for trial in trials) for state in {t["state"] for t in trials}}
+    rows = [["", ""]]
+    rows.append(["trials", ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items()))])
+    rows.append(["best validation accuracy", _percent(best["values"][0])])
+    rows.append(["found with", ", ".join(f"{key}={_short(value)}" for key, value in best["params"].items())])
+    if "accuracy" in summary["test"] or "test/accuracy" in summary["test"]:
+        rows.append(
+            ["its test accuracy", _percent(summary["test"].get("test/accuracy", summary["test"].get("accuracy")))]
+        )
+    rows += [[f"importance of `{key}`", f"{100 * share:.0f}%"] for key, share in summary["importances"].items()]
+    return table(rows)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}%"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/paper.md")
+    options = parser.parse_args()
+    made = tables()
+    if options.write:
+        PAGE.write_text(written(PAGE.read_text(), made))
+    for name, text in made.items():
+        print(f"{name}\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()
