@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eyegender.models.network import Network
 from eyegender.training.run import train
 from tests.composing import tiny_config
 
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.integration
 RUNS, WARM_UP = 5, 2
 
 
-def test_handles_and_threads_do_not_grow_from_run_to_run(tmp_path: Path) -> None:
-    handles, threads = [], []
+def test_handles_threads_and_networks_do_not_grow_from_run_to_run(tmp_path: Path) -> None:
+    handles, threads, networks = [], [], []
     for number in range(RUNS):
         train(
             tiny_config("data.n=40", "trainer.max_epochs=1", "model.finetune_depth=1", f"seed={number}"),
@@ -26,5 +27,7 @@ def test_handles_and_threads_do_not_grow_from_run_to_run(tmp_path: Path) -> None
         gc.collect()
         handles.append(len(list(Path("/proc/self/fd").iterdir())))
         threads.append(threading.active_count())
+        networks.append(sum(type(held) is Network for held in gc.get_objects()))
     assert handles[-1] <= handles[WARM_UP - 1], handles
     assert threads[-1] <= threads[WARM_UP - 1], threads
+    assert networks[-1] <= networks[WARM_UP - 1], networks
