@@ -251,6 +251,8 @@ class _Shift:
             self._give_back(trial._trial_id, one_line(error))
             self.vigil.check()
             return
+        if error is not None and _is_job_end(error):
+            raise error  # and with it the worker; the trial is given back
         if isinstance(error, TrialPruned | optuna.TrialPruned):
             self._end(trial, TrialState.PRUNED)
         elif error is not None:
@@ -284,6 +286,12 @@ class _Shift:
 
     def _give_back(self, trial_id: int, reason: str) -> None:
         self.ledger.interrupt(trial_id, reason, counted=False)
+
+
+def _is_job_end(error: BaseException) -> bool:
+    """Whether submitit raised it in the middle of the task because its job is at its time limit for the last time."""
+    kind = type(error)
+    return kind.__name__ == "UncompletedJobError" and kind.__module__.startswith("submitit.")
 
 
 def read_objective(value: Any, objectives: int) -> tuple[list[float] | None, str | None]:

@@ -95,6 +95,14 @@ def test_pruning_works_with_several_objectives(sweep, pruner):
     assert all(row.reported and not row.values for row in rows if row.state == "pruned")
 
 
+def test_a_job_at_its_time_limit_gives_its_trial_back(sweep):
+    pytest.importorskip("submitit")
+    sweep("mode=out_of_time", "hydra.sweeper.n_trials=2")
+    assert states().count("COMPLETE") == 2
+    given_back = [trial for trial in load().trials if trial.state.name == "FAIL"]
+    assert [trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in given_back] == [False, False]
+
+
 def test_a_trial_given_back_goes_on_with_what_it_had(sweep):
     sweep("mode=give_back", "hydra.sweeper.n_trials=2")
     rows = study_status("sqlite:///study.db", "toy").trials

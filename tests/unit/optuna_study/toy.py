@@ -33,6 +33,10 @@ def main(cfg: DictConfig) -> float | list[float]:
     if cfg.mode == "give_back" and not trial.is_retry:
         trial.set_user_attr("saved", "half of it")
         raise TrialInterrupted("the toy gave it back")
+    if cfg.mode == "out_of_time" and not trial.is_retry:
+        from submitit.core.utils import UncompletedJobError
+
+        raise UncompletedJobError("Job not requeued because: timed-out too many times.")
     if cfg.mode == "die":
         # Whoever runs it dies, as by the kernel's out-of-memory killer.
         os.kill(os.getpid(), signal.SIGKILL)
