@@ -200,12 +200,14 @@ def _hydra_line(error: BaseException, files: Sequence[Path]) -> str:
 
 def _suggestion(key: str, files: Sequence[Path]) -> str:
     """The key nearest to `key` in the YAML files."""
-    known: dict[str, None] = {}
+    known: dict[str, Path] = {}
     for path in files:
         group = ".".join(path.relative_to(config_folder("conf")).parent.parts)
-        known.update(dict.fromkeys(_keys(OmegaConf.to_container(OmegaConf.load(path)), group)))
+        known.update(dict.fromkeys(_keys(OmegaConf.to_container(OmegaConf.load(path)), group), path))
     if key.startswith("hydra"):
         return ""
+    if key in known:  # of an option that was not chosen
+        return f"; it is a key of {known[key].parent.name}={known[key].stem}"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else "; there is no such key, see --help"
 

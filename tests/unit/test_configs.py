@@ -61,6 +61,7 @@ def test_a_value_without_default_is_asked_for() -> None:
     ("arguments", "told"),
     [
         (["model.lrr=1"], "did you mean model.lr?"),
+        (["data=folder", "data.root=x", "data.n=3"], "it is a key of data=synthetic"),
         (["model=resnet"], "known: inception_v3, mobilenet_v2"),
         (["model.lr"], "Error parsing override 'model.lr'"),
         (["trainer.max_epochs=none"], "trainer.max_epochs must be a valid integer"),
