@@ -18,7 +18,10 @@ T = TypeVar("T")
 log = logging.getLogger("eyegender")
 
 # Of torch's CPU allocator, of the C++ library below it and of oneDNN; on GPUs there is a class for it.
-_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation")
+_WORDS = (
+    "can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation",
+    "could not create a primitive",
+)  # fmt: skip
 
 
 def is_out_of_memory(error: BaseException) -> bool:

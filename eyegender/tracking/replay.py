@@ -15,6 +15,9 @@ from eyegender.tracking.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
+# A run that has just ended may still be in the request that it gave up waiting for.
+_LAST_REQUEST_SECONDS = 5
+
 
 def pending(folder: Path) -> list[Path]:
     """Output folders at or below `folder` whose journal holds unsent entries, in order of name."""
@@ -36,7 +39,7 @@ def send(folder: Path, uri: str | None) -> tuple[int, str | None]:
     if HIDDEN in address:
         raise UserError(f"{folder}: the store's address {address} needs its password again; add uri=ADDRESS")
     try:
-        with FileLock(folder / "tracking.lock", timeout=0):
+        with FileLock(folder / "tracking.lock", timeout=_LAST_REQUEST_SECONDS):
             store = Store(address, first["artifacts"] if address == first["uri"] else None, folder)
             sender = Sender(journal, store)
             total = 0

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,23 +74,3 @@ def test_batches_in_parts_come_to_the_same(
     assert [line.partition(";")[0] for line in told if "training" in line] == [
         "out of memory while training on 15 pictures at once", "out of memory while training on 8 pictures at once"
     ]  # fmt: skip
-
-
-def test_a_process_that_may_take_no_more_memory_goes_on_with_parts(tmp_path: Path) -> None:
-    config = ("data.n=120", "data.size=96", "trainer.batch_size=64", "trainer.max_epochs=1", "trainer.on_oom=halve",
-              "run_test=false", "trainer.eval_batch_size=16")  # fmt: skip
-    with no_more_memory_than(0.45):
-        result = train(tiny_config(*config), tmp_path / "out")
-    assert result.module.train_parts.number > 1
-    assert result.trainer.global_step == 2
-
-
-@contextmanager
-def no_more_memory_than(gib: float) -> Iterator[None]:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(gib * 2**30), before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
