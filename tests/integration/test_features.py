@@ -174,7 +174,7 @@ def test_other_weights_other_entries(own_cache: Path) -> None:
     prepared(depth=2)
     assert {path.name for path in (own_cache / "activations").iterdir() if path.is_dir()} == entries
     prepared("data.split.seed=1", depth=2)  # other pictures
-    prepared("data.color=rgb", depth=2)
+    prepared("data.color=gray", depth=2)
     assert len([path for path in (own_cache / "activations").iterdir() if path.is_dir()]) == 3 * len(entries)
 
 

@@ -199,7 +199,7 @@ def test_onnxruntime_says_the_same(model: LoadedModel, tmp_path: Path) -> None:
     difference = export_onnx(model, tmp_path / "model.onnx")
     assert difference <= TOLERANCE
     session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    pixels = np.random.default_rng(2).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8)
+    pixels = np.random.default_rng(2).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
     (says,) = session.run(None, {"pixels": pixels})
     np.testing.assert_allclose(says, model.probabilities(pixels), atol=TOLERANCE)
     assert json.loads(session.get_modelmeta().custom_metadata_map[CARD_KEY])["size"] == 32
