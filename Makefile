@@ -22,7 +22,7 @@ test-ray: .venv/ready
 	grep -v -e '^cloudpickle=' -e '^joblib=' constraints.txt > .venv-ray/constraints.txt
 	$(BIN)/uv pip install --quiet --python .venv-ray/bin/python --constraints .venv-ray/constraints.txt \
 		hydra-core hydra-ray-launcher 'ray[default]' optuna pytest pytest-timeout
-	PYTHONPATH=. .venv-ray/bin/python -m pytest tests/cluster/test_ray.py
+	PYTHONPATH="$(CURDIR)" .venv-ray/bin/python -m pytest tests/cluster/test_ray.py
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check .
