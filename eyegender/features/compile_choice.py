@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Compiling is worth a try only where saving so large a share of the run's steps would pay for a quick compilation, in
-# seconds as `precision_choice.clock` counts them.
-HOPED_SHARE, QUICK_COMPILATION = 0.3, 60.0
+# Compiling is worth a try only where saving so large a share of the run's steps would pay for the try, in seconds as
+# `precision_choice.clock` counts them. On a CPU either backbone takes minutes, and may then be of no use.
+HOPED_SHARE = 0.3
+WORTH_A_TRY = {"cpu": 600.0, "cuda": 60.0}
 _COMPILERS = ("g++", "clang++", "c++")
 _log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def compiling_pays(
     step, _ = kept_note(
         f"step of {told}", lambda found: found["plain"] > 0, lambda: {**measure({"plain": plain})}, cache
     )
-    if HOPED_SHARE * number * step["plain"] < QUICK_COMPILATION:
+    if HOPED_SHARE * number * step["plain"] < WORTH_A_TRY.get(device.type, WORTH_A_TRY["cpu"]):
         return False
     note, new = kept_note(
         f"compiled {told}", lambda found: "failed" in found or found["plain"] > 0, lambda: _both(plain, compiled), cache

@@ -38,13 +38,14 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
 
 def test_a_short_run_does_not_even_try(steps: Steps, tmp_path: Path) -> None:
-    assert not steps.pays(150, tmp_path)  # three tenths of its 150 s are less than the quickest compilation takes
+    assert not steps.pays(1900, tmp_path)  # three tenths of its 1900 s are less than a try is worth on a CPU
     assert set(steps.calls) == {"plain"}
 
 
 def test_a_longer_one_pays_once_it_saves_what_compiling_takes(steps: Steps, tmp_path: Path) -> None:
-    assert not steps.pays(201, tmp_path)  # 100 s would be saved, and compiling takes as long
-    assert steps.pays(300, tmp_path)
+    steps.cost = 1200
+    assert not steps.pays(2400, tmp_path)  # 1200 s would be saved, and compiling takes as long
+    assert steps.pays(2500, tmp_path)
     assert steps.calls.count("compiled") == 5
 
 
