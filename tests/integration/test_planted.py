@@ -78,12 +78,9 @@ def stranger(tracked: TrackedRuns, tmp_path: Path, canary: Path, request: pytest
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     # MLflow looks the model up in the process's own store, whichever a test before left there.
-    former = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(tracked.uri)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", tracked.uri)
         version = client.create_model_version(name, f"models:/{model.model_id}", run_id=run, model_id=model.model_id)
-    finally:
-        mlflow.set_tracking_uri(former)
     client.set_registered_model_alias(name, "champion", version.version)
     return run
 
