@@ -224,3 +224,5 @@ def quiet_libraries() -> None:
     """Libraries' own remarks on hardware, tips and versions would drown the few lines that a run prints."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Where steps are compiled for a CPU it warns that there is no GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

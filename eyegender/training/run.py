@@ -30,6 +30,7 @@ from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.cost import cost
 from eyegender.training.epochs import Epochs, History, best_row
+from eyegender.training.freed_memory import keep_freed_memory
 from eyegender.training.outputs import leave_outputs
 from eyegender.training.requeue import requeued
 from eyegender.training.run_tracking import begin_tracking, run_identity
@@ -97,6 +98,7 @@ def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None
         TrialPruned, TrialInterrupted, TrialLost: inside a trial.
     """
     quiet_libraries()
+    keep_freed_memory()
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
     output_dir.mkdir(parents=True, exist_ok=True)
