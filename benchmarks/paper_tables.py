@@ -29,7 +29,7 @@ def tables(results: Path = RESULTS) -> dict[str, str]:
     """Markdown by the name that the page gives each table."""
     found = load(results)
     protocols = {name: list(runs) for name, runs in groupby(found, key=lambda run: run.protocol)}
-    made = {"claimed": _claimed()}
+    made = {"claimed": _claimed(), "runs": _runs(found), "versions": _versions(found)}
     for name, runs in protocols.items():
         made[name] = _accuracies(runs)
         made[f"{name} differences"] = _differences(runs)
@@ -58,7 +58,16 @@ def _claimed() -> str:
 
 def _accuracies(runs: list[Result]) -> str:
     rows = [
-        ["network, first weights", "side", "depth", "epochs", "seeds", "test pictures", "test accuracy", "95% interval"]
+        [
+            "network, first weights",
+            "side",
+            "depth",
+            "epochs",
+            "seeds",
+            "test pictures",
+            "test accuracy",
+            "95% interval, first seed",
+        ]
     ]
     for name, group in groupby(runs, key=lambda run: run.name):
         same = list(group)
@@ -100,6 +109,41 @@ def _differences(runs: list[Result]) -> str:
         points = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
         rows.append([f"{first} against {second}", points, str(test.only_first + test.only_second), format_p(p)])
     return table(rows)
+
+
+def _runs(runs: list[Result]) -> str:
+    """What each file came from; seconds are of training and validation."""
+    rows = [["folder", "commit", "seed", "epochs", "best epoch", "validation", "test", "training"]]
+    for run in runs:
+        told = run.metrics
+        rows.append(
+            [
+                f"`{run.folder}`",
+                str(told["commit"].get("git.commit", "a wheel"))[:8],
+                str(run.seed),
+                str(told["epochs"]),
+                f"{told['best_epoch']:.0f}",
+                _percent(told["metrics"]["val/accuracy"]),
+                _percent(run.accuracy),
+                f"{told['fit_seconds'] / 60:.1f} min",
+            ]
+        )
+    return table(rows)
+
+
+def _versions(runs: list[Result]) -> str:
+    """Machines and packages of all runs; more than one line where they differ."""
+    told = sorted(
+        {
+            (
+                f"{run.metrics['hardware']['cpu']}, {run.metrics['hardware']['cores']} cores, "
+                f"GPU {run.metrics['hardware']['gpu']}",
+                ", ".join(f"{name} {version}" for name, version in run.metrics["versions"].items()),
+            )
+            for run in runs
+        }
+    )
+    return table([["machine", "versions"], *map(list, told)])
 
 
 def _study(summary: dict, trials: list[dict[str, str]]) -> str:

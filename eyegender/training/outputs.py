@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eyegender.training import environment
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -115,6 +117,9 @@ def leave_outputs(
             "weights": {"kind": built.weights.kind, "sha256": built.weights.sha256},
             "seed": cfg.seed,
             "data": data.facts(),
+            "commit": environment.commit(),
+            "versions": environment.versions(),
+            "hardware": environment.hardware(),
             "run_key": tracker.key,
         },
     )

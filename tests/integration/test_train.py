@@ -118,6 +118,7 @@ def test_the_output_folder(finished: tuple[Path, RunResult]) -> None:
     assert {path.name for path in (out / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["metrics"]["test/accuracy"] == finished[1].metrics["test/accuracy"]
+    assert {"torch", "python"} <= metrics["versions"].keys() and metrics["hardware"]["cpu"]
     assert yaml.safe_load((out / "config.yaml").read_text())["model"]["lr"] == 0.001
 
 
