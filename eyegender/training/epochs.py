@@ -24,6 +24,11 @@ class Epochs(pl.Callback):
         self.tracker = tracker
         self.history: History = []
         self._began = 0.0
+        self._spent = 0.0
+
+    def on_train_start(self, *_: Any) -> None:
+        # What goes on in the middle of an epoch does not start it again.
+        self._began = time.monotonic() - self._spent
 
     def on_train_epoch_start(self, trainer: pl.Trainer, _module: Any) -> None:
         self._began = time.monotonic()
@@ -56,10 +61,11 @@ class Epochs(pl.Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        return {"history": self.history, "epoch_seconds": time.monotonic() - self._began}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.history = list(state["history"])
+        self._spent = float(state.get("epoch_seconds", 0.0))
 
 
 def best_row(history: History, monitor: str, mode: str) -> dict[str, float]:

@@ -24,7 +24,7 @@ LONG = (*TINY, "data.n=200", f"trainer.max_epochs={EPOCHS}")
 # What README's readers would write: the signal before the time limit reaches this shell, which passes it on and asks
 # for another start once the checkpoint is there.
 SCRIPT = """#!/bin/bash
-#SBATCH --requeue --open-mode=append --output=job.log
+#SBATCH --requeue --open-mode=append --output=job.log --time=20 --signal=B:TERM@60
 trap 'kill -TERM $child; wait $child; scontrol requeue $SLURM_JOB_ID' TERM
 {command} &
 child=$!
@@ -34,17 +34,24 @@ wait $child
 
 def test_a_run_whose_job_is_stopped_before_its_limit_and_started_again(cluster: dict[str, str], tmp_path: Path) -> None:
     env = {**os.environ, **cluster, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "eyegender.train", *LONG, "hydra.run.dir=out", "run_test=false"]
+    command = [
+        sys.executable, "-m", "eyegender.train", *TINY, "data.n=200", "trainer.max_epochs=$(cat epochs)",
+        "model.schedule=constant", "hydra.run.dir=out", "run_test=false",
+    ]  # fmt: skip
     (tmp_path / "job.sh").write_text(SCRIPT.format(command=" ".join(command)))
+    (tmp_path / "epochs").write_text("1000")  # Slurm looks at its jobs' limits every half a minute
     job = said(env, "sbatch", "--parsable", "--ntasks=1", "--mem=0", "job.sh")
     until((tmp_path / "out/checkpoints/last.ckpt").exists, tmp_path)
-    said(env, "scancel", "--batch", "--signal=TERM", job)  # as --signal=B:TERM@60 does a minute before the limit
-    started_again(env, job, tmp_path)
+    said(env, "scontrol", "update", f"jobid={job}", "timelimit=1")  # less than a minute away
+    until(lambda: "go on with ckpt_path=" in (tmp_path / "job.log").read_text(), tmp_path)
+    epochs = (tmp_path / "job.log").read_text().count("\nepoch ") + 4
+    (tmp_path / "epochs").write_text(str(epochs))
+    started_again(env, job, tmp_path, "timelimit=20")
     until((tmp_path / "out/metrics.json").exists, tmp_path)
     until(lambda: job not in said(env, "squeue", "-h", "-o", "%i"), tmp_path)
     assert "stopped by signal 15; go on with ckpt_path=" in (tmp_path / "job.log").read_text()
     [run] = runs(tmp_path)
-    assert_whole(tmp_path, run)
+    assert_whole(tmp_path, run, epochs)
 
 
 def test_a_trial_whose_job_is_requeued(cluster: dict[str, str], tmp_path: Path) -> None:
@@ -64,10 +71,10 @@ def test_a_trial_whose_job_is_requeued(cluster: dict[str, str], tmp_path: Path) 
     status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "cluster")
     assert (status.counts.complete, status.counts.failed) == (1, 0)
     [trial] = [run for run in runs(tmp_path) if "trial.number" in run.data.tags]
-    assert_whole(tmp_path, trial)
+    assert_whole(tmp_path, trial, EPOCHS)
 
 
-def started_again(env: dict[str, str], job: str, folder: Path) -> None:
+def started_again(env: dict[str, str], job: str, folder: Path, *changes: str) -> None:
     """Slurm lets a job that it takes back wait for two minutes; a few seconds do.
 
     Not none: within the second in which the first start's credential was revoked, slurmd refuses the second.
@@ -78,7 +85,7 @@ def started_again(env: dict[str, str], job: str, folder: Path) -> None:
         return "JobState=PENDING" in shown and "Restarts=1" in shown
 
     def started_soon() -> bool:
-        start = ["scontrol", "update", f"jobid={job}", "starttime=now+4seconds"]
+        start = ["scontrol", "update", f"jobid={job}", "starttime=now+4seconds", *changes]
         return subprocess.run(start, env=env, capture_output=True, check=False).returncode == 0
 
     def running() -> bool:
@@ -105,9 +112,9 @@ def runs(folder: Path) -> list[mlflow.entities.Run]:
     return list(client.search_runs([client.get_experiment_by_name("eyegender").experiment_id]))
 
 
-def assert_whole(folder: Path, run: mlflow.entities.Run) -> None:
+def assert_whole(folder: Path, run: mlflow.entities.Run, epochs: int) -> None:
     assert run.info.status == "FINISHED"
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     for name in ("val/accuracy", "train/loss", "lr"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
-        assert steps == list(range(1, EPOCHS + 1)), name
+        assert steps == list(range(1, epochs + 1)), name

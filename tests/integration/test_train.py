@@ -118,7 +118,8 @@ def test_the_output_folder(finished: tuple[Path, RunResult]) -> None:
     assert {path.name for path in (out / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["metrics"]["test/accuracy"] == finished[1].metrics["test/accuracy"]
-    assert {"torch", "python"} <= metrics["versions"].keys() and metrics["hardware"]["cpu"]
+    assert {"torch", "python"} <= metrics["versions"].keys()
+    assert metrics["hardware"]["cpu"]
     assert yaml.safe_load((out / "config.yaml").read_text())["model"]["lr"] == 0.001
 
 
@@ -241,6 +242,7 @@ def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_goes_on(
     )
     assert [row["val/loss"] for row in resumed.history] == pytest.approx([row["val/loss"] for row in expected.history])
     assert resumed.metrics["test/loss"] == pytest.approx(expected.metrics["test/loss"])
+    assert max(row["epoch_seconds"] for row in resumed.history) < 600  # of the epoch, not of the machine's uptime
 
 
 def test_a_signal_while_pictures_are_decoded_ends_the_run_at_once(
