@@ -48,6 +48,8 @@ class AugmentSection(_Section):
     shift: Annotated[float, Field(ge=0, le=0.5)]
     scale: Annotated[float, Field(ge=0, lt=1)]
     brightness: Fraction
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    erase: Fraction
 
 
 class SplitSection(_Section):
@@ -95,6 +97,7 @@ class ModelSection(_Section):
     schedule: Literal["onecycle", "cosine", "constant"]
     warmup: Annotated[float, Field(gt=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    mixup: Annotated[float, Field(ge=0)]
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     pos_weight: Positive | Literal["balanced"]
     flip_test: bool

@@ -150,6 +150,8 @@ class _Preparation:
 
     def why_not(self) -> str | None:
         """The reason for which it does not pay or fit, or None."""
+        if self.cfg.model.mixup:
+            return f"model.mixup={self.cfg.model.mixup:g} mixes pictures, not activations"
         if not self.missing:
             return None
         split, trainer = self.data.split, self.cfg.trainer

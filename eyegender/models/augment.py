@@ -1,7 +1,8 @@
-"""Random flip, shift, scale and brightness of whole batches, on whatever device they are."""
+"""Random flip, shift, scale, rotation, brightness and erasing of whole batches, on whatever device they are."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,12 +19,17 @@ class Augment:
         shift: largest shift in each direction as a fraction of the side, 0..0.5.
         scale: largest change of size; 0.1 draws a factor between 0.9 and 1.1.
         brightness: largest relative change of brightness, likewise.
+        rotate: largest rotation in either direction, in degrees, 0..180.
+        erase: probability of graying out a square whose side is a fifth to two fifths of the picture's (random erasing,
+            Zhong et al. 2020, arXiv 1708.04896, with squares and one gray), 0..1.
     """
 
     flip: float = 0.5
     shift: float = 0.05
     scale: float = 0.05
     brightness: float = 0.1
+    rotate: float = 0.0
+    erase: float = 0.0
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Pixels (B, C, S, S) in 0..255, uint8 or float, to float pixels of that shape and range.
@@ -36,16 +42,37 @@ class Augment:
         zoom = 1 + self.scale * signed[3]
         mirror = torch.where(draws[0] < self.flip, -1.0, 1.0)
         theta = torch.zeros(batch, 2, 3, device=pixels.device)
-        theta[:, 0, 0] = mirror / zoom
-        theta[:, 1, 1] = 1 / zoom
+        angle = torch.zeros(batch, device=pixels.device)
+        if self.rotate:
+            angle = math.radians(self.rotate) * self._more(1, batch, generator, pixels)[0]
+        theta[:, 0, 0] = mirror * angle.cos() / zoom
+        theta[:, 0, 1] = -mirror * angle.sin() / zoom
+        theta[:, 1, 0] = angle.sin() / zoom
+        theta[:, 1, 1] = angle.cos() / zoom
         # The grid runs from -1 to 1, so a shift of one side is 2.
         theta[:, 0, 2] = 2 * self.shift * signed[1]
         theta[:, 1, 2] = 2 * self.shift * signed[2]
         image = pixels.float()
-        if self.shift or self.scale:
+        if self.shift or self.scale or self.rotate:
             grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
             image = functional.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
         elif self.flip:
             image = torch.where((mirror < 0).view(-1, 1, 1, 1), image.flip(3), image)
         light = 1 + self.brightness * signed[4]
-        return (image * light.view(-1, 1, 1, 1)).clamp_(0, 255)
+        image = (image * light.view(-1, 1, 1, 1)).clamp_(0, 255)
+        return self._erased(image, self._more(4, batch, generator, pixels)) if self.erase else image
+
+    @staticmethod
+    def _more(rows: int, batch: int, generator: torch.Generator, pixels: Tensor) -> Tensor:
+        """Draws in -1..1 of what is off by default: with it off, everything else draws the same."""
+        return (torch.rand(rows, batch, generator=generator) * 2 - 1).to(pixels.device)
+
+    def _erased(self, image: Tensor, draws: Tensor) -> Tensor:
+        side = image.shape[-1]
+        places = (torch.arange(side, device=image.device) + 0.5) / side * 2 - 1  # of pixel centres, -1..1
+        half = 0.3 + 0.1 * draws[0]
+        inside = (places - draws[1, :, None] * (1 - half[:, None])).abs() < half[:, None]
+        across = (places - draws[2, :, None] * (1 - half[:, None])).abs() < half[:, None]
+        chosen = (draws[3] + 1) / 2 < self.erase
+        hole = inside[:, None, :, None] & across[:, None, None, :] & chosen[:, None, None, None]
+        return image.masked_fill(hole, 127.5)

@@ -37,6 +37,8 @@ class Classifier(pl.LightningModule):
         schedule: `onecycle` (Smith & Topin 2018, arXiv 1708.07120), `cosine` with warm-up, or `constant`.
         warmup: fraction of all steps over which the rate rises.
         label_smoothing: 0..1; targets become s/2 and 1 - s/2.
+        mixup: 0 or more; pictures and targets of a batch are mixed in pairs, by a weight from Beta(mixup, mixup) (Zhang
+            et al. 2018, arXiv 1710.09412). Metrics then count the label with the larger weight.
         pos_weight: weight of the positive (male) class in the training loss; 1 is the plain loss.
         augment: applied to training batches, or None.
         flip_test: average the logits of a picture and its mirror image when testing.
@@ -56,6 +58,7 @@ class Classifier(pl.LightningModule):
         schedule: str = "onecycle",
         warmup: float = 0.25,
         label_smoothing: float = 0.0,
+        mixup: float = 0.0,
         pos_weight: float = 1.0,
         augment: Augment | None = None,
         flip_test: bool = False,
@@ -66,7 +69,7 @@ class Classifier(pl.LightningModule):
         self.network = network
         self.lr, self.head_lr = lr, lr if head_lr is None else head_lr
         self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.mixup = label_smoothing, mixup
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
         self.augment, self.flip_test, self.seed = augment, flip_test, seed
         # Lightning logs nothing here: a ModuleDict would put the collected logits into checkpoints.
@@ -86,9 +89,9 @@ class Classifier(pl.LightningModule):
     def _logits(self, given: Tensor, *, at_cut: bool) -> Tensor:
         return self.network(given, at_cut=at_cut)
 
-    def loss(self, logits: Tensor, labels: Tensor, *, training: bool) -> Tensor:
-        """Cross-entropy of each picture (B,); weights and smoothing apply in training only."""
-        target = labels.float()
+    def loss(self, logits: Tensor, targets: Tensor, *, training: bool) -> Tensor:
+        """Cross-entropy of each picture (B,) with targets in 0..1; weights and smoothing apply in training only."""
+        target = targets.float()
         if not training:
             return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
         if self.label_smoothing:
@@ -102,10 +105,11 @@ class Classifier(pl.LightningModule):
         self.finite.settle(before=self.global_step - 1)
         if self.halve:
             return self.train_parts.attempt(lambda parts: self._step_in_parts(batch, parts), len(batch.labels))
-        logits = self._logits(self._drawn(batch), at_cut=batch.at_cut)
-        losses = self.loss(logits, batch.labels, training=True)
+        pixels, targets = self._drawn(batch)
+        logits = self._logits(pixels, at_cut=batch.at_cut)
+        losses = self.loss(logits, targets, training=True)
         loss = self._finite(losses.mean())
-        self._metrics("train").update(logits, batch.labels, losses, batch.indices)
+        self._metrics("train").update(logits, (targets > 0.5).to(batch.labels.dtype), losses, batch.indices)
         return loss
 
     def _step_in_parts(self, batch: Batch, parts: int) -> Tensor:
@@ -115,14 +119,14 @@ class Classifier(pl.LightningModule):
         """
         self.trainer.optimizers[0].zero_grad()  # of what a failed attempt has added already, too
         found = []
-        pixels = self._drawn(batch).tensor_split(parts)
-        for part, labels in zip(pixels, batch.labels.tensor_split(parts), strict=True):
+        pixels, targets = self._drawn(batch)
+        for part, of_part in zip(pixels.tensor_split(parts), targets.tensor_split(parts), strict=True):
             logits = self._logits(part, at_cut=batch.at_cut)
-            losses = self.loss(logits, labels, training=True)
+            losses = self.loss(logits, of_part, training=True)
             self.trainer.strategy.backward(self._finite(losses.sum() / len(batch.labels)), None)
             found.append((logits.detach(), losses.detach()))
         every, losses = (torch.cat(values) for values in zip(*found, strict=True))
-        self._metrics("train").update(every, batch.labels, losses, batch.indices)
+        self._metrics("train").update(every, (targets > 0.5).to(batch.labels.dtype), losses, batch.indices)
         return losses.mean()
 
     def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
@@ -147,15 +151,20 @@ class Classifier(pl.LightningModule):
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
-    def _drawn(self, batch: Batch) -> Tensor:
-        """The batch's pixels, augmented."""
+    def _drawn(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch's pixels, augmented, and its targets in 0..1; both mixed if wanted."""
         # Dropout and augmentation are functions of seed, step and rank: an interrupted run draws what a whole one would
         # have drawn.
         torch.manual_seed(_mix(self.seed, self.global_step, self.global_rank))
         pixels: Tensor = batch.pixels
         if self.augment is not None and not batch.at_cut:
             pixels = self.augment(pixels, torch.default_generator)
-        return pixels
+        if not self.mixup:
+            return pixels, batch.labels
+        share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
+        others = torch.randperm(len(batch.labels)).to(pixels.device)
+        targets = batch.labels.float()
+        return pixels.float().lerp(pixels[others].float(), share), targets.lerp(targets[others], share)
 
     def _finite(self, value: Tensor, what: str = "loss") -> Tensor:
         self.finite.ask(value, what, self.global_step, self.current_lr(), self._indices)

@@ -41,3 +41,39 @@ def test_shift_moves_by_at_most_its_fraction() -> None:
     column = (moved.sum((1, 2)) * torch.arange(21)).sum(1) / weight
     assert (column - 10).abs().max() <= 0.2 * 21 + 1e-3
     assert (column - 10).abs().max() > 0.1 * 21
+
+
+def test_rotation_keeps_distances_and_turns_by_at_most_its_degrees() -> None:
+    dot = torch.zeros(256, 1, 41, 41)
+    dot[:, :, 20, 35] = 255  # 15 to the right of the middle
+    turned = Augment(0, 0, 0, 0, rotate=30)(dot, gen())
+    weight, places = turned.sum((1, 2, 3)), torch.arange(41) - 20.0
+    right, down = (turned.sum((1, 2)) * places).sum(1) / weight, (turned.sum((1, 3)) * places).sum(1) / weight
+    torch.testing.assert_close(torch.hypot(right, down), torch.full((256,), 15.0), atol=0.3, rtol=0)
+    degrees = torch.rad2deg(torch.atan2(down, right))
+    assert degrees.abs().max() < 31
+    assert degrees.max() > 25
+    assert degrees.min() < -25
+
+
+def test_erasing_grays_one_square_of_some_pictures() -> None:
+    white = torch.full((400, 3, 50, 50), 255, dtype=torch.uint8)
+    erased = Augment(0, 0, 0, 0, erase=0.25)(white, gen())
+    gray = erased == 127.5
+    assert torch.equal(gray | (erased == 255), torch.ones_like(gray))
+    assert torch.equal(gray[:, 0], gray[:, 2])
+    chosen = gray.flatten(1).any(1)
+    assert 60 < chosen.sum() < 140
+    rows, columns = (gray[chosen, 0].any(axis).sum(1) for axis in (2, 1))
+    assert torch.equal(gray[chosen, 0].sum((1, 2)), rows * columns)  # one rectangle
+    assert (rows - columns).abs().max() <= 1
+    assert rows.min() >= 9
+    assert rows.max() <= 21
+
+
+def test_what_is_off_draws_nothing() -> None:
+    assert torch.equal(Augment()(eyes(), gen()), Augment(rotate=0, erase=0)(eyes(), gen()))
+    one, other = gen(), gen()
+    Augment()(eyes(), one)
+    Augment(rotate=5)(eyes(), other)
+    assert not torch.equal(one.get_state(), other.get_state())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from eyegender.data.batches import Batch
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import LinearHead
 from eyegender.models.mobilenet_v2 import MobileNetV2
@@ -44,3 +45,20 @@ def test_a_gray_picture_is_normalised_like_three_equal_channels() -> None:
     torch.testing.assert_close(network.normalise(gray), network.normalise(gray.repeat(1, 3, 1, 1)))
     white = network.normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)).flatten()
     torch.testing.assert_close(white, (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225]))
+
+
+def test_mixup_weighs_two_pictures_and_their_targets_alike() -> None:
+    classifier = Classifier(torch.nn.Identity(), mixup=1.0)  # type: ignore[arg-type]
+    labels = torch.arange(16) % 2
+    # Each picture is as bright as its label, so a mixed one tells its own target.
+    batch = Batch(labels.view(-1, 1, 1, 1) * torch.full((16, 1, 4, 4), 200.0), labels, torch.arange(16))
+    pixels, targets = classifier._drawn(batch)
+    torch.testing.assert_close(pixels.mean((1, 2, 3)) / 200, targets)
+    assert len(targets.unique()) > 2
+    assert torch.equal(classifier._drawn(batch)[0], pixels)  # of one step the same, whenever it is drawn
+
+
+def test_without_mixup_targets_are_the_labels() -> None:
+    labels = torch.tensor([0, 1])
+    batch = Batch(torch.zeros(2, 1, 4, 4), labels, torch.arange(2))
+    assert torch.equal(Classifier(torch.nn.Identity())._drawn(batch)[1], labels)  # type: ignore[arg-type]
