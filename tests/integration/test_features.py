@@ -217,6 +217,11 @@ def test_asked_for_and_not_to_be_had_is_one_line(tmp_path: Path) -> None:
         run(tmp_path, "features=on", "model.finetune_depth=0", "features.max_gb=1e-6")
 
 
+def test_mixed_pictures_are_not_stored(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"features.mode=on cannot be had: model.mixup=0.2 mixes pictures"):
+        run(tmp_path, "features=on", "model.finetune_depth=0", "model.mixup=0.2")
+
+
 def test_two_runs_from_the_store_are_equal_and_checkpoints_are_whole(tmp_path: Path) -> None:
     options = ("features=on", "model.finetune_depth=2", "trainer.max_epochs=2")
     one, two = run(tmp_path / "one", *options), run(tmp_path / "two", *options)
