@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,7 @@ def celeba(folder: Path) -> dict[Path, str]:
 
 def fuzz_overrides(count: int, seed: int, folder: Path) -> Tally:
     """Random command lines, given to the commands up to where they would begin to work."""
+    import_module("eyegender.training.build")  # so that no case waits for torch to be imported
     tally = Tally("command lines")
     with CommandLines(folder) as lines:
         for i in range(count):
