@@ -81,6 +81,8 @@ def command(
             nonlocal begun
             begun = False
             register_sweeps() if groups is None else register_alone(config_name, groups)
+            # Hydra would copy all registered configs for each group that --help lists, and only ever reads them.
+            ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
             sys.excepthook = _tell_bug
             logging.raiseExceptions = False  # a log file on a full disk would print a traceback for every line
             # An experiment may be named either way; Hydra itself would refuse the plus for a group with a default.
