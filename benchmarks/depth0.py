@@ -73,6 +73,8 @@ def arguments(epochs: int) -> argparse.ArgumentParser:
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     options = parser.parse_args()
+    if options.weights:
+        options.weights = str(Path(options.weights).resolve())  # the commands run in other folders
     if options.quick:
         options.pictures, options.plain_epochs = 600, 2
     return options
