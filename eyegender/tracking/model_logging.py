@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
+import shutil
+import tempfile
 import warnings
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from mlflow.models import Model
     from mlflow.tracking import MlflowClient
 
 # What serving imports; given, because MLflow would otherwise start a process and watch what is imported.
 REQUIREMENTS = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pillow", "filelock", "platformdirs", "rich")
+
+
+# Requests to the store at the same moment. Most wait for an answer, and a server has as many workers or more.
+AT_ONCE = 8
 
 
 def pinned() -> list[str]:
@@ -24,62 +28,83 @@ def pinned() -> list[str]:
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
-def log_model(client: MlflowClient, uri: str, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
-    """Log the network saved in `folder` as the run's model; a second call for the same run changes nothing."""
-    import numpy as np
-    from mlflow import pyfunc
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
+def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
+    """Log the network saved in `folder` as the run's model; a second call for the same run changes nothing.
 
-    import eyegender
+    MLflow's own Model.log would read the history of every metric, load the model to see whether it does, send its files
+    one after the other, and find its store through global state.
+    """
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
 
     experiment_id = client.get_run(run_id).info.experiment_id
     if _logged_before(client, experiment_id, run_id):
         return
+    model = client.create_logged_model(
+        experiment_id, name="model", source_run_id=run_id, model_type="eye-classifier", params=facts["params"]
+    )
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    _measured(client, run_id, model.model_id)
+    with tempfile.TemporaryDirectory() as place:
+        described = Model(
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            run_id=run_id,
+            metadata=facts["metadata"],
+            model_id=model.model_id,
+        )
+        _write(Path(place) / "model", folder, described)
+        _send(client, model.model_id, Path(place) / "model")
+    client.finalize_logged_model(model.model_id, "READY")
+
+
+def _write(target: Path, folder: Path, described: Model) -> None:
+    import numpy as np
+    from mlflow import pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    import eyegender
+
     package = Path(eyegender.__file__).parent
     # The object tensor is MLflow's way to take any array: uint8 or float, gray or colour, files' bytes or base64.
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype("object"), (-1,))]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]),
     )
-    example = np.load(folder / "example.npy", allow_pickle=False)
-    with warnings.catch_warnings(), _global_uri(uri):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("mlflow").setLevel(logging.ERROR)
-        # Made here, because MLflow would put it into the experiment that its global state calls active.
-        model = client.create_logged_model(
-            experiment_id, name="model", source_run_id=run_id, model_type="eye-classifier", params=facts["params"]
-        )
-        _measured(client, run_id, model.model_id)
-        Model.log(
-            artifact_path=None,
-            flavor=pyfunc,
-            name="model",
-            run_id=run_id,
-            model_id=model.model_id,
+        pyfunc.save_model(
+            path=str(target),
+            mlflow_model=described,
             python_model=str(package / "serving" / "eye_model.py"),
             artifacts={"network": str(folder / "network")},
             code_paths=[str(package)],
             signature=signature,
-            input_example=example,
+            input_example=np.load(folder / "example.npy", allow_pickle=False),
             pip_requirements=pinned(),
-            metadata=facts["metadata"],
         )
+    for left in target.rglob("__pycache__"):
+        shutil.rmtree(left)
 
 
-@contextmanager
-def _global_uri(uri: str) -> Iterator[None]:
-    """MLflow logs models through global state only, and leaves it in the environment, where others would obey it."""
-    import mlflow
+def _send(client: MlflowClient, model_id: str, folder: Path) -> None:
+    """Several files at a time, as each waits for an answer; what makes them a model comes last."""
+    last = folder / "MLmodel"
+    paths = sorted((path for path in folder.rglob("*") if path.is_file() and path != last), key=_size, reverse=True)
 
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+    def send(path: Path) -> None:
+        inside = path.parent.relative_to(folder).as_posix()
+        client.log_model_artifact(model_id, str(path), None if inside == "." else inside)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(send, paths))
+    send(last)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _measured(client: MlflowClient, run_id: str, model_id: str) -> None:
@@ -89,7 +114,9 @@ def _measured(client: MlflowClient, run_id: str, model_id: str) -> None:
     run = client.get_run(run_id)
     dataset = run.inputs.dataset_inputs[0].dataset if run.inputs and run.inputs.dataset_inputs else None
     named = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
-    points = [client.get_metric_history(run_id, key)[-1] for key in run.data.metrics if key.startswith("test/")]
+    keys = [key for key in run.data.metrics if key.startswith("test/")]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        points = list(pool.map(lambda key: client.get_metric_history(run_id, key)[-1], keys))
     found = [
         Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id, run_id=run_id, **named)
         for point in points

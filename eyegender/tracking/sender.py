@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 500
+TOGETHER = ("metrics", "artifact")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts while the store is away
 
 
@@ -74,11 +75,10 @@ class Sender(threading.Thread):
         entries = self.journal.unsent(BATCH)
         position = 0
         while position < len(entries) and not self._abandon.is_set():
-            # Metrics that follow each other travel in one request.
-            stop = position
-            while stop < len(entries) and entries[stop][1]["op"] == "metrics":
+            # Metrics that follow each other travel in one request, and files beside each other.
+            stop, op = position + 1, entries[position][1]["op"]
+            while op in TOGETHER and stop < len(entries) and entries[stop][1]["op"] == op:
                 stop += 1
-            stop = max(stop, position + 1)
             self._send([entry for _, entry in entries[position:stop]])
             self.journal.mark_sent(entries[stop - 1][0])
             position = stop
@@ -86,10 +86,12 @@ class Sender(threading.Thread):
 
     def _send(self, entries: list[Entry]) -> None:
         try:
-            if entries[0]["op"] == "metrics":
+            if len(entries) == 1:
+                self.store.apply(entries[0])
+            elif entries[0]["op"] == "metrics":
                 self.store.apply_metrics(entries)
             else:
-                self.store.apply(entries[0])
+                self.store.apply_artifacts(entries)
         except Exception as error:
             if not is_permanent(error):
                 raise

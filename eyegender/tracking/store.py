@@ -7,12 +7,14 @@ import json
 import logging
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from eyegender.tracking.experiment_view import TAGS
+from eyegender.tracking.model_logging import AT_ONCE, log_model
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -77,6 +79,12 @@ class Store:
             self.client.log_batch(self._run(), metrics=part)
             for metric in part:
                 self._steps(metric.key).add(metric.step)
+
+    def apply_artifacts(self, entries: list[Entry]) -> None:
+        """Bring several files into the store at a time: each waits for an answer."""
+        self._apply_artifact(entries[0])  # alone, as it opens the way that the others share
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self._apply_artifact, entries[1:]))
 
     def attach(self, beginning: Entry) -> None:
         """Go on with the run that an earlier process created: the one that `run.json` names, else the entry's."""
@@ -180,9 +188,7 @@ class Store:
         self.client.log_artifact(self._run(), str(self._inside(entry["path"])), entry["to"])
 
     def _apply_model(self, entry: Entry) -> None:
-        from eyegender.tracking.model_logging import log_model
-
-        log_model(self.client, self.uri, self._run(), self._inside(entry["path"]), entry)
+        log_model(self.client, self._run(), self._inside(entry["path"]), entry)
 
     def _inside(self, path: str) -> Path:
         """A file of the run; a journal that came from elsewhere must not send others of this machine."""

@@ -9,7 +9,6 @@ from typing import Any
 import mlflow
 import pytest
 
-from eyegender.tracking import model_logging
 from eyegender.training.run import train
 from tests.composing import tiny_config
 
@@ -34,14 +33,13 @@ def test_metrics_travel_an_epoch_at_a_time_at_the_most(tmp_path: Path, monkeypat
     for name, method in vars(mlflow.MlflowClient).items():
         if not name.startswith("_") and callable(method):
             monkeypatch.setattr(mlflow.MlflowClient, name, counted(name, method))
-    # MLflow itself asks for each metric's history once more as it logs a model, when the training is over.
-    monkeypatch.setattr(model_logging, "log_model", lambda *_: None)
     train(
         tiny_config(f"tracking.root={tmp_path / 'mlruns'}", f"trainer.max_epochs={EPOCHS}", "model.finetune_depth=0"),
         tmp_path / "out",
     )
-    assert len(metrics) <= EPOCHS + 1  # the last is of the test part
+    assert len(metrics) <= EPOCHS + 2  # the last are of the test part, once more for the model's page
     assert sum(metrics) > 20 * EPOCHS
     assert not {"log_metric", "log_param", "set_tag", "log_params", "log_metrics"} & asked.keys()
     assert asked["log_batch"] <= len(metrics) + 6  # tags, and parameters by the hundred
-    assert asked.total() < 40
+    # Files travel several at a time. The histories are those of the test metrics, for the model's page.
+    assert asked.total() - asked["log_model_artifact"] < 60, asked

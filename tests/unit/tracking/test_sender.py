@@ -30,6 +30,9 @@ class FakeStore:
             raise error
         self.seen += [entry["n"] for entry in entries]
 
+    def apply_artifacts(self, entries: list[Entry]) -> None:
+        self.apply_metrics(entries)
+
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +59,13 @@ def test_all_arrives_in_order(tmp_path: Path) -> None:
     assert run(journal_with(tmp_path, "run", "metrics", "metrics", "tags", "metrics"), store)
     assert store.seen == [0, 1, 2, 3, 4]
     assert store.requests == 4  # metrics that follow each other travel together
+
+
+def test_files_that_follow_each_other_travel_beside_each_other(tmp_path: Path) -> None:
+    store = FakeStore()
+    assert run(journal_with(tmp_path, "run", "artifact", "artifact", "tags", "artifact"), store)
+    assert store.seen == [0, 1, 2, 3, 4]
+    assert store.requests == 4
 
 
 def test_a_store_that_was_away_gets_all_once_it_is_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
