@@ -147,6 +147,8 @@ class CommandLines:
             except SystemExit as stopped:
                 code = stopped.code or 0
         told = err.getvalue().strip().splitlines()
+        if told and told[0].startswith("Error executing job with overrides: "):
+            del told[0]  # Hydra says which of several jobs it was
         if code == 2 and told and told[0].startswith("eyegender: ") and all(line.startswith("  ") for line in told[1:]):
             raise UserError(told[0])
         # A sweep whose trials failed has told each reason in its own line.

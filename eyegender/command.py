@@ -123,7 +123,13 @@ def is_users(error: Exception) -> bool:
 def _is_hydras(error: Exception) -> bool:
     """Whether Hydra stumbled over an argument: not all that its parser takes does it expect."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and bool({"hydra", "omegaconf", "antlr4"} & set(Path(frames[-1].filename).parts))
+    inside = bool(frames) and bool({"hydra", "omegaconf", "antlr4"} & set(Path(frames[-1].filename).parts))
+    return inside or _is_of_logging(error)
+
+
+def _is_of_logging(error: BaseException) -> bool:
+    """Whether it comes from Python's logging, as Hydra sets it up by the config."""
+    return any(frame.name == "configure_log" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def tell(error: Exception, files: Sequence[Path] = ()) -> None:
@@ -192,6 +198,10 @@ def _hydra_line(error: BaseException, files: Sequence[Path]) -> str:
             options = [option for option in lines[position + 1 :] if not option.startswith("_")]
             lines = [*lines[:position], f"known: {', '.join(options)}"]
             break
+    if _is_of_logging(error):
+        lines = [
+            f"hydra.job_logging and hydra.hydra_logging must be what logging.config takes, got {error}; correct them"
+        ]
     # A config takes no further keys, whatever Hydra says of appending them.
     noise = ("full_key:", "object_type=", "reference_type=", "See https://", "To append to your config")
     message = "; ".join(line.rstrip(".") for line in lines if not line.startswith(noise))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from eyegender.allowed import load_class
 from eyegender.data.samples import Reader
@@ -11,6 +12,9 @@ from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from eyegender.schema import DataSection
+
+_KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
 def build_reader(data: DataSection) -> Reader:
@@ -24,7 +28,17 @@ def build_reader(data: DataSection) -> Reader:
         inspect.signature(cls).bind(**data.reader.arguments)
     except TypeError as error:
         raise UserError(f"data.reader: {cls.__name__} {error}; correct the keys under data.reader") from error
+    _check_kinds(cls, data.reader.arguments)
     return cls(**data.reader.arguments)
+
+
+def _check_kinds(cls: type[Reader], arguments: Mapping[str, Any]) -> None:
+    """A reader checks ranges; a list or a word in place of a number it could not even compare."""
+    for name, parameter in inspect.signature(cls).parameters.items():
+        # As a string where the reader's module postpones its annotations.
+        kind = getattr(parameter.annotation, "__name__", parameter.annotation)
+        if name in arguments and kind in _KINDS and type(arguments[name]) not in _KINDS[kind]:
+            raise UserError(f"data.reader.{name} must be {_NAMES[kind]}, got {arguments[name]!r}; correct it")
 
 
 def check_source(data: DataSection) -> None:

@@ -58,9 +58,12 @@ def test_a_mistyped_folder_is_told_before_torch_is_imported(module: str, argumen
     [
         ("predict", "min_confidense=1", "did you mean min_confidence?"),
         ("promote", "min_confidence=1", "there is no such key, see --help"),  # another command's
+        ("train", "hydra.job_logging.formatters=2", "got 'int' object is not iterable; correct them"),
+        ("train", "data.reader.separation=none", "must be a number, got 'none'; correct it"),
+        ("train", "data.reader.size=[null,null]", "must be a whole number, got [None, None]; correct it"),
     ],
 )
-def test_a_misspelt_key_is_told_with_its_neighbour(command: str, argument: str, told: str) -> None:
+def test_a_wrong_key_or_value_is_one_line(command: str, argument: str, told: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"eyegender.{command}", argument], capture_output=True, text=True, timeout=120
     )
