@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eyegender.allowed import load_class
@@ -11,6 +10,8 @@ from eyegender.data.samples import Reader
 from eyegender.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from eyegender.schema import DataSection
 
 _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
