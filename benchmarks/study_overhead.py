@@ -57,11 +57,11 @@ def measure(url: str, workers: int, trials: int, folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     sys.path.insert(0, str(ROOT))
     from tests.cluster.postgres import running
 
-    with running(folder) as server:
+    with running() as server:
         yield server.url
 
 
@@ -75,7 +75,7 @@ def main() -> None:
         folder = Path(name)
         begun = time.monotonic()
         print("sqlite     ", measure(f"sqlite:///{name}/study.db", options.workers, options.trials, folder / "sqlite"))
-        with postgres(folder) as url:
+        with postgres() as url:
             print("PostgreSQL ", measure(url, options.workers, options.trials, folder / "pg"))
         print(f"in {time.monotonic() - begun:.0f} s, processes started included")
 

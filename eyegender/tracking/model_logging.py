@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 # What serving imports; given, because MLflow would otherwise start a process and watch what is imported.
 REQUIREMENTS = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pillow", "filelock", "platformdirs", "rich")
 
-
-# Requests to the store at the same moment. Most wait for an answer, and a server has as many workers or more.
+# Requests to the store at the same moment: most wait for an answer, and a server queues what it cannot take at once.
 AT_ONCE = 8
 
 

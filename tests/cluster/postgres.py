@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,22 +62,24 @@ class Postgres:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Postgres]:
-    """Start a server whose files are below `folder`; skipped, with the reason, where none is installed."""
+def running() -> Iterator[Postgres]:
+    """Start a server in a folder of its own; skipped, with the reason, where none is installed.
+
+    Not below pytest's folder: any other pytest of this user, as it starts, takes away what lets the server's user in.
+    """
     tool = _bin()
     if tool is None:
         reason = "PostgreSQL is not installed (apt-get install postgresql)"
         if os.environ.get("EYEGENDER_CI") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    base = folder / "postgres"
-    base.mkdir()
+    with tempfile.TemporaryDirectory(prefix="postgres-") as name:
+        yield from _running_in(Path(name), tool)
+
+
+def _running_in(base: Path, tool: Path) -> Iterator[Postgres]:
     if os.geteuid() == 0:
         os.chown(base, _user().pw_uid, _user().pw_gid)
-        for parent in base.parents:
-            # The server's user must be able to reach its folder.
-            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o111)
     secret = base / "pw"
     secret.write_text(PASSWORD)
     if os.geteuid() == 0:

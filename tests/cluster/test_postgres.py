@@ -18,9 +18,9 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def server() -> Iterator[Postgres]:
     pytest.importorskip("psycopg2")
-    with running(tmp_path_factory.mktemp("server")) as started:
+    with running() as started:
         yield started
 
 

@@ -28,8 +28,8 @@ tracking:
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with running(tmp_path_factory.mktemp("postgres")) as server:
+def storage() -> Iterator[Postgres]:
+    with running() as server:
         yield server
 
 
