@@ -2,7 +2,8 @@
 
 Run: python -m benchmarks.sweep [--eyes=FOLDER] [--weights FILE] [--quick] [--write]
 2,000 pictures at 224, 10 epochs. The plain way is what a sweeper that hands out configurations costs at best: one
-process, imports paid once, nothing shared between trials. With --plain-epochs it runs each depth once for so many
+process, imports paid once, nothing shared between trials. Ours runs twice, each time from an empty cache: every trial
+to its end, and pruned as the files in sweeps/ prune. With --plain-epochs it runs each depth once for so many
 epochs; further epochs and learning rates of that depth count as much as the mean of those after the first. To compare
 accuracies it then runs our best configuration to the end, which is not counted.
 """
@@ -20,14 +21,17 @@ from benchmarks.depth0 import arguments, our_command, parsed, plain_seconds
 from benchmarks.measuring import alternate, ratios, report, seconds_of, spread, table
 from benchmarks.pictures import class_folders
 
+OURS, PRUNED, PLAIN = "ours", "ours, pruned", "plain"
 DEPTHS = (0, 1, 2, 4, 8)
 AIM = 15
 RATES = (3e-4, 1e-3, 2e-3, 3e-3, 5e-3)
 
-# One row per trial: validation accuracy, seconds, and depth and rate as places in their lists, as a choice is kept.
+# One row per finished trial: state, last validation accuracy, seconds, and depth and rate as places in their lists, as
+# a choice is kept.
 TRIALS = """
     SELECT
-        value, (julianday(datetime_complete) - julianday(datetime_start)) * 86400, depth.param_value, rate.param_value
+        trials.state, value, (julianday(datetime_complete) - julianday(datetime_start)) * 86400,
+        depth.param_value, rate.param_value
     FROM trials JOIN trial_values USING (trial_id)
     JOIN trial_params AS depth ON depth.trial_id = trials.trial_id AND depth.param_name LIKE 'model.finetune_depth%'
     JOIN trial_params AS rate ON rate.trial_id = trials.trial_id AND rate.param_name LIKE 'model.lr%'
@@ -44,9 +48,10 @@ def main() -> None:
         root = class_folders(folder / "eyes", options.pictures, options.eyes)
         best: dict[str, float] = {}
         winner: list[float] = []
-        of_depth: dict[str, dict[int, float]] = {"ours": {}, "plain": {}}
+        pruned: list[int] = []
+        of_depth: dict[str, dict[int, float]] = {OURS: {}, PRUNED: {}, PLAIN: {}}
 
-        def ours() -> float:
+        def ours(way: str) -> float:
             place = folder / "ours"
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
@@ -54,6 +59,7 @@ def main() -> None:
             start, choices = command_line[:3], command_line[3:]  # Hydra wants its flags before the overrides
             command = [
                 *start, "-m", *choices, "hydra/sweeper=optuna_study", "hydra/sweeper/sampler=grid",
+                *(["hydra/sweeper/pruner=late_median"] if way == PRUNED else []),
                 f"model.finetune_depth=choice({','.join(map(str, DEPTHS))})",
                 f"model.lr=choice({','.join(map(str, RATES))})", "run_test=false",
                 f"hydra.sweeper.n_trials={options.trials}", "hydra.sweeper.study_name=sweep",
@@ -62,30 +68,36 @@ def main() -> None:
             ]  # fmt: skip
             taken = seconds_of(command, place, EYEGENDER_CACHE=str(place / "cache"))
             with sqlite3.connect(place / "sweep.db") as store:
-                trials = [(value, spent, DEPTHS[int(d)], RATES[int(r)]) for value, spent, d, r in store.execute(TRIALS)]
+                trials = [(*told, DEPTHS[int(d)], RATES[int(r)]) for *told, d, r in store.execute(TRIALS)]
             if len(trials) != options.trials:
                 raise SystemExit(f"{len(trials)} of {options.trials} trials finished")
-            best["ours"], _, *winner[:] = max(trials)
-            for depth in {depth for _, _, depth, _ in trials}:
-                of_depth["ours"][depth] = mean(spent for _, spent, own, _ in trials if own == depth)
+            to_the_end = [(value, depth, rate) for state, value, _, depth, rate in trials if state == "COMPLETE"]
+            best[way], *configuration = max(to_the_end)
+            if way == OURS:
+                winner[:] = configuration
+            else:
+                pruned[:] = [len(trials) - len(to_the_end)]
+            for depth in {depth for *_, depth, _ in trials}:
+                of_depth[way][depth] = mean(spent for _, _, spent, own, _ in trials if own == depth)
             return taken
 
         def plain() -> float:
             if not options.plain_epochs:
-                around, trials, best["plain"] = plain_seconds(root, options, grid, test=False)
+                around, trials, best[PLAIN] = plain_seconds(root, options, grid, test=False)
                 return around + sum(trials)
             depths = sorted({depth for depth, _ in grid})
             around, trials, _ = plain_seconds(root, options, [(depth, RATES[0]) for depth in depths], test=False)
-            of_depth["plain"] = dict(zip(depths, trials, strict=True))
+            of_depth[PLAIN] = dict(zip(depths, trials, strict=True))
             to_the_end = argparse.Namespace(**{**vars(options), "plain_epochs": 0})
-            _, _, best["plain"] = plain_seconds(root, to_the_end, [(int(winner[0]), winner[1])], test=False)
-            return around + sum(of_depth["plain"][depth] for depth, _ in grid)
+            _, _, best[PLAIN] = plain_seconds(root, to_the_end, [(int(winner[0]), winner[1])], test=False)
+            return around + sum(of_depth[PLAIN][depth] for depth, _ in grid)
 
-        taken = alternate({"ours": ours, "plain": plain}, options.rounds)
+        ways = {OURS: lambda: ours(OURS), PRUNED: lambda: ours(PRUNED), PLAIN: plain}
+        taken = alternate(ways, options.rounds)
     rows = [("way", "seconds", "plain / this", "best validation accuracy")]
     for way, values in taken.items():
-        reached = f"{best[way]:.3f}" + " with ours' best configuration" * bool(way == "plain" and options.plain_epochs)
-        rows.append((way, spread(values, 1), spread(ratios(taken["plain"], values), 1), reached))
+        reached = f"{best[way]:.3f}" + " with ours' best configuration" * bool(way == PLAIN and options.plain_epochs)
+        rows.append((way, spread(values, 1), spread(ratios(taken[PLAIN], values), 1), reached))
     ran = f"The plain way ran {options.plain_epochs} epochs of each depth, the others are counted. " * bool(
         options.plain_epochs
     )
@@ -98,7 +110,7 @@ def main() -> None:
         f"- {way}: " + ", ".join(f"{seconds:.0f} s at depth {depth}" for depth, seconds in sorted(told.items()))
         for way, told in of_depth.items() if told
     ]  # fmt: skip
-    means = "Where the time goes, as a trial's mean:\n\n" + "\n".join(parts)
+    means = f"{pruned[0]} trials were pruned. Where the time goes, as a trial's mean:\n\n" + "\n".join(parts)
     report("sweep", f"{head}\n\n{table(rows)}\n\n{means}", write=options.write)
 
 
