@@ -3,7 +3,7 @@
 Run: python -m benchmarks.sweep [--eyes=FOLDER] [--weights FILE] [--quick] [--write]
 2,000 pictures at 224, 10 epochs. The plain way is what a sweeper that hands out configurations costs at best: one
 process, imports paid once, nothing shared between trials. Ours runs twice, each time from an empty cache: every trial
-to its end, and pruned as the files in sweeps/ prune. With --plain-epochs it runs each depth once for so many
+to its end, and pruned by median from the second epoch on. With --plain-epochs it runs each depth once for so many
 epochs; further epochs and learning rates of that depth count as much as the mean of those after the first. To compare
 accuracies it then runs our best configuration to the end, which is not counted.
 """
@@ -59,7 +59,7 @@ def main() -> None:
             start, choices = command_line[:3], command_line[3:]  # Hydra wants its flags before the overrides
             command = [
                 *start, "-m", *choices, "hydra/sweeper=optuna_study", "hydra/sweeper/sampler=grid",
-                *(["hydra/sweeper/pruner=late_median"] if way == PRUNED else []),
+                *(["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_warmup_steps=2"] if way == PRUNED else []),
                 f"model.finetune_depth=choice({','.join(map(str, DEPTHS))})",
                 f"model.lr=choice({','.join(map(str, RATES))})", "run_test=false",
                 f"hydra.sweeper.n_trials={options.trials}", "hydra.sweeper.study_name=sweep",
