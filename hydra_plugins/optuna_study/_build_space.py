@@ -45,7 +45,8 @@ def build_space(params: Mapping[str, Any], arguments: list[str], lookup: Lookup,
                 fixed[bare_key(each)] = _parsed(parser, each, written)
         else:
             entries[bare_key(keys[0])] = (keys, branches)
-    for override in _parse(parser, arguments):
+    typed = _parse(parser, arguments)
+    for override in typed:
         key = bare_key(override.get_key_element())
         _forget(key, entries)
         if override.is_sweep_override():
@@ -62,7 +63,7 @@ def build_space(params: Mapping[str, Any], arguments: list[str], lookup: Lookup,
     parameters = [_parameter(keys, branches, swept, known) for keys, branches in entries.values()]
     ordered = _in_order([parameter for parameter in parameters if parameter.branches])
     lines = tuple(override.input_line or "" for override in fixed.values())
-    return Space(ordered, lines, values)
+    return Space(ordered, lines, values, frozenset(bare_key(override.get_key_element()) for override in typed))
 
 
 def _forget(key: str, entries: dict[str, tuple[tuple[str, ...], list[Any]]]) -> None:

@@ -1,12 +1,13 @@
 """Opening the study: a new one, or the one there is if it is the same."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
 
 from ._attrs import DEFINITION, EXHAUSTED, SETTINGS, WORKERS
 from ._conditions import bare_key, comparable
+from ._console import say
 from ._definition import definition, differences
 from ._errors import StudyError
 from ._grammar import value_text
@@ -53,8 +54,30 @@ def open_study(store: Store, plan: Plan, settings: Settings) -> None:
         kept = {"n_trials": plan.rules.n_trials, "failures_count": plan.rules.failures_count}
         storage.set_study_system_attr(study_id, SETTINGS, kept)
         study = optuna.load_study(study_name=plan.study_name, storage=storage)
-        for entry in settings.enqueue:
-            study.enqueue_trial(_by_parameter(plan.space, entry), skip_if_exists=True)
+        for params in _enqueued(plan.space, settings):
+            study.enqueue_trial(params, skip_if_exists=True)
+
+
+class _EntryError(StudyError):
+    """An enqueued config sets a key that is not swept, or to a value outside its range."""
+
+    def __init__(self, message: str, key: str, *, swept: bool) -> None:
+        super().__init__(message)
+        self.key = key
+        self.swept = swept
+
+
+def _enqueued(space: Space, settings: Settings) -> Iterator[dict[str, Any]]:
+    """The configs to try first. Those of a file that do not fit what was typed are left out, and a line says so."""
+    declared = {bare_key(part) for key in (*settings.params, *settings.search_space) for part in str(key).split(",")}
+    for entry in settings.enqueue:
+        try:
+            yield _by_parameter(space, entry)
+        except _EntryError as error:
+            excused = error.key in (space.typed if error.swept else declared)
+            if settings.enqueue_typed or not excused:
+                raise
+            say(f"not tried first: {error}")
 
 
 def _by_parameter(space: Space, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,10 +96,12 @@ def _by_parameter(space: Space, entry: Mapping[str, Any]) -> dict[str, Any]:
                 except (TypeError, ValueError):
                     inside = False
                 if not inside:
-                    raise StudyError(f"hydra.sweeper.enqueue sets '{key}' to {value}, outside its range {distribution}")
+                    said = f"hydra.sweeper.enqueue sets '{key}' to {value}, outside its range {distribution}"
+                    raise _EntryError(said, key, swept=True)
                 found[branch.name] = value
     if wanted:
-        raise StudyError(f"hydra.sweeper.enqueue sets '{next(iter(wanted))}', which this study does not sweep")
+        key = next(iter(wanted))
+        raise _EntryError(f"hydra.sweeper.enqueue sets '{key}', which this study does not sweep", key, swept=False)
     return found
 
 

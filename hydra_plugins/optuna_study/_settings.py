@@ -31,6 +31,7 @@ class Settings:
     max_retries: int
     heartbeat: float
     enqueue: Sequence[Mapping[str, Any]]
+    enqueue_typed: bool
     wait: bool
     allow_changes: bool
     storage_patience: float
@@ -69,6 +70,7 @@ def read_settings(config: DictConfig) -> Settings:
         max_retries=_at_least(fields, "max_retries", 0, int),
         heartbeat=_at_least(fields, "heartbeat", 0.05, float),
         enqueue=_enqueue(fields.get("enqueue")),
+        enqueue_typed=_typed(config, "hydra.sweeper.enqueue"),
         wait=bool(fields.get("wait", True)),
         allow_changes=bool(fields.get("allow_changes", False)),
         storage_patience=_at_least(fields, "storage_patience", 0, float),
@@ -120,6 +122,12 @@ def _directions(value: Any) -> tuple[str, ...]:
     if not names:
         raise StudyError("hydra.sweeper.direction must name at least one objective, got an empty list")
     return names
+
+
+def _typed(config: DictConfig, key: str) -> bool:
+    """Whether the command line sets the key, with = or + or ++ before it."""
+    lines = OmegaConf.select(config, "hydra.overrides.hydra", throw_on_missing=False) or []
+    return any(str(line).lstrip("+").partition("=")[0].partition("[")[0] == key for line in lines)
 
 
 def _enqueue(value: Any) -> Sequence[Mapping[str, Any]]:

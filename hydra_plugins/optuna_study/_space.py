@@ -49,11 +49,15 @@ class Draw:
 
 @dataclass(frozen=True)
 class Space:
-    """Parameters in an order in which every condition comes after the keys it names, and the overrides all share."""
+    """Parameters in an order in which every condition comes after the keys it names, and the overrides all share.
+
+    `typed` are the bare keys that the command line fixes or sweeps.
+    """
 
     parameters: tuple[Parameter, ...] = ()
     fixed: tuple[str, ...] = ()
     fixed_values: Mapping[str, str] = field(default_factory=dict)
+    typed: frozenset[str] = frozenset()
 
     def suggest(self, trial: "Trial") -> Draw:
         """Draw what this trial sets; a retried trial gets what its first attempt had."""

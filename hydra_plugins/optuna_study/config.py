@@ -73,7 +73,7 @@ class OptunaStudyConf:
     max_retries: int = 3
     # seconds between two signs of life; a worker is taken for dead after three of them without one
     heartbeat: float = 20.0
-    # configs to try first: list of {key: value}
+    # configs to try first: list of {key: value}; those of a file that do not fit the command line are left out
     enqueue: Any = None
     # false: submit the workers and return (submitit launchers)
     wait: bool = True

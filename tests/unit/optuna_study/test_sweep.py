@@ -121,6 +121,56 @@ def test_enqueued_configs_come_first(sweep):
     assert len(load().trials) == 3
 
 
+FIRST = """
+defaults: [config, _self_]
+hydra:
+  sweeper:
+    n_trials: 2
+    enqueue:
+      - {x: 0.5, y: 0.25}
+      - {%s: 1}
+"""
+
+
+@pytest.fixture
+def sweep_of_file(sweep, tmp_path):
+    """Sweeps a config whose own file lists what is tried first, the second entry with the key named."""
+    import toy
+
+    def run(second, *overrides):
+        shutil.copytree(HERE / "conf", tmp_path / "conf")
+        (tmp_path / "conf/first.yaml").write_text(FIRST % second)
+        return multirun(toy.main.__wrapped__, *overrides, config_dir=tmp_path / "conf", name="first")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("y=3", "sets 'y', which this study does not sweep"), ("y=interval(3,4)", "sets 'y' to 0.25, outside its range")],
+)
+def test_a_files_entry_that_does_not_fit_the_command_line_is_left_out(sweep_of_file, capsys, override, said):
+    sweep_of_file("x", override)
+    assert load().trials[0].params["x"] == 1
+    assert len(load().trials) == 2
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not tried first: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("hydra.sweeper.enqueue=[{x: 0, y: 0}]", "'y', which this study does not sweep"),  # both were typed
+        ("mode=ok", "'depth', which this study does not sweep"),  # the file's own mistake
+    ],
+)
+def test_an_entry_is_refused_where_no_override_excuses_it(sweep_of_file, override, rule):
+    with pytest.raises(StudyError, match=rule):
+        sweep_of_file("depth", "y=3", override)
+    assert not load().trials
+
+
 def test_patience_stops_the_study(sweep):
     sweep("mode=ok", "hydra.sweeper.patience=3", "hydra.sweeper.n_trials=200", "hydra.sweeper.sampler.seed=1",
           "hydra/sweeper/sampler=random")  # fmt: skip
