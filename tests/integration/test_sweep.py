@@ -76,6 +76,8 @@ def test_the_winner_alone_was_tested(finished: tuple[Path, str]) -> None:
     left = json.loads((folder / "multirun/finetune" / str(status.best[0].number) / "metrics.json").read_text())
     assert left["metrics"]["test/accuracy"] == tested[0].data.metrics["test/accuracy"]
     assert "tested once" in output
+    # What the file lists is tried first.
+    assert status.trials[0].params == {"model.finetune_depth": 16, "model.lr": 0.001}
 
 
 def test_the_report_lies_in_the_folder_and_on_the_parent(finished: tuple[Path, str]) -> None:
