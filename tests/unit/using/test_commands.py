@@ -75,6 +75,7 @@ def test_a_wrong_key_or_value_is_one_line(command: str, argument: str, told: str
 def test_ctrl_c_is_one_line() -> None:
     done = run(
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background leaves it ignored
         "from eyegender.command import command\n"
         "sys.argv = ['eyegender.promote', 'run=x']\n"
         "command('promote', groups=('tracking',))(lambda cfg: os.kill(os.getpid(), signal.SIGINT))()\n"
