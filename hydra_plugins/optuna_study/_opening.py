@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 
 from ._attrs import DEFINITION, EXHAUSTED, SETTINGS, WORKERS
+from ._budget import count
 from ._conditions import bare_key, comparable
 from ._console import say
 from ._definition import definition, differences
@@ -54,8 +55,9 @@ def open_study(store: Store, plan: Plan, settings: Settings) -> None:
         kept = {"n_trials": plan.rules.n_trials, "failures_count": plan.rules.failures_count}
         storage.set_study_system_attr(study_id, SETTINGS, kept)
         study = optuna.load_study(study_name=plan.study_name, storage=storage)
-        for params in _enqueued(plan.space, settings):
-            study.enqueue_trial(params, skip_if_exists=True)
+        if count(study.get_trials(deepcopy=False)).finished < plan.rules.n_trials:  # else nobody would ever try it
+            for params in _enqueued(plan.space, settings):
+                study.enqueue_trial(params, skip_if_exists=True)
 
 
 class _EntryError(StudyError):

@@ -121,6 +121,14 @@ def test_enqueued_configs_come_first(sweep):
     assert len(load().trials) == 3
 
 
+def test_nothing_is_enqueued_in_a_finished_study(sweep):
+    sweep("hydra.sweeper.n_trials=2")
+    sweep("hydra.sweeper.n_trials=2", "hydra.sweeper.enqueue=[{x: 1, y: 1}]")
+    assert states() == ["COMPLETE"] * 2
+    sweep("hydra.sweeper.n_trials=3", "hydra.sweeper.enqueue=[{x: 1, y: 1}]")
+    assert load().trials[2].params == {"x": 1, "y": 1}
+
+
 FIRST = """
 defaults: [config, _self_]
 hydra:
