@@ -35,6 +35,7 @@ class StopSignal:
     def __init__(self, trial: TrialHandle | None = None) -> None:
         self.trial = trial
         self._number: int | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
 
     @property
     def number(self) -> int | None:
@@ -46,17 +47,25 @@ class StopSignal:
     @contextmanager
     def caught(self) -> Iterator[StopSignal]:
         """Catch the signals inside the block; elsewhere than in the main thread Python allows no handlers."""
-        if self.trial is not None or threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
             yield self
             return
         before = {number: signal.getsignal(number) for number in SIGNALS}
-        for number in SIGNALS:
-            signal.signal(number, self._note)
+        self._handlers = before if self.trial is not None else dict.fromkeys(SIGNALS, self._note)
+        self.reclaim()
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def reclaim(self) -> None:
+        """Take the signals back from Lightning, whose trainer puts a handler of its own around the one it finds.
+
+        That one ends a run which is validating or testing without a word, and with exit status 0.
+        """
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self._number is not None and number == signal.SIGINT:
@@ -74,6 +83,15 @@ class StopOnSignal(pl.Callback):
 
     def __init__(self, stop: StopSignal, checkpoint: Path) -> None:
         self.stop, self.checkpoint = stop, checkpoint
+
+    def on_train_start(self, *_: Any) -> None:
+        self.stop.reclaim()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self.stop.reclaim()
+
+    def on_test_start(self, *_: Any) -> None:
+        self.stop.reclaim()
 
     def on_train_batch_end(self, trainer: pl.Trainer, _module: Any, _outputs: Any, _batch: Any, batch_idx: int) -> None:
         number = self._agreed(trainer)

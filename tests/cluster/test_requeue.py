@@ -22,9 +22,10 @@ EPOCHS = 8
 LONG = (*TINY, "data.n=200", f"trainer.max_epochs={EPOCHS}")
 
 # What README's readers would write: the signal before the time limit reaches this shell, which passes it on and asks
-# for another start once the checkpoint is there.
+# for another start once the checkpoint is there. Slurm looks at its limits every half a minute, so the time before the
+# limit is longer than that.
 SCRIPT = """#!/bin/bash
-#SBATCH --requeue --open-mode=append --output=job.log --time=20 --signal=B:TERM@60
+#SBATCH --requeue --open-mode=append --output=job.log --time=20 --signal=B:TERM@100
 trap 'kill -TERM $child; wait $child; scontrol requeue $SLURM_JOB_ID' TERM
 {command} &
 child=$!
@@ -42,7 +43,7 @@ def test_a_run_whose_job_is_stopped_before_its_limit_and_started_again(cluster: 
     (tmp_path / "epochs").write_text("1000")  # Slurm looks at its jobs' limits every half a minute
     job = said(env, "sbatch", "--parsable", "--ntasks=1", "--mem=0", "job.sh")
     until((tmp_path / "out/checkpoints/last.ckpt").exists, tmp_path)
-    said(env, "scontrol", "update", f"jobid={job}", "timelimit=1")  # less than a minute away
+    said(env, "scontrol", "update", f"jobid={job}", "timelimit=2")  # 100 s before that is now
     until(lambda: "go on with ckpt_path=" in (tmp_path / "job.log").read_text(), tmp_path)
     epochs = (tmp_path / "job.log").read_text().count("\nepoch ") + 4
     (tmp_path / "epochs").write_text(str(epochs))

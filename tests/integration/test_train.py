@@ -245,6 +245,32 @@ def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_goes_on(
     assert max(row["epoch_seconds"] for row in resumed.history) < 600  # of the epoch, not of the machine's uptime
 
 
+@pytest.mark.parametrize("stage", ["validation", "test"])
+def test_sigterm_in_the_middle_of_a_stage_lets_it_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stage: str
+) -> None:
+    config = tiny_config("trainer.max_epochs=3", "trainer.eval_batch_size=1", f"tracking.root={tmp_path / 'mlruns'}")
+    plain = getattr(Classifier, f"{stage}_step")
+
+    def signalled(self: Classifier, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0 and (stage == "test" or self.current_epoch == 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+        plain(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, f"{stage}_step", signalled)
+    if stage == "test":  # nothing is left to train: the run ends as any other
+        assert "test/loss" in train(config, tmp_path / "out").metrics
+        assert only_run(tmp_path).info.status == "FINISHED"
+        return
+    with pytest.raises(SystemExit) as stopped:
+        train(config, tmp_path / "out")
+    assert stopped.value.code == 143
+    assert f"go on with ckpt_path={tmp_path / 'out/checkpoints/last.ckpt'}" in caplog.text
+    run = only_run(tmp_path)
+    assert run.info.status == "KILLED"
+    assert [point.step for point in store(tmp_path).get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
+
+
 def test_a_signal_while_pictures_are_decoded_ends_the_run_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
