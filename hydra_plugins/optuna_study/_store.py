@@ -21,6 +21,8 @@ from ._spec import StorageSpec
 
 # A holder that takes longer than this is stuck (stopped, swapped out); the rest goes on without the lock.
 LOCK_SECONDS = 30.0
+_WAIT_SECONDS = 2
+_LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code for a lock_timeout
 
 
 class Store:
@@ -163,11 +165,7 @@ class Store:
         try:
             try:
                 if rdb.engine.name == "postgresql":
-                    key, limit = zlib.crc32(f"optuna_study {name}".encode()), f"'{int(LOCK_SECONDS)}s'"
-                    # In one statement, from left to right: the limit is set before the lock is waited for.
-                    both = f"SELECT set_config('lock_timeout', {limit}, true), pg_advisory_xact_lock({key})"
-                    connection.execute(sqlalchemy.text(both))
-                    held = True
+                    held = _advisory_lock(connection, zlib.crc32(f"optuna_study {name}".encode()))
                 else:
                     query = sqlalchemy.text("SELECT GET_LOCK(:name, :seconds)")
                     key_name = f"optuna_study_{zlib.crc32(name.encode())}"
@@ -189,6 +187,29 @@ class Store:
         self.storage.remove_session()
         if self._rdb is not None:
             self._rdb.engine.dispose()
+
+
+def _advisory_lock(connection: Any, key: int) -> bool:
+    """Wait for a PostgreSQL lock that ends with the transaction; gives whether it is held.
+
+    In short waits, because the driver hands no signal to Python while it waits.
+    """
+    import sqlalchemy
+
+    # In one statement, from left to right: the limit is set before the lock is waited for.
+    limit = f"set_config('lock_timeout', '{_WAIT_SECONDS}s', true)"
+    both = sqlalchemy.text(f"SELECT {limit}, pg_advisory_xact_lock({key})")
+    give_up = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            connection.execute(both)
+        except sqlalchemy.exc.DBAPIError as error:
+            timed_out = _LOCK_NOT_AVAILABLE in (getattr(error.orig, name, None) for name in ("pgcode", "sqlstate"))
+            if not timed_out or time.monotonic() > give_up:
+                return False
+            connection.rollback()
+        else:
+            return True
 
 
 def with_driver(url: str) -> str:
