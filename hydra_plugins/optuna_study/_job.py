@@ -1,6 +1,7 @@
 """Running one trial as a Hydra job of its own, with its directory, config dump and log."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +120,8 @@ def job_directory(config: DictConfig, number: int) -> str:
     """
     set_number(config, number)
     with as_hydra_config(config):
-        return str((Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)).absolute())
+        path = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+    return os.path.abspath(path)  # noqa: PTH100 - without "..", as Hydra names it
 
 
 def set_number(config: DictConfig, number: int) -> None:
