@@ -39,7 +39,7 @@ from ._vigil import Stopped, Vigil
 # Launches in a row that leave the study exactly as it was, after which the command gives up.
 _FRUITLESS_LAUNCHES = 3
 # Looks of the follower, two a second, for which workers without a trial may end by themselves after a signal.
-_LOOKS_BEFORE_END = 4
+_LOOKS_BEFORE_END = 3
 
 
 class Sweep:
