@@ -60,7 +60,7 @@ def test_runs_of_one_name_are_one_row_and_pairs_are_tested_on_the_same_pictures(
     [[pair, gap, discordant, p]] = cells(made["honest differences"])[1:]
     assert (pair, discordant) == ("A against B", "16")
     assert gap.startswith("+40.0 points (")
-    assert p == "< 0.001"  # 16 to 0: 2 / 2^16
+    assert p == "= 0.008"  # 16 pictures of 8 persons, all one way: 2 / 2^8
 
 
 def test_what_is_kept_names_no_place(tmp_path: Path) -> None:
