@@ -185,7 +185,11 @@ def _study(summary: dict, trials: list[dict[str, str]]) -> str:
         rows.append(
             ["its test accuracy", _percent(summary["test"].get("test/accuracy", summary["test"].get("accuracy")))]
         )
-    rows += [[f"importance of `{key}`", f"{100 * share:.0f}%"] for key, share in summary["importances"].items()]
+    for group in summary["importances"]:
+        where = "" if group["among"] == "all trials" else f", {group['among']}"
+        for key, one in group["shares"].items():
+            share = f"{100 * one['share']:.0f}% ({100 * one['low']:.0f} to {100 * one['high']:.0f})"
+            rows.append([f"importance of `{key}`{where}", share])
     return table(rows)
 
 
