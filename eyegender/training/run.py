@@ -28,7 +28,6 @@ from eyegender.training.best_checkpoint import BestCheckpoint
 from eyegender.training.build import BuiltModel, build_data, build_model, build_trainer, trainer_arguments
 from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
-from eyegender.training.cost import cost
 from eyegender.training.epochs import Epochs, History, best_row
 from eyegender.training.freed_memory import keep_freed_memory
 from eyegender.training.outputs import leave_outputs
@@ -38,12 +37,14 @@ from eyegender.training.sharing_trials import sharing_trials
 from eyegender.training.stop_signal import StopOnSignal, StoppedBySignalError, StopSignal
 from eyegender.training.summary import print_summary, wants_bars
 from eyegender.training.trial_callback import ReportToTrial, checkpoint_to_continue
+from eyegender.using.model_costs import costs
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
 
 if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule
     from eyegender.models.classifier import Classifier
     from eyegender.schema import TrainConfig
+    from eyegender.serving.saved_network import Card
     from eyegender.tracking.tracker import Tracker
 
 log = logging.getLogger("eyegender")
@@ -59,6 +60,7 @@ class RunResult:
         history: one row of metrics per epoch.
         output_dir: holds metrics.json and checkpoints/.
         run_id: in MLflow, None while its store is away.
+        card: what network it is.
         module: with the best checkpoint's weights.
         trainer: Lightning's.
     """
@@ -68,6 +70,7 @@ class RunResult:
     history: History
     output_dir: Path
     run_id: str | None
+    card: Card
     module: Classifier
     trainer: pl.Trainer
 
@@ -79,8 +82,10 @@ class RunResult:
         """
         if names is None:
             return self.score
-        size = self.module.network, self.trainer.datamodule  # type: ignore[attr-defined]
-        known = {**self.metrics, **cost(*size)} if {"latency_ms", "parameters"} & set(names) else self.metrics
+        known = dict(self.metrics)
+        if {"latency_ms", "parameters"} & set(names):
+            parameters, _, milliseconds = costs(self.card, latency="latency_ms" in names)
+            known |= {"parameters": float(parameters)} | ({} if milliseconds is None else {"latency_ms": milliseconds})
         if unknown := [name for name in names if name not in known]:
             raise UserError(f"objectives: no metric {unknown[0]}; known: {', '.join(sorted(known))}")
         return tuple(known[name] for name in names)
@@ -278,7 +283,9 @@ class _Run:
                     history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
                 )  # fmt: skip
         run_id = None if self.tracker is None else self.tracker.run_id
-        return RunResult(row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, module, trainer)
+        return RunResult(
+            row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, self.built.card, module, trainer
+        )
 
     def test_again(self, tags: dict[str, str]) -> dict[str, float]:
         cfg, checkpoint = self.cfg, load_checkpoint(self.output_dir / "checkpoints" / "best.ckpt")

@@ -90,17 +90,27 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
 
 
 def shared_test(first: Predictions, second: Predictions) -> McNemar | None:
-    """McNemar's test on the pictures that both were tested on, with the same label; None where there are none."""
-    answers = {
-        (key, int(label)): bool(right)
-        for key, label, right in zip(second.keys, second.labels, second.right, strict=True)
+    """McNemar's test on the pictures that both were tested on, with the same label; None where there are none.
+
+    It counts persons where one of the two knows them.
+    """
+    theirs = {
+        (key, int(label)): place for place, (key, label) in enumerate(zip(second.keys, second.labels, strict=True))
     }
     pairs = [
-        (bool(right), answers[key, int(label)])
-        for key, label, right in zip(first.keys, first.labels, first.right, strict=True)
-        if (key, int(label)) in answers
+        (mine, theirs[key, int(label)])
+        for mine, (key, label) in enumerate(zip(first.keys, first.labels, strict=True))
+        if (key, int(label)) in theirs
     ]
-    return mcnemar(*np.array(pairs, dtype=bool).T) if pairs else None
+    if not pairs:
+        return None
+    one, other = np.array(pairs).T
+    persons = None
+    if first.persons is not None:
+        persons = [first.persons[place] for place in one]
+    elif second.persons is not None:
+        persons = [second.persons[place] for place in other]
+    return mcnemar(first.right[one], second.right[other], persons)
 
 
 def _judge(store: TrackingStore, mine: Predictions, champion: ModelVersion, alias: str, *, force: bool) -> str:

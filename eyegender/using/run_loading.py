@@ -72,9 +72,7 @@ def _facts(store: TrackingStore, run: Run, *, latency: bool) -> ModelFacts:
     try:
         with fetched(store, model, f"{NETWORK}/{CARD}") as path:
             card = read_card(path.read_text(encoding="utf-8"))
-        parameters, multiply_adds, milliseconds = costs(
-            card.backbone, card.head, card.size, card.color, flip=card.flip_average, latency=latency
-        )
+        parameters, multiply_adds, milliseconds = costs(card, latency=latency)
     except (UserError, ValueError, TypeError, KeyError) as error:
         log.warning("run %s: its model cannot be measured (%s)", run.info.run_id, error)
         return ModelFacts(size_bytes=size, training_seconds=seconds)
