@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.command import command
+from eyegender.errors import one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,7 +62,7 @@ def _tell(rows: list[Row], positive: str, output: str) -> None:
     print(f"{len(rows):,} rows: {counts} (probability of {positive})")
     unreadable = [row for row in rows if row.note.startswith(UNREADABLE)]
     for row in unreadable[:MOST_TOLD]:
-        print(f"  {row.path}: {row.note}")
+        print(f"  {one_line(row.path)}: {row.note}")
     if len(unreadable) > MOST_TOLD:
         print(f"  and {len(unreadable) - MOST_TOLD} more unreadable files, in {output}")
     print(f"Output   {output}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from eyegender.data.annotations import Annotations, check_attributes, eye_columns, read_annotations
 from eyegender.data.decode import decode
-from eyegender.data.folder import read_unchanged
+from eyegender.data.folder import is_folder, link_target, read_unchanged
 from eyegender.data.picture_facts import PictureFacts, picture_facts
 from eyegender.data.progress import check_stop
 from eyegender.data.samples import BadPictureError, Samples
@@ -129,7 +129,7 @@ class CelebaReader:
                 tuple(missing),
             )
         if missing:
-            _log.warning("%s names %d pictures that are not there; left out", source, len(missing))
+            _log.warning("%s names %d pictures that are not there; left out", source.name, len(missing))
         return [row for row, name in enumerate(names) if name in listed]
 
     def _eyes(
@@ -157,7 +157,7 @@ class CelebaReader:
                 tuple(outside),
             )
         if outside:
-            _log.warning("%s: %d faces have eyes outside the picture or swapped; left out", source, len(outside))
+            _log.warning("%s: %d faces have eyes outside the picture or swapped; left out", source.name, len(outside))
         return sorted(eyes, key=lambda eye: eye.name)
 
     def _check_counts(self, male: NDArray[np.bool_]) -> None:
@@ -258,7 +258,7 @@ def _aligned(table: Annotations, names: tuple[str, ...]) -> NDArray[np.int64]:
 
 
 def _listing(pictures: Path) -> frozenset[str]:
-    """Names of the files in the folder.
+    """Names of what lies in the folder, folders aside.
 
     Raises:
         UserError: a link leads out of it.
@@ -268,12 +268,13 @@ def _listing(pictures: Path) -> frozenset[str]:
     try:
         with os.scandir(pictures) as entries:
             for entry in entries:
-                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
+                target = link_target(Path(entry.path))
+                if target is not None and not target.is_relative_to(inside):
                     raise UserError(
-                        f"pictures must lie in {pictures}, got the link {entry.name} to "
-                        f"{Path(entry.path).resolve()}; replace it by the file"
+                        f"pictures must lie in {pictures}, got the link {entry.name} to {target}; "
+                        "replace it by the file"
                     )
-                if entry.is_file():
+                if not is_folder(entry):
                     names.append(entry.name)
     except OSError as error:
         raise UserError(f"{pictures} must be readable, got {error.strerror}; allow reading") from error
