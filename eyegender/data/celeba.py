@@ -115,6 +115,7 @@ class CelebaReader:
             parts=None if parts is None else tuple(_PARTS[part] for part in parts),
             attributes={column: attributes.values[rows, k].astype(np.int8)
                         for k, column in enumerate(attributes.columns)},
+            files=tuple(facts[eye.row].sha256 for eye in eyes),
             sizes=np.array([(eye.box[2] - eye.box[0], eye.box[3] - eye.box[1]) for eye in eyes], dtype=np.int32),
         )  # fmt: skip
 

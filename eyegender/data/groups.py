@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _LONGEST_RUN = 64
-_LARGEST_GROUP = 256  # near-duplicates join nothing beyond this: a chain that long is a fault of the comparison
+LARGEST_GROUP = 256  # near-duplicates join nothing beyond this: a chain that long is a fault of the comparison
 _UNRELATED_PERCENTILE = 10.0
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _find(samples: Samples, cache: str | Path | None, longest_run: int) -> Group
     runs = number_runs(samples.names)
     warnings = []
 
-    joined = _Joined(len(samples))
+    joined = Joined(len(samples))
     first_of_row: dict[int, int] = {}
     for i, r in enumerate(row.tolist()):
         joined.join(first_of_row.setdefault(r, i), i)
@@ -82,7 +82,7 @@ def _find(samples: Samples, cache: str | Path | None, longest_run: int) -> Group
             joined.join(left, right)
     refused = 0
     for a, b in near.pairs.tolist():
-        refused += not joined.join(first_of_row[a], first_of_row[b], _LARGEST_GROUP)
+        refused += not joined.join(first_of_row[a], first_of_row[b], LARGEST_GROUP)
 
     unnumbered = len(samples) - sum(len(run) for run in runs)
     if unnumbered:
@@ -93,7 +93,7 @@ def _find(samples: Samples, cache: str | Path | None, longest_run: int) -> Group
     if near.gave_up:
         warnings.append("the pictures are too alike to look for near-duplicates; only equal pictures are kept together")
     if refused:
-        warnings.append(f"{refused} pairs of near-duplicates would chain up more than {_LARGEST_GROUP}; not joined")
+        warnings.append(f"{refused} pairs of near-duplicates would chain up more than {LARGEST_GROUP}; not joined")
     pairs = np.array([[first_of_row[a], first_of_row[b]] for a, b in near.pairs.tolist()], np.int64).reshape(-1, 2)
     return Groups(joined.roots(), pairs, near.alike, near.mirrored, tuple(warnings))
 
@@ -119,7 +119,7 @@ def _cut(
     return pieces
 
 
-class _Joined:
+class Joined:
     """Union-find over positions; the smallest position stands for its group."""
 
     def __init__(self, count: int) -> None:

@@ -36,6 +36,8 @@ class PixelStore:
     reads over a large array would seem to fill the machine. Each row is checked against its checksum as it is read.
     Safe to share between threads; a pickled or forked copy reads the same file.
 
+    Rows of different `checksums` (crc32, uint32 of shape (N,)) are different pictures.
+
     Args:
         folder: a finished store.
         digests: the sorted, different digests that it was built for.
@@ -57,7 +59,7 @@ class PixelStore:
         return self.shape[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in {"_file", "_checksums"}}
+        return {key: value for key, value in self.__dict__.items() if key not in {"_file", "checksums"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -90,10 +92,10 @@ class PixelStore:
             self._file = os.open(self.folder / PIXELS, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             weakref.finalize(self, os.close, self._file)
             size = os.fstat(self._file).st_size
-            self._checksums = np.fromfile(self.folder / CHECKSUMS, dtype="<u4")
+            self.checksums = np.fromfile(self.folder / CHECKSUMS, dtype="<u4")
         except OSError as error:
             raise DamagedStoreError(str(error)) from error
-        if size != len(self) * self._row_bytes or len(self._checksums) != len(self):
+        if size != len(self) * self._row_bytes or len(self.checksums) != len(self):
             raise DamagedStoreError(f"{self.folder} of the wrong size")
 
     def _read_checked(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -104,7 +106,7 @@ class PixelStore:
             if not 0 <= row < len(self):
                 raise IndexError(f"row must be in 0..{len(self) - 1}, got {row}")
             got = os.preadv(self._file, [flat[i]], row * self._row_bytes)
-            if got != self._row_bytes or zlib.crc32(flat[i]) != self._checksums[row]:
+            if got != self._row_bytes or zlib.crc32(flat[i]) != self.checksums[row]:
                 raise DamagedStoreError(f"row {row} of {self.folder} changed on disk")
         return found
 

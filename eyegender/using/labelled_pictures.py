@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eyegender.data.data_module import EyesDataModule
-from eyegender.data.groups import find_groups
-from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.readers import build_reader
-from eyegender.data.splits import draw_subset
-from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +19,6 @@ if TYPE_CHECKING:
     from eyegender.data.samples import Samples
     from eyegender.schema import DataSection
     from eyegender.serving.saved_network import Card
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,31 +58,6 @@ def read_pictures(data: DataSection, part: str, seed: int, card: Card) -> Labell
     Raises:
         UserError: the source or a picture cannot be read (`data.on_bad=skip` leaves pictures out).
     """
-    if part != "all":
-        return _part(data, part, seed, card)
-    samples = build_reader(data).read()
-    groups = None
-    if samples.persons is None and data.split.by == "person":
-        groups = find_groups(samples).group
-    if data.subset is not None:
-        chosen = draw_subset(samples, data.subset.model_dump(), data.split.seed)
-        samples, groups = samples.take(chosen), None if groups is None else groups[chosen]
-    store = open_pixel_store(samples, card.size, card.color)
-    readable = np.array([digest not in store.bad for digest in samples.digests])
-    skipped = {
-        name: store.bad[digest]
-        for name, digest, fine in zip(samples.names, samples.digests, readable, strict=True)
-        if not fine
-    }
-    _judge(skipped, len(samples), data.on_bad)
-    if skipped:
-        index = np.flatnonzero(readable)
-        samples, groups = samples.take(index), None if groups is None else groups[index]
-    persons = samples.persons if groups is None else [str(group) for group in groups]
-    return LabelledPictures(samples, persons, skipped, store)
-
-
-def _part(data: DataSection, part: str, seed: int, card: Card) -> LabelledPictures:
     module = EyesDataModule(
         build_reader(data),
         card.size,
@@ -102,21 +70,16 @@ def _part(data: DataSection, part: str, seed: int, card: Card) -> LabelledPictur
         split_seed=data.split.seed,
         seed=seed,
         on_bad=data.on_bad,
+        on_conflict=data.on_conflict,
     )
-    module.setup()
-    index = module.split.part(part)
-    persons = None if module.persons is None else [str(module.persons[int(i)]) for i in index]
-    return LabelledPictures(module.samples.take(index), persons, module.skipped, module.store)
-
-
-def _judge(skipped: Mapping[str, str], total: int, on_bad: str) -> None:
-    if not skipped:
-        return
-    lines = tuple(f"{name}: {reason}" for name, reason in skipped.items())
-    if on_bad == "error":
-        raise UserError(
-            f"every picture must be readable, got {len(skipped)} of {total} that are not ({lines[0]}); repair or "
-            "remove them, or set data.on_bad=skip",
-            lines,
-        )
-    log.warning("%d of %d pictures cannot be read and are left out", len(skipped), total)
+    if part == "all":
+        module.read(to_split=False)
+        index = np.arange(len(module.samples), dtype=np.int64)
+    else:
+        module.setup()
+        index = module.split.part(part)
+    samples = module.samples.take(index)
+    # Both eyes of a face are one person, whoever that is.
+    known = module.persons if module.persons is not None else module.samples.files
+    persons = None if known is None else [str(known[int(i)]) for i in index]
+    return LabelledPictures(samples, persons, module.skipped, module.store)
