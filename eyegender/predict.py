@@ -28,7 +28,7 @@ def predict(options: PredictOptions) -> list[Row]:
     from eyegender.using.picture_files import list_pictures
 
     paths = list_pictures(options.images)
-    cut = _eyes(options)
+    cut = _eyes(options, paths)
     model = load_model(options.model, options.tracking)
     rows: list[Row] = []
     with prediction.row_writer(Path(options.output)) as write:
@@ -43,11 +43,13 @@ def predict(options: PredictOptions) -> list[Row]:
     return rows
 
 
-def _eyes(options: PredictOptions) -> Eyes | None:
+def _eyes(options: PredictOptions, paths: list[Path]) -> Eyes | None:
     if options.eyes is not None:
         from eyegender.using.faces import read_eye_positions
 
-        return read_eye_positions(Path(options.eyes), options.crop)
+        given = read_eye_positions(Path(options.eyes), options.crop)
+        given.check(paths)
+        return given
     if options.faces:
         from eyegender.using.faces import FoundEyes
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.readers import build_reader
+from eyegender.using.class_names import CheckedReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from eyegender.data.samples import Samples
     from eyegender.schema import DataSection
     from eyegender.serving.saved_network import Card
+    from eyegender.using.class_names import ClassNames
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class LabelledPictures:
         return self.store.read(rows)
 
 
-def read_pictures(data: DataSection, part: str, seed: int, card: Card) -> LabelledPictures:
+def read_pictures(
+    data: DataSection, part: str, seed: int, card: Card, names: ClassNames | None = None
+) -> LabelledPictures:
     """The pictures of a data source, all of them or one part.
 
     Args:
@@ -54,12 +58,15 @@ def read_pictures(data: DataSection, part: str, seed: int, card: Card) -> Labell
         part: `all`, `train`, `val` or `test`; parts are drawn as training draws them.
         seed: of subset and split, where `data.split.seed` does not say another.
         card: of the model that will see them.
+        names: of the classes; None where the data are known to have the model's.
 
     Raises:
-        UserError: the source or a picture cannot be read (`data.on_bad=skip` leaves pictures out).
+        UserError: the source or a picture cannot be read (`data.on_bad=skip` leaves pictures out), or the classes are
+            not the model's.
     """
+    reader = build_reader(data)
     module = EyesDataModule(
-        build_reader(data),
+        reader if names is None else CheckedReader(reader, names),
         card.size,
         color=card.color,
         subset=data.subset.model_dump() if data.subset else None,
@@ -79,6 +86,8 @@ def read_pictures(data: DataSection, part: str, seed: int, card: Card) -> Labell
         module.setup()
         index = module.split.part(part)
     samples = module.samples.take(index)
+    if names is not None:
+        samples = names.relabelled(samples)
     # Both eyes of a face are one person, whoever that is.
     known = module.persons if module.persons is not None else module.samples.files
     persons = None if known is None else [str(known[int(i)]) for i in index]

@@ -88,6 +88,10 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     model = f"model={tracked.checkpoint('first')}"
     refused = run("evaluate", tmp_path, model, *arguments)
     assert refused.returncode == 2
+    assert "got f and m; give other data or another model, or say which" in refused.stderr
+    arguments = (*arguments, "classes={f: female, m: male}")
+    refused = run("evaluate", tmp_path, model, *arguments)
+    assert refused.returncode == 2
     assert "every picture must be readable, got 1 of 8" in refused.stderr
     assert not (tmp_path / "out").exists()
     done = run("evaluate", tmp_path, model, *arguments, "data.on_bad=skip")
