@@ -30,7 +30,7 @@ def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any)
         reader: the data source.
         output_dir: created if need be.
         repeats: seeds over which a random and a person-aware split are compared, 1 or more.
-        options: subset, split and seed, as `EyesDataModule` takes them.
+        options: subset, split, seed and cache, as `EyesDataModule` takes them.
 
     Raises:
         UserError: the source cannot be read.
@@ -124,6 +124,7 @@ def main(cfg: DictConfig) -> None:
         test_fraction=split.test,
         val_fraction=split.val,
         seed=split.seed,
+        cache_gb=parsed.features.max_gb,
     )
     show(report, output_dir, Console())
 

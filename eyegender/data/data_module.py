@@ -72,6 +72,7 @@ class EyesDataModule(pl.LightningDataModule):
         on_conflict: the same picture in both classes stops everything (`error`), is left out with all its copies
             (`drop`) or stays (`keep`).
         cache_folder: where decoded pictures are kept, see `cache_folder`.
+        cache_gb: what the cache may take, see `open_pixel_store`.
     """
 
     samples: Samples
@@ -100,6 +101,7 @@ class EyesDataModule(pl.LightningDataModule):
         on_bad: Literal["error", "skip"] = "error",
         on_conflict: OnConflict = "error",
         cache_folder: str | Path | None = None,
+        cache_gb: float | None = None,
     ) -> None:
         super().__init__()
         if split_by not in KINDS:
@@ -125,6 +127,7 @@ class EyesDataModule(pl.LightningDataModule):
         self.on_bad = on_bad
         self.on_conflict = on_conflict
         self.cache_folder = cache_folder
+        self.cache_gb = cache_gb
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """Read, decode (once per machine) and split; the same in every process, whatever the stage.
@@ -154,7 +157,7 @@ class EyesDataModule(pl.LightningDataModule):
             chosen = draw_subset(samples, self.subset, self.split_seed)
             samples = samples.take(chosen)
             groups = None if groups is None else groups[chosen]
-        store = open_pixel_store(samples, self.size, self.color, self.cache_folder)
+        store = open_pixel_store(samples, self.size, self.color, self.cache_folder, self.cache_gb)
         self.skipped = check_readable(samples, store.bad, self.on_bad)
         if self.skipped:
             readable = np.flatnonzero([digest not in store.bad for digest in samples.digests])
@@ -272,7 +275,7 @@ class EyesDataModule(pl.LightningDataModule):
     def _groups(self, samples: Samples) -> NDArray[np.int64] | None:
         if self.split_by != "person" or samples.persons is not None or samples.source == "celeba":
             return None
-        found = find_groups(samples, self.cache_folder)
+        found = find_groups(samples, self.cache_folder, max_gb=self.cache_gb)
         self._alike = [(samples.digests[a], samples.digests[b]) for a, b in found.near_pairs.tolist()]
         return found.group
 

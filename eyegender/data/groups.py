@@ -49,24 +49,31 @@ class Groups:
     warnings: tuple[str, ...] = ()
 
 
-def find_groups(samples: Samples, cache: str | Path | None = None, longest_run: int = _LONGEST_RUN) -> Groups:
+def find_groups(
+    samples: Samples,
+    cache: str | Path | None = None,
+    longest_run: int = _LONGEST_RUN,
+    *,
+    max_gb: float | None = None,
+) -> Groups:
     """Join equal pictures, near-duplicates (also mirrored, also across classes) and runs of consecutive file numbers.
 
     In doubt pictures are kept together. A run longer than `longest_run` is cut, but only where neighbours differ more
     than nine in ten unrelated pictures do. The result depends on names and contents only, and is remembered.
+    `max_gb` is for the pictures that are decoded for it, see `open_pixel_store`.
     """
     path = cache_folder(cache) / "groups" / f"{_key(samples, longest_run)}.npz"
     groups = _load(path, len(samples))
     if groups is None:
-        groups = _find(samples, cache, longest_run)
+        groups = _find(samples, cache, longest_run, max_gb)
         _save(path, groups)
     for warning in groups.warnings:
         _log.warning("%s", warning)
     return groups
 
 
-def _find(samples: Samples, cache: str | Path | None, longest_run: int) -> Groups:
-    store = open_pixel_store(samples, 32, "gray", cache)
+def _find(samples: Samples, cache: str | Path | None, longest_run: int, max_gb: float | None) -> Groups:
+    store = open_pixel_store(samples, 32, "gray", cache, max_gb)
     vectors, mirrors = describe(store.read(np.arange(len(store)))[:, 0])
     row = store.rows(samples.digests)
     near = find_near_duplicates(vectors, mirrors)

@@ -7,6 +7,7 @@ import math
 import os
 import weakref
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,8 @@ class PixelStore:
 
     Rows are read with `pread`, not through the mapping: pages of a mapping count as resident memory, so that random
     reads over a large array would seem to fill the machine. Each row is checked against its checksum as it is read.
-    Safe to share between threads; a pickled or forked copy reads the same file.
+    Safe to share between threads; a pickled or forked copy reads the same file. A store stays readable while it is
+    open, even if its entry is cleaned away.
 
     Rows of different `checksums` (crc32, uint32 of shape (N,)) are different pictures.
 
@@ -109,6 +111,12 @@ class PixelStore:
             if got != self._row_bytes or zlib.crc32(flat[i]) != self.checksums[row]:
                 raise DamagedStoreError(f"row {row} of {self.folder} changed on disk")
         return found
+
+
+def mark_used(folder: Path) -> None:
+    """Note that the entry was used now, for whoever cleans the oldest away."""
+    with suppress(OSError):  # somebody else's, or just cleaned away: its age is a hint only
+        os.utime(folder / MANIFEST)
 
 
 def _read_manifest(folder: Path, count: int) -> tuple[tuple[int, int, int, int], Mapping[str, str]]:

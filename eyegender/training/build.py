@@ -64,6 +64,7 @@ def build_data(cfg: TrainConfig) -> EyesDataModule:
         seed=cfg.seed,
         on_bad=data.on_bad,
         on_conflict=data.on_conflict,
+        cache_gb=cfg.features.max_gb,
     )
 
 

@@ -31,12 +31,14 @@ class LabelledPictures:
         samples: names, labels, digests and attributes.
         persons: N of them, as the source tells or as groups that stand in; None where nobody knows.
         skipped: unreadable pictures, reasons by name.
+        conflicts: names of the copies of pictures that lie in both classes, and are not dropped.
         store: their pixels at the model's size and colour.
     """
 
     samples: Samples
     persons: Sequence[str] | None
     skipped: Mapping[str, str]
+    conflicts: Sequence[tuple[str, ...]]
     store: PixelStore
 
     def __len__(self) -> int:
@@ -77,7 +79,7 @@ def read_pictures(
         split_seed=data.split.seed,
         seed=seed,
         on_bad=data.on_bad,
-        on_conflict=data.on_conflict,
+        on_conflict="drop" if data.on_conflict == "drop" else "keep",
     )
     if part == "all":
         module.read(to_split=False)
@@ -91,4 +93,6 @@ def read_pictures(
     # Both eyes of a face are one person, whoever that is.
     known = module.persons if module.persons is not None else module.samples.files
     persons = None if known is None else [str(known[int(i)]) for i in index]
-    return LabelledPictures(samples, persons, module.skipped, module.store)
+    here = set(samples.names)
+    conflicts = tuple(copies for copies in module.conflicts if here.intersection(copies))
+    return LabelledPictures(samples, persons, module.skipped, conflicts, module.store)
