@@ -277,6 +277,9 @@ class EyesDataModule(pl.LightningDataModule):
             return None
         found = find_groups(samples, self.cache_folder, max_gb=self.cache_gb)
         self._alike = [(samples.digests[a], samples.digests[b]) for a, b in found.near_pairs.tolist()]
+        first, second = samples.labels[found.near_pairs].T
+        if count := int(np.sum(first != second)):
+            _log.warning("%d pairs of near-duplicates are in both classes; python -m eyegender.audit names them", count)
         return found.group
 
     def make_split(self) -> None:

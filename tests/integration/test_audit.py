@@ -47,8 +47,9 @@ def test_an_audit_tells_what_is_wrong(eyes: Path, tmp_path: Path) -> None:
     assert report["unreadable"] == {"femaleeyes/1001.png": "not a JPEG, PNG, BMP or WebP picture"}
     assert report["duplicates"] == [["femaleeyes/4.png", "maleeyes/1003.png"]]
     assert report["conflicts"] == [["femaleeyes/4.png", "maleeyes/1003.png"], ["femaleeyes/6.png", "maleeyes/1007.bmp"]]
-    assert [(p["first"], p["second"], p["mirrored"]) for p in report["near_pairs"]] == [
-        ("femaleeyes/1005.jpg", "femaleeyes/8.png", True)
+    assert [(p["first"], p["second"], p["mirrored"], p["in_both"]) for p in report["near_pairs"]] == [
+        ("femaleeyes/6.png", "maleeyes/1007.bmp", False, True),
+        ("femaleeyes/1005.jpg", "femaleeyes/8.png", True, False),
     ]
     assert report["leaks"]["person"]["across"] == 0
     for told in (
