@@ -29,8 +29,8 @@ def cut_into_blocks(
 ) -> tuple[NDArray[np.int64], str | None]:
     """Groups of which every class has enough for a split, and a line to warn of what that took.
 
-    Only groups with pictures of a class that has too few are cut, into runs of consecutive numbers; files of one number
-    stay together where that is possible, equal pictures and near-duplicates always. Groups that suffice, or that
+    Only groups with pictures of a class that has too few are cut, into runs of consecutive numbers. Equal pictures stay
+    together always, near-duplicates and files of one number where that leaves enough. Groups that suffice, or that
     cutting does not help, come back as they are, without a warning.
 
     Args:
@@ -50,7 +50,7 @@ def cut_into_blocks(
     for member in members.values():
         member.sort(key=order.__getitem__)
     fewest = min(int(np.sum(samples.labels == label)) for label in short)
-    for whole_numbers in (True, False):
+    for near, whole_numbers in ((alike, True), (alike, False), ((), True), ((), False)):
         for length in _lengths(int(fewest * share)):
             joined = Joined(len(samples))
             for g, member in members.items():
@@ -58,10 +58,10 @@ def cut_into_blocks(
                 for block in _blocks(units, length) if g in affected else [member]:
                     for left, right in pairwise(block):
                         joined.join(left, right)
-            _join_equal(joined, samples.digests, alike)
+            _join_equal(joined, samples.digests, near)
             blocks = joined.roots()
             if all(_count(samples, blocks, label) >= FEWEST for label in short):
-                return blocks, _warning(samples, group, blocks, short, length)
+                return blocks, _warning(samples, group, blocks, alike, short)
     return group, None
 
 
@@ -108,19 +108,27 @@ def _join_equal(joined: Joined, digests: Sequence[str], alike: Sequence[tuple[st
 
 
 def _warning(
-    samples: Samples, group: NDArray[np.int64], blocks: NDArray[np.int64], short: list[int], length: int
+    samples: Samples,
+    group: NDArray[np.int64],
+    blocks: NDArray[np.int64],
+    alike: Sequence[tuple[str, str]],
+    short: list[int],
 ) -> str:
     links = [link for run in number_runs(samples.names) for link in pairwise(run)]
     cut = sum(int(blocks[a] != blocks[b]) for a, b in links)
+    block_of = dict(zip(samples.digests, blocks.tolist(), strict=True))
+    torn = sum(a in block_of and b in block_of and block_of[a] != block_of[b] for a, b in alike)
+    longest = max(int(np.unique(blocks[samples.labels == label], return_counts=True)[1].max()) for label in short)
     counts = {label: int(np.sum(samples.labels == label)) for label in short}
     told = " and ".join(
         f"{count} pictures of class {samples.classes[label]!r} only {_count(samples, group, label)}"
         for label, count in counts.items()
     )
     made = " and ".join(str(_count(samples, blocks, label)) for label in short)
+    near = f" and {torn} of {len(alike)} pairs of near-duplicates" if torn else ""
     return (
         f"NEIGHBOURS MAY PART: neighbouring numbers count as one person, which makes of {told}, and a split by person "
-        f"needs {FEWEST}; they are cut into {made} blocks of up to {length} pictures, and {cut} of {len(links)} pairs "
-        "of neighbours may be in two parts. If they show no persons, set data.split.by=random; if they do, say who is "
-        "who with data.split.by=file"
+        f"needs {FEWEST}; they are cut into {made} blocks of up to {longest} pictures, and {cut} of {len(links)} pairs "
+        f"of neighbours{near} may be in two parts. If they show no persons, set data.split.by=random; if they do, say "
+        "who is who with data.split.by=file"
     )

@@ -129,6 +129,20 @@ def test_near_duplicates_stay_together_across_blocks(tmp_path: Path) -> None:
     assert group_of["cats/cats_020.jpg"] == group_of["cats/cats_040.jpg"]
 
 
+def test_frames_of_a_film_are_cut_and_said_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each is a near-duplicate of the next."""
+    names = {"cats": numbered("frame{:03d}.jpg", 40), "dogs": numbered("{}.jpg", 40)}
+    for label, (folder, files) in enumerate(names.items()):
+        (tmp_path / folder).mkdir()
+        for k, name in enumerate(files):
+            (tmp_path / folder / name).write_bytes(encode(Image.blend(draw(label), draw(label + 2), k / 40)))
+    data = module(tmp_path, names)
+    assert data.split.kind == "blocks"
+    assert "pairs of near-duplicates may be in two parts" in caplog.text
+    apart, links = parted(data.samples, data)
+    assert apart < links / 2
+
+
 def test_runs_across_classes_are_cut_too() -> None:
     names = tuple(f"{k:03d}.png" for k in range(60))
     labels = np.array([k % 2 for k in range(60)], dtype=np.uint8)
