@@ -81,11 +81,13 @@ def show(report: AuditReport, output_dir: Path, console: Console) -> None:
 
     leaks = Table("split", "duplicates across", "1-nearest neighbour", title="what a split gives away")
     for kind, leak in report.leaks.items():
-        leaks.add_row(kind, f"{leak.across:g} pairs", f"{100 * leak.accuracy:.1f}%")
+        shown_kind = report.split_kind if (kind, report.split_kind) == ("person", "blocks") else kind
+        leaks.add_row(shown_kind, f"{leak.across:g} pairs", f"{100 * leak.accuracy:.1f}%")
     if report.gain is not None:
         gain, error = report.gain
         leaks.add_row("random gains", "", f"{100 * gain:+.1f} ± {100 * error:.1f} points")
-    console.print(leaks)
+    if report.leaks:
+        console.print(leaks)
 
     if report.no_split:
         console.print(f"no split: {one_line(report.no_split)}", markup=False, highlight=False, soft_wrap=True)

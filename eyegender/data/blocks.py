@@ -50,8 +50,10 @@ def cut_into_blocks(
     for member in members.values():
         member.sort(key=order.__getitem__)
     fewest = min(int(np.sum(samples.labels == label)) for label in short)
+    # Of two at least, where there are enough: pairs of neighbours are what groups are for.
+    longest = max(int(fewest * share), min(2, fewest // FEWEST))
     for near, whole_numbers in ((alike, True), (alike, False), ((), True), ((), False)):
-        for length in _lengths(int(fewest * share)):
+        for length in _lengths(longest):
             joined = Joined(len(samples))
             for g, member in members.items():
                 units = _units(member, order) if whole_numbers else [[i] for i in member]

@@ -107,6 +107,15 @@ def test_blocks_are_long_where_the_parts_allow_it(tmp_path: Path) -> None:
         assert numbers == list(range(numbers[0], numbers[0] + 6))
 
 
+@pytest.mark.parametrize(("count", "sizes"), [(3, [1, 1, 1]), (5, [1] * 5), (6, [2, 2, 2]), (9, [2, 2, 2, 2, 1])])
+def test_the_blocks_of_small_classes_hold_pairs_where_they_can(count: int, sizes: list[int]) -> None:
+    names = tuple(f"{label}/{k:03d}.png" for label in "ab" for k in range(count))
+    labels = np.repeat(np.array([0, 1], np.uint8), count)
+    samples = Samples("drawn", names, labels, tuple(map(str, range(2 * count))), lambda i: Image.new("L", (8, 8), i))
+    blocks, _ = cut_into_blocks(samples, labels.astype(np.int64), [], 0.08)
+    assert np.unique(blocks, return_counts=True)[1].tolist() == sizes * 2
+
+
 def test_files_of_one_number_stay_together(tmp_path: Path) -> None:
     names = SHAPES["left and right"]
     data = module(make(tmp_path / "set", names), names)
