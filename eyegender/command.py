@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.command_line import prepared
-from eyegender.errors import UserError
+from eyegender.errors import UserError, one_line
 from eyegender.full_disk import is_full
 from eyegender.tracking.secrets import hide_in_logs, redact
 from hydra_plugins.optuna_study import learn_secrets
@@ -140,9 +140,9 @@ def tell(error: Exception, files: Sequence[Path] = ()) -> None:
         message = f"cannot write {name} ({error.strerror}); free or choose another place, see hydra.run.dir"
     else:
         message = str(error) if isinstance(error, UserError) else _hydra_line(error, files)
-    print(f"eyegender: {redact(message)}", file=sys.stderr)
+    print(f"eyegender: {one_line(redact(message))}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
-        print(f"  {redact(detail)}", file=sys.stderr)
+        print(f"  {one_line(redact(detail))}", file=sys.stderr)
 
 
 def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

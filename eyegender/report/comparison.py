@@ -58,7 +58,7 @@ class Group:
         numbers: of its rows.
         n: test pictures.
         persons: how many persons they show; None where nobody knows.
-        split_kind: `person`, `random`, `file` or `official`.
+        split_kind: `person`, `blocks`, `random`, `file` or `official`.
     """
 
     letter: str

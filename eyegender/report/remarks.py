@@ -83,6 +83,11 @@ def remarks(
                 f"Group {group.letter} is split at random: both eyes of one person can stand on both sides, so its "
                 "accuracies are too high for eyes of unknown persons."
             )
+        if group.split_kind == "blocks":
+            found.append(
+                f"Group {group.letter} is split into blocks of neighbouring file numbers: where neighbours show one "
+                "person, few of them stand on both sides."
+            )
         if group.persons is None:
             found.append(
                 f"Group {group.letter} knows no persons: its intervals and tests treat every picture as independent."

@@ -66,11 +66,9 @@ def _write(target: Path, folder: Path, described: Model) -> None:
     import eyegender
 
     package = Path(eyegender.__file__).parent
-    # The object tensor is MLflow's way to take any array: uint8 or float, gray or colour, files' bytes or base64.
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("object"), (-1,))]),
-        outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]),
-    )
+    # No schema of the input: MLflow has none for "an array or a list of pictures", and a list that its tensor refuses
+    # is printed whole, bytes and all. The model checks what it gets.
+    signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("mlflow").setLevel(logging.ERROR)

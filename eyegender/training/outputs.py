@@ -145,7 +145,7 @@ def leave_outputs(
 
 def _model_metadata(card: Card, source: str) -> dict[str, Any]:
     return {
-        "input": "pictures, any size and number: uint8 0..255 or float 0..1, (N, H, W[, 1 or 3]), or picture files",
+        "input": "pictures, any size and number: integers 0..255, floats 0..1 or 0..255, or files",
         "output": f"probability of {card.classes[1]}",
         "classes": list(card.classes),
         "size": card.size,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from eyegender.errors import one_line
 from eyegender.training.outputs import METRICS_FILE, write_json
 
 if TYPE_CHECKING:
@@ -87,4 +88,4 @@ def show_evaluation(
         ),
     ]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
