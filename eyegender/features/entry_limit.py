@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from eyegender.features.activation_store import MANIFEST
+from eyegender.file_locks import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -66,7 +67,7 @@ def make_room(folder: Path, needed: int, limit: int, keep: Collection[Path]) -> 
 
 
 def _remove(entry: Path) -> bool:
-    lock = FileLock(f"{entry}.lock")
+    lock = new_lock(entry.with_name(f"{entry.name}.lock"))
     try:
         with lock.acquire(timeout=0):
             # Without its manifest the entry is nobody's any more, even if this process dies before the rest is gone.
