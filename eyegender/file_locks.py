@@ -1,4 +1,4 @@
-"""Locks that die with their process, also where a file system has none: cluster mounts such as NFS or Lustre may not."""
+"""Locks that die with their process, and what is said where a file system has none, as some cluster mounts."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import logging
 import shutil
 import tempfile
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +97,9 @@ def _send(client: MlflowClient, model_id: str, folder: Path) -> None:
         inside = path.parent.relative_to(folder).as_posix()
         client.log_model_artifact(model_id, str(path), None if inside == "." else inside)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(send, paths))
+    # Its threads are daemons: a request that hangs does not hold up the end of the process.
+    with ThreadPool(AT_ONCE) as pool:
+        pool.map(send, paths)
     send(last)
 
 
@@ -114,8 +115,8 @@ def _measured(client: MlflowClient, run_id: str, model_id: str) -> None:
     dataset = run.inputs.dataset_inputs[0].dataset if run.inputs and run.inputs.dataset_inputs else None
     named = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
     keys = [key for key in run.data.metrics if key.startswith("test/")]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        points = list(pool.map(lambda key: client.get_metric_history(run_id, key)[-1], keys))
+    with ThreadPool(AT_ONCE) as pool:
+        points = pool.map(lambda key: client.get_metric_history(run_id, key)[-1], keys)
     found = [
         Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id, run_id=run_id, **named)
         for point in points

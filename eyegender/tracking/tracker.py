@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ class Tracker:
         self.sender = Sender(self.journal, self.store)
         self._say(
             op="run", key=self.key, run_id=run_id, experiment=experiment, name=redact_urls(name), tags=_tags(tags),
-            uri=redact_urls(location.uri), artifacts=location.artifacts,
+            uri=redact_urls(location.uri), artifacts=location.artifacts, **_from_here(location, folder),
         )  # fmt: skip
         self.sender.start()
 
@@ -63,8 +64,9 @@ class Tracker:
         """MLflow's id of the run, once the store has been reached."""
         return self.store.run_id
 
-    def params(self, values: Mapping[str, str]) -> None:
-        self._say(op="params", values=redact_config(values))
+    def params(self, values: Mapping[str, str], *, unless_there: bool = False) -> None:
+        """Parameters cannot change; `unless_there` leaves a run alone that has some, one that goes on."""
+        self._say(op="params", values=redact_config(values), **({"unless_there": True} if unless_there else {}))
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """`step` counts finished epochs. Values that are not finite are left out: JSON and SQL disagree about them."""
@@ -114,9 +116,15 @@ class Tracker:
         self.sender.wake()
 
 
+def _from_here(location: Location, folder: Path) -> dict[str, str]:
+    """Where an embedded store lies seen from the run, so that both may be moved together."""
+    database = location.database
+    return {} if database is None else {"database": os.path.relpath(database, folder)}
+
+
 # Identifiers and paths of ours, which a password that is an ordinary word must not alter.
 _IDENTIFIERS = {
-    "data.fingerprint", "output_dir", "split.fingerprint", "split.kind", "study.name", "trial.number",
+    "data.fingerprint", "data.source", "output_dir", "split.fingerprint", "split.kind", "study.name", "trial.number",
     "weights.kind", "weights.sha256",
 }  # fmt: skip
 

@@ -45,9 +45,12 @@ def print_summary(
     location = tracker.location
     console.print(f"Run      {tracker.run_id or 'not yet created'} in {redact(location.uri)}")
     if not complete:
-        problem = tracker.sender.problem or "the store is slow"
-        console.print(f"Tracking is not complete ({problem}); send the rest with:")
-        console.print(f"         python -m eyegender.sync folder={_short(output_dir)}")
+        reason, repair = tracker.sender.missing()
+        first = f"{repair}, then " if repair else ""
+        console.print(f"Tracking is not complete ({reason}); {first}send the rest with:")
+        console.print(f"         python -m eyegender.sync folder={shlex.quote(_short(output_dir))}")
+    if refused := tracker.sender.refused:
+        console.print(f"Refused  {len(refused)} entries by the store, the first was {refused[0]}")
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
     address = link(redact(base), tracker.store.experiment_id or "0")
     if location.is_local:
