@@ -48,13 +48,19 @@ def opening(database: Path) -> Iterator[None]:
             database.unlink(missing_ok=True)
         if not database.exists():
             begun.touch()
-            yield
+            _create(database)
             begun.unlink(missing_ok=True)
-            return
-        if not begun.exists():  # else, without locks, another process is just making it
+        elif not begun.exists():  # else, without locks, another process is just making it
             check(database)
             adapt_addresses(database)
         yield
+
+
+def _create(database: Path) -> None:
+    """Make the tables; MLflow alone would put its default experiment into the working folder, and fail on a quote."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(database_uri(database.absolute()), artifacts_beside(database))
 
 
 def check(database: Path) -> None:

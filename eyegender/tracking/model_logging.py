@@ -78,7 +78,8 @@ def _write(target: Path, folder: Path, described: Model) -> None:
             path=str(target),
             mlflow_model=described,
             python_model=str(package / "serving" / "eye_model.py"),
-            artifacts={"network": str(folder / "network")},
+            # An address: MLflow would read a plain path as one, and a ? or % in it as part of that.
+            artifacts={"network": (folder / "network").absolute().as_uri()},
             code_paths=[str(package)],
             signature=signature,
             input_example=np.load(folder / "example.npy", allow_pickle=False),
