@@ -80,13 +80,13 @@ def command(
         def main() -> None:
             nonlocal begun
             begun = False
+            if (mistake := _unusable_folder()) is not None:
+                tell(mistake)
+                sys.exit(USER_MISTAKE)
             register_sweeps() if groups is None else register_alone(config_name, groups)
             # Hydra would copy all registered configs for each group that --help lists, and only ever reads them.
             ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
             sys.excepthook = _tell_bug
-            if (mistake := _unusable_folder()) is not None:
-                tell(mistake)
-                sys.exit(USER_MISTAKE)
             logging.raiseExceptions = False  # a log file on a full disk would print a traceback for every line
             # An experiment may be named either way; Hydra itself would refuse the plus for a group with a default.
             sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
@@ -112,12 +112,10 @@ def command(
 
 
 def _unusable_folder() -> UserError | None:
-    """Hydra puts the working folder, and the one of its configs, into the config, where `${` begins an interpolation."""
+    """Hydra puts these folders into the config, where `${` begins an interpolation."""
     for folder, what in ((Path.cwd(), "the working folder"), (_PACKAGE, "eyegender's own folder")):
         if "${" in str(folder):
-            return UserError(
-                f"{what} must have no ${{ in its path, as Hydra would resolve that, got {folder}; rename it"
-            )
+            return UserError(f"{what} must have no ${{ in its path (Hydra would resolve it), got {folder}; rename it")
     return None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from eyegender.tracking.embedded import opening
 from eyegender.tracking.faults import LOGIN, StoreFaultError, first_line
+from eyegender.tracking.patience import request_seconds
 from eyegender.tracking.secrets import redact_urls
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def check_store(location: Location, seconds: int = 5) -> None:
             answer = http_request(  # type: ignore[no-untyped-call]
                 get_default_host_creds(location.uri),  # type: ignore[no-untyped-call]
                 "/api/2.0/mlflow/experiments/search", "GET",
-                params={"max_results": 1}, timeout=seconds, max_retries=0,
+                params={"max_results": 1}, timeout=min(seconds, request_seconds()), max_retries=0,
             )  # fmt: skip
         except Exception as error:  # of whatever kind: the sender says that the store is away, and tries again
             log.debug("tracking: %s", first_line(error))

@@ -60,7 +60,7 @@ def _create(database: Path) -> None:
     """Make the tables; MLflow alone would put its default experiment into the working folder, and fail on a quote."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(database_uri(database.absolute()), artifacts_beside(database))
+    SqlAlchemyStore(database_uri(database.absolute()), artifacts_beside(database))  # type: ignore[no-untyped-call]
 
 
 def check(database: Path) -> None:

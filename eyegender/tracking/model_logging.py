@@ -36,13 +36,26 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
-    experiment_id = client.get_run(run_id).info.experiment_id
-    if _logged_before(client, experiment_id, run_id):
+    run = client.get_run(run_id)
+    # The status is compared here: in a query it never matches on sqlite, where the column holds a number.
+    made = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    if any(str(model.status) == "READY" for model in made):
         return
-    model = client.create_logged_model(
-        experiment_id, name="model", source_run_id=run_id, model_type="eye-classifier", params=facts["params"]
+    # One whose files did not all get through before is gone on with.
+    model = (
+        made[0]
+        if made
+        else client.create_logged_model(
+            run.info.experiment_id,
+            name="model",
+            source_run_id=run_id,
+            model_type="eye-classifier",
+            params=facts["params"],
+        )
     )
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    known = run.outputs.model_outputs if run.outputs else []
+    if model.model_id not in {output.model_id for output in known}:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     _measured(client, run_id, model.model_id)
     with tempfile.TemporaryDirectory() as place:
         described = Model(
@@ -124,9 +137,3 @@ def _measured(client: MlflowClient, run_id: str, model_id: str) -> None:
     ]
     if found:
         client.log_batch(run_id, metrics=found)
-
-
-def _logged_before(client: MlflowClient, experiment_id: str, run_id: str) -> bool:
-    # The status is compared here: in a query it never matches on sqlite, where the column holds a number.
-    made = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
-    return any(str(model.status) == "READY" for model in made)

@@ -15,10 +15,15 @@ SECONDS, LONGEST = 20, 3600  # a request's limit, and an upload's
 SLOWEST = 1e6  # bytes per second at which an upload is still waited for
 
 
+def request_seconds() -> int:
+    """How long MLflow waits for the answer to a request."""
+    asked = os.environ.get(TIMEOUT, "")
+    return int(asked) if asked.isdigit() else SECONDS
+
+
 def upload_seconds(size: int, attempt: int) -> int:
     """How long an upload of `size` bytes is waited for; a proxy may pass all of it on before it answers."""
-    asked = os.environ.get(TIMEOUT, "")
-    base = int(asked) if asked.isdigit() else SECONDS
+    base = request_seconds()
     return max(base, min(LONGEST, int((base + size / SLOWEST) * 2**attempt)))
 
 

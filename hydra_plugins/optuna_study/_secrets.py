@@ -22,7 +22,10 @@ _SECRET_KEY = re.compile(
 )
 _HARMLESS = re.compile(r"(cls|bos|eos|pad|sep|mask|unk)_token$", re.IGNORECASE)
 # Their values name something of ours or choose it by its name, and a password may be the same ordinary word.
-_NAME_KEY = re.compile(r"(^|[._/@+~])(experiment|experiments|study|study_name|name|_target_|monitor|objectives)$")
+_NAME_KEY = re.compile(
+    r"(^|[._/@+~])(experiment|experiments|study|study_name|name|_target_|monitor|objectives"
+    r"|by|mode|color|schedule|dtype|accelerator|strategy|weights)$"
+)
 _SHORTEST = 4  # a shorter one cannot be told from ordinary text by its value
 
 _remembered: set[str] = set()
