@@ -1,12 +1,17 @@
-"""What is wrong with a tracking store for good is told before a run begins."""
+"""What is wrong with a tracking store for good is told before a run begins.
+
+`python -m eyegender.tracking.check ADDRESS` looks at one before MLflow's pages are served from it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sqlite3
+import sys
 from typing import TYPE_CHECKING
 
+from eyegender.errors import UserError
 from eyegender.tracking.embedded import opening
 from eyegender.tracking.faults import LOGIN, StoreFaultError, first_line
 from eyegender.tracking.patience import request_seconds
@@ -45,3 +50,16 @@ def check_store(location: Location, seconds: int = 5) -> None:
             raise StoreFaultError(
                 f"tracking: {redact_urls(location.uri)} must know who is asking, got status {answer.status_code}", LOGIN
             )
+
+
+def main() -> None:
+    from eyegender.tracking.location import find_location
+
+    try:
+        check_store(find_location(sys.argv[1]))
+    except UserError as error:
+        sys.exit(f"eyegender: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -105,6 +105,8 @@ def open_store(tracking: TrackingSection) -> TrackingStore:
         if not (folder / DATABASE).is_file():
             raise UserError(f"no runs are tracked in {folder}; train first, or set tracking.root or tracking.uri")
     location = find_location(tracking.uri, tracking.root)
+    if location.database is not None and not location.database.is_file():  # which would be made
+        raise UserError(f"no runs are tracked in {location.database}; correct tracking.uri")
     try:
         return TrackingStore(location, Store(location.uri, location.artifacts, Path.cwd()).client)
     except UserError:
