@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import uuid
 from contextlib import closing, contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -41,26 +42,47 @@ def opening(database: Path) -> Iterator[None]:
         StoreFaultError: it is damaged, empty, or of another MLflow; waiting mends none of these.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
-    begun = database.with_suffix(".creating")
     wait = "start one run alone first, or set tracking.root to a folder on another file system"
     with held_where_possible(database.with_suffix(".lock"), -1, wait) as held:
-        if held and begun.exists():  # a process was killed while it made the tables
-            database.unlink(missing_ok=True)
-        if not database.exists():
-            begun.touch()
-            _create(database)
-            begun.unlink(missing_ok=True)
-        elif not begun.exists():  # else, without locks, another process is just making it
+        if database.exists():
             check(database)
             adapt_addresses(database)
+        else:
+            _create(database, alone=held)
         yield
 
 
-def _create(database: Path) -> None:
-    """Make the tables; MLflow alone would put its default experiment into the working folder, and fail on a quote."""
+def _create(database: Path, *, alone: bool) -> None:
+    """Make a whole database or none: MLflow itself can neither go on with half of one nor tell it from a whole one.
+
+    By itself MLflow would also put its default experiment into the working folder, and fail on a quote in its name.
+    """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(database_uri(database.absolute()), artifacts_beside(database))  # type: ignore[no-untyped-call]
+    if alone:
+        for left in database.parent.glob(f"{database.name}.new-*"):  # of a process that was killed
+            left.unlink(missing_ok=True)
+    aside = database.with_name(f"{database.name}.new-{uuid.uuid4().hex}")
+    address = database_uri(aside.absolute())
+    try:
+        SqlAlchemyStore(address, artifacts_beside(database))  # type: ignore[no-untyped-call]
+        _name(aside, database)
+    finally:
+        with contextlib.suppress(AttributeError):  # MLflow keeps the file open for ever
+            if (engine := SqlAlchemyStore._engine_map.pop(address, None)) is not None:
+                engine.dispose()
+        aside.unlink(missing_ok=True)
+
+
+def _name(aside: Path, database: Path) -> None:
+    """Never over a database that another process, where there are no locks, has made meanwhile."""
+    try:
+        database.hardlink_to(aside)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        if not database.exists():
+            aside.rename(database)
 
 
 def check(database: Path) -> None:

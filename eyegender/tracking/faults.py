@@ -86,7 +86,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def is_gone(error: BaseException) -> bool:
-    """Whether the store says that there is no such thing, rather than that it cannot be asked."""
-    return isinstance(error, FileNotFoundError) or (
-        getattr(error, "error_code", None) in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"} or http_status(error) == 404
-    )
+    """Whether MLflow itself says that there is no such thing; a proxy that knows no such page says nothing of that."""
+    return getattr(error, "error_code", None) in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}

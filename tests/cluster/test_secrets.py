@@ -121,7 +121,7 @@ def test_a_password_that_is_an_ordinary_word_alters_no_name(tmp_path: Path, stor
     work.mkdir()
     address = store.url.replace("//", "//me:eyegender@")
     done = train(work, f"tracking.uri={address}", "hydra.run.dir=metrics/test", "+data.note=${oc.env:OWN_TOKEN}",
-                 env={"OWN_TOKEN": "metrics"})  # fmt: skip
+                 env={"OWN_TOKEN": "artifact"})  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Tracking is not complete" not in done.stdout
     assert "me:eyegender@" not in done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -9,9 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from eyegender.errors import UserError
-from eyegender.tracking import embedded
 from eyegender.tracking.check import check_store
 from eyegender.tracking.embedded import opening
 from eyegender.tracking.faults import StoreFaultError
@@ -210,17 +211,22 @@ def test_a_look_at_a_sound_or_a_missing_store_changes_nothing(location: Location
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_create", lambda database: give_store(database.parent))
+def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "mlruns"
     folder.mkdir()
-    (folder / "mlflow.creating").touch()
-    (folder / "mlflow.db").write_bytes(b"")
-    with opening(folder / "mlflow.db"):
-        pass
-    location = find_location(None, str(folder))
-    assert len(Store(location.uri, location.artifacts, tmp_path).client.search_experiments()) == 1
-    assert not (folder / "mlflow.creating").exists()
+    (folder / "mlflow.db.new-1").write_bytes(b"half")  # of a process that was killed
+
+    def fill(self: SqlAlchemyStore, uri: str, _: str) -> None:
+        store_file = database_file(uri)
+        assert store_file is not None
+        store_file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlAlchemyStore, "__init__", fill)
+        with pytest.raises(OSError, match="No space"), opening(folder / "mlflow.db"):
+            pass
+    assert {path.name for path in folder.iterdir()} == {"mlflow.lock"}
 
 
 def test_artifacts_of_an_sqlite_address_lie_beside_it(tmp_path: Path) -> None:
