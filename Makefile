@@ -37,6 +37,7 @@ format: .venv/ready-to-test  ## format the code and repair what ruff can
 
 ui: .venv/ready  ## look at the runs in a browser; HOST= and PORT=
 	@test "$(HOST)" = 127.0.0.1 || echo "NOT ONLY YOU: on $(HOST) everybody who reaches this machine can read and change the runs; no password asked"
+	@$(BIN)/python -m eyegender.tracking.check sqlite:///mlruns/mlflow.db
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host $(HOST) --port $(PORT)
 
 demo: .venv/ready-to-test  ## try a model in a browser; ARGS="model=models:/NAME@ALIAS"

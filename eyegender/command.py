@@ -80,6 +80,9 @@ def command(
         def main() -> None:
             nonlocal begun
             begun = False
+            if (mistake := _unusable_folder()) is not None:
+                tell(mistake)
+                sys.exit(USER_MISTAKE)
             register_sweeps() if groups is None else register_alone(config_name, groups)
             # Hydra would copy all registered configs for each group that --help lists, and only ever reads them.
             ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
@@ -106,6 +109,14 @@ def command(
         return main
 
     return decorate
+
+
+def _unusable_folder() -> UserError | None:
+    """Hydra puts these folders into the config, where `${` begins an interpolation."""
+    for folder, what in ((Path.cwd(), "the working folder"), (_PACKAGE, "eyegender's own folder")):
+        if "${" in str(folder):
+            return UserError(f"{what} must have no ${{ in its path (Hydra would resolve it), got {folder}; rename it")
+    return None
 
 
 def wants_traceback() -> bool:

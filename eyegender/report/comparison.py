@@ -142,7 +142,7 @@ def compare(
     if not usable:
         raise UserError(
             f"none of {len(records)} runs can be compared: a comparison needs runs with a table of test predictions; "
-            "train with run_test=true",
+            + ("put the lost ones back" if any(record.lost for record in records) else "train with run_test=true"),
             details=left_out,
         )
     rows: list[Row] = []
@@ -182,7 +182,7 @@ def _usable(records: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Predict
         table = record.predictions
         who = f"{record.name} ({record.run_id})"
         if table is None or not len(table):
-            left_out.append(f"{who} stored no test predictions.")
+            left_out.append(f"{who} {record.lost or 'stored no test predictions'}.")
         elif np.isnan(table.probabilities).any():
             left_out.append(f"{who} diverged: {int(np.isnan(table.probabilities).sum())} of its probabilities are NaN.")
         else:

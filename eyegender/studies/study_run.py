@@ -7,8 +7,8 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eyegender.tracking.faults import StoreFaultError, first_line
 from eyegender.tracking.location import find_location
-from eyegender.tracking.sender import first_line
 
 if TYPE_CHECKING:
     from eyegender.tracking.store import Store
@@ -33,18 +33,26 @@ class StudyRun:
         self.experiment, self.uri, self.root, self.test_winner = experiment, uri, root, test_winner
 
     def on_study_start(self, study: StudyHandle) -> None:
-        """Create the parent run before the first trial; a store that is away costs the nesting, not the sweep."""
+        """Create the parent run before the first trial; a store that is away costs the nesting, not the sweep.
+
+        Raises:
+            StoreFaultError: the store will not take anything before somebody repairs it.
+        """
+        from eyegender.tracking.check import check_store
+
+        check_store(find_location(self.uri, self.root))
         notes = study.user_attrs
-        if PARENT_RUN in notes:
-            return
         key = notes.get(PARENT_KEY) or uuid.uuid4().hex
         study.set_user_attr(PARENT_KEY, key)
         try:
             store = self._store(study, key)
+        except StoreFaultError:
+            raise
         except Exception as error:
             log.warning("tracking: no parent run for study %s (%s)", study.name, first_line(error))
             return
-        study.set_user_attr(PARENT_RUN, store.run_id)
+        if notes.get(PARENT_RUN) != store.run_id:
+            study.set_user_attr(PARENT_RUN, store.run_id)
 
     def on_study_end(self, study: StudyHandle, status: StudyStatus) -> None:
         """Test the winner, write the report, and log both."""

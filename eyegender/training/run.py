@@ -22,8 +22,9 @@ from eyegender.features.use_activations import use_activations
 from eyegender.full_disk import told_when_full
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.memory import is_out_of_memory
+from eyegender.tracking.check import check_store
+from eyegender.tracking.faults import first_line
 from eyegender.tracking.location import find_location
-from eyegender.tracking.sender import first_line
 from eyegender.training.best_checkpoint import BestCheckpoint
 from eyegender.training.build import BuiltModel, build_data, build_model, build_trainer, trainer_arguments
 from eyegender.training.checkpoint_fit import check_fits
@@ -140,7 +141,8 @@ class _Run:
 
     def go(self) -> RunResult:
         cfg = self.cfg
-        find_location(cfg.tracking.uri, cfg.tracking.root)  # a store that cannot be written to is told before any work
+        # A store that takes nothing is told before any work.
+        check_store(find_location(cfg.tracking.uri, cfg.tracking.root))
         pl.seed_everything(cfg.seed, verbose=False)
         checkpoint = load_checkpoint(Path(cfg.ckpt_path)) if cfg.ckpt_path else None
         try:

@@ -10,7 +10,14 @@ from eyegender.errors import UserError
 from eyegender.report.run_record import ModelFacts, RunRecord
 from eyegender.serving.saved_network import CARD, WEIGHTS, Card
 from eyegender.using.model_costs import costs
-from eyegender.using.run_artifacts import NETWORK, fetched, logged_model, network_files, read_predictions
+from eyegender.using.run_artifacts import (
+    NETWORK,
+    fetched,
+    logged_model,
+    lost_predictions,
+    network_files,
+    read_predictions,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,17 +41,19 @@ def load_record(store: TrackingStore, chosen: Chosen, by: str, *, latency: bool 
         latency: measure it on this machine.
     """
     run = chosen.run
+    predictions = read_predictions(store, run.info.run_id)
     return RunRecord(
         run_id=run.info.run_id,
         name=run.info.run_name or "",
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         history=load_history(store, run.info.run_id),
-        predictions=read_predictions(store, run.info.run_id),
+        predictions=predictions,
         tags=dict(run.data.tags),
         facts=_facts(store, run, latency=latency),
         trials=chosen.trials,
         chosen_by=by,
+        lost=lost_predictions(run) if predictions is None else None,
     )
 
 

@@ -16,7 +16,7 @@ sweep starts.
 
 from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
 from ._secrets import hide as hide_secrets
-from ._secrets import hide_override, is_secret_key
+from ._secrets import hide_in_urls, hide_override, is_name_key, is_secret_key
 from ._set_aside import learn_secrets, set_secrets_aside, without_secrets, written_overrides
 from ._status import StudyStatus, TrialRow, load_study, study_status
 from ._study import StudyHandle
@@ -32,8 +32,10 @@ __all__ = [
     "TrialPruned",
     "TrialRow",
     "current_trial",
+    "hide_in_urls",
     "hide_override",
     "hide_secrets",
+    "is_name_key",
     "is_secret_key",
     "learn_secrets",
     "load_study",

@@ -43,7 +43,7 @@ def hide_storage(config: DictConfig, spec: "StorageSpec") -> None:
             config.hydra.sweeper.storage = HIDDEN
         for name in ("hydra", "task"):
             lines = written_overrides(config.hydra, name)
-            config.hydra.overrides[name] = [hide(hide_override(line), spec.secrets) for line in lines]
+            config.hydra.overrides[name] = [hide_override(line, spec.secrets) for line in lines]
 
 
 class TrialJob:
@@ -98,7 +98,7 @@ class TrialJob:
         hide_storage(config, self.spec)
 
     def _shown(self, override: str) -> str:
-        return hide(hide_override(override), self.spec.secrets)
+        return hide_override(override, self.spec.secrets)
 
     def run(self, config: DictConfig) -> JobReturn:
         """Run the task; its exceptions are in the result, a signal's come out."""

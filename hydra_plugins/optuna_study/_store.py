@@ -1,13 +1,16 @@
 """An open storage, with what Optuna's own lacks: exactness on sqlite, patience, and a lock among workers."""
 
+import errno
 import fcntl
 import importlib.util
+import logging
 import threading
 import time
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from ._errors import StudyError
 from ._patient import again_while_away, patient
 from ._secrets import one_line
 from ._spec import StorageSpec
+
+log = logging.getLogger("hydra_plugins.optuna_study")
 
 # A holder that takes longer than this is stuck (stopped, swapped out); the rest goes on without the lock.
 LOCK_SECONDS = 30.0
@@ -234,7 +239,20 @@ def _file_lock(path: Path) -> Iterator[bool]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 held = True
-            except OSError:
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                    _tell_no_locks(path.parent, error.strerror or str(error))
+                    break
                 time.sleep(pause)
                 pause = min(pause * 2, 0.02)
         yield held
+
+
+@cache  # once for each folder
+def _tell_no_locks(folder: Path, reason: str) -> None:
+    log.warning(
+        "file locks do not work in %s (%s); the study goes on without, which may cost workers some work twice; "
+        "put hydra.sweeper.storage on another file system",
+        folder,
+        reason,
+    )
