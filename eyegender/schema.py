@@ -9,6 +9,7 @@ from omegaconf.errors import InterpolationToMissingValueError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from eyegender.errors import UserError
+from eyegender.known_keys import keys_of, nearest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -192,9 +193,18 @@ def parse_as(cfg: DictConfig, kind: type[C]) -> C:
         faults: dict[str, str] = {}
         for fault in error.errors():
             key, text = _told(fault)
+            if fault["type"] == "extra_forbidden":
+                text = f"is no key of this command, got {fault['input']!r}{_instead(key, cfg)}"
             faults[key] = f"{faults[key]}, or {text}" if key in faults else text
         told = "; ".join(f"{key} {text}" for key, text in faults.items())
         raise UserError(f"{told}") from error
+
+
+def _instead(key: str, cfg: DictConfig) -> str:
+    """What may have been meant by a key that was added with a plus."""
+    known = dict.fromkeys(keys_of(OmegaConf.to_container(cfg)))
+    near = nearest(key, [*(name for name in known if name != key and not name.startswith(f"{key}.")), "sweeps"])
+    return f"; did you mean {' or '.join(near)}?" if near else "; remove it"
 
 
 def _told(fault: ErrorDetails) -> tuple[str, str]:
