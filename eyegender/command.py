@@ -26,6 +26,8 @@ from eyegender.errors import UserError
 from eyegender.extras import advice
 from eyegender.full_disk import is_full
 from eyegender.known_keys import suggestion
+from eyegender.objectives import register_resolvers
+from eyegender.standard_streams import lost_output, make_unfailing
 from eyegender.tracking.secrets import hide_in_logs, redact
 from hydra_plugins.optuna_study import learn_secrets
 
@@ -38,6 +40,10 @@ USER_MISTAKE = 2
 _OURS = "EYEGENDER_SET_FULL_ERROR"  # says that HYDRA_FULL_ERROR was not the user's wish
 UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
+_LOST = (
+    "standard output (stdout) must take what a command prints, got: {}; all else was done, so free its disk or send it "
+    "elsewhere"
+)
 _PACKAGE = Path(__file__).parent
 
 
@@ -81,6 +87,7 @@ def command(
         def main() -> None:
             nonlocal begun
             begun = False
+            make_unfailing()
             register_sweeps() if groups is None else register_alone(config_name, groups)
             # Hydra would copy all registered configs for each group that --help lists, and only ever reads them.
             ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
@@ -103,6 +110,11 @@ def command(
             except KeyboardInterrupt:
                 print("eyegender: interrupted", file=sys.stderr)
                 sys.exit(128 + signal.SIGINT)
+            if lost := lost_output():
+                reason = lost.strerror or type(lost).__name__
+                print(f"eyegender: {_LOST.format(reason)}", file=sys.stderr)
+                if config_name != "train":  # that leaves a run; of others the text may be all that was asked for
+                    sys.exit(USER_MISTAKE)
 
         return main
 
@@ -160,7 +172,8 @@ def config_files(config_name: str, groups: tuple[str, ...] | None) -> list[Path]
 
 
 def register_sweeps() -> None:
-    """Make `sweeps/` a config group, although it does not lie in `conf/`."""
+    """Make `sweeps/` a config group, although it does not lie in `conf/`, and the resolvers known that it uses."""
+    register_resolvers()
     store = ConfigStore.instance()
     for path in sorted(config_folder("sweeps").glob("*.yaml")):
         store.store(group="sweeps", name=path.stem, node=OmegaConf.load(path), package="_global_", provider=str(path))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from eyegender.errors import UserError
 from eyegender.known_keys import keys_of, nearest
+from eyegender.objectives import check_mode
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -108,7 +109,7 @@ class TrainerSection(_Section):
     """Length, batches and machine."""
 
     max_epochs: Count
-    max_steps: Annotated[int, Field(ge=-1)]
+    max_steps: Literal[-1] | Count
     batch_size: Count
     eval_batch_size: Count
     precision: str
@@ -166,9 +167,17 @@ class TrainConfig(_Section):
     ckpt_path: str | None
 
 
+class AuditConfig(TrainConfig):
+    """A training run's config, and where what is said of its data goes."""
+
+    output: Annotated[str, Field(min_length=1)] | None
+
+
 def parse(cfg: DictConfig) -> TrainConfig:
-    """The typed config of a training run; raises UserError as `parse_as` does."""
-    return parse_as(cfg, TrainConfig)
+    """The typed config of a training run; raises UserError as `parse_as` does, and where `mode` wants the worst."""
+    parsed = parse_as(cfg, TrainConfig)
+    check_mode(parsed.monitor, parsed.mode, "monitor")
+    return parsed
 
 
 def parse_as(cfg: DictConfig, kind: type[C]) -> C:

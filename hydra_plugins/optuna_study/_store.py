@@ -1,6 +1,5 @@
 """An open storage, with what Optuna's own lacks: exactness on sqlite, patience, and a lock among workers."""
 
-import fcntl
 import importlib.util
 import threading
 import time
@@ -207,13 +206,15 @@ def with_driver(url: str) -> str:
 
 @contextmanager
 def _file_lock(path: Path) -> Iterator[bool]:
-    pause, give_up, held = 0.001, time.monotonic() + LOCK_SECONDS, False
-    with path.open("a") as file:
-        while not held and time.monotonic() < give_up:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = True
-            except OSError:
-                time.sleep(pause)
-                pause = min(pause * 2, 0.02)
-        yield held
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=LOCK_SECONDS, poll_interval=0.01)
+    try:
+        lock.acquire()
+    except (Timeout, NotImplementedError, OSError):  # also of a file system without locks
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
