@@ -48,11 +48,19 @@ class Follower:
 
     Args:
     on_failed: called with a trial that died too often.
+    at_each_look: called twice a second.
     """
 
-    def __init__(self, ledger: Ledger, directions: tuple[str, ...], on_failed: Callable[[TrialRow], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        directions: tuple[str, ...],
+        on_failed: Callable[[TrialRow], None],
+        at_each_look: Callable[[], None] = lambda: None,
+    ) -> None:
         self.ledger = ledger
         self.on_failed = on_failed
+        self.at_each_look = at_each_look
         self.directions = directions
         self.failure: BaseException | None = None
         self._told: set[int] = {t.number for t in ledger.trials() if t.state.is_finished()}
@@ -74,6 +82,7 @@ class Follower:
         turn = 0
         while not self._stop.wait(_LOOK_SECONDS):
             turn += 1
+            self.at_each_look()
             try:
                 self.look()
                 if turn % _TAKE_OVER_EVERY == 0:

@@ -1,12 +1,30 @@
 """Who runs a trial, and whether that process is still there."""
 
+import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+_REGISTERED = ".worker.json"
+
+
+def registered(folder: Path) -> "list[Owner]":
+    """The processes registered in a folder, as far as they still run in the same place as this one."""
+    found = []
+    for path in folder.glob(f"*{_REGISTERED}"):
+        try:
+            owner = Owner.read(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):  # just being written, or just gone
+            continue
+        if owner is not None and owner.place == _place() and not owner.is_gone():
+            found.append(owner)
+    return found
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,17 @@ class Owner:
 
     def stored(self) -> dict[str, Any]:
         return asdict(self)
+
+    @contextmanager
+    def registered(self, folder: Path) -> Iterator[None]:
+        """Let a command on this machine find the process, also while it runs no trial, so that it can stop it."""
+        path = folder / f"{self.worker}{_REGISTERED}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.stored()), encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
     def is_gone(self) -> bool:
         """Whether the process has certainly ended: only ever true for one in the same place as this one."""
