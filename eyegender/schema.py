@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from eyegender.errors import UserError
 from eyegender.known_keys import keys_of, nearest
@@ -35,6 +35,12 @@ class _Built(BaseModel):
 
 def _none_as_zero(value: Any) -> Any:
     return 0 if value is None else value
+
+
+def _no_limit_or_some(value: int) -> int:
+    if value != -1 and value < 1:
+        raise ValueError("must be -1 (no limit) or at least 1")
+    return value
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -109,7 +115,7 @@ class TrainerSection(_Section):
     """Length, batches and machine."""
 
     max_epochs: Count
-    max_steps: Literal[-1] | Count
+    max_steps: Annotated[int, AfterValidator(_no_limit_or_some)]
     batch_size: Count
     eval_batch_size: Count
     precision: str
@@ -222,5 +228,5 @@ def _told(fault: ErrorDetails) -> tuple[str, str]:
     while len(path) > 1 and (path[-1] in {"int", "float", "str", "bool"} or not path[-1].isidentifier()):
         path.pop()
     received = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
-    message = fault["msg"].removeprefix("Input ").replace("should be", "must be")
+    message = fault["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
     return ".".join(path), f"{message[0].lower()}{message[1:]}{received}"

@@ -25,7 +25,7 @@ from eyegender.models.memory import is_out_of_memory
 from eyegender.tracking.location import find_location
 from eyegender.tracking.sender import first_line
 from eyegender.training.best_checkpoint import BestCheckpoint
-from eyegender.training.build import BuiltModel, build_data, build_model, build_trainer, trainer_arguments
+from eyegender.training.build import BuiltModel, build_data, build_model, build_trainer, check_model, trainer_arguments
 from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.cost import cost
@@ -136,6 +136,8 @@ class _Run:
     def go(self) -> RunResult:
         cfg = self.cfg
         find_location(cfg.tracking.uri, cfg.tracking.root)  # a store that cannot be written to is told before any work
+        check_model(cfg)
+        build_trainer(trainer_arguments(cfg), logger=False, enable_checkpointing=False)  # to see that it can be
         pl.seed_everything(cfg.seed, verbose=False)
         checkpoint = load_checkpoint(Path(cfg.ckpt_path)) if cfg.ckpt_path else None
         try:
