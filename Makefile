@@ -35,6 +35,9 @@ format: .venv/ready-to-test
 
 ui: .venv/ready
 	@test "$(HOST)" = 127.0.0.1 || echo "NOT ONLY YOU: on $(HOST) everybody who reaches this machine can read and change the runs; no password asked"
+	@# MLflow itself would end with success.
+	@$(BIN)/python -c 'import socket, sys; socket.create_server((sys.argv[1], int(sys.argv[2]))).close()' $(HOST) $(PORT) 2>/dev/null || \
+		{ echo "make ui: $(HOST) port $(PORT) is taken or not this machine's; set another PORT=, or HOST=" >&2; exit 2; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host $(HOST) --port $(PORT)
 
 demo: .venv/ready-to-test
