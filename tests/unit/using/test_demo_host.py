@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from eyegender import demo
 from eyegender.using import demo_choices, tracking_store
@@ -22,6 +23,7 @@ from eyegender.using.demo_page import Choice, demo_app
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command leaves its configs and its flags to the process that it usually is."""
+    Plugins.instance()  # which registers Hydra's own configs, once
     monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
     monkeypatch.setattr("logging.raiseExceptions", True)
     for name in ("HYDRA_FULL_ERROR", "EYEGENDER_SET_FULL_ERROR"):
