@@ -34,9 +34,9 @@ def multirun(
         GlobalHydra.instance().clear()
 
 
-def start(*overrides: str, env: dict[str, str] | None = None) -> processes.Command:
+def start(*overrides: str, env: dict[str, str] | None = None, session: bool = False) -> processes.Command:
     """The toy's sweep as a command of its own."""
-    return processes.Command(str(TOY), "-m", *overrides, env=env)
+    return processes.Command(str(TOY), "-m", *overrides, env=env, session=session)
 
 
 def run(*overrides: str, env: dict[str, str] | None = None, check: int | None = 0) -> subprocess.CompletedProcess[str]:

@@ -109,7 +109,7 @@ class Workers:
     def __init__(self, *outcomes: Outcome) -> None:
         self.outcomes = list(outcomes)
 
-    def __call__(self, launch, plan, number, store, wait):
+    def __call__(self, plan, number, store, wait):
         outcome = self.outcomes.pop(0)
         if outcome is REPORTS:
             study = optuna.load_study(study_name=plan.study_name, storage=store.storage)
@@ -136,7 +136,7 @@ BY_ITSELF, FROM_OUTSIDE, REPORTS = (
 )
 def test_three_launches_that_end_by_themselves_without_doing_anything_end_the_sweep(sweep, monkeypatch, launches, left):
     workers = Workers(*launches)
-    monkeypatch.setattr(Launch, "workers", lambda *args, **kwargs: workers(*args, **kwargs))
+    monkeypatch.setattr(Launch, "workers", workers)
     with pytest.raises(StudyError, match="ended 3 times without doing anything: ended by itself"):
         sweep("hydra.sweeper.n_trials=2")
     assert len(workers.outcomes) == left
