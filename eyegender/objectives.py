@@ -49,7 +49,7 @@ def check_directions(cfg: DictConfig) -> None:
     given = OmegaConf.select(cfg, "hydra.sweeper.direction")
     if given is None:  # not one of Optuna's sweepers
         return
-    many = OmegaConf.is_list(given)
+    many = isinstance(given, list | tuple) or OmegaConf.is_list(given)
     words = [str(getattr(one, "name", one)).rpartition(".")[2].lower() for one in (given if many else [given])]
     wanted = directions(cfg.monitor, cfg.mode, cfg.objectives)
     if words != (wanted if isinstance(wanted, list) else [wanted]):
