@@ -38,6 +38,9 @@ format: .venv/ready-to-test  ## format the code and repair what ruff can
 ui: .venv/ready  ## look at the runs in a browser; HOST= and PORT=
 	@test "$(HOST)" = 127.0.0.1 || echo "NOT ONLY YOU: on $(HOST) everybody who reaches this machine can read and change the runs; no password asked"
 	@$(BIN)/python -m eyegender.tracking.check sqlite:///mlruns/mlflow.db
+	@# MLflow itself would end with success.
+	@$(BIN)/python -c 'import socket, sys; socket.create_server((sys.argv[1], int(sys.argv[2]))).close()' $(HOST) $(PORT) 2>/dev/null || \
+		{ echo "make ui: $(HOST) port $(PORT) is taken or not this machine's; set another PORT=, or HOST=" >&2; exit 2; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host $(HOST) --port $(PORT)
 
 demo: .venv/ready-to-test  ## try a model in a browser; ARGS="model=models:/NAME@ALIAS"

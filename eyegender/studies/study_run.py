@@ -7,6 +7,8 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from eyegender.tracking.faults import StoreFaultError, first_line
 from eyegender.tracking.location import find_location
 
@@ -31,6 +33,14 @@ class StudyRun:
 
     def __init__(self, experiment: str, uri: str | None, root: str | None, *, test_winner: bool = True) -> None:
         self.experiment, self.uri, self.root, self.test_winner = experiment, uri, root, test_winner
+
+    def check_config(self, config: DictConfig) -> None:
+        """Refuse at once what every trial with these values would refuse."""
+        from eyegender.data.readers import check_source
+        from eyegender.schema import parse
+
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        check_source(parse(own).data)
 
     def on_study_start(self, study: StudyHandle) -> None:
         """Create the parent run before the first trial; a store that is away costs the nesting, not the sweep.

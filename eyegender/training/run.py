@@ -26,7 +26,7 @@ from eyegender.tracking.check import check_store
 from eyegender.tracking.faults import first_line
 from eyegender.tracking.location import find_location
 from eyegender.training.best_checkpoint import BestCheckpoint
-from eyegender.training.build import BuiltModel, build_data, build_model, build_trainer, trainer_arguments
+from eyegender.training.build import BuiltModel, build_data, build_model, build_trainer, check_model, trainer_arguments
 from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.epochs import Epochs, History, best_row
@@ -143,6 +143,8 @@ class _Run:
         cfg = self.cfg
         # A store that takes nothing is told before any work.
         check_store(find_location(cfg.tracking.uri, cfg.tracking.root))
+        check_model(cfg)
+        build_trainer(trainer_arguments(cfg), logger=False, enable_checkpointing=False)  # to see that it can be
         pl.seed_everything(cfg.seed, verbose=False)
         checkpoint = load_checkpoint(Path(cfg.ckpt_path)) if cfg.ckpt_path else None
         try:

@@ -1,6 +1,6 @@
 """What a study shows while it runs: one line per finished trial, and a summary at its end."""
 
-import sys
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -36,8 +36,9 @@ def duration_text(seconds: float) -> str:
 
 def say(line: str) -> None:
     # Not through logging: Hydra sends that to a trial's own file while one runs in this process.
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    # A sweep must not end because nobody can read of it any more.
+    with contextlib.suppress(OSError, ValueError):
+        print(line, flush=True)
 
 
 class Follower:

@@ -19,12 +19,13 @@ from ._budget import Rules
 from ._build_space import build_space
 from ._console import say
 from ._errors import StudyError
+from ._hooks import Hooks
 from ._job import job_directory
 from ._launch import check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
 from ._legacy import params_of
 from ._owner import Owner
 from ._plan import Plan
-from ._samplers import build_pruner, build_sampler, is_finite
+from ._samplers import build_pruner, build_sampler, drawn_at_random, is_finite
 from ._secrets import one_line
 from ._set_aside import plain_without_secrets
 from ._settings import Settings, is_from_command_line, read_settings
@@ -89,6 +90,8 @@ class Preparation:
         # Both are built in each worker; here they are built to see that they can be.
         build_sampler(settings.sampler, space, 0)
         build_pruner(settings.pruner)
+        if (line := drawn_at_random(settings.sampler, space)) is not None:
+            say(line)
         return space
 
     def examples(self, settings: Settings, space: Space) -> list[tuple[str, ...]]:
@@ -99,6 +102,9 @@ class Preparation:
         """
         examples = space.examples()
         composed = [self._composed([*space.fixed, *example]) for example in examples]
+        hooks = Hooks(settings.callbacks, settings.storage.secrets)
+        for config in composed:
+            hooks.check_config(config)
         first = {_job_directory(composed[0], number) for number in _SOME_NUMBERS}
         self.numbered_dirs = len(first) == len(_SOME_NUMBERS)
         directories = first | {_job_directory(config, _SOME_NUMBERS[0]) for config in composed}

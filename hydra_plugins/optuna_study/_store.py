@@ -1,7 +1,5 @@
 """An open storage, with what Optuna's own lacks: exactness on sqlite, patience, and a lock among workers."""
 
-import errno
-import fcntl
 import importlib.util
 import logging
 import threading
@@ -233,19 +231,23 @@ def with_driver(url: str) -> str:
 
 @contextmanager
 def _file_lock(path: Path) -> Iterator[bool]:
-    pause, give_up, held = 0.001, time.monotonic() + LOCK_SECONDS, False
-    with path.open("a") as file:
-        while not held and time.monotonic() < give_up:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = True
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-                    _tell_no_locks(path.parent, error.strerror or str(error))
-                    break
-                time.sleep(pause)
-                pause = min(pause * 2, 0.02)
-        yield held
+    from filelock import FileLock, Timeout
+
+    # Its substitute for file systems without locks outlives a killed process.
+    lock = FileLock(path, timeout=LOCK_SECONDS, poll_interval=0.01, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except (NotImplementedError, OSError) as error:
+        _tell_no_locks(path.parent, str(error))
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 @cache  # once for each folder

@@ -13,7 +13,8 @@ from optuna.storages import BaseStorage
 
 from ._attrs import ALIVE
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HANGUP = getattr(signal, "SIGHUP", None)  # of a terminal that closes; Windows has none
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, *([_HANGUP] if _HANGUP else []))
 
 
 class Stopped(BaseException):
@@ -72,7 +73,8 @@ class Vigil:
         former: dict[int, Any] = {}
         if threading.current_thread() is self._main:
             for number in _SIGNALS:
-                former[number] = signal.signal(number, self._on_signal)
+                if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                    former[number] = signal.signal(number, self._on_signal)
         self._thread.start()
         try:
             yield self

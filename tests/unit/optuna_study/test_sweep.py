@@ -214,6 +214,19 @@ hydra:
 """
 
 
+def test_a_sweep_says_once_what_its_sampler_draws_at_random(sweep, tmp_path, capsys):
+    import toy
+
+    shutil.copytree(HERE / "conf", tmp_path / "conf")
+    (tmp_path / "conf/conditional.yaml").write_text(CONDITIONAL)
+    sampler = "hydra/sweeper/sampler=nsgaii"
+    multirun(
+        toy.main.__wrapped__, sampler, "hydra.sweeper.n_trials=2", config_dir=tmp_path / "conf", name="conditional"
+    )
+    said = "NSGAIISampler draws parameters of branches at random: x (shape=round), x (shape=square); "
+    assert capsys.readouterr().out.count(said) == 1
+
+
 def test_a_conditional_space_needs_only_its_config(tmp_path):
     import toy
 
