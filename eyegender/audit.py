@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,11 +12,15 @@ from eyegender.data.readers import build_reader, check_source
 from eyegender.errors import one_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omegaconf import DictConfig
     from rich.console import Console
 
     from eyegender.data.audit_report import AuditReport
     from eyegender.data.samples import Reader
+
+REPORT_FILE, SHEET_FILE = "audit.json", "contact_sheet.png"
 
 
 def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any) -> AuditReport:
@@ -45,8 +48,8 @@ def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any)
     data.read(to_split=False)
     report, rows = examine(data, repeats)
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "audit.json").write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
-    draw_contact_sheet(output_dir / "contact_sheet.png", rows, data.samples.open)
+    (output_dir / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+    draw_contact_sheet(output_dir / SHEET_FILE, rows, data.samples.open)
     return report
 
 
@@ -104,19 +107,21 @@ def show(report: AuditReport, output_dir: Path, console: Console) -> None:
             console.print(one_line(f"{title}: {line}"), markup=False, highlight=False)
         if len(lines) > 10:
             console.print(f"{title}: {len(lines) - 10} more in audit.json", markup=False, highlight=False)
-    console.print(f"contact sheet: {output_dir / 'contact_sheet.png'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"contact sheet: {output_dir / SHEET_FILE}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Output   {output_dir}", markup=False, highlight=False, soft_wrap=True)
 
 
 @command("audit")
 def main(cfg: DictConfig) -> None:
-    from eyegender.schema import parse
+    from eyegender.output_place import new_folder
+    from eyegender.schema import AuditConfig, parse_as
 
-    parsed = parse(cfg)  # before torch is imported: a mistake shows at once
+    parsed = parse_as(cfg, AuditConfig)  # before torch is imported: a mistake shows at once
     check_source(parsed.data)
+    output_dir = new_folder(parsed.output or HydraConfig.get().runtime.output_dir, "output", REPORT_FILE, SHEET_FILE)
     from rich.console import Console
 
     data, split = parsed.data, parsed.data.split
-    output_dir = Path(HydraConfig.get().runtime.output_dir)
     report = audit(
         build_reader(data),
         output_dir,

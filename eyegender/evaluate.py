@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.command import command
@@ -23,13 +22,25 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     from rich.console import Console
 
+    from eyegender.output_place import new_folder
+    from eyegender.training.outputs import METRICS_FILE
     from eyegender.using import evaluation as asking
     from eyegender.using.class_names import ClassNames
-    from eyegender.using.evaluation_outputs import show_evaluation, write_evaluation
+    from eyegender.using.evaluation_outputs import (
+        FIGURES_FOLDER,
+        PREDICTIONS_FILE,
+        show_evaluation,
+        write_evaluation,
+    )
     from eyegender.using.labelled_pictures import read_pictures
     from eyegender.using.loaded_model import load_model
     from eyegender.using.run_pictures import offline
 
+    folder = new_folder(options.output, "output", METRICS_FILE, PREDICTIONS_FILE, FIGURES_FOLDER)
+    if options.grad_cam:
+        from eyegender.using.grad_cam import check_installed
+
+        check_installed()
     model = load_model(options.model, options.tracking)
     part = options.part or ("all" if options.data else "test")
     if options.data is None:
@@ -42,7 +53,6 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         names = ClassNames(model.card.classes, options.classes or {})
         pictures = read_pictures(options.data, part, options.seed, model.card, names)
     result = asking.evaluate(model, pictures)
-    folder = Path(options.output)
     write_evaluation(folder, result, model, pictures, part)
     if options.grad_cam:
         from eyegender.using.grad_cam_sheet import explain_most_wrong

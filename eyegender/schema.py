@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from eyegender.errors import UserError
+from eyegender.known_keys import keys_of, nearest
+from eyegender.objectives import check_mode
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -17,7 +19,7 @@ C = TypeVar("C", bound=BaseModel)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class _Built(BaseModel):
@@ -33,6 +35,12 @@ class _Built(BaseModel):
 
 def _none_as_zero(value: Any) -> Any:
     return 0 if value is None else value
+
+
+def _no_limit_or_some(value: int) -> int:
+    if value != -1 and value < 1:
+        raise ValueError("must be -1 (no limit) or at least 1")
+    return value
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -109,7 +117,7 @@ class TrainerSection(_Section):
     """Length, batches and machine."""
 
     max_epochs: Count
-    max_steps: Annotated[int, Field(ge=-1)]
+    max_steps: Annotated[int, AfterValidator(_no_limit_or_some)]
     batch_size: Count
     eval_batch_size: Count
     precision: str
@@ -167,9 +175,17 @@ class TrainConfig(_Section):
     ckpt_path: str | None
 
 
+class AuditConfig(TrainConfig):
+    """A training run's config, and where what is said of its data goes."""
+
+    output: Annotated[str, Field(min_length=1)] | None
+
+
 def parse(cfg: DictConfig) -> TrainConfig:
-    """The typed config of a training run; raises UserError as `parse_as` does."""
-    return parse_as(cfg, TrainConfig)
+    """The typed config of a training run; raises UserError as `parse_as` does, and where `mode` wants the worst."""
+    parsed = parse_as(cfg, TrainConfig)
+    check_mode(parsed.monitor, parsed.mode, "monitor")
+    return parsed
 
 
 def parse_as(cfg: DictConfig, kind: type[C]) -> C:
@@ -194,9 +210,18 @@ def parse_as(cfg: DictConfig, kind: type[C]) -> C:
         faults: dict[str, str] = {}
         for fault in error.errors():
             key, text = _told(fault)
+            if fault["type"] == "extra_forbidden":
+                text = f"is no key of this command, got {fault['input']!r}{_instead(key, cfg)}"
             faults[key] = f"{faults[key]}, or {text}" if key in faults else text
         told = "; ".join(f"{key} {text}" for key, text in faults.items())
         raise UserError(f"{told}") from error
+
+
+def _instead(key: str, cfg: DictConfig) -> str:
+    """What may have been meant by a key that was added with a plus."""
+    known = dict.fromkeys(keys_of(OmegaConf.to_container(cfg)))
+    near = nearest(key, [*(name for name in known if name != key and not name.startswith(f"{key}.")), "sweeps"])
+    return f"; did you mean {' or '.join(near)}?" if near else "; remove it"
 
 
 def _told(fault: ErrorDetails) -> tuple[str, str]:
@@ -205,5 +230,5 @@ def _told(fault: ErrorDetails) -> tuple[str, str]:
     while len(path) > 1 and (path[-1] in {"int", "float", "str", "bool"} or not path[-1].isidentifier()):
         path.pop()
     received = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
-    message = fault["msg"].removeprefix("Input ").replace("should be", "must be")
+    message = fault["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
     return ".".join(path), f"{message[0].lower()}{message[1:]}{received}"

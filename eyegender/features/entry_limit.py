@@ -6,9 +6,10 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from eyegender.data.pixel_store import MANIFEST
+from eyegender.file_locks import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -98,7 +99,7 @@ def _remove_unfinished(store: Path) -> None:
 @contextmanager
 def _alone(entry: Path) -> Iterator[bool]:
     """Whether nobody is building the entry; nobody begins to within the block."""
-    lock = FileLock(f"{entry}.lock")
+    lock = new_lock(entry.with_name(f"{entry.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except (Timeout, OSError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from eyegender.allowed import load_class
 from eyegender.data.readers import build_reader
 from eyegender.errors import UserError
@@ -42,6 +44,23 @@ def backbone_class(model: ModelSection) -> type[Backbone]:
     if model.backbone.arguments:
         raise UserError(f"model.backbone takes no arguments, got {sorted(model.backbone.arguments)}; remove them")
     return load_class(model.backbone.target, Backbone)
+
+
+def check_model(cfg: TrainConfig) -> None:
+    """What can be wrong with a network and needs neither data nor weights to be seen.
+
+    Raises:
+        UserError: no such backbone, head or depth, or its pictures are too small.
+    """
+    cls = backbone_class(cfg.model)
+    cls.check_size(cfg.data.size)
+    with torch.device("meta"):  # no memory, no random numbers
+        build_head(cfg.model.head, cls.channels, cfg.model.dropout)
+        try:
+            stages = len(cls().stages)
+        except RuntimeError:  # somebody's backbone that needs real numbers; what builds it later sees the rest
+            return
+    resolve_depth(cfg.model.finetune_depth, stages, cls.name)
 
 
 def build_data(cfg: TrainConfig) -> EyesDataModule:
@@ -119,8 +138,6 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
     Raises:
         UserError: a GPU is asked for and there is none, or something that several devices cannot do together.
     """
-    import torch
-
     trainer = cfg.trainer
     gpu = torch.cuda.is_available() and trainer.accelerator in {"auto", "gpu", "cuda"}
     if trainer.accelerator in {"gpu", "cuda"} and not gpu:

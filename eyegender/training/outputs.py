@@ -73,7 +73,13 @@ def draw_figures(
         drawn |= {
             "confusion_matrix": figures.confusion_matrix(counts, data.samples.classes, note=note),
             "roc": figures.roc_curve(labels, probabilities, classes=data.samples.classes, note=note),
-            "reliability": figures.reliability_diagram(labels, probabilities, classes=data.samples.classes, note=note),
+            "reliability": figures.reliability_diagram(
+                labels,
+                probabilities,
+                classes=data.samples.classes,
+                note=note,
+                persons=None if data.persons is None else np.asarray(data.persons)[index],
+            ),
             # A function, so that only the pictures that are shown are read.
             "most_wrong": figures.most_wrong_sheet(
                 lambda rows: data.pixels(index[rows]),

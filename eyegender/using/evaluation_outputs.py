@@ -37,7 +37,9 @@ def write_evaluation(
     classes = pictures.samples.classes
     drawn = {
         "confusion_matrix": figures.confusion_matrix(table.counts, classes, note=note),
-        "reliability": figures.reliability_diagram(table.labels, table.probabilities, classes=classes, note=note),
+        "reliability": figures.reliability_diagram(
+            table.labels, table.probabilities, classes=classes, note=note, persons=table.persons
+        ),
         "most_wrong": figures.most_wrong_sheet(
             pictures.pixels, table.labels, table.probabilities, table.names, k=WORST, classes=classes, note=note
         ),

@@ -26,6 +26,23 @@ class _Options(BaseModel):
     tracking: TrackingSection
 
 
+class StudyOptions(BaseModel):
+    """Which study, and where its report goes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Annotated[str, Field(min_length=1)]
+    storage: Annotated[str, Field(min_length=1)]
+    output: Annotated[str, Field(min_length=1)]
+
+
+class SyncOptions(BaseModel):
+    """Which runs, and to which store."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    folder: Annotated[str, Field(min_length=1)] | None
+    uri: Annotated[str, Field(min_length=1)] | None
+
+
 class CompareOptions(_Options):
     """Which runs stand side by side."""
 

@@ -35,7 +35,7 @@ def eyes(tmp_path: Path) -> Path:
 
 def run(place: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
     environment = {"EYEGENDER_CACHE": str(place / "cache"), "COLUMNS": "160"}
-    out = f"hydra.run.dir={place / 'out'}"
+    out = "output=out"
     return processes.run("eyegender.audit", out, *overrides, cwd=place, env=environment)
 
 
