@@ -167,7 +167,7 @@ def tell(error: Exception, files: Sequence[Path] = ()) -> None:
         message += advice(message)
     print(f"eyegender: {one_line(redact(message))}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
-        print(f"  {one_line(redact(detail))}", file=sys.stderr)
+        print(f"  {redact(detail)}", file=sys.stderr)
 
 
 def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 
 from eyegender.data.batches import BatchLoader, OrderedBatches
 from eyegender.data.blocks import cut_into_blocks
-from eyegender.data.conflicts import OnConflict, find_conflicts, settle_conflicts
+from eyegender.data.conflicts import OnConflict, check_conflicts, find_conflicts
 from eyegender.data.groups import find_groups
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.split_file import read_split_csv
@@ -164,7 +164,7 @@ class EyesDataModule(pl.LightningDataModule):
             samples = samples.take(readable)
             groups = None if groups is None else groups[readable]
         conflicts = find_conflicts(samples, store)
-        left_out = settle_conflicts(samples, conflicts, self.on_conflict)
+        left_out = check_conflicts(samples, conflicts, self.on_conflict)
         self.conflicts = tuple(tuple(samples.names[i] for i in copies) for copies in conflicts)
         self._left_out = (*self.skipped, *(samples.names[i] for i in left_out))
         if left_out:
