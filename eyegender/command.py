@@ -88,6 +88,7 @@ def command(
             nonlocal begun
             begun = False
             make_unfailing()
+            register_resolvers()
             register_sweeps() if groups is None else register_alone(config_name, groups)
             # Hydra would copy all registered configs for each group that --help lists, and only ever reads them.
             ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]

@@ -28,7 +28,7 @@ def write_report(
     (report / "figures").mkdir(parents=True, exist_ok=True)
     shares = importances(study)
     figures = [name for name, figure in plots(study, status) if _saved(figure, report / "figures" / f"{name}.png")]
-    with (report / "trials.csv").open("w", newline="") as file:
+    with (report / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         names = sorted({name for trial in status.trials for name in trial.params})
         writer = csv.writer(file)
         writer.writerow(["trial", "state", "values", *names, "epochs", "seconds", "reason"])
@@ -42,7 +42,7 @@ def write_report(
     content = {"study": status.name, "best": best, "importances": shares, "test": tested or {}}
     (report / "best.json").write_text(json.dumps(content, indent=2, default=str))
     page = report / "report.md"
-    page.write_text("\n".join(_lines(status, shares, figures, tested or {})) + "\n")
+    page.write_text("\n".join(_lines(status, shares, figures, tested or {})) + "\n", encoding="utf-8")
     return page
 
 
