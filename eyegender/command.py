@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.command_line import prepared
-from eyegender.errors import UserError
+from eyegender.errors import UserError, one_line
 from eyegender.extras import advice
 from eyegender.full_disk import is_full
 from eyegender.known_keys import suggestion
@@ -89,6 +89,9 @@ def command(
             begun = False
             make_unfailing()
             register_resolvers()
+            if (mistake := _unusable_folder()) is not None:
+                tell(mistake)
+                sys.exit(USER_MISTAKE)
             register_sweeps() if groups is None else register_alone(config_name, groups)
             # Hydra would copy all registered configs for each group that --help lists, and only ever reads them.
             ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
@@ -120,6 +123,14 @@ def command(
         return main
 
     return decorate
+
+
+def _unusable_folder() -> UserError | None:
+    """Hydra puts these folders into the config, where `${` begins an interpolation."""
+    for folder, what in ((Path.cwd(), "the working folder"), (_PACKAGE, "eyegender's own folder")):
+        if "${" in str(folder):
+            return UserError(f"{what} must have no ${{ in its path (Hydra would resolve it), got {folder}; rename it")
+    return None
 
 
 def wants_traceback() -> bool:
@@ -155,9 +166,9 @@ def tell(error: Exception, files: Sequence[Path] = ()) -> None:
     else:
         message = str(error) if isinstance(error, UserError) else _hydra_line(error, files)
         message += advice(message)
-    print(f"eyegender: {redact(message)}", file=sys.stderr)
+    print(f"eyegender: {one_line(redact(message))}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
-        print(f"  {redact(detail)}", file=sys.stderr)
+        print(f"  {one_line(redact(detail))}", file=sys.stderr)
 
 
 def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -25,6 +25,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     from eyegender.output_place import new_folder
     from eyegender.training.outputs import METRICS_FILE
     from eyegender.using import evaluation as asking
+    from eyegender.using.class_names import ClassNames
     from eyegender.using.evaluation_outputs import (
         FIGURES_FOLDER,
         PREDICTIONS_FILE,
@@ -41,14 +42,16 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 
         check_installed()
     model = load_model(options.model, options.tracking)
-    data, seed, part = options.data, options.seed, options.part or ("all" if options.data else "test")
-    if data is None:
+    part = options.part or ("all" if options.data else "test")
+    if options.data is None:
         if model.config is None:
             raise UserError(
                 "data must be given: this model does not tell what it was trained on; add data=folder data.root=DIR"
             )
-        data, seed = offline(model.config.data), model.config.seed
-    pictures = read_pictures(data, part, seed, model.card)
+        pictures = read_pictures(offline(model.config.data), part, model.config.seed, model.card)
+    else:
+        names = ClassNames(model.card.classes, options.classes or {})
+        pictures = read_pictures(options.data, part, options.seed, model.card, names)
     result = asking.evaluate(model, pictures)
     write_evaluation(folder, result, model, pictures, part)
     if options.grad_cam:
@@ -69,6 +72,8 @@ def main(cfg: DictConfig) -> None:
     options = parse_as(cfg, EvaluateOptions)  # before torch is imported: a mistake shows at once
     if options.data is not None:
         check_source(options.data)
+    elif options.classes is not None:
+        raise UserError("classes says which class of data is which of the model's, got no data; add data=, or drop it")
     evaluate(options)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.command import command
+from eyegender.errors import one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,7 +35,7 @@ def predict(options: PredictOptions) -> list[Row]:
         check_installed()
         figures = new_folder(options.grad_cam, "grad_cam")
     paths = list_pictures(options.images)
-    cut = _eyes(options)
+    cut = _eyes(options, paths)
     model = load_model(options.model, options.tracking)
     rows: list[Row] = []
     with prediction.row_writer(output) as write:
@@ -49,11 +50,13 @@ def predict(options: PredictOptions) -> list[Row]:
     return rows
 
 
-def _eyes(options: PredictOptions) -> Eyes | None:
+def _eyes(options: PredictOptions, paths: list[Path]) -> Eyes | None:
     if options.eyes is not None:
         from eyegender.using.faces import read_eye_positions
 
-        return read_eye_positions(Path(options.eyes), options.crop)
+        given = read_eye_positions(Path(options.eyes), options.crop)
+        given.check(paths)
+        return given
     if options.faces:
         from eyegender.using.faces import FoundEyes
 
@@ -68,7 +71,7 @@ def _tell(rows: list[Row], positive: str, output: Path) -> None:
     print(f"{len(rows):,} rows: {counts} (probability of {positive})")
     unreadable = [row for row in rows if row.note.startswith(UNREADABLE)]
     for row in unreadable[:MOST_TOLD]:
-        print(f"  {row.path}: {row.note}")
+        print(f"  {one_line(row.path)}: {row.note}")
     if len(unreadable) > MOST_TOLD:
         print(f"  and {len(unreadable) - MOST_TOLD} more unreadable files, in {output}")
     print(f"Output   {output}")

@@ -88,6 +88,8 @@ class DataSection(BaseModel):
     split: SplitSection
     augment: AugmentSection
     on_bad: Literal["error", "skip"]
+    # Configs of runs from before there was a choice have none: their pictures stayed.
+    on_conflict: Literal["error", "drop", "keep"] = "keep"
 
 
 class ModelSection(_Section):

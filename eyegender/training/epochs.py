@@ -26,7 +26,11 @@ class Epochs(pl.Callback):
         self._began = 0.0
         self._spent = 0.0
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, _module: Any) -> None:
+        # The store drops what it holds; one that has lost the run needs the epochs before the checkpoint, too.
+        for row in self.history:
+            if row["epoch"] <= trainer.current_epoch:
+                self._track(row)
         # What goes on in the middle of an epoch does not start it again.
         self._began = time.monotonic() - self._spent
 
@@ -45,8 +49,7 @@ class Epochs(pl.Callback):
         row = {"epoch": float(epoch), "lr": module.current_lr(), "epoch_seconds": time.monotonic() - self._began}
         row |= module.epoch_values
         self.history.append(row)
-        if self.tracker is not None:
-            self.tracker.metrics({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
+        self._track(row)
         if trainer.is_global_zero:
             log.info(
                 "epoch %*d/%d  train loss %.4f accuracy %5.2f%%   val loss %.4f accuracy %5.2f%%   %.1f s",
@@ -59,6 +62,11 @@ class Epochs(pl.Callback):
                 100 * row["val/accuracy"],
                 row["epoch_seconds"],
             )
+
+    def _track(self, row: dict[str, float]) -> None:
+        if self.tracker is not None:
+            values = {name: value for name, value in row.items() if name != "epoch"}
+            self.tracker.metrics(values, step=int(row["epoch"]))
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "epoch_seconds": time.monotonic() - self._began}

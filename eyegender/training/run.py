@@ -22,13 +22,13 @@ from eyegender.features.use_activations import use_activations
 from eyegender.full_disk import told_when_full
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.memory import is_out_of_memory
+from eyegender.tracking.check import check_store
+from eyegender.tracking.faults import first_line
 from eyegender.tracking.location import find_location
-from eyegender.tracking.sender import first_line
 from eyegender.training.best_checkpoint import BestCheckpoint
 from eyegender.training.build import BuiltModel, build_data, build_model, build_trainer, check_model, trainer_arguments
 from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
-from eyegender.training.cost import cost
 from eyegender.training.epochs import Epochs, History, best_row
 from eyegender.training.freed_memory import keep_freed_memory
 from eyegender.training.outputs import leave_outputs
@@ -38,12 +38,14 @@ from eyegender.training.sharing_trials import sharing_trials
 from eyegender.training.stop_signal import StopOnSignal, StoppedBySignalError, StopSignal
 from eyegender.training.summary import print_summary, wants_bars
 from eyegender.training.trial_callback import ReportToTrial, checkpoint_to_continue
+from eyegender.using.model_costs import costs
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
 
 if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule
     from eyegender.models.classifier import Classifier
     from eyegender.schema import TrainConfig
+    from eyegender.serving.saved_network import Card
     from eyegender.tracking.tracker import Tracker
 
 log = logging.getLogger("eyegender")
@@ -59,6 +61,7 @@ class RunResult:
         history: one row of metrics per epoch.
         output_dir: holds metrics.json and checkpoints/.
         run_id: in MLflow, None while its store is away.
+        card: what network it is.
         module: with the best checkpoint's weights.
         trainer: Lightning's.
     """
@@ -68,6 +71,7 @@ class RunResult:
     history: History
     output_dir: Path
     run_id: str | None
+    card: Card
     module: Classifier
     trainer: pl.Trainer
 
@@ -79,8 +83,10 @@ class RunResult:
         """
         if names is None:
             return self.score
-        size = self.module.network, self.trainer.datamodule  # type: ignore[attr-defined]
-        known = {**self.metrics, **cost(*size)} if {"latency_ms", "parameters"} & set(names) else self.metrics
+        known = dict(self.metrics)
+        if {"latency_ms", "parameters"} & set(names):
+            parameters, _, milliseconds = costs(self.card, latency="latency_ms" in names)
+            known |= {"parameters": float(parameters)} | ({} if milliseconds is None else {"latency_ms": milliseconds})
         if unknown := [name for name in names if name not in known]:
             raise UserError(f"objectives: no metric {unknown[0]}; known: {', '.join(sorted(known))}")
         return tuple(known[name] for name in names)
@@ -135,7 +141,8 @@ class _Run:
 
     def go(self) -> RunResult:
         cfg = self.cfg
-        find_location(cfg.tracking.uri, cfg.tracking.root)  # a store that cannot be written to is told before any work
+        # A store that takes nothing is told before any work.
+        check_store(find_location(cfg.tracking.uri, cfg.tracking.root))
         check_model(cfg)
         build_trainer(trainer_arguments(cfg), logger=False, enable_checkpointing=False)  # to see that it can be
         pl.seed_everything(cfg.seed, verbose=False)
@@ -280,7 +287,9 @@ class _Run:
                     history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
                 )  # fmt: skip
         run_id = None if self.tracker is None else self.tracker.run_id
-        return RunResult(row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, module, trainer)
+        return RunResult(
+            row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, self.built.card, module, trainer
+        )
 
     def test_again(self, tags: dict[str, str]) -> dict[str, float]:
         cfg, checkpoint = self.cfg, load_checkpoint(self.output_dir / "checkpoints" / "best.ckpt")

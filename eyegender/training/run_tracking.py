@@ -82,16 +82,17 @@ def begin_tracking(
     (output_dir / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
     told = {"versions": environment.versions(), "hardware": environment.hardware()}
     (output_dir / ENVIRONMENT_FILE).write_text(json.dumps(told, indent=2))
-    if resume is None:  # parameters of a run cannot change, and a resumed run may have more epochs
-        tracker.params(flatten(config) | {"finetune_stages": str(built.card.depth), "input_size": str(built.card.size)})
-        counts = data.counts()
-        tracker.dataset(
-            name=data.source,
-            digest=data.fingerprint[:36],
-            source=cfg.data.reader.arguments.get("root", data.source),
-            profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
-        )
-        tracker.params({f"count.{part}.{name}": str(n) for part, by in counts.items() for name, n in by.items()})
+    counts = data.counts()
+    params = flatten(config) | {"finetune_stages": str(built.card.depth), "input_size": str(built.card.size)}
+    params |= {f"count.{part}.{name}": str(n) for part, by in counts.items() for name, n in by.items()}
+    # Parameters of a run cannot change, and a resumed run may have more epochs; it may also have been deleted for good.
+    tracker.params(params, unless_there=resume is not None)
+    tracker.dataset(
+        name=data.source,
+        digest=data.fingerprint[:36],
+        source=cfg.data.reader.arguments.get("root", data.source),
+        profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
+    )
     tracker.tags({"precision": precision, **{f"hardware.{k}": v for k, v in environment.hardware().items()}})
     tracker.artifact(CONFIG_FILE)
     tracker.artifact(ENVIRONMENT_FILE)

@@ -1,6 +1,7 @@
 """Running one trial as a Hydra job of its own, with its directory, config dump and log."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,7 @@ def hide_storage(config: DictConfig, spec: "StorageSpec") -> None:
             config.hydra.sweeper.storage = HIDDEN
         for name in ("hydra", "task"):
             lines = written_overrides(config.hydra, name)
-            config.hydra.overrides[name] = [hide(hide_override(line), spec.secrets) for line in lines]
+            config.hydra.overrides[name] = [hide_override(line, spec.secrets) for line in lines]
 
 
 class TrialJob:
@@ -97,7 +98,7 @@ class TrialJob:
         hide_storage(config, self.spec)
 
     def _shown(self, override: str) -> str:
-        return hide(hide_override(override), self.spec.secrets)
+        return hide_override(override, self.spec.secrets)
 
     def run(self, config: DictConfig) -> JobReturn:
         """Run the task; its exceptions are in the result, a signal's come out."""
@@ -119,7 +120,8 @@ def job_directory(config: DictConfig, number: int) -> str:
     """
     set_number(config, number)
     with as_hydra_config(config):
-        return str((Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)).absolute())
+        path = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+    return os.path.abspath(path)  # noqa: PTH100 - without "..", as Hydra names it
 
 
 def set_number(config: DictConfig, number: int) -> None:

@@ -21,7 +21,7 @@ from ._console import say
 from ._errors import StudyError
 from ._hooks import Hooks
 from ._job import job_directory
-from ._launch import check_launcher, is_in_process, is_submitit, launcher_name
+from ._launch import check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
 from ._legacy import params_of
 from ._owner import Owner
 from ._plan import Plan
@@ -172,8 +172,8 @@ class Preparation:
             numbered_dirs=self.numbered_dirs,
             argv=() if is_in_process(self.config) else tuple(sys.argv),
             main=getattr(main, "name", None),
-            command_pid=os.getpid(),
-            command_place=Owner.here(launch, -1, 1.0).place,
+            command=Owner.here(launch, -1, settings.heartbeat),
+            ends_with_command=settings.wait and workers_are_children(self.config),
         )
 
 

@@ -38,6 +38,8 @@ from ._vigil import Stopped, Vigil
 
 # Launches in a row that leave the study exactly as it was, after which the command gives up.
 _FRUITLESS_LAUNCHES = 3
+# Looks of the follower, two a second, for which workers without a trial may end by themselves after a signal.
+_LOOKS_BEFORE_END = 3
 
 
 class Sweep:
@@ -112,7 +114,7 @@ class Sweep:
                 ledger,
                 plan.directions,
                 lambda row: hooks.trial_finished(handle, row),
-                _Forwarder(ledger, Path(plan.sweep_dir) / WORKERS_FOLDER),
+                _Forwarder(ledger, self.vigil, Path(plan.sweep_dir) / WORKERS_FOLDER),
             )
             with follower:
                 self._follow(store, plan, settings, ledger, launch)
@@ -191,21 +193,30 @@ class Sweep:
 
 
 class _Forwarder:
-    """Asks the workers of this machine to stop, once each, when the command was asked to."""
+    """Asks the workers of this machine to stop when the command was asked to, and ends its wait when all have saved.
 
-    def __init__(self, ledger: Ledger, folder: Path) -> None:
+    Called again and again; workers that come up late are asked, too.
+    """
+
+    def __init__(self, ledger: Ledger, vigil: Vigil, folder: Path) -> None:
         self.ledger = ledger
+        self.vigil = vigil
         self.folder = folder
         self._asked: set[int] = set()
+        self._looks_without_busy = 0
 
     def __call__(self) -> None:
         if self.ledger.stopping is None:
             return
-        for owner in registered(self.folder):
-            if owner.launch == self.ledger.owner.launch and owner.pid not in self._asked:
-                self._asked.add(owner.pid)
-                with suppress(ProcessLookupError):
-                    os.kill(owner.pid, signal.SIGTERM)
+        launch = self.ledger.owner.launch
+        workers = [(owner.pid, busy) for owner, busy in registered(self.folder) if owner.launch == launch]
+        for pid in {pid for pid, _ in workers} - self._asked:
+            self._asked.add(pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        self._looks_without_busy = 0 if any(busy for _, busy in workers) else self._looks_without_busy + 1
+        if self._looks_without_busy == _LOOKS_BEFORE_END:
+            self.vigil.end_deferral()
 
 
 def _progress(ledger: Ledger) -> tuple[int, int, int]:

@@ -105,6 +105,12 @@ class Vigil:
         """From now on a first signal only sets `asked_to_stop`, for at most so many seconds; None: no longer so."""
         self._deferred = seconds
 
+    def end_deferral(self) -> None:
+        """End what was promised time after a signal, from another thread."""
+        if self.signum is not None and self._deferred is not None:
+            self._overdue = True
+            signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
+
     def wait(self, seconds: float) -> None:
         """Sleep, but not through a signal.
 
@@ -142,9 +148,9 @@ class Vigil:
             if self._ended.is_set():
                 return
             if self._deadline is not None and time.monotonic() >= self._deadline:
-                self._deadline, self._overdue = None, True
+                self._deadline = None
                 # The task broke its promise; its own thread must be the one to stop.
-                signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
+                self.end_deferral()
             if time.monotonic() >= due:
                 due = time.monotonic() + self.heartbeat
                 self._beat()

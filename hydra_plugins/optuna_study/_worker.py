@@ -125,6 +125,8 @@ class _Shift:
         self.config = worker.config
         # In a process of its own the command may forward its signal; in the command's own there is only one.
         self.is_own_process = worker.store is None
+        self.folder = Path(plan.sweep_dir) / WORKERS_FOLDER
+        self.parent = os.getppid()
         self.vigil = Vigil(
             store.storage, plan.heartbeat, beats=plan.storage.kind != "memory", forwarded=self.is_own_process
         )
@@ -135,14 +137,10 @@ class _Shift:
 
     def work(self) -> Shift:
         deadline = None if self.plan.timeout is None else time.monotonic() + self.plan.timeout
-        parent = os.getppid()
-        # A process of this machine that the command itself started: without the command it would go on unseen.
-        is_child = self.plan.command_pid == parent and self.plan.command_place == self.owner.place
-        folder = Path(self.plan.sweep_dir) / WORKERS_FOLDER
-        registered = self.owner.registered(folder) if self.is_own_process else nullcontext()
+        registered = self.owner.registered(self.folder) if self.is_own_process else nullcontext()
         with self.vigil.kept(), registered:
             try:
-                while not (is_child and os.getppid() != parent):
+                while not self._is_left_alone():
                     self.vigil.check()
                     if deadline is not None and time.monotonic() >= deadline:
                         break
@@ -152,7 +150,8 @@ class _Shift:
                     if claimed is Next.DONE:
                         break
                     if isinstance(claimed, int):
-                        self._run(claimed)
+                        with self.owner.busy(self.folder) if self.is_own_process else nullcontext():
+                            self._run(claimed)
                         self.done += 1
                     else:
                         self.vigil.wait(_IDLE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
@@ -168,6 +167,14 @@ class _Shift:
         if self.plan.unattended:
             self._end_study()
         return Shift(self.index, self.done, os.getpid())
+
+    def _is_left_alone(self) -> bool:
+        """Whether the command that this worker must not outlive has gone: without it the worker would go on unseen."""
+        command = self.plan.command
+        if command is None or command.place != self.owner.place:
+            return False
+        is_orphan = self.parent == command.pid and os.getppid() != self.parent
+        return is_orphan or (self.plan.ends_with_command and command.is_gone())
 
     def _end_study(self) -> None:
         """Where no command waits, the first worker that finds the study over ends it."""

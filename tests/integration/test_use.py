@@ -88,6 +88,10 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     model = f"model={tracked.checkpoint('first')}"
     refused = run("evaluate", tmp_path, model, *arguments)
     assert refused.returncode == 2
+    assert "got f and m; give other data or another model, or say which" in refused.stderr
+    arguments = (*arguments, "classes={f: female, m: male}")
+    refused = run("evaluate", tmp_path, model, *arguments)
+    assert refused.returncode == 2
     assert "every picture must be readable, got 1 of 8" in refused.stderr
     assert not (tmp_path / "out").exists()
     done = run("evaluate", tmp_path, model, *arguments, "data.on_bad=skip")
@@ -95,6 +99,7 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (told["pictures"], told["part"], told["positive"]) == (7, "all", "male")
     assert told["skipped"] == {"m/bad.jpg": "not a JPEG, PNG, BMP or WebP picture"}
+    assert "3 pictures are in both classes (f/000.png = m/000.png first)" in told["warnings"][0]
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"confusion_matrix", "reliability", "most_wrong", "roc", "grad_cam"}
 
