@@ -88,6 +88,7 @@ def command(
             nonlocal begun
             begun = False
             make_unfailing()
+            register_resolvers()
             if (mistake := _unusable_folder()) is not None:
                 tell(mistake)
                 sys.exit(USER_MISTAKE)

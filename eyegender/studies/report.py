@@ -37,7 +37,7 @@ def write_report(
     ]
     if not mattered:  # what an earlier report of fewer trials may have left
         (report / "figures" / "importances.png").unlink(missing_ok=True)
-    with (report / "trials.csv").open("w", newline="") as file:
+    with (report / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         names = sorted({name for trial in status.trials for name in trial.params})
         writer = csv.writer(file)
         writer.writerow(["trial", "state", "values", *names, "epochs", "seconds", "reason"])
@@ -56,7 +56,7 @@ def write_report(
     }
     (report / "best.json").write_text(json.dumps(content, indent=2, default=str))
     page = report / "report.md"
-    page.write_text("\n".join(_lines(status, mattered, figures, tested or {})) + "\n")
+    page.write_text("\n".join(_lines(status, mattered, figures, tested or {})) + "\n", encoding="utf-8")
     return page
 
 

@@ -35,7 +35,7 @@ def test_winner(
     """
     from eyegender.training.run import test_again
 
-    fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text())
+    fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     fields["tracking"] |= {"uri": uri, "root": root}
     fields["run_test"] = True
     return test_again(TrainConfig.model_validate(fields), output_dir, tags={"winner": "tied" if tied else "true"})
@@ -46,7 +46,7 @@ test_winner.__test__ = False  # type: ignore[attr-defined]  # a name that pytest
 
 def again(output_dir: Path) -> str:
     """The command that trains a trial again, test part included."""
-    overrides: list[str] = yaml.safe_load((output_dir / ".hydra" / "overrides.yaml").read_text())
+    overrides: list[str] = yaml.safe_load((output_dir / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
     kept = [_quoted(o) for o in overrides if not o.lstrip("+~").startswith(("sweeps=", "run_test=", "hydra"))]
     return " ".join(["python -m eyegender.train", *kept])
 

@@ -170,3 +170,17 @@ def test_a_mistake_is_one_line_in_a_plain_hydra_app():
     done = run("x=interval(5,1)", check=1)
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[0].startswith("interval's first end must not be above its second")
+
+
+def test_without_fcntl_as_on_windows_everything_imports_and_studies_are_locked(tmp_path):
+    code = (
+        "import sys\n"
+        "sys.modules['fcntl'] = None\n"
+        "from pathlib import Path\n"
+        "import eyegender.train, eyegender.predict, hydra_plugins.optuna_study\n"
+        "from hydra_plugins.optuna_study._store import _file_lock\n"
+        "with _file_lock(Path('study.lock')) as held:\n"
+        "    assert held\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
