@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from eyegender.errors import UserError
 
@@ -17,13 +17,13 @@ C = TypeVar("C", bound=BaseModel)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class _Built(BaseModel):
     """A class and its arguments; it checks them itself."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     target: str = Field(alias="_target_")
 
     @property
@@ -38,6 +38,15 @@ def _none_as_zero(value: Any) -> Any:
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+# What `models.metrics.SplitMetrics` gives of the validation part; named here, too, as this module imports no torch.
+Monitor = Literal[
+    "val/loss", "val/accuracy", "val/precision", "val/recall", "val/specificity", "val/f1", "val/auroc",
+    "val/calibration_error", "val/tn", "val/fp", "val/fn", "val/tp",
+]  # fmt: skip
+Mode = Literal["min", "max"]
+Objective = Literal[Monitor, "latency_ms", "parameters"]
+LESS_IS_BETTER = {"val/loss", "val/calibration_error", "val/fp", "val/fn"}
 
 
 class AugmentSection(_Section):
@@ -72,7 +81,7 @@ class SubsetSection(_Section):
 class DataSection(BaseModel):
     """Keys that every source has; a source's own keys are checked by its reader."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     reader: _Built
     size: Annotated[int, Field(ge=0, le=4096), BeforeValidator(_none_as_zero)]
     color: Literal["gray", "rgb"]
@@ -110,7 +119,7 @@ class TrainerSection(_Section):
     max_steps: Annotated[int, Field(ge=-1)]
     batch_size: Count
     eval_batch_size: Count
-    precision: str
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     channels_last: bool | Literal["auto"]
     compile: bool | Literal["auto"]
     gradient_clip: Positive | None
@@ -157,17 +166,49 @@ class TrainConfig(_Section):
     tracking: TrackingSection
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     run_test: bool
-    monitor: Annotated[str, Field(pattern=r"^val/\w+$")]
-    mode: Literal["min", "max"]
-    objectives: (
-        Annotated[list[Annotated[str, Field(pattern=r"^(val/\w+|latency_ms|parameters)$")]], Field(min_length=1)] | None
-    )
+    monitor: Monitor
+    mode: Mode
+    objectives: Annotated[list[Objective], Field(min_length=1)] | None
     ckpt_path: str | None
+    _written: dict[str, Any] | None = PrivateAttr(default=None)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The config before its interpolations were resolved: what two commands that mean the same have in common."""
+        return self.model_dump(mode="json", by_alias=True) if self._written is None else self._written
+
+
+class _JudgedBy(_Section):
+    """The part of a training's config that a sweep judges its trials by."""
+
+    monitor: Monitor
+    mode: Mode
+    objectives: Annotated[list[Objective], Field(min_length=1)] | None
 
 
 def parse(cfg: DictConfig) -> TrainConfig:
-    """The typed config of a training run; raises UserError as `parse_as` does."""
-    return parse_as(cfg, TrainConfig)
+    """The typed config of a training run.
+
+    Raises:
+        UserError: as `parse_as`, and where `mode` looks for the worst value of `monitor`.
+    """
+    parsed = parse_as(cfg, TrainConfig)
+    _check_mode(parsed)
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
+    parsed._written = written
+    return parsed
+
+
+def check_judged_by(cfg: DictConfig) -> None:
+    """Before a sweep: whether its trials will have the metrics that it judges them by; raises UserError as `parse`."""
+    judged = OmegaConf.create({name: cfg[name] for name in _JudgedBy.model_fields})
+    _check_mode(parse_as(judged, _JudgedBy))
+
+
+def _check_mode(cfg: TrainConfig | _JudgedBy) -> None:
+    best = "min" if cfg.monitor in LESS_IS_BETTER else "max"
+    if cfg.mode != best:
+        raise UserError(f"mode must be {best} with monitor={cfg.monitor}, got {cfg.mode}; set mode={best}")
 
 
 def parse_as(cfg: DictConfig, kind: type[C]) -> C:

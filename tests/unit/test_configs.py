@@ -39,6 +39,7 @@ def test_there_are_configs_to_test() -> None:
         ("model.lr=abc", "model.lr must be a valid number.*got 'abc'"),
         ("model.lr=0", "model.lr must be greater than 0, got 0"),
         ("model.finetune_depth=some", "model.finetune_depth .* got 'some'"),
+        ("trainer.precision=16-true", "trainer.precision must be 'auto', .*got '16-true'"),
         ("trainer.max_epochs=0", "trainer.max_epochs must be greater than or equal to 1, got 0"),
         ("data.color=blue", "data.color must be 'gray' or 'rgb', got 'blue'"),
         ("data.split.by=luck", "data.split.by must be .*'person'.*got 'luck'"),
