@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import RichProgressBar
 
 from eyegender.command import quiet_libraries
 from eyegender.data.progress import stoppable
@@ -24,7 +24,6 @@ from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.memory import is_out_of_memory
 from eyegender.models.schedule import progress_of
 from eyegender.tracking.location import find_location
-from eyegender.training.best_checkpoint import BestCheckpoint
 from eyegender.training.build import (
     BuiltModel,
     BuiltNetwork,
@@ -37,6 +36,7 @@ from eyegender.training.build import (
     check_trainer,
     trainer_arguments,
 )  # fmt: skip
+from eyegender.training.callbacks import fit_callbacks
 from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.epochs import Epochs, row_of
@@ -49,9 +49,9 @@ from eyegender.training.resume import Change, check_config, check_data, load_lat
 from eyegender.training.run_lock import RunLock, run_folder
 from eyegender.training.run_tracking import began_in_of, begin_tracking, origin
 from eyegender.training.sharing_trials import sharing_trials
-from eyegender.training.stop_signal import StopOnSignal, StoppedBySignalError, StopSignal
+from eyegender.training.stop_signal import StoppedBySignalError, StopSignal
 from eyegender.training.summary import print_summary, wants_bars
-from eyegender.training.trial_callback import ReportToTrial, checkpoint_to_continue
+from eyegender.training.trial_callback import checkpoint_to_continue
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
 
 if TYPE_CHECKING:
@@ -224,11 +224,17 @@ class _Run:
             self.built.classifier.network.use_channels_last()
 
     def _make_trainer(self, arguments: dict[str, Any], checkpoint: dict[str, Any] | None) -> None:
-        cfg, folder = self.cfg, self.output_dir / "checkpoints"
-        self.best = BestCheckpoint(
-            None if cfg.ckpt_path is None else Path(cfg.ckpt_path),
-            filename="best", monitor=cfg.monitor, mode=cfg.mode, save_top_k=1, **_kept_in(folder),
-        )  # fmt: skip
+        cfg = self.cfg
+        callbacks, self.best = fit_callbacks(
+            self.output_dir / "checkpoints",
+            self.epochs,
+            self.stop,
+            monitor=cfg.monitor,
+            mode=cfg.mode,
+            ema=cfg.model.ema,
+            trial=self.trial,
+            resumed=None if cfg.ckpt_path is None else Path(cfg.ckpt_path),
+        )
         done = None if checkpoint is None else progress_of(checkpoint)
         if done is not None and 0 < cfg.trainer.max_steps <= done.steps:
             arguments = arguments | {"max_epochs": done.epochs}  # nothing is left to train
@@ -236,15 +242,7 @@ class _Run:
         self.trainer = build_trainer(
             arguments,
             logger=False,
-            callbacks=[
-                self.epochs,
-                *([EMAWeightAveraging(decay=cfg.model.ema)] if cfg.model.ema is not None else []),
-                *([ReportToTrial(self.trial, cfg.monitor)] if self.trial is not None else []),
-                self.best,
-                ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **_kept_in(folder)),
-                StopOnSignal(self.stop, folder / "last.ckpt"),
-                *([RichProgressBar(leave=False)] if bars else []),
-            ],
+            callbacks=[*callbacks, *([RichProgressBar(leave=False)] if bars else [])],
             plugins=[SafeCheckpointIO()],
             default_root_dir=self.output_dir,
             enable_progress_bar=bars,
@@ -340,7 +338,3 @@ def test_again(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -> d
 
 
 test_again.__test__ = False  # type: ignore[attr-defined]  # a name that pytest would collect
-
-
-def _kept_in(folder: Path) -> dict[str, Any]:
-    return {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
