@@ -16,6 +16,8 @@ from eyegender.models.metrics import SplitMetrics
 from eyegender.models.schedule import START, Progress, build_scheduler, progress_of, reschedule
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
     from eyegender.data.batches import Batch
@@ -76,7 +78,8 @@ class Classifier(pl.LightningModule):
         self.augment, self.flip_test, self.seed, self.max_steps = augment, flip_test, seed, max_steps
         # Lightning logs nothing here: a ModuleDict would put the collected logits into checkpoints.
         self.split_metrics = nn.ModuleDict({f"on_{part}": SplitMetrics() for part in PARTS})
-        self.origin: dict[str, Any] = {}  # run, config and data that a checkpoint belongs to, kept in it
+        # Run, config and data that a checkpoint belongs to, asked for when it is written.
+        self.origin: Callable[[], dict[str, Any]] = dict
         self.halve = halve
         self.train_parts, self.eval_parts = Parts(network, "training on"), Parts(network, "evaluating")
         self.finite = FiniteCheck()
@@ -231,7 +234,7 @@ class Classifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """In the middle of an epoch, what was collected of it goes along: its metrics will cover all its pictures."""
         self.finite.settle()
-        checkpoint |= self.origin
+        checkpoint |= self.origin()
         metrics = self._metrics("train")
         if metrics.logits:
             checkpoint["train_collected"] = metrics.collected()

@@ -145,8 +145,8 @@ class _Run:
         quick_training.settle(cfg, arguments, network.network, len(data.split.train), data.size)
         self._make_trainer(arguments, checkpoint)
         per_rank = -(-len(data.split.train) // self.trainer.world_size)
-        smallest = per_rank // -(-per_rank // cfg.trainer.batch_size)
-        check_smallest_batch(network.network, cfg, data.size, smallest)
+        batches = -(-per_rank // cfg.trainer.batch_size)
+        check_smallest_batch(network.network, cfg, data.size, per_rank // batches)
         if self.trainer.is_global_zero:
             self.tracker = begin_tracking(
                 cfg,

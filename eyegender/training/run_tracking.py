@@ -19,7 +19,7 @@ from eyegender.training.requeue import key_of_earlier_start
 from eyegender.training.resume import data_identity, written_config
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from eyegender.data.data_module import EyesDataModule
     from eyegender.schema import TrainConfig
@@ -121,16 +121,12 @@ def trial_tags(trial: TrialHandle) -> dict[str, str]:
 
 def origin(
     tracker: Tracker, cfg: TrainConfig, data: EyesDataModule, checkpoint: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """What a checkpoint keeps of its run, config and data; the run's id may still be unknown when the store is slow."""
+) -> Callable[[], dict[str, Any]]:
+    """What a checkpoint keeps of its run, config and data; the run's id is known once the store has been reached."""
     began_in = (checkpoint and began_in_of(checkpoint)) or tracker.folder.resolve()
-    run = {
-        "key": tracker.key,
-        "run_id": tracker.run_id,
-        "began_in": str(began_in),
-        "experiment": cfg.tracking.experiment,
-    }
-    return {"run": run, "config": written_config(cfg), "data": data_identity(data)}
+    run = {"key": tracker.key, "began_in": str(began_in), "experiment": cfg.tracking.experiment}
+    kept = {"config": written_config(cfg), "data": data_identity(data)}
+    return lambda: {"run": {**run, "run_id": tracker.run_id}, **kept}
 
 
 def began_in_of(checkpoint: Mapping[str, Any]) -> Path | None:
