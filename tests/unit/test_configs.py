@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
+from pydantic import BaseModel
 
 from eyegender.command import config_folder
+from eyegender.data.readers import check_source
 from eyegender.errors import UserError
-from eyegender.schema import parse
+from eyegender.models.metrics import metrics
+from eyegender.schema import Monitor, TrainConfig, parse
 from tests.composing import compose_config
 from tests.processes import run
 
@@ -45,12 +51,44 @@ def test_there_are_configs_to_test() -> None:
         ("data.split.by=luck", "data.split.by must be .*'person'.*got 'luck'"),
         ("data.split.test=1", "data.split.test must be less than 1, got 1"),
         ("monitor=test/accuracy", "monitor .*got 'test/accuracy'"),  # the test part chooses nothing
+        ("monitor=val/acc", "monitor must be .*'val/accuracy'.*got 'val/acc'"),
+        ("objectives=[val/acc]", "objectives must be .*'latency_ms'.*got 'val/acc'"),
+        ("monitor=val/loss", "mode must be min with monitor=val/loss, got max; set mode=min"),
+        ("mode=min", "mode must be max with monitor=val/accuracy, got min"),
         ("seed=-1", "seed must be greater than or equal to 0, got -1"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key(override: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         parse(compose_config(override))
+
+
+def floats(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The keys of a typed config that take a number with a fraction, or null or a word beside it."""
+    for name, field in section.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        kinds += [part for kind in kinds for part in get_args(kind)]
+        if float in kinds:
+            yield f"{prefix}{name}"
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from floats(kind, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_no_number_may_be_infinite_or_none(value: str) -> None:
+    keys = list(floats(TrainConfig))
+    assert {"model.lr", "model.pos_weight", "model.ema", "features.max_gb", "data.augment.flip"} < set(keys)
+    with pytest.raises(UserError) as refused:
+        parse(compose_config(*(f"{key}={value}" for key in keys)))
+    assert [key for key in keys if f"{key} must be a finite number, got {value}" not in str(refused.value)] == []
+    with pytest.raises(UserError, match="data.reader.separation must be a finite number"):
+        check_source(parse(compose_config(f"data.separation={value}")).data)
+
+
+def test_what_may_be_monitored_is_what_runs_measure() -> None:
+    measured = metrics(torch.tensor([0.1, -0.1]), torch.tensor([0, 1])).keys() | {"loss"}
+    assert {f"val/{name}" for name in measured} == set(get_args(Monitor))
 
 
 def test_a_value_without_default_is_asked_for() -> None:
@@ -73,16 +111,19 @@ def test_a_value_without_default_is_asked_for() -> None:
         (["model.head=big"], "unknown head 'big'; known: linear, paper"),
         (["model.backbone._target_=os.system"], "only classes of eyegender are"),
         (["ckpt_path=nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
+        (["-m", "+sweeps=finetune", "monitor=val/acc"], "monitor must be"),
+        (["-m", "seed=1,2", "objectives=[val/acc]"], "objectives must be"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(arguments: list[str], told: str) -> None:
     few = () if "data=folder" in arguments else ("data.n=60",)
-    done = run("eyegender.train", *few, *arguments)
+    done = run("eyegender.train", *arguments, *few)
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     assert told in lines[0]
     assert not Path("mlruns").exists()  # nothing half-written
+    assert not Path("multirun").exists()  # nor begun
 
 
 @pytest.mark.parametrize(
