@@ -1,55 +1,61 @@
-# make train   set up .venv and train on synthetic eyes       make train ARGS="model=inception_v3"
-# make test    set up .venv and run the unit tests             make test ARGS=tests  runs all of them
-# make ui      look at the runs in a browser
-# make docs    build the documentation into site/
+# `make` prints what can be made. Each target sets up .venv first, as far as it needs it.
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 5000
 
-.PHONY: train test test-ray lint format ui demo screenshots docs wheel clean
+.DEFAULT_GOAL := help
+.PHONY: help train test test-ray lint format ui demo screenshots docs wheel clean
 
-train: .venv/ready
+# Each target's line is the text after ## beside it.
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
+
+train: .venv/ready  ## train on synthetic eyes; ARGS="model=inception_v3" and other overrides
 	$(BIN)/python -m eyegender.train $(ARGS)
 
-test: .venv/ready-to-test
+test: .venv/ready-to-test  ## run the unit tests; ARGS=tests runs all of them, ARGS=FILE one file
 	$(BIN)/python -m pytest $(or $(ARGS),-m 'not integration')
 
 # Ray's launcher and joblib 1.6 want different cloudpickles, so Ray has an environment of its own; the sweeper needs no more.
-test-ray: .venv/ready
+test-ray: .venv/ready  ## run a sweep on Ray, in an environment of its own
 	$(PYTHON) -m venv .venv-ray
 	grep -v -e '^cloudpickle=' -e '^joblib=' constraints.txt > .venv-ray/constraints.txt
 	$(BIN)/uv pip install --quiet --python .venv-ray/bin/python --constraints .venv-ray/constraints.txt \
 		hydra-core hydra-ray-launcher 'ray[default]' optuna pytest pytest-timeout
 	PYTHONPATH="$(CURDIR)" .venv-ray/bin/python -m pytest tests/cluster/test_ray.py
 
-lint: .venv/ready-to-test
+lint: .venv/ready-to-test  ## check the code with ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/ready-to-test
+format: .venv/ready-to-test  ## format the code and repair what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ui: .venv/ready
+ui: .venv/ready  ## look at the runs in a browser; HOST= and PORT=
 	@test "$(HOST)" = 127.0.0.1 || echo "NOT ONLY YOU: on $(HOST) everybody who reaches this machine can read and change the runs; no password asked"
+	@$(BIN)/python -m eyegender.tracking.check sqlite:///mlruns/mlflow.db
+	@# MLflow itself would end with success.
+	@$(BIN)/python -c 'import socket, sys; socket.create_server((sys.argv[1], int(sys.argv[2]))).close()' $(HOST) $(PORT) 2>/dev/null || \
+		{ echo "make ui: $(HOST) port $(PORT) is taken or not this machine's; set another PORT=, or HOST=" >&2; exit 2; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host $(HOST) --port $(PORT)
 
-demo: .venv/ready-to-test
+demo: .venv/ready-to-test  ## try a model in a browser; ARGS="model=models:/NAME@ALIAS"
 	$(BIN)/python -m eyegender.demo $(ARGS)
 
-screenshots: .venv/ready-to-test
+screenshots: .venv/ready-to-test  ## make the pictures of the docs anew
 	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py
 
-docs: .venv/ready-to-document
+docs: .venv/ready-to-document  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-wheel: .venv/ready-to-test
+wheel: .venv/ready-to-test  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
-clean:
+clean:  ## remove the environments and what was built
 	rm -rf .venv .venv-ray build dist site
 
 # uv reads the same constraints as pip and is many times quicker. The bytecode is compiled now: the first import of

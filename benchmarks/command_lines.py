@@ -109,7 +109,8 @@ class CommandLines:
         name = chance.choice(COMMANDS)
         lines = [self._override(name, chance) for _ in range(chance.randint(0, 5))]
         if name in {"train", "audit"} and chance.random() < 0.1:
-            lines = ["-m", "hydra/sweeper=optuna_study", "hydra.sweeper.n_trials=1", *lines]
+            sweep = ["hydra/sweeper=optuna_study", "hydra.sweeper.n_trials=1", "hydra.sweeper.direction=maximize"]
+            lines = ["-m", *sweep, *lines]
         if chance.random() < 0.1:
             lines.insert(0, chance.choice(FLAGS))
         return name, [line.replace("\0", "") for line in lines]
@@ -171,11 +172,12 @@ def _begun(name: str, cfg: DictConfig) -> float:
     kinds: dict[str, Any] = {
         "evaluate": options.EvaluateOptions, "predict": options.PredictOptions, "compare": options.CompareOptions,
         "promote": options.PromoteOptions, "export": options.ExportOptions, "demo": options.DemoOptions,
+        "study": options.StudyOptions, "sync": options.SyncOptions,
     }  # fmt: skip
     if name in kinds:
         schema.parse_as(cfg, kinds[name])
     if name in {"train", "audit"}:
-        parsed = schema.parse(cfg)
+        parsed = schema.parse(cfg) if name == "train" else schema.parse_as(cfg, schema.AuditConfig)
         from eyegender.training.build import build_data, build_trainer, trainer_arguments
 
         build_data(parsed)

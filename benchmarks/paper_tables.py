@@ -13,10 +13,13 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from benchmarks.measuring import table
 from benchmarks.paper_results import RESULTS, load, load_studies
 from eyegender.report.intervals import bootstrap_differences, bootstrap_interval
-from eyegender.report.mcnemar import format_p, holm, mcnemar
+from eyegender.report.mcnemar import format_p, mcnemar
+from eyegender.report.multiple_comparisons import Contest, corrected_p_values
 from eyegender.report.paper import PAPER
 
 if TYPE_CHECKING:
@@ -93,22 +96,47 @@ def _accuracies(runs: list[Result]) -> str:
 
 
 def _differences(runs: list[Result]) -> str:
-    """McNemar's test on each pair of names with the first seed that both have, Holm-corrected."""
+    """McNemar's test on each pair of names with the first seed that both have, corrected for all the pairs."""
     pairs = []
     names = {name: {run.seed: run for run in group} for name, group in groupby(runs, key=lambda run: run.name)}
     for first, second in combinations(names, 2):
         shared = sorted(names[first].keys() & names[second].keys())
-        if shared and (
-            names[first][shared[0]].predictions.fingerprint == names[second][shared[0]].predictions.fingerprint
-        ):
-            pairs.append((first, second, names[first][shared[0]].predictions, names[second][shared[0]].predictions))
-    tests = [mcnemar(one.right, other.right) for _, _, one, other in pairs]
-    rows = [["pair", "difference, 95% interval", "told apart", "p (McNemar, Holm)"]]
-    for (first, second, one, other), test, p in zip(pairs, tests, holm([test.p_value for test in tests]), strict=True):
-        gap = bootstrap_differences(one.right[None], other.right[None], one.persons)[0]
+        if shared:
+            one, other = names[first][shared[0]], names[second][shared[0]]
+            if one.predictions.fingerprint == other.predictions.fingerprint:
+                pairs.append((one, other))
+    tests = [mcnemar(one.predictions.right, other.predictions.right, one.predictions.persons) for one, other in pairs]
+    corrected = [max(p, test.p_value) for p, test in zip(_corrected(pairs), tests, strict=True)]
+    if len(tests) == 1:
+        corrected = [tests[0].p_value]
+    rows = [["pair", "difference, 95% interval", "told apart", "p, corrected"]]
+    for (one, other), test, p in zip(pairs, tests, corrected, strict=True):
+        right = one.predictions.right[None], other.predictions.right[None]
+        gap = bootstrap_differences(*right, one.predictions.persons)[0]
         points = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
-        rows.append([f"{first} against {second}", points, str(test.only_first + test.only_second), format_p(p)])
+        told_apart = str(test.only_first + test.only_second)
+        rows.append([f"{one.name} against {other.name}", points, told_apart, format_p(p)])
     return table(rows)
+
+
+def _corrected(pairs: list[tuple[Result, Result]]) -> list[float]:
+    """The pairs' p-values, corrected together; pairs on the same test pictures are one contest."""
+    contests: list[Contest] = []
+    places: list[list[int]] = []
+    sets = {one.predictions.fingerprint for one, _ in pairs}
+    for fingerprint in sorted(sets):
+        places.append([place for place, (one, _) in enumerate(pairs) if one.predictions.fingerprint == fingerprint])
+        members = {run.folder: run for place in places[-1] for run in pairs[place]}
+        order = list(members)
+        right = np.stack([run.predictions.right for run in members.values()])
+        persons = next(iter(members.values())).predictions.persons
+        chosen = [(order.index(pairs[place][0].folder), order.index(pairs[place][1].folder)) for place in places[-1]]
+        contests.append(Contest(right, persons, chosen))
+    found = [0.0] * len(pairs)
+    for where, values in zip(places, corrected_p_values(contests), strict=True):
+        for place, value in zip(where, values, strict=True):
+            found[place] = value
+    return found
 
 
 def _runs(runs: list[Result]) -> str:
@@ -157,7 +185,11 @@ def _study(summary: dict, trials: list[dict[str, str]]) -> str:
         rows.append(
             ["its test accuracy", _percent(summary["test"].get("test/accuracy", summary["test"].get("accuracy")))]
         )
-    rows += [[f"importance of `{key}`", f"{100 * share:.0f}%"] for key, share in summary["importances"].items()]
+    for group in summary["importances"]:
+        where = "" if group["among"] == "all trials" else f", {group['among']}"
+        for key, one in group["shares"].items():
+            share = f"{100 * one['share']:.0f}% ({100 * one['low']:.0f} to {100 * one['high']:.0f})"
+            rows.append([f"importance of `{key}`{where}", share])
     return table(rows)
 
 

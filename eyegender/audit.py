@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from eyegender.command import command
 from eyegender.data.readers import build_reader, check_source
+from eyegender.errors import one_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omegaconf import DictConfig
     from rich.console import Console
 
     from eyegender.data.audit_report import AuditReport
     from eyegender.data.samples import Reader
 
+REPORT_FILE, SHEET_FILE = "audit.json", "contact_sheet.png"
+
 
 def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any) -> AuditReport:
     """Examine a data set, and leave `audit.json` and `contact_sheet.png` in `output_dir`.
 
-    Unreadable pictures are listed and left out, whatever `data.on_bad` says.
+    Unreadable pictures are listed and left out, pictures in both classes listed and kept, whatever `data.on_bad` and
+    `data.on_conflict` say. That no run with these options could split the pictures is a finding, too.
 
     Args:
         reader: the data source.
         output_dir: created if need be.
         repeats: seeds over which a random and a person-aware split are compared, 1 or more.
-        options: subset, split and seed, as `EyesDataModule` takes them.
+        options: subset, split, seed and cache, as `EyesDataModule` takes them.
 
     Raises:
-        UserError: the source cannot be read, or no run with these options could split it.
+        UserError: the source cannot be read.
     """
     import json
 
@@ -39,21 +44,23 @@ def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any)
     from eyegender.data.contact_sheet import draw_contact_sheet
     from eyegender.data.data_module import EyesDataModule
 
-    data = EyesDataModule(reader, 32, color="gray", on_bad="skip", **options)
-    data.setup()
+    data = EyesDataModule(reader, 32, color="gray", on_bad="skip", on_conflict="keep", **options)
+    data.read(to_split=False)
     report, rows = examine(data, repeats)
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "audit.json").write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
-    draw_contact_sheet(output_dir / "contact_sheet.png", rows, data.samples.open)
+    (output_dir / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+    draw_contact_sheet(output_dir / SHEET_FILE, rows, data.samples.open)
     return report
 
 
 def show(report: AuditReport, output_dir: Path, console: Console) -> None:
     """Print the report as tables."""
+    from rich.markup import escape
     from rich.table import Table
 
     classes = list(report.counts)
-    table = Table("part", *classes, "all", title=f"{report.source}: pictures, data.split.by={report.split_kind}")
+    shown = [escape(one_line(name)) for name in classes]
+    table = Table("part", *shown, "all", title=f"{escape(report.source)}: pictures, split by {report.split_kind}")
     for part, counts in {**report.split_counts, "all": report.counts}.items():
         table.add_row(part, *(str(counts[name]) for name in classes), str(sum(counts.values())))
     console.print(table)
@@ -63,45 +70,58 @@ def show(report: AuditReport, output_dir: Path, console: Console) -> None:
         facts.add_row("side lengths, smallest / median / largest", "{} / {:g} / {} pixels".format(*report.sizes))
     facts.add_row("unreadable files", str(len(report.unreadable)))
     copies = sum(len(names) - 1 for names in report.duplicates)
-    facts.add_row("files that repeat another", f"{copies} ({report.two_labels} contents in both classes)")
-    near = "pictures are too alike to tell" if report.near_gave_up else str(len(report.near_pairs))
-    facts.add_row("pairs of near-duplicates", near)
+    facts.add_row("files that repeat another", str(copies))
+    facts.add_row("pictures in both classes", str(len(report.conflicts)))
+    in_both = sum(pair.in_both for pair in report.near_pairs)
+    near = f"{len(report.near_pairs)}, {in_both} of them in both classes"
+    facts.add_row("pairs of near-duplicates", "pictures are too alike to tell" if report.near_gave_up else near)
+    if report.parted_persons is not None:
+        facts.add_row("persons in more than one part", str(len(report.parted_persons)))
     if report.group_sizes is not None:
-        groups, largest = sum(report.group_sizes.values()), max(report.group_sizes)
+        groups, largest = sum(report.group_sizes.values()), max(report.group_sizes, default=0)
         facts.add_row("groups that are kept together", f"{groups}, the largest of {largest} pictures")
     console.print(facts)
 
     leaks = Table("split", "duplicates across", "1-nearest neighbour", title="what a split gives away")
     for kind, leak in report.leaks.items():
-        leaks.add_row(kind, f"{leak.across:g} pairs", f"{100 * leak.accuracy:.1f}%")
+        shown_kind = report.split_kind if (kind, report.split_kind) == ("person", "blocks") else kind
+        leaks.add_row(shown_kind, f"{leak.across:g} pairs", f"{100 * leak.accuracy:.1f}%")
     if report.gain is not None:
         gain, error = report.gain
         leaks.add_row("random gains", "", f"{100 * gain:+.1f} ± {100 * error:.1f} points")
-    console.print(leaks)
+    if report.leaks:
+        console.print(leaks)
 
+    if report.no_split:
+        console.print(f"no split: {one_line(report.no_split)}", markup=False, highlight=False, soft_wrap=True)
+    parted = report.parted_persons or {}
     for title, lines in (
+        ("in both classes", [" = ".join(names) for names in report.conflicts]),
+        ("person in several parts", [f"{person}: {', '.join(parts)}" for person, parts in parted.items()]),
         ("unreadable", [f"{name}: {reason}" for name, reason in report.unreadable.items()]),
         ("equal files", [" = ".join(names) for names in report.duplicates]),
         ("near-duplicates", [f"{p.first} ~ {p.second} ({p.alike:.3f}{', mirrored' if p.mirrored else ''})"
                              for p in report.near_pairs]),
     ):  # fmt: skip
         for line in lines[:10]:
-            console.print(f"{title}: {line}", markup=False, highlight=False)
+            console.print(one_line(f"{title}: {line}"), markup=False, highlight=False)
         if len(lines) > 10:
             console.print(f"{title}: {len(lines) - 10} more in audit.json", markup=False, highlight=False)
-    console.print(f"contact sheet: {output_dir / 'contact_sheet.png'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"contact sheet: {output_dir / SHEET_FILE}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Output   {output_dir}", markup=False, highlight=False, soft_wrap=True)
 
 
 @command("audit")
 def main(cfg: DictConfig) -> None:
-    from eyegender.schema import parse
+    from eyegender.output_place import new_folder
+    from eyegender.schema import AuditConfig, parse_as
 
-    parsed = parse(cfg)  # before torch is imported: a mistake shows at once
+    parsed = parse_as(cfg, AuditConfig)  # before torch is imported: a mistake shows at once
     check_source(parsed.data)
+    output_dir = new_folder(parsed.output or HydraConfig.get().runtime.output_dir, "output", REPORT_FILE, SHEET_FILE)
     from rich.console import Console
 
     data, split = parsed.data, parsed.data.split
-    output_dir = Path(HydraConfig.get().runtime.output_dir)
     report = audit(
         build_reader(data),
         output_dir,
@@ -111,6 +131,7 @@ def main(cfg: DictConfig) -> None:
         test_fraction=split.test,
         val_fraction=split.val,
         seed=split.seed,
+        cache_gb=parsed.features.max_gb,
     )
     show(report, output_dir, Console())
 

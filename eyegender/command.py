@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import logging
 import os
@@ -23,13 +22,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.command_line import prepared
-from eyegender.errors import UserError
+from eyegender.errors import UserError, one_line
+from eyegender.extras import advice
 from eyegender.full_disk import is_full
+from eyegender.known_keys import suggestion
+from eyegender.objectives import register_resolvers
+from eyegender.standard_streams import lost_output, make_unfailing
 from eyegender.tracking.secrets import hide_in_logs, redact
 from hydra_plugins.optuna_study import learn_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
 USER_MISTAKE = 2
@@ -37,6 +40,10 @@ USER_MISTAKE = 2
 _OURS = "EYEGENDER_SET_FULL_ERROR"  # says that HYDRA_FULL_ERROR was not the user's wish
 UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
+_LOST = (
+    "standard output (stdout) must take what a command prints, got: {}; all else was done, so free its disk or send it "
+    "elsewhere"
+)
 _PACKAGE = Path(__file__).parent
 
 
@@ -80,6 +87,10 @@ def command(
         def main() -> None:
             nonlocal begun
             begun = False
+            make_unfailing()
+            if (mistake := _unusable_folder()) is not None:
+                tell(mistake)
+                sys.exit(USER_MISTAKE)
             register_sweeps() if groups is None else register_alone(config_name, groups)
             # Hydra would copy all registered configs for each group that --help lists, and only ever reads them.
             ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
@@ -102,10 +113,23 @@ def command(
             except KeyboardInterrupt:
                 print("eyegender: interrupted", file=sys.stderr)
                 sys.exit(128 + signal.SIGINT)
+            if lost := lost_output():
+                reason = lost.strerror or type(lost).__name__
+                print(f"eyegender: {_LOST.format(reason)}", file=sys.stderr)
+                if config_name != "train":  # that leaves a run; of others the text may be all that was asked for
+                    sys.exit(USER_MISTAKE)
 
         return main
 
     return decorate
+
+
+def _unusable_folder() -> UserError | None:
+    """Hydra puts these folders into the config, where `${` begins an interpolation."""
+    for folder, what in ((Path.cwd(), "the working folder"), (_PACKAGE, "eyegender's own folder")):
+        if "${" in str(folder):
+            return UserError(f"{what} must have no ${{ in its path (Hydra would resolve it), got {folder}; rename it")
+    return None
 
 
 def wants_traceback() -> bool:
@@ -140,9 +164,10 @@ def tell(error: Exception, files: Sequence[Path] = ()) -> None:
         message = f"cannot write {name} ({error.strerror}); free or choose another place, see hydra.run.dir"
     else:
         message = str(error) if isinstance(error, UserError) else _hydra_line(error, files)
-    print(f"eyegender: {redact(message)}", file=sys.stderr)
+        message += advice(message)
+    print(f"eyegender: {one_line(redact(message))}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
-        print(f"  {redact(detail)}", file=sys.stderr)
+        print(f"  {one_line(redact(detail))}", file=sys.stderr)
 
 
 def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -158,7 +183,8 @@ def config_files(config_name: str, groups: tuple[str, ...] | None) -> list[Path]
 
 
 def register_sweeps() -> None:
-    """Make `sweeps/` a config group, although it does not lie in `conf/`."""
+    """Make `sweeps/` a config group, although it does not lie in `conf/`, and the resolvers known that it uses."""
+    register_resolvers()
     store = ConfigStore.instance()
     for path in sorted(config_folder("sweeps").glob("*.yaml")):
         store.store(group="sweeps", name=path.stem, node=OmegaConf.load(path), package="_global_", provider=str(path))
@@ -207,29 +233,9 @@ def _hydra_line(error: BaseException, files: Sequence[Path]) -> str:
     message = "; ".join(line.rstrip(".") for line in lines if not line.startswith(noise))
     message = message or f"Hydra makes no config of these arguments ({type(error).__name__}); correct them"
     unknown = re.search(r"Could not override '([\w./@]+)'", message)
-    return f"{message}{_suggestion(unknown[1], files)}" if unknown else message
-
-
-def _suggestion(key: str, files: Sequence[Path]) -> str:
-    """The key nearest to `key` in the YAML files."""
-    known: dict[str, Path] = {}
-    for path in files:
-        group = ".".join(path.relative_to(config_folder("conf")).parent.parts)
-        known.update(dict.fromkeys(_keys(OmegaConf.to_container(OmegaConf.load(path)), group), path))
-    if key.startswith("hydra"):
-        return ""
-    if key in known:  # of an option that was not chosen
-        return f"; it is a key of {known[key].parent.name}={known[key].stem}"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}?" if near else "; there is no such key, see --help"
-
-
-def _keys(node: Any, prefix: str) -> Iterator[str]:
-    if isinstance(node, dict):
-        for name, value in node.items():
-            path = f"{prefix}.{name}" if prefix else str(name)
-            yield path
-            yield from _keys(value, path)
+    if "did you mean" in message or "To append to your default list" in message:
+        unknown = None
+    return f"{message}{suggestion(unknown[1], files, config_folder('conf'))}" if unknown else message
 
 
 def quiet_libraries() -> None:

@@ -1,5 +1,12 @@
 """The one exception that is a user's to repair: every command prints it as a single line, without a traceback."""
 
+from __future__ import annotations
+
+
+def one_line(text: str) -> str:
+    """`text` with whatever cannot be printed spelt out: a file's name must not break lines or steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class UserError(Exception):
     """A mistake in what was typed or given, told as rule, value received and repair, in one line.

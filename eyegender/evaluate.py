@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.command import command
@@ -23,23 +22,37 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     from rich.console import Console
 
+    from eyegender.output_place import new_folder
+    from eyegender.training.outputs import METRICS_FILE
     from eyegender.using import evaluation as asking
-    from eyegender.using.evaluation_outputs import show_evaluation, write_evaluation
+    from eyegender.using.class_names import ClassNames
+    from eyegender.using.evaluation_outputs import (
+        FIGURES_FOLDER,
+        PREDICTIONS_FILE,
+        show_evaluation,
+        write_evaluation,
+    )
     from eyegender.using.labelled_pictures import read_pictures
     from eyegender.using.loaded_model import load_model
     from eyegender.using.run_pictures import offline
 
+    folder = new_folder(options.output, "output", METRICS_FILE, PREDICTIONS_FILE, FIGURES_FOLDER)
+    if options.grad_cam:
+        from eyegender.using.grad_cam import check_installed
+
+        check_installed()
     model = load_model(options.model, options.tracking)
-    data, seed, part = options.data, options.seed, options.part or ("all" if options.data else "test")
-    if data is None:
+    part = options.part or ("all" if options.data else "test")
+    if options.data is None:
         if model.config is None:
             raise UserError(
                 "data must be given: this model does not tell what it was trained on; add data=folder data.root=DIR"
             )
-        data, seed = offline(model.config.data), model.config.seed
-    pictures = read_pictures(data, part, seed, model.card)
+        pictures = read_pictures(offline(model.config.data), part, model.config.seed, model.card)
+    else:
+        names = ClassNames(model.card.classes, options.classes or {})
+        pictures = read_pictures(options.data, part, options.seed, model.card, names)
     result = asking.evaluate(model, pictures)
-    folder = Path(options.output)
     write_evaluation(folder, result, model, pictures, part)
     if options.grad_cam:
         from eyegender.using.grad_cam_sheet import explain_most_wrong
@@ -59,6 +72,8 @@ def main(cfg: DictConfig) -> None:
     options = parse_as(cfg, EvaluateOptions)  # before torch is imported: a mistake shows at once
     if options.data is not None:
         check_source(options.data)
+    elif options.classes is not None:
+        raise UserError("classes says which class of data is which of the model's, got no data; add data=, or drop it")
     evaluate(options)
 
 

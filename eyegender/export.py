@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.command import command
@@ -13,15 +12,17 @@ if TYPE_CHECKING:
 
 @command("export", groups=("tracking",))
 def main(cfg: DictConfig) -> None:
+    from eyegender.output_place import new_file
     from eyegender.schema import parse_as
     from eyegender.using.options import ExportOptions
 
     options = parse_as(cfg, ExportOptions)  # before torch is imported: a mistake shows at once
+    path = new_file(options.output, "output")
     from eyegender.using.loaded_model import load_model
-    from eyegender.using.onnx_export import export_onnx
+    from eyegender.using.onnx_export import check_installed, export_onnx
 
+    check_installed()
     model = load_model(options.model, options.tracking)
-    path = Path(options.output)
     difference = export_onnx(model, path)
     card = model.card
     print(f"Wrote    {path}, {path.stat().st_size / 1e6:.1f} MB")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.command import command
+from eyegender.errors import one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -22,31 +23,40 @@ def predict(options: PredictOptions) -> list[Row]:
     Raises:
         UserError: the model or the pictures' folder cannot be read, or the output cannot be written.
     """
+    from eyegender.output_place import new_file, new_folder
     from eyegender.using import prediction
     from eyegender.using.loaded_model import load_model
     from eyegender.using.picture_files import list_pictures
 
+    output = new_file(options.output, "output")
+    if options.grad_cam is not None:
+        from eyegender.using.grad_cam import check_installed
+
+        check_installed()
+        figures = new_folder(options.grad_cam, "grad_cam")
     paths = list_pictures(options.images)
-    cut = _eyes(options)
+    cut = _eyes(options, paths)
     model = load_model(options.model, options.tracking)
     rows: list[Row] = []
-    with prediction.row_writer(Path(options.output)) as write:
+    with prediction.row_writer(output) as write:
         for batch in prediction.predict(model, paths, min_confidence=options.min_confidence, eyes=cut):
             write(batch)
             rows += batch
     if options.grad_cam is not None:
         from eyegender.using.grad_cam_sheet import explain_files
 
-        explain_files(model, rows, cut, Path(options.grad_cam))
-    _tell(rows, model.card.classes[1], options.output)
+        explain_files(model, rows, cut, figures)
+    _tell(rows, model.card.classes[1], output)
     return rows
 
 
-def _eyes(options: PredictOptions) -> Eyes | None:
+def _eyes(options: PredictOptions, paths: list[Path]) -> Eyes | None:
     if options.eyes is not None:
         from eyegender.using.faces import read_eye_positions
 
-        return read_eye_positions(Path(options.eyes), options.crop)
+        given = read_eye_positions(Path(options.eyes), options.crop)
+        given.check(paths)
+        return given
     if options.faces:
         from eyegender.using.faces import FoundEyes
 
@@ -54,14 +64,14 @@ def _eyes(options: PredictOptions) -> Eyes | None:
     return None
 
 
-def _tell(rows: list[Row], positive: str, output: str) -> None:
+def _tell(rows: list[Row], positive: str, output: Path) -> None:
     from eyegender.using.prediction import UNREADABLE, tally
 
     counts = ", ".join(f"{count:,} {what}" for what, count in tally(rows).most_common())
     print(f"{len(rows):,} rows: {counts} (probability of {positive})")
     unreadable = [row for row in rows if row.note.startswith(UNREADABLE)]
     for row in unreadable[:MOST_TOLD]:
-        print(f"  {row.path}: {row.note}")
+        print(f"  {one_line(row.path)}: {row.note}")
     if len(unreadable) > MOST_TOLD:
         print(f"  and {len(unreadable) - MOST_TOLD} more unreadable files, in {output}")
     print(f"Output   {output}")

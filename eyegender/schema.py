@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from eyegender.errors import UserError
+from eyegender.known_keys import keys_of, nearest
+from eyegender.objectives import check_mode
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -35,6 +37,12 @@ def _none_as_zero(value: Any) -> Any:
     return 0 if value is None else value
 
 
+def _no_limit_or_some(value: int) -> int:
+    if value != -1 and value < 1:
+        raise ValueError("must be -1 (no limit) or at least 1")
+    return value
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -46,7 +54,6 @@ Monitor = Literal[
 ]  # fmt: skip
 Mode = Literal["min", "max"]
 Objective = Literal[Monitor, "latency_ms", "parameters"]
-LESS_IS_BETTER = {"val/loss", "val/calibration_error", "val/fp", "val/fn"}
 
 
 class AugmentSection(_Section):
@@ -89,6 +96,8 @@ class DataSection(BaseModel):
     split: SplitSection
     augment: AugmentSection
     on_bad: Literal["error", "skip"]
+    # Configs of runs from before there was a choice have none: their pictures stayed.
+    on_conflict: Literal["error", "drop", "keep"] = "keep"
 
 
 class ModelSection(_Section):
@@ -116,7 +125,7 @@ class TrainerSection(_Section):
     """Length, batches and machine."""
 
     max_epochs: Count
-    max_steps: Annotated[int, Field(ge=-1)]
+    max_steps: Annotated[int, AfterValidator(_no_limit_or_some)]
     batch_size: Count
     eval_batch_size: Count
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -186,29 +195,24 @@ class _JudgedBy(_Section):
     objectives: Annotated[list[Objective], Field(min_length=1)] | None
 
 
-def parse(cfg: DictConfig) -> TrainConfig:
-    """The typed config of a training run.
+class AuditConfig(TrainConfig):
+    """A training run's config, and where what is said of its data goes."""
 
-    Raises:
-        UserError: as `parse_as`, and where `mode` looks for the worst value of `monitor`.
-    """
+    output: Annotated[str, Field(min_length=1)] | None
+
+
+def parse(cfg: DictConfig) -> TrainConfig:
+    """The typed config of a training run; raises UserError as `parse_as` does, and where `mode` wants the worst."""
     parsed = parse_as(cfg, TrainConfig)
-    _check_mode(parsed)
+    check_mode(parsed.monitor, parsed.mode, "monitor")
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     parsed._written = written
     return parsed
 
 
 def check_judged_by(cfg: DictConfig) -> None:
-    """Before a sweep: whether its trials will have the metrics that it judges them by; raises UserError as `parse`."""
-    judged = OmegaConf.create({name: cfg[name] for name in _JudgedBy.model_fields})
-    _check_mode(parse_as(judged, _JudgedBy))
-
-
-def _check_mode(cfg: TrainConfig | _JudgedBy) -> None:
-    best = "min" if cfg.monitor in LESS_IS_BETTER else "max"
-    if cfg.mode != best:
-        raise UserError(f"mode must be {best} with monitor={cfg.monitor}, got {cfg.mode}; set mode={best}")
+    """Before a sweep: raises UserError, as `parse`, where no run has the metrics that it would judge its trials by."""
+    parse_as(OmegaConf.create({name: cfg[name] for name in _JudgedBy.model_fields}), _JudgedBy)
 
 
 def parse_as(cfg: DictConfig, kind: type[C]) -> C:
@@ -233,9 +237,18 @@ def parse_as(cfg: DictConfig, kind: type[C]) -> C:
         faults: dict[str, str] = {}
         for fault in error.errors():
             key, text = _told(fault)
+            if fault["type"] == "extra_forbidden":
+                text = f"is no key of this command, got {fault['input']!r}{_instead(key, cfg)}"
             faults[key] = f"{faults[key]}, or {text}" if key in faults else text
         told = "; ".join(f"{key} {text}" for key, text in faults.items())
         raise UserError(f"{told}") from error
+
+
+def _instead(key: str, cfg: DictConfig) -> str:
+    """What may have been meant by a key that was added with a plus."""
+    known = dict.fromkeys(keys_of(OmegaConf.to_container(cfg)))
+    near = nearest(key, [*(name for name in known if name != key and not name.startswith(f"{key}.")), "sweeps"])
+    return f"; did you mean {' or '.join(near)}?" if near else "; remove it"
 
 
 def _told(fault: ErrorDetails) -> tuple[str, str]:
@@ -244,5 +257,5 @@ def _told(fault: ErrorDetails) -> tuple[str, str]:
     while len(path) > 1 and (path[-1] in {"int", "float", "str", "bool"} or not path[-1].isidentifier()):
         path.pop()
     received = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
-    message = fault["msg"].removeprefix("Input ").replace("should be", "must be")
+    message = fault["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
     return ".".join(path), f"{message[0].lower()}{message[1:]}{received}"

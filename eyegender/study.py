@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
-
 from eyegender.command import command
-from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+REPORT_FOLDER = "report"
+
 
 @command("study")
 def main(cfg: DictConfig) -> None:
-    if OmegaConf.is_missing(cfg, "name"):
-        raise UserError("name must be given and has no default; add name=STUDY")
+    from eyegender.output_place import new_folder
+    from eyegender.schema import parse_as
+    from eyegender.using.options import StudyOptions
+
+    options = parse_as(cfg, StudyOptions)  # before Optuna is imported: a mistake shows at once
+    folder = new_folder(options.output, "output", REPORT_FOLDER)
     import optuna
 
     from eyegender.studies.report import write_report
     from eyegender.studies.status_table import show
     from hydra_plugins.optuna_study import load_study, study_status
 
-    status = study_status(cfg.storage, cfg.name)
+    status = study_status(options.storage, options.name)
     show(status)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = load_study(cfg.storage, cfg.name)
-    folder = Path(cfg.folder or f"multirun/{cfg.name}")
+    study = load_study(options.storage, options.name)
     print(f"Report   {write_report(study, status, folder)}")
 
 

@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 
 @command("sync")
 def main(cfg: DictConfig) -> None:
+    from eyegender.schema import parse_as
+    from eyegender.using.options import SyncOptions
+
+    options = parse_as(cfg, SyncOptions)
+    folders = [Path(options.folder)] if options.folder else [Path("outputs"), Path("multirun")]
+    if options.folder and not folders[0].is_dir():
+        raise UserError(f"folder must be a run's output folder or one above, got {options.folder}; correct folder=")
     from eyegender.tracking.replay import pending, send
 
-    folders = [Path(cfg.folder)] if cfg.folder else [Path("outputs"), Path("multirun")]
-    if cfg.folder and not folders[0].is_dir():
-        raise UserError(f"folder must be a run's output folder or one above, got {cfg.folder}; correct folder=")
     found = [journal for folder in folders for journal in pending(folder)]
     for folder in found:
-        sent, run_id = send(folder, cfg.uri or os.environ.get("MLFLOW_TRACKING_URI"))
+        sent, run_id = send(folder, options.uri or os.environ.get("MLFLOW_TRACKING_URI"))
         print(f"{folder}: sent {sent} entries to run {run_id}")
     if not found:
         print(f"nothing to send below {' and '.join(map(str, folders))}")

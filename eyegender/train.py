@@ -18,7 +18,9 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     """Hydra's entry; returns what a sweep judges the run by."""
     from eyegender.data.readers import check_source
     from eyegender.schema import parse
+    from eyegender.sweep_checks import refuse_plain_run
 
+    refuse_plain_run(HydraConfig.get())
     parsed = parse(cfg)  # before torch is imported: a mistake shows at once
     check_source(parsed.data)
     from eyegender.training.run import train

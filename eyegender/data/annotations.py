@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,12}\s*")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,12}")  # int() would also take 1_0 and the digits of other alphabets
 _AGAIN = "download it again (CelebA's page, or data.download=true)"
 
 
@@ -29,12 +29,14 @@ class Annotations:
         columns: what the integers say, in order; empty where the file does not name them.
         names: N picture names, no directories in them.
         values: int64 of shape (N, number of columns).
+        first_line: of the file that `values` begin in, counted from 1.
     """
 
     path: Path
     columns: tuple[str, ...]
     names: tuple[str, ...]
     values: NDArray[np.int64]
+    first_line: int
 
     def column(self, name: str) -> NDArray[np.int64]:
         """The integers of one column.
@@ -45,6 +47,16 @@ class Annotations:
         if name not in self.columns:
             raise UserError(f"{self.path} must have the column {name}, got {', '.join(self.columns)}; {_AGAIN}")
         return self.values[:, self.columns.index(name)]
+
+    def refuse(self, wrong: NDArray[np.bool_], rule: str) -> None:
+        """Raise UserError, with the first row and value, where any of `wrong` (shaped as `values`) is true."""
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            name = f" as {self.columns[column]}" if self.columns else ""
+            raise UserError(
+                f"{self.path} must hold {rule}, got {self.values[row, column]}{name} of {self.names[row]} in line "
+                f"{self.first_line + row} ({int(wrong.sum())} such values); {_AGAIN}"
+            )
 
 
 def read_annotations(path: Path, columns: int, *, headed: bool) -> Annotations:
@@ -72,13 +84,38 @@ def read_annotations(path: Path, columns: int, *, headed: bool) -> Annotations:
         stated, heading, first = int(lines[0]), tuple(lines[1].split()), 2
     if heading and len(heading) != columns:
         raise UserError(f"{path} must name {columns} columns, got {len(heading)}; {_AGAIN}")
-    rows = [line.split(",") if comma else line.split() for line in lines[first:]]
+    if len(set(heading)) < len(heading):
+        twice = next(name for name in heading if heading.count(name) > 1)
+        raise UserError(f"{path} must name each column once, got {twice} twice; {_AGAIN}")
+    rows = [[cell.strip() for cell in line.split(",")] if comma else line.split() for line in lines[first:]]
     _check_rows(path, rows, columns, first)
     if stated is not None and stated != len(rows):
         raise UserError(f"{path} must hold the {stated} pictures that its first line says, got {len(rows)}; {_AGAIN}")
     names = tuple(row[0] for row in rows)
     _check_names(path, names, first)
-    return Annotations(path, heading, names, _integers(path, rows, columns, first))
+    return Annotations(path, heading, names, _integers(path, rows, columns, first), first + 1)
+
+
+def check_attributes(attributes: Annotations) -> None:
+    """Raises UserError unless all are -1 or 1, as CelebA writes them, or all 0 or 1, as others do."""
+    values = attributes.values
+    minus, zero = values == -1, values == 0
+    # Where both are there, the rarer one is the mistake: nobody can say what it stands for.
+    rare = minus if minus.sum() < zero.sum() else zero
+    attributes.refuse(
+        ~(minus | zero | (values == 1)) | (rare if minus.any() and zero.any() else False),
+        "-1 or 1 throughout, or 0 or 1 throughout",
+    )
+
+
+def eye_columns(landmarks: Annotations) -> list[int]:
+    """Where x and y of the left and of the right eye stand; as in CelebA where the columns have names of their own."""
+    wanted = ("lefteye_x", "lefteye_y", "righteye_x", "righteye_y")
+    if not set(wanted) & set(landmarks.columns):
+        return [0, 1, 2, 3]
+    for name in wanted:
+        landmarks.column(name)  # which says so if there is none
+    return [landmarks.columns.index(name) for name in wanted]
 
 
 def _lines(path: Path) -> Sequence[str]:
@@ -121,11 +158,12 @@ def _check_names(path: Path, names: tuple[str, ...], first: int) -> None:
 
 
 def _integers(path: Path, rows: list[list[str]], columns: int, first: int) -> NDArray[np.int64]:
-    try:
-        return np.array([[int(cell) for cell in row[1:]] for row in rows], dtype=np.int64).reshape(-1, columns)
-    except (ValueError, OverflowError):
-        cells = ((number, cell) for number, row in enumerate(rows, first + 1) for cell in row[1:])
-        number, cell = next((number, cell) for number, cell in cells if not _WHOLE.fullmatch(cell))
-        raise UserError(
-            f"{path} line {number} must hold whole numbers after the name, got {cell[:40]!r}; {_AGAIN}"
-        ) from None
+    # Few different cells make up many rows: each is looked at once.
+    cells = {cell for row in rows for cell in row[1:]}
+    wrong = {cell for cell in cells if not _WHOLE.fullmatch(cell)}
+    if wrong:
+        places = ((number, cell) for number, row in enumerate(rows, first + 1) for cell in row[1:])
+        number, cell = next((number, cell) for number, cell in places if cell in wrong)
+        raise UserError(f"{path} line {number} must hold whole numbers after the name, got {cell[:40]!r}; {_AGAIN}")
+    value_of = {cell: int(cell) for cell in cells}
+    return np.array([[value_of[cell] for cell in row[1:]] for row in rows], dtype=np.int64).reshape(-1, columns)

@@ -13,8 +13,8 @@ import numpy as np
 from eyegender.data.contact_sheet import Row
 from eyegender.data.leakage import nearest_neighbour_accuracy, pairs_across
 from eyegender.data.near_duplicates import describe, find_near_duplicates
-from eyegender.data.splits import Split, split_at_random, split_by_group
-from eyegender.errors import UserError
+from eyegender.data.splits import Split, parted_persons, split_at_random, split_by_group
+from eyegender.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,12 +29,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two pictures of one photograph; `alike` is their correlation, up to 1."""
+    """Two pictures of one photograph; `alike` is their correlation, up to 1, `in_both` whether their labels differ."""
 
     first: str
     second: str
     alike: float
     mirrored: bool
+    in_both: bool
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ class AuditReport:
         source: the reader's name.
         counts: pictures per class.
         split_kind: how the configured split is made.
-        split_counts: pictures per part and class.
+        split_counts: pictures per part and class; empty where no split can be made.
+        no_split: why none can be made, else empty.
+        parted_persons: persons in more than one part of the split: the parts by person; None where nobody knows them.
         sizes: smallest, median and largest side lengths in pixels, or None where they are not known.
         unreadable: reasons by name.
         duplicates: names of pictures with the same content, one entry per content.
-        two_labels: contents that lie in both classes.
+        conflicts: names of the copies of each picture that lies in both classes, by bytes or by pixels.
         near_pairs: near-duplicates, most alike first.
         near_gave_up: pictures are too alike for a search.
         group_sizes: how many groups (persons, or what stands for them) hold how many pictures; None where unknown.
@@ -75,10 +78,12 @@ class AuditReport:
     counts: Mapping[str, int]
     split_kind: str
     split_counts: Mapping[str, Mapping[str, int]]
+    no_split: str
+    parted_persons: Mapping[str, tuple[str, ...]] | None
     sizes: tuple[int, float, int] | None
     unreadable: Mapping[str, str]
     duplicates: tuple[tuple[str, ...], ...]
-    two_labels: int
+    conflicts: tuple[tuple[str, ...], ...]
     near_pairs: tuple[NearPair, ...]
     near_gave_up: bool
     group_sizes: Mapping[int, int] | None
@@ -87,7 +92,7 @@ class AuditReport:
     @property
     def gain(self) -> tuple[float, float] | None:
         """What a nearest neighbour gains from a random split, in accuracy, and its standard error; None if unknown."""
-        if "person" not in self.leaks:
+        if not {"random", "person"} <= set(self.leaks):
             return None
         each = np.subtract(self.leaks["random"].accuracies, self.leaks["person"].accuracies)
         error = float(np.std(each, ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
@@ -95,17 +100,22 @@ class AuditReport:
 
 
 def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[Row]]:
-    """The report on a data module that was set up with `on_bad=skip`, and rows for a contact sheet.
+    """The report on a data module that was read but not split, and rows for a contact sheet.
 
     Args:
-        data: pictures of 32 x 32 gray, as near-duplicates are searched on them.
+        data: read with `on_bad=skip` and `on_conflict=keep`, at 32 x 32 gray, as near-duplicates are searched.
         repeats: seeds over which splits are compared, 1 or more.
     """
+    no_split = ""
+    try:
+        data.make_split()
+    except UserError as error:
+        no_split = str(error)
     samples = data.samples
     rows = data.store.rows(samples.digests)
     pixels = data.store.read(rows)[:, 0]
     same = _same_content(samples)
-    first_of = np.array([same[digest][0] for digest in samples.digests])
+    first_of = np.array([same[digest][0] for digest in samples.digests], dtype=np.int64)
     unique = np.unique(first_of)
     near = find_near_duplicates(*describe(pixels[unique]))
     near_pairs = unique[near.pairs]
@@ -116,14 +126,22 @@ def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[R
     report = AuditReport(
         source=samples.source,
         counts={name: int(np.sum(samples.labels == label)) for label, name in enumerate(samples.classes)},
-        split_kind=data.split.kind,
-        split_counts=data.counts(),
+        split_kind=data.split_by if no_split else data.split.kind,
+        split_counts={} if no_split else data.counts(),
+        no_split=no_split,
+        parted_persons=None if no_split or samples.persons is None else parted_persons(samples.persons, data.split),
         sizes=_sizes(samples),
         unreadable=data.skipped,
         duplicates=tuple(tuple(samples.names[i] for i in members) for members in twins),
-        two_labels=sum(len({int(samples.labels[i]) for i in members}) > 1 for members in twins),
+        conflicts=data.conflicts,
         near_pairs=tuple(
-            NearPair(samples.names[a], samples.names[b], float(alike), bool(mirrored))
+            NearPair(
+                samples.names[a],
+                samples.names[b],
+                float(alike),
+                bool(mirrored),
+                in_both=bool(samples.labels[a] != samples.labels[b]),
+            )
             for (a, b), alike, mirrored in zip(near_pairs.tolist(), near.alike, near.mirrored, strict=True)
         ),
         near_gave_up=near.gave_up,
@@ -160,14 +178,15 @@ def _leaks(
 ) -> dict[str, Leak]:
     test, val, samples = data.test_fraction, data.val_fraction, data.samples
     seeds = range(data.split_seed, data.split_seed + repeats)
-    splits: dict[str, list[Split]] = {"random": [split_at_random(samples, test, val, seed) for seed in seeds]}
-    if groups is not None:
-        try:
+    splits: dict[str, list[Split]] = {}
+    try:
+        splits["random"] = [split_at_random(samples, test, val, seed) for seed in seeds]
+        if groups is not None:
             splits["person"] = [
                 split_by_group(samples, groups, kind="person", test=test, val=val, seed=seed) for seed in seeds
             ]
-        except UserError as error:
-            _log.warning("no person-aware split to compare with: %s", error)
+    except UserError as error:
+        _log.warning("not all splits can be compared: %s", one_line(str(error)))
     leaks = {}
     for kind, several in splits.items():
         accuracies = tuple(

@@ -9,9 +9,10 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from eyegender.errors import UserError
+from eyegender.file_locks import lacks_locks, new_lock
 from eyegender.full_disk import full_disk, is_full
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def told_in_one_line(what: str, folder: Path, needed: int) -> Iterator[None]:
     except OSError as error:
         if is_full(error):
             raise full_disk(what, folder, needed, " or set EYEGENDER_CACHE to another disk") from error
+        if lacks_locks(error):
+            raise UserError(
+                f"{what} need a file system with file locks, got {error.strerror} in {folder}; set EYEGENDER_CACHE to "
+                "a folder on another file system, such as a local disk"
+            ) from error
         raise UserError(
             f"{what} must be writable to {folder}, got {error.strerror or error}; set EYEGENDER_CACHE to another folder"
         ) from error
@@ -49,7 +55,7 @@ def only_builder(folder: Path, task: str, while_waiting: Callable[[], None] | No
         task: what another process may be doing, for the line that says so.
         while_waiting: called about once a second; what it raises ends the wait.
     """
-    lock = FileLock(f"{folder}.lock")
+    lock = new_lock(folder.with_name(f"{folder.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from eyegender.data.annotations import Annotations, read_annotations
+from eyegender.data.annotations import Annotations, check_attributes, eye_columns, read_annotations
 from eyegender.data.decode import decode
-from eyegender.data.folder import read_unchanged
+from eyegender.data.folder import is_folder, link_target, read_unchanged
 from eyegender.data.picture_facts import PictureFacts, picture_facts
 from eyegender.data.progress import check_stop
 from eyegender.data.samples import BadPictureError, Samples
@@ -49,7 +49,7 @@ class CelebaReader:
         eyes: `both`, or the `left` or `right` one as seen in the picture.
         crop: the square's side as a multiple of the distance between the eyes, above 0.
         download: fetch what is missing with torchvision's downloader, into `root/celeba`.
-        on_bad: `skip` leaves out faces whose picture is missing or whose landmarks lie outside of it.
+        on_bad: `skip` leaves out faces whose picture is missing or whose eyes lie outside of it or are swapped.
         cache: where content hashes are remembered, see `cache_folder`.
     """
 
@@ -88,18 +88,23 @@ class CelebaReader:
         if attributes is None or landmarks is None:
             missing = "list_attr_celeba" if attributes is None else "list_landmarks_align_celeba"
             raise UserError(f"CelebA needs {missing}.txt or .csv in {home.absolute()}, got neither; add it there")
+        check_attributes(attributes)
         identity = _table(home, "identity_CelebA", 1, headed=False)
+        if identity is not None:
+            identity.refuse(identity.values < 0, "a person's number, 0 or more, for each picture")
         partition = _table(home, "list_eval_partition", 1, headed=False)
         names = attributes.names
         present = self._present(pictures, names, attributes.path)
-        points = _aligned(landmarks, names)[:, :4]  # the eyes' x, y, x, y
+        points = _aligned(landmarks, names)[:, eye_columns(landmarks)]
         facts = dict(zip(present, picture_facts([pictures / names[row] for row in present], self.cache), strict=True))
         eyes = self._eyes(names, points, facts, landmarks.path)
         rows = np.array([eye.row for eye in eyes], dtype=np.int64)
         male = attributes.column("Male")[rows] == 1
         self._check_counts(male)
         persons = None if identity is None else _aligned(identity, names)[rows, 0]
-        parts = None if partition is None else _parts(partition, names)[rows]
+        if partition is not None:
+            partition.refuse((partition.values < 0) | (partition.values > 2), "0, 1 or 2 (train, val, test)")
+        parts = None if partition is None else _aligned(partition, names)[rows, 0]
         return Samples(
             source="celeba",
             names=tuple(eye.name for eye in eyes),
@@ -110,6 +115,7 @@ class CelebaReader:
             parts=None if parts is None else tuple(_PARTS[part] for part in parts),
             attributes={column: attributes.values[rows, k].astype(np.int8)
                         for k, column in enumerate(attributes.columns)},
+            files=tuple(facts[eye.row].sha256 for eye in eyes),
             sizes=np.array([(eye.box[2] - eye.box[0], eye.box[3] - eye.box[1]) for eye in eyes], dtype=np.int32),
         )  # fmt: skip
 
@@ -124,7 +130,7 @@ class CelebaReader:
                 tuple(missing),
             )
         if missing:
-            _log.warning("%s names %d pictures that are not there; left out", source, len(missing))
+            _log.warning("%s names %d pictures that are not there; left out", source.name, len(missing))
         return [row for row, name in enumerate(names) if name in listed]
 
     def _eyes(
@@ -137,7 +143,8 @@ class CelebaReader:
             side = round(self.crop * float(np.hypot(x1 - x0, y1 - y0)))
             # A picture whose header is unreadable is judged when it is opened.
             width, height = (fact.width, fact.height) if fact.width else (1 << 16, 1 << 16)
-            if not (0 <= x0 < width and 0 <= x1 < width and 0 <= y0 < height and 0 <= y1 < height) or side < 2:
+            inside = 0 <= x0 < width and 0 <= x1 < width and 0 <= y0 < height and 0 <= y1 < height
+            if not inside or side < 2 or x0 >= x1:
                 outside.append(f"{names[row]}: eyes at ({x0}, {y0}) and ({x1}, {y1}) in {width} x {height} pixels")
                 continue
             for which, x, y in (("left", x0, y0), ("right", x1, y1)):
@@ -145,12 +152,13 @@ class CelebaReader:
                     eyes.append(_Eye(f"{names[row]}#{which}", row, _square(x, y, side, width, height)))
         if outside and self.on_bad == "error":
             raise UserError(
-                f"{source} must place both eyes apart and inside the picture, got {len(outside)} that it does not "
-                f"({outside[0]}); repair the lines or set data.on_bad=skip",
+                f"{source} must place both eyes inside the picture, the left one (as seen) apart from and left of the "
+                f"right one, got {len(outside)} of {len(facts)} that it does not ({outside[0]}); repair the lines or "
+                "set data.on_bad=skip",
                 tuple(outside),
             )
         if outside:
-            _log.warning("%s: %d faces have landmarks outside the picture; left out", source, len(outside))
+            _log.warning("%s: %d faces have eyes outside the picture or swapped; left out", source.name, len(outside))
         return sorted(eyes, key=lambda eye: eye.name)
 
     def _check_counts(self, male: NDArray[np.bool_]) -> None:
@@ -250,19 +258,8 @@ def _aligned(table: Annotations, names: tuple[str, ...]) -> NDArray[np.int64]:
     return table.values[[row_of[name] for name in names]]
 
 
-def _parts(partition: Annotations, names: tuple[str, ...]) -> NDArray[np.int64]:
-    parts = _aligned(partition, names)[:, 0]
-    wrong = np.flatnonzero((parts < 0) | (parts > 2))
-    if len(wrong):
-        raise UserError(
-            f"{partition.path} must say 0, 1 or 2 (train, val, test), got {parts[wrong[0]]} for {names[wrong[0]]}; "
-            "download it again"
-        )
-    return parts
-
-
 def _listing(pictures: Path) -> frozenset[str]:
-    """Names of the files in the folder.
+    """Names of what lies in the folder, folders aside.
 
     Raises:
         UserError: a link leads out of it.
@@ -272,12 +269,13 @@ def _listing(pictures: Path) -> frozenset[str]:
     try:
         with os.scandir(pictures) as entries:
             for entry in entries:
-                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
+                target = link_target(Path(entry.path))
+                if target is not None and not target.is_relative_to(inside):
                     raise UserError(
-                        f"pictures must lie in {pictures}, got the link {entry.name} to "
-                        f"{Path(entry.path).resolve()}; replace it by the file"
+                        f"pictures must lie in {pictures}, got the link {entry.name} to {target}; "
+                        "replace it by the file"
                     )
-                if entry.is_file():
+                if not is_folder(entry):
                     names.append(entry.name)
     except OSError as error:
         raise UserError(f"{pictures} must be readable, got {error.strerror}; allow reading") from error

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
+from eyegender.errors import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -38,7 +40,7 @@ def draw_contact_sheet(path: Path, rows: Sequence[Row], open_picture: Callable[[
     pen = ImageDraw.Draw(sheet)
     top = _GAP
     for row, (places, lines) in zip(rows, placed, strict=True):
-        pen.text((_GAP, top), row.heading, fill="black")
+        pen.text((_GAP, top), one_line(row.heading), fill="black")
         top += _LINE + _GAP
         for group, caption, (left, line) in zip(row.pictures, row.captions, places, strict=True):
             y = top + line * (_TILE + _LINE + _GAP)
@@ -47,7 +49,7 @@ def draw_contact_sheet(path: Path, rows: Sequence[Row], open_picture: Callable[[
                 sheet.paste(tile, (left + k * _TILE, y))
             room = len(group) * _TILE // 6  # characters of Pillow's own small font
             # Undecodable bytes of file names cannot be drawn.
-            pen.text((left, y + _TILE), caption.encode("ascii", "replace").decode()[-room:], fill="black")
+            pen.text((left, y + _TILE), one_line(caption).encode("ascii", "replace").decode()[-room:], fill="black")
         top += lines * (_TILE + _LINE + _GAP)
     sheet.save(path)
 

@@ -10,10 +10,21 @@ import numpy as np
 import pytorch_lightning as pl
 
 from eyegender.data.batches import BatchLoader, OrderedBatches
+from eyegender.data.blocks import cut_into_blocks
+from eyegender.data.conflicts import OnConflict, find_conflicts, settle_conflicts
 from eyegender.data.groups import find_groups
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.split_file import read_split_csv
-from eyegender.data.splits import KINDS, Split, draw_subset, split_at_random, split_by_group, split_officially
+from eyegender.data.splits import (
+    KINDS,
+    Split,
+    draw_subset,
+    split_at_random,
+    split_by_group,
+    split_officially,
+    warn_of_parted_persons,
+)
+from eyegender.data.unreadable import check_readable
 from eyegender.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +51,8 @@ class EyesDataModule(pl.LightningDataModule):
     """Batches of eyes from any reader.
 
     After `setup`: `samples` are the pictures that take part, in a fixed order; `split`, `store`, `groups` (None unless
-    they stood in for persons) and `skipped` (unreadable pictures: reasons by name) belong to them.
+    they stood in for persons), `skipped` (unreadable pictures: reasons by name) and `conflicts` (names of the copies of
+    each picture that lies in both classes) belong to them.
     Whoever sets `stand_in` hands out the three parts' batches instead.
 
     Args:
@@ -57,7 +69,10 @@ class EyesDataModule(pl.LightningDataModule):
         seed: of subset, split and training order.
         split_seed: of subset and split alone; None follows `seed`.
         on_bad: unreadable pictures stop everything (`error`) or are left out (`skip`).
+        on_conflict: the same picture in both classes stops everything (`error`), is left out with all its copies
+            (`drop`) or stays (`keep`).
         cache_folder: where decoded pictures are kept, see `cache_folder`.
+        cache_gb: what the cache may take, see `open_pixel_store`.
     """
 
     samples: Samples
@@ -65,6 +80,7 @@ class EyesDataModule(pl.LightningDataModule):
     store: PixelStore
     groups: NDArray[np.int64] | None
     skipped: Mapping[str, str]
+    conflicts: tuple[tuple[str, ...], ...]
     stand_in: StandIn | None = None
 
     def __init__(
@@ -83,7 +99,9 @@ class EyesDataModule(pl.LightningDataModule):
         seed: int = 0,
         split_seed: int | None = None,
         on_bad: Literal["error", "skip"] = "error",
+        on_conflict: OnConflict = "error",
         cache_folder: str | Path | None = None,
+        cache_gb: float | None = None,
     ) -> None:
         super().__init__()
         if split_by not in KINDS:
@@ -107,7 +125,9 @@ class EyesDataModule(pl.LightningDataModule):
         self.seed = seed
         self.split_seed = seed if split_seed is None else split_seed
         self.on_bad = on_bad
+        self.on_conflict = on_conflict
         self.cache_folder = cache_folder
+        self.cache_gb = cache_gb
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """Read, decode (once per machine) and split; the same in every process, whatever the stage.
@@ -115,22 +135,42 @@ class EyesDataModule(pl.LightningDataModule):
         Raises:
             UserError: the source, its pictures or the split cannot be used.
         """
-        if hasattr(self, "samples"):
-            return
+        if not hasattr(self, "split"):
+            self.read()
+            self.make_split()
+
+    def read(self, *, to_split: bool = True) -> None:
+        """Read and decode.
+
+        Args:
+            to_split: tell before decoding that `make_split` could not know who is who.
+
+        Raises:
+            UserError: the source or its pictures cannot be used.
+        """
         samples = self.reader.read()
+        if to_split:
+            self._check_persons(samples)
         # Groups are found among all pictures: a subset breaks the runs of file numbers that they rest on.
         groups = self._groups(samples)
         if self.subset is not None:
             chosen = draw_subset(samples, self.subset, self.split_seed)
             samples = samples.take(chosen)
             groups = None if groups is None else groups[chosen]
-        store = open_pixel_store(samples, self.size, self.color, self.cache_folder)
-        readable = np.flatnonzero([digest not in store.bad for digest in samples.digests])
-        self.skipped = self._judge(samples, store.bad)
+        store = open_pixel_store(samples, self.size, self.color, self.cache_folder, self.cache_gb)
+        self.skipped = check_readable(samples, store.bad, self.on_bad)
         if self.skipped:
+            readable = np.flatnonzero([digest not in store.bad for digest in samples.digests])
             samples = samples.take(readable)
             groups = None if groups is None else groups[readable]
-        self.split = self._split(samples, groups)
+        conflicts = find_conflicts(samples, store)
+        left_out = settle_conflicts(samples, conflicts, self.on_conflict)
+        self.conflicts = tuple(tuple(samples.names[i] for i in copies) for copies in conflicts)
+        self._left_out = (*self.skipped, *(samples.names[i] for i in left_out))
+        if left_out:
+            rest = np.setdiff1d(np.arange(len(samples)), left_out)
+            samples = samples.take(rest)
+            groups = None if groups is None else groups[rest]
         self.store = store
         self.groups = groups
         self._rows = store.rows(samples.digests)
@@ -182,6 +222,7 @@ class EyesDataModule(pl.LightningDataModule):
             "counts": self.counts(),
             "split": {"kind": self.split.kind, "fingerprint": self.split.fingerprint, "seed": self.split_seed},
             "skipped": len(self.skipped),
+            "conflicts": {"pictures": len(self.conflicts), "handling": self.on_conflict},
             "size": self.size,
             "color": self.color,
         }
@@ -224,41 +265,49 @@ class EyesDataModule(pl.LightningDataModule):
             "gpu": device if device is not None and device.type == "cuda" else None,
         }
 
-    def _groups(self, samples: Samples) -> NDArray[np.int64] | None:
-        if self.split_by != "person" or samples.persons is not None:
-            return None
-        if samples.source == "celeba":
+    def _check_persons(self, samples: Samples) -> None:
+        if self.split_by == "person" and samples.persons is None and samples.source == "celeba":
             raise UserError(
                 "data.split.by=person needs to know who is who, got CelebA without identity_CelebA.txt; "
                 "add that file, or set data.split.by=official for CelebA's own partition, which parts no person either"
             )
-        return find_groups(samples, self.cache_folder).group
 
-    def _judge(self, samples: Samples, bad: Mapping[str, str]) -> Mapping[str, str]:
-        """The pictures to leave out, and why."""
-        skipped = {name: bad[digest] for name, digest in zip(samples.names, samples.digests, strict=True)
-                   if digest in bad}  # fmt: skip
-        if skipped and self.on_bad == "error":
-            raise UserError(
-                f"every picture must be readable, got {len(skipped)} of {len(samples)} that are not "
-                f"({next(f'{name}: {reason}' for name, reason in skipped.items())}); "
-                "repair or remove them, or set data.on_bad=skip",
-                tuple(f"{name}: {reason}" for name, reason in skipped.items()),
-            )
-        if skipped:
-            _log.warning("%d of %d pictures cannot be read and are left out", len(skipped), len(samples))
-        return skipped
+    def _groups(self, samples: Samples) -> NDArray[np.int64] | None:
+        if self.split_by != "person" or samples.persons is not None or samples.source == "celeba":
+            return None
+        found = find_groups(samples, self.cache_folder, max_gb=self.cache_gb)
+        self._alike = [(samples.digests[a], samples.digests[b]) for a, b in found.near_pairs.tolist()]
+        first, second = samples.labels[found.near_pairs].T
+        if count := int(np.sum(first != second)):
+            _log.warning("%d pairs of near-duplicates are in both classes; python -m eyegender.audit names them", count)
+        return found.group
 
-    def _split(self, samples: Samples, groups: NDArray[np.int64] | None) -> Split:
+    def make_split(self) -> None:
+        """Split what was read.
+
+        Raises:
+            UserError: the pictures, or what is known of them, do not allow it.
+        """
+        self._check_persons(self.samples)
+        self.split = self._split(self.samples)
+
+    def _split(self, samples: Samples) -> Split:
+        test, val = self.test_fraction, self.val_fraction
+        if self.split_by == "random":
+            return split_at_random(samples, test, val, self.split_seed)
+        if self.split_by == "person":
+            kind = "person"
+            if self.groups is not None:
+                self.groups, cut = cut_into_blocks(samples, self.groups, self._alike, min(test, val, 1 - test - val))
+                if cut:
+                    _log.warning("%s", cut)
+                    kind = "blocks"
+            assert self.persons is not None
+            return split_by_group(samples, self.persons, kind=kind, test=test, val=val, seed=self.split_seed)
         if self.split_by == "file":
             assert self.split_file is not None
-            return read_split_csv(self.split_file, samples, tuple(self.skipped))
-        if self.split_by == "official":
-            return split_officially(samples)
-        if self.split_by == "random":
-            return split_at_random(samples, self.test_fraction, self.val_fraction, self.split_seed)
-        who: Sequence[str] | NDArray[np.int64] | None = samples.persons if groups is None else groups
-        assert who is not None
-        return split_by_group(
-            samples, who, kind="person", test=self.test_fraction, val=self.val_fraction, seed=self.split_seed
-        )
+            split = read_split_csv(self.split_file, samples, self._left_out)
+        else:
+            split = split_officially(samples)
+        warn_of_parted_persons(samples, split)
+        return split

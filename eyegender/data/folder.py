@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.data.decode import SUFFIXES, decode
+from eyegender.data.picture_bytes import read_picture
 from eyegender.data.picture_facts import PictureFacts, picture_facts
 from eyegender.data.samples import BadPictureError, Samples
-from eyegender.errors import UserError
+from eyegender.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,13 +74,13 @@ class FolderReader:
         folder = self.root / name
         try:
             with os.scandir(folder) as entries:
-                files = [Path(entry.path) for entry in entries if entry.name[0] != "." and not entry.is_dir()]
+                files = [Path(entry.path) for entry in entries if entry.name[0] != "." and not is_folder(entry)]
         except OSError as error:
             raise UserError(f"class folder must be readable, got {folder} ({error.strerror}); allow reading") from error
         pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
         self._check_links(folder, pictures)
-        if len(pictures) < len(files):
-            _log.warning("%s: %d files are no pictures by name and are left alone", folder, len(files) - len(pictures))
+        if left := len(files) - len(pictures):
+            _log.warning("%s: %d files are no pictures by name and are left alone", one_line(str(folder)), left)
         if len(pictures) < 2:
             count = "no picture" if not pictures else "one picture"
             raise UserError(
@@ -91,11 +92,25 @@ class FolderReader:
     def _check_links(self, folder: Path, pictures: list[Path]) -> None:
         inside = (self.root.resolve(), folder.resolve())
         for path in pictures:
-            if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in inside):
+            target = link_target(path)
+            if target is not None and not any(target.is_relative_to(place) for place in inside):
                 raise UserError(
-                    f"pictures must lie in {self.root.absolute()}, got the link {path} to {path.resolve()}; "
+                    f"pictures must lie in {self.root.absolute()}, got the link {path} to {target}; "
                     "replace it by the file"
                 )
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link to itself is none, and is told when it is opened."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def link_target(path: Path) -> Path | None:
+    """Where a link leads in the end, as far as it leads; None where `path` is no link."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else None  # resolve() would raise at a link to itself
 
 
 def _two_names(classes: Sequence[str]) -> tuple[str, str]:
@@ -122,9 +137,10 @@ def read_unchanged(path: Path, facts: PictureFacts) -> bytes:
         UserError: the file has gone or changed since.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"pictures must stay readable, got {path} ({error.strerror}); run again") from error
+        data = read_picture(path)
+    except (OSError, BadPictureError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"pictures must stay readable, got {path} ({reason}); run again") from error
     if hashlib.sha256(data).hexdigest() != facts.sha256:
         raise UserError(f"pictures must not change during a run, got a new {path}; run again")
     return data

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _LONGEST_RUN = 64
-_LARGEST_GROUP = 256  # near-duplicates join nothing beyond this: a chain that long is a fault of the comparison
+LARGEST_GROUP = 256  # near-duplicates join nothing beyond this: a chain that long is a fault of the comparison
 _UNRELATED_PERCENTILE = 10.0
 _log = logging.getLogger(__name__)
 
@@ -49,31 +49,38 @@ class Groups:
     warnings: tuple[str, ...] = ()
 
 
-def find_groups(samples: Samples, cache: str | Path | None = None, longest_run: int = _LONGEST_RUN) -> Groups:
+def find_groups(
+    samples: Samples,
+    cache: str | Path | None = None,
+    longest_run: int = _LONGEST_RUN,
+    *,
+    max_gb: float | None = None,
+) -> Groups:
     """Join equal pictures, near-duplicates (also mirrored, also across classes) and runs of consecutive file numbers.
 
     In doubt pictures are kept together. A run longer than `longest_run` is cut, but only where neighbours differ more
     than nine in ten unrelated pictures do. The result depends on names and contents only, and is remembered.
+    `max_gb` is for the pictures that are decoded for it, see `open_pixel_store`.
     """
     path = cache_folder(cache) / "groups" / f"{_key(samples, longest_run)}.npz"
     groups = _load(path, len(samples))
     if groups is None:
-        groups = _find(samples, cache, longest_run)
+        groups = _find(samples, cache, longest_run, max_gb)
         _save(path, groups)
     for warning in groups.warnings:
         _log.warning("%s", warning)
     return groups
 
 
-def _find(samples: Samples, cache: str | Path | None, longest_run: int) -> Groups:
-    store = open_pixel_store(samples, 32, "gray", cache)
+def _find(samples: Samples, cache: str | Path | None, longest_run: int, max_gb: float | None) -> Groups:
+    store = open_pixel_store(samples, 32, "gray", cache, max_gb)
     vectors, mirrors = describe(store.read(np.arange(len(store)))[:, 0])
     row = store.rows(samples.digests)
     near = find_near_duplicates(vectors, mirrors)
     runs = number_runs(samples.names)
     warnings = []
 
-    joined = _Joined(len(samples))
+    joined = Joined(len(samples))
     first_of_row: dict[int, int] = {}
     for i, r in enumerate(row.tolist()):
         joined.join(first_of_row.setdefault(r, i), i)
@@ -82,7 +89,7 @@ def _find(samples: Samples, cache: str | Path | None, longest_run: int) -> Group
             joined.join(left, right)
     refused = 0
     for a, b in near.pairs.tolist():
-        refused += not joined.join(first_of_row[a], first_of_row[b], _LARGEST_GROUP)
+        refused += not joined.join(first_of_row[a], first_of_row[b], LARGEST_GROUP)
 
     unnumbered = len(samples) - sum(len(run) for run in runs)
     if unnumbered:
@@ -93,7 +100,7 @@ def _find(samples: Samples, cache: str | Path | None, longest_run: int) -> Group
     if near.gave_up:
         warnings.append("the pictures are too alike to look for near-duplicates; only equal pictures are kept together")
     if refused:
-        warnings.append(f"{refused} pairs of near-duplicates would chain up more than {_LARGEST_GROUP}; not joined")
+        warnings.append(f"{refused} pairs of near-duplicates would chain up more than {LARGEST_GROUP}; not joined")
     pairs = np.array([[first_of_row[a], first_of_row[b]] for a, b in near.pairs.tolist()], np.int64).reshape(-1, 2)
     return Groups(joined.roots(), pairs, near.alike, near.mirrored, tuple(warnings))
 
@@ -119,7 +126,7 @@ def _cut(
     return pieces
 
 
-class _Joined:
+class Joined:
     """Union-find over positions; the smallest position stands for its group."""
 
     def __init__(self, count: int) -> None:

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 _NUMBERED = re.compile(r"(.*?)(\d+)\D*", re.DOTALL)
 
 
+def place_in_series(name: str) -> tuple[str, str, int]:
+    """Folder, beginning of the name, and the last number in it; a name without a number is a series of its own."""
+    path = PurePosixPath(name)
+    match = _NUMBERED.fullmatch(path.stem)
+    return (str(path.parent), match[1], int(match[2])) if match else (str(path.parent), path.stem, -1)
+
+
 def number_runs(names: Sequence[str]) -> list[list[int]]:
     """Positions that belong together by file number, each run in ascending order of numbers; the rest is left out.
 
@@ -24,11 +31,9 @@ def number_runs(names: Sequence[str]) -> list[list[int]]:
     """
     numbered: dict[tuple[str, str], list[tuple[int, str, int]]] = {}
     for i, name in enumerate(names):
-        path = PurePosixPath(name)
-        match = _NUMBERED.fullmatch(path.stem)
-        if match:
-            start, number = match.groups()
-            numbered.setdefault((str(path.parent), start), []).append((int(number), name, i))
+        folder, start, number = place_in_series(name)
+        if number >= 0:
+            numbered.setdefault((folder, start), []).append((number, name, i))
     runs: list[list[int]] = []
     for files in numbered.values():
         files.sort()

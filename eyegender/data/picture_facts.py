@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from eyegender.data.cache_folder import cache_folder
 from eyegender.data.decode import read_header
+from eyegender.data.picture_bytes import read_picture
 from eyegender.data.progress import Progress, show_progress
+from eyegender.data.samples import BadPictureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +32,7 @@ class PictureFacts:
     """What a file holds.
 
     Args:
-        sha256: hash of the bytes, hex; of the path where the file cannot be read.
+        sha256: hash of the bytes, hex; of the folder's and the file's name where it cannot be read.
         width: in pixels, 0 where the header is unreadable.
         height: in pixels, 0 where the header is unreadable.
         error: why the file cannot be read, empty where it can.
@@ -129,8 +131,8 @@ def _counted(found: Iterator[PictureFacts], progress: Progress) -> Iterator[Pict
 
 def _read(path: Path) -> PictureFacts:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        unread = hashlib.sha256(b"unread " + os.fsencode(path.name)).hexdigest()
-        return PictureFacts(unread, 0, 0, error.strerror or str(error))
+        data = read_picture(path)
+    except (OSError, BadPictureError) as error:
+        unread = hashlib.sha256(b"unread " + os.fsencode("/".join(path.parts[-2:]))).hexdigest()
+        return PictureFacts(unread, 0, 0, getattr(error, "strerror", None) or str(error))
     return PictureFacts(hashlib.sha256(data).hexdigest(), *read_header(data))

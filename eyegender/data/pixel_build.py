@@ -23,9 +23,10 @@ from eyegender.data.cache_entry import (
 )
 from eyegender.data.cache_folder import cache_folder
 from eyegender.data.decode import Color, to_pixels
-from eyegender.data.pixel_store import CHECKSUMS, FORMAT, MANIFEST, PIXELS, DamagedStoreError, PixelStore
+from eyegender.data.pixel_store import CHECKSUMS, FORMAT, MANIFEST, PIXELS, DamagedStoreError, PixelStore, mark_used
 from eyegender.data.progress import check_stop, show_progress
 from eyegender.data.samples import BadPictureError, Samples
+from eyegender.features.entry_limit import limit_bytes, make_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,10 +36,19 @@ _TASK = 64  # pictures per task: enough to hide the cost of a task, few enough f
 _log = logging.getLogger(__name__)
 
 
-def open_pixel_store(samples: Samples, size: int, color: Color, cache: str | Path | None = None) -> PixelStore:
+def open_pixel_store(
+    samples: Samples, size: int, color: Color, cache: str | Path | None = None, max_gb: float | None = None
+) -> PixelStore:
     """The store of these samples at `size` x `size`, decoded now unless some run has done it before.
 
     Pictures that cannot be read are remembered in the store's `bad`, so that every later run judges them alike.
+
+    Args:
+        samples: any number of them may show the same picture.
+        size: side in pixels.
+        color: gray or rgb.
+        cache: see `cache_folder`.
+        max_gb: what the stores of the cache may take, see `limit_bytes`; older entries make room.
 
     Raises:
         UserError: the disk is full, the cache cannot be written, or a picture changed while it was read.
@@ -47,26 +57,56 @@ def open_pixel_store(samples: Samples, size: int, color: Color, cache: str | Pat
     stores = cache_folder(cache) / "pixels"
     folder = stores / _key(digests, size, color)
     try:
-        return PixelStore(folder, digests)
+        return _opened(folder, digests)
     except DamagedStoreError as error:
         if folder.exists():
             _log.warning("%s; decoding anew", error)
     shape = (len(digests), 1 if color == "gray" else 3, size, size)
-    with told_in_one_line("decoded pictures", stores, int(np.prod(shape)) + 4 * len(digests)):
+    with told_in_one_line("decoded pictures", stores, _bytes(shape)):
         stores.mkdir(exist_ok=True)
-        return _open_or_build(samples, digests, folder, shape, color)
+        return _open_or_build(samples, digests, folder, shape, color, max_gb=max_gb)
+
+
+def _opened(folder: Path, digests: list[str]) -> PixelStore:
+    store = PixelStore(folder, digests)
+    mark_used(folder)
+    return store
 
 
 def _open_or_build(
-    samples: Samples, digests: list[str], folder: Path, shape: tuple[int, int, int, int], color: Color
+    samples: Samples,
+    digests: list[str],
+    folder: Path,
+    shape: tuple[int, int, int, int],
+    color: Color,
+    *,
+    max_gb: float | None,
 ) -> PixelStore:
     with only_builder(folder, "decoding these pictures", check_stop):
         try:
-            return PixelStore(folder, digests)  # another process has built it meanwhile
+            return _opened(folder, digests)  # another process has built it meanwhile
         except DamagedStoreError:
             remove_leftovers(folder)
+        _make_room(folder.parent, _bytes(shape), max_gb)
         _build(samples, digests, folder, shape, color)
         return PixelStore(folder, digests)
+
+
+def _bytes(shape: tuple[int, int, int, int]) -> int:
+    return int(np.prod(shape)) + 4 * shape[0]
+
+
+def _make_room(stores: Path, needed: int, max_gb: float | None) -> None:
+    limit = limit_bytes(stores, max_gb)
+    if not make_room(stores, needed, limit, ()):
+        # A run cannot do without: all else goes, and they go when another run needs room.
+        make_room(stores, 0, max(0, limit - needed), ())
+        _log.warning(
+            "decoded pictures take %.3g GB, and features.max_gb allows %.3g for the whole cache; they are written all "
+            "the same, and everything else was cleaned away",
+            needed / 1e9,
+            limit / 1e9,
+        )
 
 
 def _key(digests: Iterable[str], size: int, color: Color) -> str:

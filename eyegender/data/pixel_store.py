@@ -7,6 +7,7 @@ import math
 import os
 import weakref
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,10 @@ class PixelStore:
 
     Rows are read with `pread`, not through the mapping: pages of a mapping count as resident memory, so that random
     reads over a large array would seem to fill the machine. Each row is checked against its checksum as it is read.
-    Safe to share between threads; a pickled or forked copy reads the same file.
+    Safe to share between threads; a pickled or forked copy reads the same file. A store stays readable while it is
+    open, even if its entry is cleaned away.
+
+    Rows of different `checksums` (crc32, uint32 of shape (N,)) are different pictures.
 
     Args:
         folder: a finished store.
@@ -57,7 +61,7 @@ class PixelStore:
         return self.shape[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in {"_file", "_checksums"}}
+        return {key: value for key, value in self.__dict__.items() if key not in {"_file", "checksums"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -90,10 +94,10 @@ class PixelStore:
             self._file = os.open(self.folder / PIXELS, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             weakref.finalize(self, os.close, self._file)
             size = os.fstat(self._file).st_size
-            self._checksums = np.fromfile(self.folder / CHECKSUMS, dtype="<u4")
+            self.checksums = np.fromfile(self.folder / CHECKSUMS, dtype="<u4")
         except OSError as error:
             raise DamagedStoreError(str(error)) from error
-        if size != len(self) * self._row_bytes or len(self._checksums) != len(self):
+        if size != len(self) * self._row_bytes or len(self.checksums) != len(self):
             raise DamagedStoreError(f"{self.folder} of the wrong size")
 
     def _read_checked(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -104,9 +108,15 @@ class PixelStore:
             if not 0 <= row < len(self):
                 raise IndexError(f"row must be in 0..{len(self) - 1}, got {row}")
             got = os.preadv(self._file, [flat[i]], row * self._row_bytes)
-            if got != self._row_bytes or zlib.crc32(flat[i]) != self._checksums[row]:
+            if got != self._row_bytes or zlib.crc32(flat[i]) != self.checksums[row]:
                 raise DamagedStoreError(f"row {row} of {self.folder} changed on disk")
         return found
+
+
+def mark_used(folder: Path) -> None:
+    """Note that the entry was used now, for whoever cleans the oldest away."""
+    with suppress(OSError):  # somebody else's, or just cleaned away: its age is a hint only
+        os.utime(folder / MANIFEST)
 
 
 def _read_manifest(folder: Path, count: int) -> tuple[tuple[int, int, int, int], Mapping[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eyegender.allowed import load_class
@@ -49,8 +50,15 @@ def check_source(data: DataSection) -> None:
     """What can be said of a data source before a picture is read: a mistyped folder shows at once.
 
     Raises:
-        UserError: as `build_reader`, or as the reader's own `check`, where it has one.
+        UserError: as `build_reader`, as the reader's own `check`, where it has one, or parts that cannot be drawn.
     """
+    split = data.split
+    if split.by == "file" and not (split.file and Path(split.file).expanduser().is_file()):
+        raise UserError(f"data.split.file must be a file for data.split.by=file, got {split.file}; set data.split.file")
+    if split.by in {"person", "random"}:
+        from eyegender.data.splits import check_fractions
+
+        check_fractions(split.test, split.val)
     check = getattr(build_reader(data), "check", None)
     if check is not None:
         check()

@@ -29,6 +29,7 @@ class Samples:
         persons: N person identifiers, or None where the source does not know them.
         parts: N of `train`, `val`, `test` where the source brings an official partition, else None.
         attributes: further per-sample facts by name (CelebA's attributes), each of shape (N,).
+        files: N content hashes of the files that samples are cut out of, or None where a sample is a file.
         sizes: int32 of shape (N, 2), width and height in pixels of what `open` gives as far as headers tell (0 where
             they do not), or None where the source does not know before decoding.
     """
@@ -42,6 +43,7 @@ class Samples:
     persons: tuple[str, ...] | None = None
     parts: tuple[str, ...] | None = None
     attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
+    files: tuple[str, ...] | None = None
     sizes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
@@ -61,6 +63,7 @@ class Samples:
             persons=None if self.persons is None else tuple(self.persons[i] for i in chosen),
             parts=None if self.parts is None else tuple(self.parts[i] for i in chosen),
             attributes={name: values[index] for name, values in self.attributes.items()},
+            files=None if self.files is None else tuple(self.files[i] for i in chosen),
             sizes=None if self.sizes is None else self.sizes[index],
         )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from eyegender.errors import UserError
+from eyegender.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from eyegender.data.samples import Samples
 
+_log = logging.getLogger(__name__)
 PARTS = ("train", "val", "test")
 KINDS = ("person", "random", "file", "official")
 Kind = Literal["person", "random", "file", "official"]
@@ -29,7 +31,8 @@ class Split:
     """Three disjoint sets of samples.
 
     Args:
-        kind: `person`, `random`, `file` or `official`.
+        kind: `person`, `random`, `file` or `official`; `blocks` where persons would have been too few, see
+            `cut_into_blocks`.
         train: positions in the samples, sorted, int64.
         val: as `train`.
         test: as `train`.
@@ -65,9 +68,14 @@ def make_split(samples: Samples, assigned: Sequence[str], kind: str) -> Split:
     lacking = [f"no {name} in {part}" for part in PARTS for label, name in enumerate(samples.classes)
                if not np.any(samples.labels[index[part]] == label)]  # fmt: skip
     if lacking:
+        few = [f"{count} of class {name!r}" for name, count in _totals(samples).items() if count < len(PARTS)]
+        repair = {
+            "file": "name such pictures in data.split.file",
+            "official": "set data.split.by=person",
+        }.get(kind, "change data.split.test or data.split.val")
         raise UserError(
-            f"each of train, val and test needs both classes, got {', '.join(lacking)} with data.split.by={kind}; "
-            "add pictures, or change data.split.test, data.split.val or data.split.by"
+            f"each of train, val and test needs both classes, got {', '.join(lacking)}; "
+            + (f"there are only {' and '.join(few)}: add pictures" if few else repair)
         )
     mark = hashlib.sha256(kind.encode())
     for line in sorted(f"{part} {samples.labels[i]} {samples.digests[i]}" for part in PARTS for i in index[part]):
@@ -100,11 +108,15 @@ def split_by_group(
     for g, member in enumerate(members):
         sizes[g] = np.bincount(samples.labels[member], minlength=2)
     for label, name in enumerate(samples.classes):
-        able = int(np.sum(sizes[:, label] > 0))
+        able, pictures = int(np.sum(sizes[:, label] > 0)), int(sizes[:, label].sum())
+        if pictures < len(PARTS):
+            raise UserError(
+                f"train, val and test need a picture each of class {name!r} at least, got {pictures}; add pictures"
+            )
         if able < len(PARTS):
             raise UserError(
-                f"train, val and test need one {'person' if kind == 'person' else 'picture'} each of class {name!r} "
-                f"at least, got {able}; add pictures or set data.split.by=random"
+                f"train, val and test need one person each of class {name!r} at least, got {able} in {pictures} "
+                "pictures; add pictures of others, or set data.split.by=random, which parts persons"
             )
     wanted = _wanted(sizes.sum(axis=0), test, val)
     contents = [hashlib.sha256("\n".join(sorted(samples.digests[i] for i in member)).encode()).digest()
@@ -122,6 +134,27 @@ def split_by_group(
         for i in member:
             assigned[i] = PARTS[part]
     return make_split(samples, assigned, kind)
+
+
+def parted_persons(persons: Sequence[str], split: Split) -> dict[str, tuple[str, ...]]:
+    """Persons with pictures in more than one part: the parts by person."""
+    seen: dict[str, dict[str, None]] = {}
+    for part in PARTS:
+        for i in split.part(part):
+            seen.setdefault(persons[int(i)], {})[part] = None
+    return {person: tuple(parts) for person, parts in seen.items() if len(parts) > 1}
+
+
+def warn_of_parted_persons(samples: Samples, split: Split) -> None:
+    """Nobody asked for a split by person; that this one parts some is worth a line all the same."""
+    parted = {} if samples.persons is None else parted_persons(samples.persons, split)
+    if parted:
+        person, parts = next(iter(parted.items()))
+        _log.warning(
+            "PERSONS IN SEVERAL PARTS: data.split.by=%s puts %d of %d persons into more than one part (person %s into "
+            "%s first), which flatters; data.split.by=person keeps each in one",
+            split.kind, len(parted), len(set(samples.persons or ())), one_line(person), " and ".join(parts),
+        )  # fmt: skip
 
 
 def split_at_random(samples: Samples, test: float, val: float, seed: int) -> Split:
@@ -183,6 +216,10 @@ def draw_subset(samples: Samples, subset: Mapping[str, int], seed: int) -> NDArr
         candidates.sort(key=lambda i: (_hash(seed, "subset", samples.digests[i]), samples.names[i]))
         chosen += candidates[:count]
     return np.array(sorted(chosen), dtype=np.int64)
+
+
+def _totals(samples: Samples) -> dict[str, int]:
+    return {name: int(np.sum(samples.labels == label)) for label, name in enumerate(samples.classes)}
 
 
 def _members(groups: Sequence[str] | NDArray[np.int64]) -> list[list[int]]:

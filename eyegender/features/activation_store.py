@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,12 +109,6 @@ class ActivationStore:
             if zlib.crc32(bits[i]) != self._checksums[rows[i]]:
                 raise DamagedActivationsError(f"row {rows[i]} of {self.folder} changed on disk")
         self._checked[rows[new]] = True
-
-
-def mark_used(folder: Path) -> None:
-    """Note that the entry was used now, for whoever cleans the oldest away."""
-    with suppress(OSError):  # somebody else's, or just cleaned away: its age is a hint only
-        os.utime(folder / MANIFEST)
 
 
 def _read_manifest(folder: Path, pictures: int, views: int) -> tuple[tuple[int, ...], str]:

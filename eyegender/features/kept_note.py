@@ -7,10 +7,9 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from eyegender.data.cache_entry import told_in_one_line, write_synced
 from eyegender.data.cache_folder import cache_folder
+from eyegender.file_locks import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +33,7 @@ def kept_note(
     path = folder / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
     with told_in_one_line("measured speeds", folder, 1000):
         folder.mkdir(exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with new_lock(path.with_name(f"{path.name}.lock")):
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
                 if usable(found):

@@ -168,7 +168,7 @@ class _Preparation:
             )
         needed = sum(self._build(part).nbytes for part in self.missing.values())
         limit = limit_bytes(self.folder, self.cfg.features.max_gb)
-        keep = {store.folder for store in self.stores.values() if store is not None}
+        keep = {self.data.store.folder, *(store.folder for store in self.stores.values() if store is not None)}
         if not make_room(self.folder, needed, limit, keep):
             return f"{needed / 1e9:.3g} GB of activations are more than features.max_gb allows ({limit / 1e9:.3g})"
         return None

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eyegender.errors import UserError
-from eyegender.report.intervals import Interval, bootstrap_differences, bootstrap_intervals
-from eyegender.report.mcnemar import SIGNIFICANT, McNemar, holm, mcnemar
+from eyegender.report.comparison_pairs import ALL_PAIRS_UP_TO, Pair, compare_pairs
+from eyegender.report.intervals import Interval, bootstrap_intervals
 from eyegender.report.metrics import METRICS
 from eyegender.report.remarks import headlines, remarks, warnings
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eyegender.report.run_record import Predictions, RunRecord
-
-# Up to so many runs of a group every pair is tested; beyond, each run against the best one of its group only.
-ALL_PAIRS_UP_TO = 10
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class Group:
         numbers: of its rows.
         n: test pictures.
         persons: how many persons they show; None where nobody knows.
-        split_kind: `person`, `random`, `file` or `official`.
+        split_kind: `person`, `blocks`, `random`, `file` or `official`.
     """
 
     letter: str
@@ -70,29 +66,6 @@ class Group:
     n: int
     persons: int | None
     split_kind: str
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two runs of one group: McNemar's test, its p-value after Holm, and the difference with its 95% interval."""
-
-    first: Row
-    second: Row
-    test: McNemar
-    p_corrected: float
-    difference: Interval
-
-    @property
-    def sure(self) -> bool:
-        """Whether the difference is more than chance, at the corrected 5% level."""
-        return self.p_corrected < SIGNIFICANT
-
-    def other(self, row: Row) -> Row:
-        return self.second if row.number == self.first.number else self.first
-
-    @property
-    def sentence(self) -> str:
-        return self.test.verdict(f"#{self.first.number}", f"#{self.second.number}", self.p_corrected)
 
 
 @dataclass(frozen=True)
@@ -121,7 +94,8 @@ class Comparison:
     Args:
         rows: group by group, the most accurate first.
         groups: the largest first.
-        pairs: with the smallest p-value first.
+        pairs: with the smallest p-value first; of a large group those with its leader only.
+        n_compared: how many pairs the p-values are corrected for, shown or not.
         pools: configs that ran with two seeds or more.
         headlines: one sentence per group: who leads, and whether that is more than chance.
         left_out: one sentence per run that could not be compared.
@@ -133,6 +107,7 @@ class Comparison:
     rows: tuple[Row, ...]
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
+    n_compared: int
     pools: tuple[Pool, ...]
     headlines: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -158,7 +133,7 @@ def compare(
         records: one or more runs, in any order.
         classes: the two class names in label order.
         n_resamples: of the bootstrap over persons.
-        seed: of the bootstrap; the same records and seed give the same page.
+        seed: of the bootstrap and of the flipped signs; the same records and seed give the same page.
 
     Raises:
         UserError: no run is left.
@@ -167,7 +142,7 @@ def compare(
     if not usable:
         raise UserError(
             f"none of {len(records)} runs can be compared: a comparison needs runs with a table of test predictions; "
-            "train with run_test=true",
+            + ("put the lost ones back" if any(record.lost for record in records) else "train with run_test=true"),
             details=left_out,
         )
     rows: list[Row] = []
@@ -186,16 +161,17 @@ def compare(
         persons = None if shown.persons is None else len(set(shown.persons))
         numbers = tuple(range(first, len(rows) + 1))
         groups.append(Group(letter, numbers, len(shown), persons, measured[0][0].split_kind))
-    pairs = _pairs(rows, groups, n_resamples, seed)
+    pairs, n_compared = compare_pairs(rows, groups, n_resamples=n_resamples, seed=seed)
     return Comparison(
         rows=tuple(rows),
         groups=tuple(groups),
         pairs=pairs,
+        n_compared=n_compared,
         pools=_pools(rows),
         headlines=headlines(rows, groups, pairs),
         left_out=left_out,
         warnings=warnings(rows, groups),
-        remarks=remarks(rows, groups, pairs, all_pairs_up_to=ALL_PAIRS_UP_TO),
+        remarks=remarks(rows, groups, pairs, n_compared=n_compared, all_pairs_up_to=ALL_PAIRS_UP_TO),
         classes=classes,
     )
 
@@ -206,7 +182,7 @@ def _usable(records: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Predict
         table = record.predictions
         who = f"{record.name} ({record.run_id})"
         if table is None or not len(table):
-            left_out.append(f"{who} stored no test predictions.")
+            left_out.append(f"{who} {record.lost or 'stored no test predictions'}.")
         elif np.isnan(table.probabilities).any():
             left_out.append(f"{who} diverged: {int(np.isnan(table.probabilities).sum())} of its probabilities are NaN.")
         else:
@@ -215,38 +191,21 @@ def _usable(records: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Predict
 
 
 def _grouped(usable: Sequence[tuple[RunRecord, Predictions]]) -> list[list[tuple[RunRecord, Predictions]]]:
-    """By what was tested on and what the split left for training; the picture size is a choice, not other data."""
+    """By what was tested on and what the split left for training; the picture size is a choice, not other data.
+
+    Who is on the pictures is a fact about them: one run that knows tells all of its group.
+    """
     groups: dict[tuple[str, str], list[tuple[RunRecord, Predictions]]] = {}
     for record, table in usable:
         groups.setdefault((table.fingerprint, record.tags.get("split.fingerprint", "")), []).append((record, table))
+    for members in groups.values():
+        known = next((table.persons for _, table in members if table.persons is not None), None)
+        members[:] = [(record, replace(table, persons=known)) for record, table in members]
     return sorted(groups.values(), key=lambda members: -len(members))
 
 
 def _measure(table: Predictions, n_resamples: int, seed: int) -> dict[str, Interval]:
     return bootstrap_intervals(table.labels, table.probabilities, table.persons, n_resamples=n_resamples, seed=seed)
-
-
-def _pairs(rows: Sequence[Row], groups: Sequence[Group], n_resamples: int, seed: int) -> tuple[Pair, ...]:
-    """Each pair within a group but seeds of one config, whose difference is known to be chance."""
-    wanted: list[tuple[Row, Row]] = []
-    differences: list[Interval] = []
-    for group in groups:
-        members = [rows[number - 1] for number in group.numbers]
-        many = len(members) > ALL_PAIRS_UP_TO
-        candidates = [(members[0], other) for other in members[1:]] if many else list(combinations(members, 2))
-        chosen = [(a, b) for a, b in candidates if a.record.config_key != b.record.config_key]
-        if chosen:
-            first, second = ([row.predictions.right for row in side] for side in zip(*chosen, strict=True))
-            persons = members[0].predictions.persons
-            differences += bootstrap_differences(first, second, persons, n_resamples=n_resamples, seed=seed)
-        wanted += chosen
-    tests = [mcnemar(first.predictions.right, second.predictions.right) for first, second in wanted]
-    corrected = holm([test.p_value for test in tests])
-    found = [
-        Pair(first, second, test, p, difference)
-        for (first, second), test, p, difference in zip(wanted, tests, corrected, differences, strict=True)
-    ]
-    return tuple(sorted(found, key=lambda pair: (pair.p_corrected, pair.first.number, pair.second.number)))
 
 
 def _pools(rows: Sequence[Row]) -> tuple[Pool, ...]:

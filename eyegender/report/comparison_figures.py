@@ -110,7 +110,7 @@ def reliability_diagrams(rows: Sequence[Row], classes: Sequence[str], note: str 
     for row in rows:
         name = f"{plain(row.label)}: {percent(row.metrics['calibration_error'].value)}"
         table = row.predictions
-        draw_reliability(axes, table.labels, table.probabilities, colour(row.number - 1), name, interval=False)
+        draw_reliability(axes, table.labels, table.probabilities, colour(row.number - 1), name)
     legend_below(axes)
     return figure
 

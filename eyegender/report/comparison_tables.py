@@ -78,14 +78,14 @@ def pairs_table(comparison: Comparison) -> Table:
     """McNemar's test for each pair, the smallest p-value first."""
     lines = []
     for pair in comparison.pairs:
-        form = "exact" if pair.test.exact else "chi-square"
+        counted = "by picture" if pair.test.persons is None else "by person"
         lines.append(
             (
                 Cell(f"#{pair.first.number} and #{pair.second.number}"),
                 Cell(pair.sentence, strong=pair.sure),
                 Cell(f"{100 * pair.difference.value:+.1f}", _range(pair.difference, 100, signed=True)),
                 Cell(f"{pair.test.only_first} : {pair.test.only_second}"),
-                Cell(format_p(pair.test.p_value).removeprefix("= "), form),
+                Cell(format_p(pair.test.p_value).removeprefix("= "), counted),
                 Cell(format_p(pair.p_corrected).removeprefix("= "), strong=pair.sure),
             )
         )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.stats import binomtest
 
 from eyegender.report.metrics import METRICS, weighted_metrics
 from eyegender.report.predictions import checked
@@ -38,11 +37,31 @@ def wilson_interval(k: int, n: int, confidence: float = 0.95) -> Interval:
     """
     if n < 1 or not 0 <= k <= n:
         raise ValueError(f"k must be 0..n with n at least 1, got k={k}, n={n}")
-    z = _normal_quantile(confidence)
-    share = k / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+    _check_confidence(confidence)
+    interval = binomtest(k, n).proportion_ci(confidence, method="wilson")
+    return Interval(k / n, float(interval.low), float(interval.high))
+
+
+def share_interval(hits: ArrayLike, persons: Sequence[str] | NDArray[np.str_] | None = None) -> Interval:
+    """The share of N pictures that are hits, with its 95% interval over persons; Wilson's where nobody knows them.
+
+    Where all or none are hits a bootstrap would have no width; then each person counts as one trial.
+
+    Args:
+        hits: shape (N,).
+        persons: as in `bootstrap_interval`.
+
+    Raises:
+        ValueError: no pictures, or not one person per picture.
+    """
+    found = np.asarray(hits, dtype=bool)
+    if persons is None:
+        return wilson_interval(int(found.sum()), len(found))
+    if found.all() or not found.any():
+        people = len(np.unique(np.asarray(persons)))
+        return wilson_interval(people if found.any() else 0, people)
+    [interval] = bootstrap_differences(found[None], np.zeros_like(found)[None], persons)
+    return interval
 
 
 def bootstrap_interval(
@@ -96,7 +115,7 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """`bootstrap_interval` for several metrics from one and the same set of resamples."""
     truth, scores = checked(labels, probabilities)
-    owners = _person_numbers(persons, len(truth))
+    owners = person_numbers(persons, len(truth))
     parts = [
         weighted_metrics(metrics, truth, scores, times[:, owners])
         for times in _resamples(owners, n_resamples, seed, confidence)
@@ -142,7 +161,7 @@ def bootstrap_differences(
         raise ValueError(
             f"both models need the same pictures (P, N), at least one, got {first.shape} and {second.shape}"
         )
-    owners = _person_numbers(persons, first.shape[1])
+    owners = person_numbers(persons, first.shape[1])
     people = int(owners.max()) + 1
     # Only sums per person matter, so whole persons are weighted and not their pictures.
     gaps = np.stack([np.bincount(owners, weights=gap, minlength=people) for gap in first - second], axis=1)
@@ -164,7 +183,7 @@ def _resamples(
     """
     if n_resamples < 100:
         raise ValueError(f"n_resamples must be 100 or more, got {n_resamples}")
-    _normal_quantile(confidence)
+    _check_confidence(confidence)
     rng = np.random.default_rng(seed)
     people = int(owners.max()) + 1
     for start in range(0, n_resamples, _CHUNK):
@@ -173,7 +192,12 @@ def _resamples(
         yield np.bincount(drawn.ravel(), minlength=count * people).reshape(count, people).astype(np.float64)
 
 
-def _person_numbers(persons: Sequence[str] | NDArray[np.str_] | None, n: int) -> NDArray[np.int64]:
+def person_numbers(persons: Sequence[str] | NDArray[np.str_] | None, n: int) -> NDArray[np.int64]:
+    """A number for each picture, equal where the person is; every picture's own where nobody knows.
+
+    Raises:
+        ValueError: not one person per picture.
+    """
     if persons is None:
         return np.arange(n)
     if len(persons) != n:
@@ -181,7 +205,6 @@ def _person_numbers(persons: Sequence[str] | NDArray[np.str_] | None, n: int) ->
     return np.unique(np.asarray(persons), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _normal_quantile(confidence: float) -> float:
+def _check_confidence(confidence: float) -> None:
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    return float(ndtri(0.5 + confidence / 2.0))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eyegender.errors import one_line
 from eyegender.report.predictions import finite
 from eyegender.report.style import INK, QUIET, SMALL_SIZE, VERMILION, dress, new_figure, plain
 
@@ -107,7 +108,7 @@ def picture_sheet(
         for side in axes.spines.values():
             side.set_visible(False)
         axes.imshow(np.squeeze(pixels[place].transpose(1, 2, 0)), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(plain(_shortened(names[place])), fontsize=SMALL_SIZE, color=QUIET, pad=3)
+        axes.set_title(plain(_shortened(one_line(names[place]))), fontsize=SMALL_SIZE, color=QUIET, pad=3)
         alarm = alarming is not None and alarming[place]
         axes.set_xlabel(plain(captions[place]), fontsize=SMALL_SIZE, color=VERMILION if alarm else INK, labelpad=3)
     return figure

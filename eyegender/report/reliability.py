@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.report.intervals import wilson_interval
+from eyegender.report.intervals import share_interval
 from eyegender.report.metrics import CALIBRATION_BINS, calibration_bins, metrics_from_predictions
 from eyegender.report.predictions import finite
 from eyegender.report.style import BLUE, QUIET, dress, legend, new_figure, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -26,6 +26,7 @@ def reliability_diagram(
     classes: Sequence[str] = ("female", "male"),
     split: str = "test",
     note: str | None = None,
+    persons: Sequence[str] | NDArray[Any] | None = None,
 ) -> Figure:
     """Share of label 1 in each of 15 bins of probability, with 95% intervals, and how many pictures each bin holds.
 
@@ -35,6 +36,7 @@ def reliability_diagram(
         classes: the names in label order.
         split: which pictures, for the title.
         note: what the reader must know, such as that the data is synthetic.
+        persons: whose picture each is, for the intervals; None where nobody knows.
 
     Raises:
         ValueError: no pictures, or not labels and probabilities.
@@ -45,7 +47,9 @@ def reliability_diagram(
     figure = new_figure(5.2, 5.6, title, note)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
     reliability_axes(upper, classes)
-    draw_reliability(upper, truth, scores, BLUE, "this model, 95% interval", interval=True)
+    draw_reliability(upper, truth, scores, BLUE, "this model, 95% interval")
+    owners = None if persons is None else np.asarray(persons)[~np.isnan(np.asarray(probabilities, dtype=np.float64))]
+    _draw_intervals(upper, truth, scores, owners)
     legend(upper, loc="upper left")
     dress(lower, f"predicted probability of {classes[1]}", "pictures", grid="y")
     lower.hist(scores, bins=np.linspace(0.0, 1.0, CALIBRATION_BINS + 1), color=BLUE, rwidth=0.9)
@@ -62,16 +66,27 @@ def reliability_axes(axes: Axes, classes: Sequence[str]) -> Axes:
 
 
 def draw_reliability(
-    axes: Axes, labels: NDArray[np.int64], probabilities: NDArray[np.float64], color: str, name: str, *, interval: bool
+    axes: Axes, labels: NDArray[np.int64], probabilities: NDArray[np.float64], color: str, name: str
 ) -> None:
     """One model's points on given axes: mean probability against share of label 1, bins without pictures left out."""
+    bins = list(_filled_bins(probabilities))
+    x = [float(probabilities[inside].mean()) for inside in bins]
+    y = [float(labels[inside].mean()) for inside in bins]
+    axes.plot(x, y, "-o", color=color, linewidth=1.6, markersize=5, markeredgecolor="white", label=name)
+
+
+def _draw_intervals(
+    axes: Axes, labels: NDArray[np.int64], probabilities: NDArray[np.float64], persons: NDArray[Any] | None
+) -> None:
+    for inside in _filled_bins(probabilities):
+        one = share_interval(labels[inside] == 1, None if persons is None else persons[inside])
+        reach = [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
+        x = float(probabilities[inside].mean())
+        axes.errorbar([x], [one.value], yerr=reach, fmt="none", ecolor=BLUE, elinewidth=1.0, alpha=0.55)
+
+
+def _filled_bins(probabilities: NDArray[np.float64]) -> Iterator[NDArray[np.bool_]]:
     # In the error exactly 1 has a bin of its own, as in torchmetrics; a reader looks for it in the last one.
     which = np.minimum(calibration_bins(probabilities), CALIBRATION_BINS - 1)
-    filled = np.unique(which)
-    x = [float(probabilities[which == one].mean()) for one in filled]
-    found = [wilson_interval(int(labels[which == one].sum()), int((which == one).sum())) for one in filled]
-    y = [one.value for one in found]
-    if interval:
-        reach = [[max(0.0, one.value - one.low) for one in found], [max(0.0, one.high - one.value) for one in found]]
-        axes.errorbar(x, y, yerr=reach, fmt="none", ecolor=color, elinewidth=1.0, alpha=0.55)
-    axes.plot(x, y, "-o", color=color, linewidth=1.6, markersize=5, markeredgecolor="white", label=name)
+    for one in np.unique(which):
+        yield which == one

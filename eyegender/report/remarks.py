@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eyegender.report.comparison import Group, Pair, Row
+    from eyegender.report.comparison import Group, Row
+    from eyegender.report.comparison_pairs import Pair
 
 # The stored probabilities are rounded; a logged accuracy further away than this is not the table's.
 _SAME_ACCURACY = 0.002
@@ -72,7 +73,7 @@ def headlines(rows: Sequence[Row], groups: Sequence[Group], pairs: Sequence[Pair
 
 
 def remarks(
-    rows: Sequence[Row], groups: Sequence[Group], pairs: Sequence[Pair], *, all_pairs_up_to: int
+    rows: Sequence[Row], groups: Sequence[Group], pairs: Sequence[Pair], *, n_compared: int, all_pairs_up_to: int
 ) -> tuple[str, ...]:
     """How the numbers were made and where they flatter."""
     found = []
@@ -82,8 +83,15 @@ def remarks(
                 f"Group {group.letter} is split at random: both eyes of one person can stand on both sides, so its "
                 "accuracies are too high for eyes of unknown persons."
             )
+        if group.split_kind == "blocks":
+            found.append(
+                f"Group {group.letter} is split into blocks of neighbouring file numbers: where neighbours show one "
+                "person, few of them stand on both sides."
+            )
         if group.persons is None:
-            found.append(f"Group {group.letter} knows no persons: its intervals treat every picture as independent.")
+            found.append(
+                f"Group {group.letter} knows no persons: its intervals and tests treat every picture as independent."
+            )
     for row in rows:
         if row.record.trials is not None and row.record.trials > 1:
             on_test = row.record.chosen_by.startswith("test/")
@@ -101,16 +109,16 @@ def remarks(
         for group in groups
         if len(group.numbers) > 2
     ]
-    if len(pairs) > 1:
-        found.append(f"p-values are corrected (Holm) for {len(pairs)} comparisons on this page.")
+    if n_compared > 1:
+        found.append(
+            f"p-values are corrected (Westfall and Young, step-down) for all {n_compared:,} pairs of runs that could "
+            "have been picked. The interval of a difference is that of its pair alone."
+        )
     large = [group.letter for group in groups if len(group.numbers) > all_pairs_up_to]
     if large:
-        found.append(f"In group {', '.join(large)} each run is tested against the most accurate one only.")
+        found.append(f"In group {', '.join(large)} each run is shown against the most accurate one only.")
     if any(group.persons is not None and group.persons < group.n for group in groups) and pairs:
-        found.append(
-            "McNemar's test takes pictures as independent. Where a model fails on both eyes of a person together its "
-            "p-value is somewhat too small; the interval of the difference resamples persons and is not affected."
-        )
+        found.append("McNemar's test counts persons where they are known: pictures of one person fail together.")
     return tuple(found)
 
 

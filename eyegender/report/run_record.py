@@ -126,11 +126,12 @@ class RunRecord:
         params: the composed config, flattened to dotted keys.
         metrics: the final values as logged (`test/accuracy` and so on).
         history: one mapping of metrics per epoch, the first epoch first.
-        predictions: None where the run stored none.
+        predictions: None where the run stored none, or where they are lost.
         tags: as logged.
         facts: what the model costs.
         trials: how many trials of a study this run was picked from; None where it was not picked from several.
         chosen_by: the metric that it was picked by, where it was.
+        lost: what became of the predictions of a run that was tested and has none; else None.
     """
 
     run_id: str
@@ -143,6 +144,7 @@ class RunRecord:
     facts: ModelFacts = field(default_factory=ModelFacts)
     trials: int | None = None
     chosen_by: str = "val/accuracy"
+    lost: str | None = None
 
     @property
     def backbone(self) -> str:

@@ -11,46 +11,63 @@ import numpy as np
 from PIL import Image
 
 from eyegender.data.decode import Color, decode, to_pixels
+from eyegender.data.samples import BadPictureError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-COLUMN = "image"  # of a table; the only one that is read
+COLUMN = "image"  # of a table with several
+
+# A picture counts as 0..1 up to this much above 1, for rounding goes there; the same share of the range is clipped.
+SLACK = 1e-3
 
 
 def as_pixels(pictures: Any, size: int, color: Color) -> NDArray[np.uint8]:
     """Pixels (N, C, size, size), C = 1 for gray and 3 for rgb.
 
     Args:
-        pictures: a batch: an array (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); or a list, or a table with a
-            column `image`, of single pictures: arrays or nested lists (H, W[, C]), the bytes of a JPEG, PNG, BMP or
-            WebP file, or such bytes as base64 text. Integers are 0..255. Floats are 0..1; a batch with any value above
-            1 is taken as 0..255.
+        pictures: a batch: an array (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W); or a list, or a table with one
+            column or a column `image`, of single pictures: arrays or nested lists (H, W[, C]), the bytes of a JPEG,
+            PNG, BMP or WebP file, or such bytes as base64 text. A file's bytes or an array (H, W, 1 or 3) alone is
+            one picture. Integers are 0..255. Floats are judged picture by picture: 0..1 where the largest is at most
+            1, 0..255 where it is 2 or more.
         size: side in pixels.
         color: what the network was trained on.
 
     Raises:
-        ValueError: not a picture, wrong shape or out of range; names the picture's position.
+        ValueError: not a picture, wrong shape, out of range or between both ranges; names the picture's position.
     """
-    if hasattr(pictures, "columns"):
-        if COLUMN not in pictures.columns:
-            raise ValueError(f"the table needs a column {COLUMN!r}, got {list(pictures.columns)}")
-        pictures = list(pictures[COLUMN])
-    elif isinstance(pictures, dict):
-        if set(pictures) != {COLUMN}:
-            raise ValueError(f"expected the single key {COLUMN!r}, got {sorted(map(str, pictures))}")
-        pictures = pictures[COLUMN]
-    if isinstance(pictures, bytes | str):
-        pictures = [pictures]
-    singles = list(pictures) if isinstance(pictures, Iterable) else [pictures]
+    singles = [_single(picture, position) for position, picture in enumerate(_listed(pictures))]
     if not singles:
         return np.zeros((0, 1 if color == "gray" else 3, size, size), np.uint8)
-    arrays: list[Any] = [_single(picture, position) for position, picture in enumerate(singles)]
-    if all(isinstance(array, np.ndarray) and array.ndim < 2 for array in arrays):
-        raise ValueError(f"a batch of pictures has 3 or 4 dimensions, got shape {np.shape(pictures)}")
-    scale = _float_scale(arrays)
-    images = [_image(array, scale, position) for position, array in enumerate(arrays)]
+    rows = [single for single in singles if isinstance(single, np.ndarray)]
+    if len(rows) == len(singles):
+        if all(row.ndim < 2 for row in rows):
+            raise ValueError(
+                f"a batch of pictures has 3 or 4 dimensions, got {len(rows)} of shape {rows[0].shape}; "
+                "add the first, also for one picture"
+            )
+        if rows[0].ndim == 2 and rows[0].shape[1] in (1, 3, 4) and len({row.shape for row in rows}) == 1:
+            singles = [np.stack(rows)]  # the rows of one picture with its colours last: none is so narrow
+    images = [_image(single, position) for position, single in enumerate(singles)]
     return np.stack([to_pixels(image, size, color) for image in images])
+
+
+def _listed(pictures: Any) -> list[Any]:
+    """The pictures of a batch, one by one."""
+    if hasattr(pictures, "columns"):
+        names = list(pictures.columns)
+        if COLUMN not in names and len(names) != 1:
+            raise ValueError(f"the table needs a column {COLUMN!r}, got {len(names)} others; name it so")
+        return list(pictures[COLUMN if COLUMN in names else names[0]])
+    if isinstance(pictures, dict):
+        if set(pictures) != {COLUMN}:
+            raise ValueError(f"expected the single key {COLUMN!r}, got {sorted(map(str, pictures))}")
+        return _listed(pictures[COLUMN])
+    if isinstance(pictures, np.ndarray) and not pictures.ndim:
+        pictures = pictures.item()
+    alone = isinstance(pictures, bytes | bytearray | str | Image.Image) or not isinstance(pictures, Iterable)
+    return [pictures] if alone else list(pictures)
 
 
 def _single(picture: Any, position: int) -> NDArray[Any] | Image.Image:
@@ -60,22 +77,21 @@ def _single(picture: Any, position: int) -> NDArray[Any] | Image.Image:
         except (binascii.Error, ValueError) as error:
             raise ValueError(f"picture {position} is text, but not the base64 of a picture file") from error
     if isinstance(picture, bytes | bytearray):
-        return decode(bytes(picture))
+        try:
+            return decode(bytes(picture))
+        except BadPictureError as error:
+            raise ValueError(f"picture {position} cannot be read: {error}") from error
     if isinstance(picture, Image.Image):
         return picture
     try:
         array = np.asarray(picture)
-        return array if array.dtype != object else np.asarray(picture.tolist(), dtype=np.float64)
-    except (ValueError, TypeError, AttributeError) as error:
+        # Integers must stay integers: what they are worth does not depend on the largest of them.
+        return array if array.dtype != object else np.asarray(array.tolist())
+    except (ValueError, TypeError) as error:
         raise ValueError(f"picture {position} is neither an array nor the bytes of a picture file") from error
 
 
-def _float_scale(arrays: list[Any]) -> float:
-    floats = [array for array in arrays if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size]
-    return 255.0 if floats and max(float(array.max()) for array in floats) <= 1.0 else 1.0
-
-
-def _image(array: NDArray[Any] | Image.Image, scale: float, position: int) -> Image.Image:
+def _image(array: NDArray[Any] | Image.Image, position: int) -> Image.Image:
     if isinstance(array, Image.Image):
         return array
     if array.ndim == 3 and array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
@@ -86,7 +102,25 @@ def _image(array: NDArray[Any] | Image.Image, scale: float, position: int) -> Im
         raise ValueError(f"picture {position} must be (H, W), (H, W, 1 or 3) or (1 or 3, H, W), got {array.shape}")
     if array.dtype.kind not in "uif":
         raise ValueError(f"picture {position} must hold numbers, got {array.dtype}")
-    values = array * scale if array.dtype.kind == "f" else array
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
-        raise ValueError(f"picture {position} must be within 0..255 (floats: 0..1 or 0..255), got values outside")
-    return Image.fromarray(np.ascontiguousarray(np.rint(values).astype(np.uint8)))
+    return Image.fromarray(np.ascontiguousarray(_bytes(array, position)))
+
+
+def _bytes(array: NDArray[Any], position: int) -> NDArray[np.uint8]:
+    """Values as 0..255; of floats the largest one tells the range."""
+    low, high = float(array.min()), float(array.max())  # NaN if any is
+    top, slack = 255.0, 0.0
+    if array.dtype.kind == "f":
+        slack = SLACK
+        if high <= 1 + SLACK:
+            top = 1.0
+        elif high < 2:
+            raise ValueError(
+                f"picture {position} must be within 0..1 or 0..255, got a largest value of {high:g}, which tells "
+                "neither; scale it"
+            )
+    if not (low >= -slack * top and high <= (1 + slack) * top):
+        raise ValueError(
+            f"picture {position} must be within 0..255 (floats: 0..1 or 0..255), got {low:g} to {high:g}; scale it"
+        )
+    scaled = np.clip(array.astype(np.float64), 0, top) * (255 / top) if slack else array
+    return np.rint(scaled).astype(np.uint8)

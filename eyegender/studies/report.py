@@ -8,13 +8,17 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from eyegender.studies.importance import importance_figure, importances
+from eyegender.studies.ties import tie_sentence
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import optuna
     from matplotlib.figure import Figure
 
+    from eyegender.studies.importance import Importances
     from hydra_plugins.optuna_study import StudyStatus
 
 SHOWN = 10
@@ -26,8 +30,13 @@ def write_report(
     """Write `report/report.md`, `trials.csv`, `best.json` and `figures/` below `folder`; returns the page's path."""
     report = folder / "report"
     (report / "figures").mkdir(parents=True, exist_ok=True)
-    shares = importances(study)
-    figures = [name for name, figure in plots(study, status) if _saved(figure, report / "figures" / f"{name}.png")]
+    mattered = importances(study)
+    drawn = [("importances", importance_figure(mattered))] if mattered else []
+    figures = [
+        name for name, figure in (*drawn, *plots(study, status)) if _saved(figure, report / "figures" / f"{name}.png")
+    ]
+    if not mattered:  # what an earlier report of fewer trials may have left
+        (report / "figures" / "importances.png").unlink(missing_ok=True)
     with (report / "trials.csv").open("w", newline="") as file:
         names = sorted({name for trial in status.trials for name in trial.params})
         writer = csv.writer(file)
@@ -39,26 +48,16 @@ def write_report(
             row = [trial.number, trial.state, values, *params, len(trial.reported), seconds, trial.reason or ""]
             writer.writerow(row)
     best = [{"trial": t.number, "values": list(t.values), "params": dict(t.params)} for t in status.best[:SHOWN]]
-    content = {"study": status.name, "best": best, "importances": shares, "test": tested or {}}
+    content = {
+        "study": status.name,
+        "best": best,
+        "importances": [group.to_json() for group in mattered],
+        "test": tested or {},
+    }
     (report / "best.json").write_text(json.dumps(content, indent=2, default=str))
     page = report / "report.md"
-    page.write_text("\n".join(_lines(status, shares, figures, tested or {})) + "\n")
+    page.write_text("\n".join(_lines(status, mattered, figures, tested or {})) + "\n")
     return page
-
-
-def importances(study: optuna.Study) -> dict[str, float]:
-    """Share of the first objective's variance that each parameter explains (fANOVA, Hutter et al. 2014); may be empty.
-
-    Trials that were pruned or failed have no value and do not count; at least two different values are needed.
-    """
-    import optuna
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return dict(optuna.importance.get_param_importances(study, target=lambda trial: trial.values[0]))
-        except (ValueError, RuntimeError):
-            return {}
 
 
 def plots(study: optuna.Study, status: StudyStatus) -> Iterator[tuple[str, Figure]]:
@@ -75,7 +74,6 @@ def plots(study: optuna.Study, status: StudyStatus) -> Iterator[tuple[str, Figur
         first = {"target": lambda trial: trial.values[0], "target_name": "first objective"}
     wanted: dict[str, Callable[[], Any]] = {
         "history": lambda: drawn.plot_optimization_history(study, **first),
-        "importances": lambda: drawn.plot_param_importances(study, **first),
         "parallel_coordinates": lambda: drawn.plot_parallel_coordinate(study, **first),
         "slice": lambda: drawn.plot_slice(study, **first),
     }
@@ -106,7 +104,9 @@ def _saved(figure: Figure, path: Path) -> bool:
     return path.exists()
 
 
-def _lines(status: StudyStatus, shares: dict[str, float], figures: list[str], tested: dict[str, float]) -> list[str]:
+def _lines(
+    status: StudyStatus, mattered: Sequence[Importances], figures: list[str], tested: dict[str, float]
+) -> list[str]:
     counts = status.counts
     lines = [
         f"# Study {status.name}",
@@ -122,16 +122,29 @@ def _lines(status: StudyStatus, shares: dict[str, float], figures: list[str], te
     for trial in status.best[:SHOWN]:
         values = ", ".join(f"{value:.4f}" for value in trial.values)
         lines.append(f"| {trial.number} | {values} | {_params(trial.params)} |")
+    if tie := tie_sentence(status):
+        lines += ["", f"{tie}. Nothing here says which of them is better."]
     if tested:
-        lines += ["", f"The winner was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
+        who = f"Trial {status.best[0].number}, the first of them," if tie else "The winner"
+        lines += ["", f"{who} was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
         lines.append("It was picked as the best of many on the validation part, so only the test figure is unbiased.")
     lines += ["", "## What mattered", ""]
-    if shares:
-        lines += ["| parameter | share of the variance |", "|---|---|"]
-        lines += [f"| {name} | {share:.2f} |" for name, share in shares.items()]
-        lines += ["", f"From the {counts.complete} complete trials: pruned ones have no value."]
+    for group in mattered:
+        lines += [f"Among {group.among} that finished ({group.n_trials}):", ""]
+        lines += ["| parameter | importance | 95% interval |", "|---|---|---|"]
+        lines += [
+            f"| {name} | {one.share:.2f} | {one.low:.2f} to {one.high:.2f} |" for name, one in group.shares.items()
+        ]
+        lines.append("")
+    if mattered:
+        lines += [
+            "Importance is a parameter's share of the variance that parameters explain one by one (fANOVA), over the "
+            "ranges that were searched. Intervals come from resampling the trials. Pruned trials have no value."
+        ]
     else:
-        lines.append("Too few complete trials with different values to say.")
+        lines.append(
+            "Nothing can be said: it takes five finished trials whose values differ, and two parameters that vary."
+        )
     if status.failures:
         lines += ["", "## Failures", "", "| trial | reason |", "|---|---|"]
         lines += [f"| {trial.number} | {trial.reason} |" for trial in status.failures]

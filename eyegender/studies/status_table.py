@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from eyegender.studies.ties import tie_sentence
+
 if TYPE_CHECKING:
     from hydra_plugins.optuna_study import StudyStatus
 
@@ -29,6 +31,8 @@ def show(status: StudyStatus, console: Console | None = None) -> None:
             values = ", ".join(f"{value:.4f}" for value in trial.values)
             table.add_row(str(trial.number), values, ", ".join(f"{k}={v}" for k, v in trial.params.items()))
         console.print(table)
+    if tie := tie_sentence(status):
+        console.print(f"Best     {tie}")
     if status.workers:
         table = Table("worker", "host", "process", "trial", "last sign of life", title="running", title_justify="left")
         for worker in status.workers:

@@ -7,8 +7,10 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from eyegender.tracking.faults import StoreFaultError, first_line
 from eyegender.tracking.location import find_location
-from eyegender.tracking.sender import first_line
 
 if TYPE_CHECKING:
     from eyegender.tracking.store import Store
@@ -32,23 +34,40 @@ class StudyRun:
     def __init__(self, experiment: str, uri: str | None, root: str | None, *, test_winner: bool = True) -> None:
         self.experiment, self.uri, self.root, self.test_winner = experiment, uri, root, test_winner
 
+    def check_config(self, config: DictConfig) -> None:
+        """Refuse at once what every trial with these values would refuse."""
+        from eyegender.data.readers import check_source
+        from eyegender.schema import parse
+
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        check_source(parse(own).data)
+
     def on_study_start(self, study: StudyHandle) -> None:
-        """Create the parent run before the first trial; a store that is away costs the nesting, not the sweep."""
+        """Create the parent run before the first trial; a store that is away costs the nesting, not the sweep.
+
+        Raises:
+            StoreFaultError: the store will not take anything before somebody repairs it.
+        """
+        from eyegender.tracking.check import check_store
+
+        check_store(find_location(self.uri, self.root))
         notes = study.user_attrs
-        if PARENT_RUN in notes:
-            return
         key = notes.get(PARENT_KEY) or uuid.uuid4().hex
         study.set_user_attr(PARENT_KEY, key)
         try:
             store = self._store(study, key)
+        except StoreFaultError:
+            raise
         except Exception as error:
             log.warning("tracking: no parent run for study %s (%s)", study.name, first_line(error))
             return
-        study.set_user_attr(PARENT_RUN, store.run_id)
+        if notes.get(PARENT_RUN) != store.run_id:
+            study.set_user_attr(PARENT_RUN, store.run_id)
 
     def on_study_end(self, study: StudyHandle, status: StudyStatus) -> None:
         """Test the winner, write the report, and log both."""
         from eyegender.studies.report import write_report
+        from eyegender.studies.ties import tie_sentence, tied
         from eyegender.studies.winner import again, test_winner
 
         folder = Path(study.sweep_dir)
@@ -57,15 +76,20 @@ class StudyRun:
         winner = status.best[0] if chosen else None
         tested: dict[str, float] = {}
         if winner is not None and self.test_winner:
-            tested = test_winner(Path(winner.user_attrs["output_dir"]), self.uri, self.root)
+            folder_of_best = Path(winner.user_attrs["output_dir"])
+            tested = test_winner(folder_of_best, self.uri, self.root, tied=bool(tied(status)))
         report = write_report(study.load(), status, folder, tested=tested)
         if winner is not None:
-            print(f"Winner   trial {winner.number}, tested once: " + _percent(tested))
+            if tie := tie_sentence(status):
+                print(f"Tie      {tie}; the first of them, tested once: " + _percent(tested))
+            else:
+                print(f"Winner   trial {winner.number}, tested once: " + _percent(tested))
             print(f"Again    {again(Path(winner.user_attrs['output_dir']))}")
         print(f"Report   {report}")
         self._log(study, status, folder, tested)
 
     def _log(self, study: StudyHandle, status: StudyStatus, folder: Path, tested: dict[str, float]) -> None:
+        from eyegender.studies.ties import tied
         from eyegender.tracking.tracker import now_ms
 
         store = self._store(study, study.user_attrs[PARENT_KEY])
@@ -79,7 +103,9 @@ class StudyRun:
             values["best_value"] = status.best[0].values[0]
             best = {f"best.{name}": str(value) for name, value in status.best[0].params.items()}
             # Parameters cannot change when the study goes on; tags can.
-            store.apply({"op": "tags", "values": {**best, "best.trial": str(status.best[0].number)}})
+            best["best.trial"] = str(status.best[0].number)
+            best["best.tied"] = " ".join(str(trial.number) for trial in tied(status)) or "no"
+            store.apply({"op": "tags", "values": best})
         store.apply({"op": "metrics", "values": {**values, **tested}, "step": counts.finished, "time": now_ms()})
         for path in sorted((folder / "report").rglob("*")):
             if path.is_file():

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_winner(output_dir: Path, uri: str | None, root: str | None) -> dict[str, float]:
+def test_winner(
+    output_dir: Path,
+    uri: str | None,
+    root: str | None,
+    *,
+    tied: bool = False,  # noqa: PT028  # no test
+) -> dict[str, float]:
     """Test the best checkpoint of a finished trial and add the result to its run and its output folder.
 
     Args:
         output_dir: of the trial.
         uri: tracking URI; a trial's folder holds none with a password.
         root: folder of the embedded store.
+        tied: whether other trials reached the same value, so that its tag does not call it the winner.
 
     Returns:
         The test/ metrics.
@@ -31,7 +38,7 @@ def test_winner(output_dir: Path, uri: str | None, root: str | None) -> dict[str
     fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text())
     fields["tracking"] |= {"uri": uri, "root": root}
     fields["run_test"] = True
-    return test_again(TrainConfig.model_validate(fields), output_dir, tags={"winner": "true"})
+    return test_again(TrainConfig.model_validate(fields), output_dir, tags={"winner": "tied" if tied else "true"})
 
 
 test_winner.__test__ = False  # type: ignore[attr-defined]  # a name that pytest would collect

@@ -71,11 +71,11 @@ class Journal:
                     f"{error.strerror or error}; make room there, or choose another place with hydra.run.dir=FOLDER"
                 ) from error
 
-    def unsent(self, limit: int) -> list[tuple[int, Entry]]:
-        """Up to `limit` whole entries behind the cursor, each with the offset that follows it."""
+    def unsent(self, limit: int, start: int | None = None) -> list[tuple[int, Entry]]:
+        """Up to `limit` whole entries behind the cursor, or `start`, each with the offset that follows it."""
         entries: list[tuple[int, Entry]] = []
         with self.path.open("rb") as file:
-            file.seek(self.sent_up_to())
+            file.seek(self.sent_up_to() if start is None else start)
             for _ in range(limit):
                 line = file.readline()
                 if not line.endswith(b"\n"):
@@ -92,6 +92,18 @@ class Journal:
                 if entry["op"] == "run" and line.endswith(b"\n") and (current is None or file.tell() <= sent):
                     current = entry
         return current
+
+    def beginning(self) -> int:
+        """Offset of the first entry of the run that the cursor stands in."""
+        current = self.current_run()
+        with self.path.open("rb") as file:
+            start = 0
+            for line in iter(file.readline, b""):
+                entry = _entry(line)
+                if current is not None and entry["op"] == "run" and entry["key"] == current["key"]:
+                    return start
+                start = file.tell()
+        return 0
 
     def sent_up_to(self) -> int:
         """Offset up to which the entries are in the store."""

@@ -6,8 +6,8 @@ import logging
 import shutil
 import tempfile
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +36,26 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
-    experiment_id = client.get_run(run_id).info.experiment_id
-    if _logged_before(client, experiment_id, run_id):
+    run = client.get_run(run_id)
+    # The status is compared here: in a query it never matches on sqlite, where the column holds a number.
+    made = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    if any(str(model.status) == "READY" for model in made):
         return
-    model = client.create_logged_model(
-        experiment_id, name="model", source_run_id=run_id, model_type="eye-classifier", params=facts["params"]
+    # One whose files did not all get through before is gone on with.
+    model = (
+        made[0]
+        if made
+        else client.create_logged_model(
+            run.info.experiment_id,
+            name="model",
+            source_run_id=run_id,
+            model_type="eye-classifier",
+            params=facts["params"],
+        )
     )
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    known = run.outputs.model_outputs if run.outputs else []
+    if model.model_id not in {output.model_id for output in known}:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     _measured(client, run_id, model.model_id)
     with tempfile.TemporaryDirectory() as place:
         described = Model(
@@ -66,11 +79,9 @@ def _write(target: Path, folder: Path, described: Model) -> None:
     import eyegender
 
     package = Path(eyegender.__file__).parent
-    # The object tensor is MLflow's way to take any array: uint8 or float, gray or colour, files' bytes or base64.
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype("object"), (-1,))]),
-        outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]),
-    )
+    # No schema of the input: MLflow has none for "an array or a list of pictures", and a list that its tensor refuses
+    # is printed whole, bytes and all. The model checks what it gets.
+    signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -78,7 +89,8 @@ def _write(target: Path, folder: Path, described: Model) -> None:
             path=str(target),
             mlflow_model=described,
             python_model=str(package / "serving" / "eye_model.py"),
-            artifacts={"network": str(folder / "network")},
+            # An address: MLflow would read a plain path as one, and a ? or % in it as part of that.
+            artifacts={"network": (folder / "network").absolute().as_uri()},
             code_paths=[str(package)],
             signature=signature,
             input_example=np.load(folder / "example.npy", allow_pickle=False),
@@ -97,8 +109,9 @@ def _send(client: MlflowClient, model_id: str, folder: Path) -> None:
         inside = path.parent.relative_to(folder).as_posix()
         client.log_model_artifact(model_id, str(path), None if inside == "." else inside)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(send, paths))
+    # Its threads are daemons: a request that hangs does not hold up the end of the process.
+    with ThreadPool(AT_ONCE) as pool:
+        pool.map(send, paths)
     send(last)
 
 
@@ -114,17 +127,11 @@ def _measured(client: MlflowClient, run_id: str, model_id: str) -> None:
     dataset = run.inputs.dataset_inputs[0].dataset if run.inputs and run.inputs.dataset_inputs else None
     named = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
     keys = [key for key in run.data.metrics if key.startswith("test/")]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        points = list(pool.map(lambda key: client.get_metric_history(run_id, key)[-1], keys))
+    with ThreadPool(AT_ONCE) as pool:
+        points = pool.map(lambda key: client.get_metric_history(run_id, key)[-1], keys)
     found = [
         Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id, run_id=run_id, **named)
         for point in points
     ]
     if found:
         client.log_batch(run_id, metrics=found)
-
-
-def _logged_before(client: MlflowClient, experiment_id: str, run_id: str) -> bool:
-    # The status is compared here: in a query it never matches on sqlite, where the column holds a number.
-    made = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
-    return any(str(model.status) == "READY" for model in made)

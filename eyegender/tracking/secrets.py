@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from hydra_plugins.optuna_study import hide_override, hide_secrets, is_secret_key
+from hydra_plugins.optuna_study import hide_in_urls, hide_override, hide_secrets, is_name_key, is_secret_key
 
 HIDDEN = "***"
 
@@ -19,14 +19,21 @@ def redact(text: str) -> str:
     return hide_secrets(text)
 
 
+def redact_urls(text: str) -> str:
+    """`text`, a name or an address, with the password of every URL in it replaced, and otherwise as it is."""
+    return hide_in_urls(text)
+
+
 def redact_config(config: Any, key: str = "") -> Any:
-    """A nested config of mappings, lists and values without its secrets."""
+    """A nested config of mappings, lists and values without its secrets; what its keys call a name stays a name."""
     if isinstance(config, Mapping):
         return {name: redact_config(value, str(name)) for name, value in config.items()}
     if isinstance(config, list | tuple):
         return [redact_config(value, key) for value in config]
     if isinstance(config, str):
-        return HIDDEN if config and is_secret_key(key) else redact(config)
+        if config and is_secret_key(key):
+            return HIDDEN
+        return redact_urls(config) if is_name_key(key) else redact(config)
     return config
 
 

@@ -7,24 +7,34 @@ import json
 import logging
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from multiprocessing.pool import ThreadPool
+from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
+from eyegender.tracking.embedded import opening
 from eyegender.tracking.experiment_view import TAGS
+from eyegender.tracking.faults import is_gone, is_refused
+from eyegender.tracking.location import database_file
 from eyegender.tracking.model_logging import AT_ONCE, log_model
+from eyegender.tracking.patience import SECONDS, TIMEOUT, waiting_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
 
     from eyegender.tracking.journal import Entry
 
+log = logging.getLogger("eyegender")
+
 RUN_FILE = "run.json"
 KEY_TAG = "eyegender.key"
 MAX_PARAMS, MAX_METRICS = 100, 1000  # of one log_batch request
+
+
+class RunGoneError(Exception):
+    """The run is not in the store any more, and everything that was said of it must be sent again."""
 
 
 class Store:
@@ -43,6 +53,8 @@ class Store:
         # Steps of each metric that the store holds; None until they are read of a run that was there before.
         self._held: dict[str, set[int]] | None = None
         self._made_client: MlflowClient | None = None
+        self._gone: str | None = None  # a run that was said to be lost
+        self.attempt = 0  # at an upload; each next one is waited for twice as long
 
     @property
     def client(self) -> MlflowClient:
@@ -53,7 +65,7 @@ class Store:
             os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
             # The sender has its own patience; MLflow's would hold one request for many minutes.
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+            os.environ.setdefault(TIMEOUT, str(SECONDS))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # import-time deprecations inside MLflow are nobody's to repair here
                 import mlflow
@@ -61,18 +73,26 @@ class Store:
             # Migration notes, retries and the like would stand between a run's own lines.
             for noisy in ("mlflow", "alembic", "urllib3"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
-            with _initialising(self.uri):
+            database = database_file(self.uri)
+            with opening(database) if database is not None else contextlib.nullcontext():
                 client = mlflow.MlflowClient(self.uri)
                 client.search_experiments(max_results=1)
             self._made_client = client
         return self._made_client
 
     def apply(self, entry: Entry) -> None:
-        """Bring one entry into the store."""
-        getattr(self, f"_apply_{entry['op']}")(entry)
+        """Bring one entry into the store.
+
+        Raises:
+            RunGoneError: the store has lost the run.
+        """
+        self._alive(lambda: getattr(self, f"_apply_{entry['op']}")(entry))
 
     def apply_metrics(self, entries: list[Entry]) -> None:
         """Bring many epochs' metrics into the store with few requests."""
+        self._alive(lambda: self._log_metrics(entries))
+
+    def _log_metrics(self, entries: list[Entry]) -> None:
         batch = [metric for entry in entries for metric in self._as_metrics(entry)]
         for start in range(0, len(batch), MAX_METRICS):
             part = batch[start : start + MAX_METRICS]
@@ -82,9 +102,60 @@ class Store:
 
     def apply_artifacts(self, entries: list[Entry]) -> None:
         """Bring several files into the store at a time: each waits for an answer."""
-        self._apply_artifact(entries[0])  # alone, as it opens the way that the others share
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self._apply_artifact, entries[1:]))
+        self.apply(entries[0])  # alone, as it opens the way that the others share
+        paths = [self._inside(entry["path"]) for entry in entries]
+        with waiting_for(paths, self.attempt), ThreadPool(AT_ONCE) as pool:
+            pool.map(self._log_artifact, entries[1:])
+
+    def answers(self) -> bool:
+        """Whether the store answers a small request about the run."""
+        try:
+            self.client.get_run(self._run())
+        except Exception:
+            return False
+        return True
+
+    def _alive(self, call: Callable[[], None]) -> None:
+        """Make a call once more where it failed because the run, or its experiment, had been deleted."""
+        try:
+            call()
+        except Exception as error:
+            if self.run_id is None or not is_refused(error) or not self._restore(self.run_id):
+                raise
+            call()
+
+    def _restore(self, run_id: str) -> bool:
+        """Take the run that goes on out of MLflow's bin; False where it is not in there.
+
+        Raises:
+            RunGoneError: the run was deleted for good.
+        """
+        try:
+            info = self.client.get_run(run_id).info
+        except Exception as error:
+            if not is_gone(error):
+                raise
+            log.warning("tracking: run %s is not in the store any more; all of it goes into a new run", run_id)
+            self._gone = run_id
+            raise RunGoneError(run_id) from error
+        restored = self._restore_experiment(info.experiment_id)
+        if self.client.get_run(run_id).info.lifecycle_stage == "deleted":
+            self.client.restore_run(run_id)
+            log.warning("tracking: run %s had been deleted; it is restored, as it goes on", run_id)
+            restored = True
+        return restored
+
+    def _restore_experiment(self, experiment_id: str) -> bool:
+        experiment = self.client.get_experiment(experiment_id)
+        if experiment.lifecycle_stage != "deleted":
+            return False
+        self.client.restore_experiment(experiment_id)
+        log.warning("tracking: experiment %s had been deleted; it is restored with its runs", experiment.name)
+        return True
+
+    def forget(self) -> None:
+        """Of a run that is gone; the next entry that begins it makes it anew."""
+        self.run_id, self._held = None, None
 
     def attach(self, beginning: Entry) -> None:
         """Go on with the run that an earlier process created: the one that `run.json` names, else the entry's."""
@@ -119,20 +190,18 @@ class Store:
 
     def _apply_run(self, entry: Entry) -> None:
         """Create the run, or find it: by id when a checkpoint knew it, else by the key that every attempt shares."""
-        experiment_id = self._experiment(entry["experiment"])
-        run_id = entry.get("run_id")
         self._held = None
-        if run_id is None:
-            found = self.client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{entry['key']}'", max_results=1)
-            run_id = found[0].info.run_id if found else None
-        if run_id is None:
+        run = self._find(entry)
+        if run is None:
+            experiment_id = self._experiment(entry["experiment"])
             run_id = self.client.create_run(
                 experiment_id, entry["time"], {**entry["tags"], KEY_TAG: entry["key"]}, entry["name"]
             ).info.run_id
             self._held = {}
         else:
-            run = self.client.get_run(run_id)
-            experiment_id = run.info.experiment_id
+            run_id, experiment_id = run.info.run_id, run.info.experiment_id
+            if run.info.lifecycle_stage == "deleted":
+                self._restore(run_id)
             if not _ended_after(run, entry):
                 self.client.update_run(run_id, status="RUNNING")
         self.run_id, self.experiment_id = run_id, experiment_id
@@ -140,6 +209,25 @@ class Store:
         with contextlib.suppress(OSError):  # on a full disk; the key finds the run as well
             aside.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}))
             aside.replace(self.folder / RUN_FILE)
+
+    def _find(self, entry: Entry) -> Run | None:
+        from mlflow.entities import ViewType
+
+        if (run_id := entry.get("run_id")) is not None:
+            try:
+                return self.client.get_run(run_id)
+            except Exception as error:
+                if not is_gone(error):
+                    raise
+        found = self.client.get_experiment_by_name(entry["experiment"])
+        if found is not None:
+            key = f"tags.`{KEY_TAG}` = '{entry['key']}'"
+            runs = self.client.search_runs([found.experiment_id], key, ViewType.ALL, max_results=1)
+            if runs:
+                return runs[0]
+        if run_id not in {None, self._gone}:
+            log.warning("tracking: run %s is not in the store any more; it goes on as a new run", run_id)
+        return None
 
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -154,6 +242,7 @@ class Store:
                     raise
             else:
                 return made
+        self._restore_experiment(found.experiment_id)
         for tag, value in TAGS.items():
             if tag not in found.tags:
                 self.client.set_experiment_tag(found.experiment_id, tag, value)
@@ -163,12 +252,15 @@ class Store:
     def _apply_params(self, entry: Entry) -> None:
         from mlflow.entities import Param
 
+        # Of a run that goes on they are there already, and may not change.
+        if entry.get("unless_there") and self.client.get_run(self._run()).data.params:
+            return
         params = [Param(name, value) for name, value in entry["values"].items()]
         for start in range(0, len(params), MAX_PARAMS):
             self.client.log_batch(self._run(), params=params[start : start + MAX_PARAMS])
 
     def _apply_metrics(self, entry: Entry) -> None:
-        self.apply_metrics([entry])
+        self._log_metrics([entry])
 
     def _apply_tags(self, entry: Entry) -> None:
         from mlflow.entities import RunTag
@@ -185,10 +277,16 @@ class Store:
         self.client.log_inputs(self._run(), datasets=[DatasetInput(dataset, tags)])
 
     def _apply_artifact(self, entry: Entry) -> None:
+        with waiting_for([self._inside(entry["path"])], self.attempt):
+            self._log_artifact(entry)
+
+    def _log_artifact(self, entry: Entry) -> None:
         self.client.log_artifact(self._run(), str(self._inside(entry["path"])), entry["to"])
 
     def _apply_model(self, entry: Entry) -> None:
-        log_model(self.client, self._run(), self._inside(entry["path"]), entry)
+        folder = self._inside(entry["path"])
+        with waiting_for([folder], self.attempt):
+            log_model(self.client, self._run(), folder, entry)
 
     def _inside(self, path: str) -> Path:
         """A file of the run; a journal that came from elsewhere must not send others of this machine."""
@@ -208,12 +306,3 @@ class Store:
 def _ended_after(run: Run, entry: Entry) -> bool:
     """Whether a later attempt, told to the store before this one, has ended the run already."""
     return bool(run.info.end_time and run.info.end_time > entry["time"])
-
-
-def _initialising(uri: str) -> Any:
-    """Several runs may meet a new sqlite store at once, and creating its tables is not safe for two."""
-    if not uri.startswith("sqlite:///"):
-        return contextlib.nullcontext()
-    path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_suffix(".lock"))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.errors import UserError
 from eyegender.full_disk import full_disk, is_full
 from eyegender.tracking.journal import Entry, Journal
-from eyegender.tracking.secrets import redact, redact_config
+from eyegender.tracking.secrets import redact_config, redact_urls
 from eyegender.tracking.sender import Sender
 from eyegender.tracking.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from eyegender.tracking.location import Location
 
@@ -53,8 +54,8 @@ class Tracker:
         self.store = Store(location.uri, location.artifacts, folder)
         self.sender = Sender(self.journal, self.store)
         self._say(
-            op="run", key=self.key, run_id=run_id, experiment=experiment, name=name, tags=dict(tags),
-            uri=redact(location.uri), artifacts=location.artifacts,
+            op="run", key=self.key, run_id=run_id, experiment=experiment, name=redact_urls(name), tags=_tags(tags),
+            uri=redact_urls(location.uri), artifacts=location.artifacts, **_from_here(location, folder),
         )  # fmt: skip
         self.sender.start()
 
@@ -63,8 +64,9 @@ class Tracker:
         """MLflow's id of the run, once the store has been reached."""
         return self.store.run_id
 
-    def params(self, values: Mapping[str, str]) -> None:
-        self._say(op="params", values=dict(values))
+    def params(self, values: Mapping[str, str], *, unless_there: bool = False) -> None:
+        """Parameters cannot change; `unless_there` leaves a run alone that has some, one that goes on."""
+        self._say(op="params", values=redact_config(values), **({"unless_there": True} if unless_there else {}))
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """`step` counts finished epochs. Values that are not finite are left out: JSON and SQL disagree about them."""
@@ -72,10 +74,10 @@ class Tracker:
         self._say(op="metrics", values=finite, step=step)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        self._say(op="tags", values=dict(values))
+        self._say(op="tags", values=_tags(values))
 
     def dataset(self, *, name: str, digest: str, source: str, profile: str) -> None:
-        self._say(op="dataset", name=name, digest=digest, source=source, profile=profile)
+        self._say(op="dataset", name=name, digest=digest, source=redact_urls(source), profile=profile)
 
     def artifact(self, path: str, to: str | None = None) -> None:
         """A file in the output folder, into the artifact folder `to`."""
@@ -98,11 +100,11 @@ class Tracker:
 
     def no_room(self) -> UserError | None:
         """After `close`: what to say where the embedded store's disk cannot take the rest of the run, else None."""
-        if not self.location.is_local or not is_full(self.sender.problem):
+        database = self.location.database
+        if database is None or not is_full(self.sender.problem):
             return None
-        store = Path(self.location.uri.removeprefix("sqlite:///")).parent
         again = f", then send the rest with python -m eyegender.sync folder={self.folder}"
-        return full_disk("metrics and artifacts of the run", store, self.journal.unsent_bytes(), again)
+        return full_disk("metrics and artifacts of the run", database.parent, self.journal.unsent_bytes(), again)
 
     def abandon(self) -> None:
         """Say nothing more: another process goes on with this run."""
@@ -110,6 +112,26 @@ class Tracker:
         self.journal.close()
 
     def _say(self, **entry: object) -> None:
-        said: Entry = {**redact_config(entry), "time": now_ms()}
-        self.journal.append(said)
+        self.journal.append({**entry, "time": now_ms()})
         self.sender.wake()
+
+
+def _from_here(location: Location, folder: Path) -> dict[str, str]:
+    """Where an embedded store lies seen from the run, so that both may be moved together."""
+    database = location.database
+    return {} if database is None else {"database": os.path.relpath(database, folder)}
+
+
+# Identifiers and paths of ours, which a password that is an ordinary word must not alter.
+_IDENTIFIERS = {
+    "data.fingerprint", "data.source", "output_dir", "split.fingerprint", "split.kind", "study.name", "trial.number",
+    "weights.kind", "weights.sha256",
+}  # fmt: skip
+
+
+def _tags(values: Mapping[str, str]) -> dict[str, str]:
+    """Tags without secrets; MLflow's own (`mlflow.parentRunId` and the like) and identifiers stay as they are."""
+    return {
+        name: redact_urls(value) if name.startswith("mlflow.") or name in _IDENTIFIERS else redact_config(value, name)
+        for name, value in values.items()
+    }

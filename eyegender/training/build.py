@@ -79,6 +79,8 @@ def build_data(cfg: TrainConfig) -> EyesDataModule:
         eval_batch_size=cfg.trainer.eval_batch_size,
         seed=cfg.seed,
         on_bad=data.on_bad,
+        on_conflict=data.on_conflict,
+        cache_gb=cfg.features.max_gb,
     )
 
 

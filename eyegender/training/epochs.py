@@ -34,7 +34,11 @@ class Epochs(pl.Callback):
         self._began = 0.0
         self._spent = 0.0
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, _module: Any) -> None:
+        # The store drops what it holds; one that has lost the run needs the epochs before the checkpoint, too.
+        for row in self.history:
+            if row["epoch"] <= trainer.current_epoch:
+                self._track(row)
         # What goes on in the middle of an epoch does not start it again.
         self._began = time.monotonic() - self._spent
 

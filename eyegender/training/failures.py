@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eyegender.errors import UserError
-from eyegender.tracking.sender import first_line
+from eyegender.tracking.faults import first_line
 
 if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule

@@ -67,7 +67,13 @@ def draw_figures(
         drawn |= {
             "confusion_matrix": figures.confusion_matrix(counts, data.samples.classes, note=note),
             "roc": figures.roc_curve(labels, probabilities, classes=data.samples.classes, note=note),
-            "reliability": figures.reliability_diagram(labels, probabilities, classes=data.samples.classes, note=note),
+            "reliability": figures.reliability_diagram(
+                labels,
+                probabilities,
+                classes=data.samples.classes,
+                note=note,
+                persons=None if data.persons is None else np.asarray(data.persons)[index],
+            ),
             # A function, so that only the pictures that are shown are read.
             "most_wrong": figures.most_wrong_sheet(
                 lambda rows: data.pixels(index[rows]),
@@ -133,7 +139,7 @@ def leave_outputs(
 
 def _model_metadata(card: Card, source: str) -> dict[str, Any]:
     return {
-        "input": "pictures, any size and number: uint8 0..255 or float 0..1, (N, H, W[, 1 or 3]), or picture files",
+        "input": "pictures, any size and number: integers 0..255, floats 0..1 or 0..255, or files",
         "output": f"probability of {card.classes[1]}",
         "classes": list(card.classes),
         "size": card.size,

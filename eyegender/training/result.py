@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eyegender.errors import UserError
-from eyegender.training.cost import cost
+from eyegender.using.model_costs import costs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from eyegender.models.classifier import Classifier
+    from eyegender.serving.saved_network import Card
     from eyegender.training.epochs import History
 
 
@@ -28,6 +29,7 @@ class RunResult:
         history: one row of metrics per epoch.
         output_dir: holds metrics.json and checkpoints/.
         run_id: in MLflow, None while its store is away.
+        card: what network it is.
         module: with the best checkpoint's weights.
         trainer: Lightning's.
     """
@@ -37,6 +39,7 @@ class RunResult:
     history: History
     output_dir: Path
     run_id: str | None
+    card: Card
     module: Classifier
     trainer: pl.Trainer
 
@@ -48,8 +51,10 @@ class RunResult:
         """
         if names is None:
             return self.score
-        size = self.module.network, self.trainer.datamodule  # type: ignore[attr-defined]
-        known = {**self.metrics, **cost(*size)} if {"latency_ms", "parameters"} & set(names) else self.metrics
+        known = dict(self.metrics)
+        if {"latency_ms", "parameters"} & set(names):
+            parameters, _, milliseconds = costs(self.card, latency="latency_ms" in names)
+            known |= {"parameters": float(parameters)} | ({} if milliseconds is None else {"latency_ms": milliseconds})
         if unknown := [name for name in names if name not in known]:
             raise UserError(f"objectives: no metric {unknown[0]}; known: {', '.join(sorted(known))}")
         return tuple(known[name] for name in names)

@@ -23,6 +23,7 @@ from eyegender.full_disk import told_when_full
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.memory import is_out_of_memory
 from eyegender.models.schedule import progress_of
+from eyegender.tracking.check import check_store
 from eyegender.tracking.location import find_location
 from eyegender.training.build import (
     BuiltModel,
@@ -132,7 +133,8 @@ class _Run:
 
     def _go(self, checkpoint: dict[str, Any] | None) -> RunResult:
         cfg = self.cfg
-        find_location(cfg.tracking.uri, cfg.tracking.root)  # a store that cannot be written to is told before any work
+        # A store that takes nothing is told before any work.
+        check_store(find_location(cfg.tracking.uri, cfg.tracking.root))
         arguments = trainer_arguments(cfg)
         check_trainer(arguments)
         network = self._build_network(checkpoint)
@@ -284,7 +286,8 @@ class _Run:
                     history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
                 )  # fmt: skip
         run_id = None if self.tracker is None else self.tracker.run_id
-        return RunResult(row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, module, trainer)
+        card = self.built.card
+        return RunResult(row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, card, module, trainer)
 
     def test_again(self, tags: dict[str, str]) -> dict[str, float]:
         cfg, checkpoint = self.cfg, load_checkpoint(self.output_dir / "checkpoints" / "best.ckpt")

@@ -6,15 +6,17 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from lightning_fabric.utilities import rank_zero_only
 
 from eyegender.errors import UserError
+from eyegender.file_locks import held_where_possible
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK_FILE = "run.lock"
+ALONE = "see to it that no second process goes on with this run"
 
 log = logging.getLogger("eyegender")
 
@@ -30,7 +32,7 @@ class RunLock(ExitStack):
         super().__init__()
         self.refuse = refuse
         self._taken: set[Path] = set()
-        self._warned = False
+        self._works = True
 
     def take(self, *folders: Path) -> None:
         """Lock the folders that a run is in, goes on from or began in: whoever goes on with it, too, meets there.
@@ -39,24 +41,19 @@ class RunLock(ExitStack):
             UserError: another process trains this run.
         """
         for folder in folders:
-            if rank_zero_only.rank or folder.resolve() in self._taken:
+            if rank_zero_only.rank or not self._works or folder.resolve() in self._taken:
                 continue
             self._taken.add(folder.resolve())
             try:
-                self.enter_context(FileLock(folder / LOCK_FILE, blocking=False, fallback_to_soft=False))
+                self._works &= self.enter_context(held_where_possible(folder / LOCK_FILE, 0, ALONE))
             except Timeout:
                 told = f"the run in {folder} is being trained by another process"
                 if self.refuse:
                     raise UserError(f"{told}; wait until that has ended, or stop it") from None
                 log.warning("%s; the study has given the trial to this one", told)
-            except OSError as error:
-                if not self._warned:
-                    log.warning(
-                        "%s cannot be locked (%s): nothing stops a second process from going on with this run, too",
-                        folder,
-                        error.strerror or error,
-                    )
-                self._warned = True
+            except OSError as error:  # of a folder that others may only read
+                log.warning("%s cannot be locked (%s); %s", folder, error.strerror or error, ALONE)
+                self._works = False
 
 
 def run_folder(checkpoint: Path) -> Path:

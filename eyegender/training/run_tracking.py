@@ -90,17 +90,18 @@ def begin_tracking(
     (output_dir / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
     told = {"versions": environment.versions(), "hardware": environment.hardware()}
     (output_dir / ENVIRONMENT_FILE).write_text(json.dumps(told, indent=2))
-    if resume is None:  # parameters of a run cannot change, and a resumed run may have more epochs
-        tracker.params(flatten(config) | {"finetune_stages": str(built.card.depth), "input_size": str(built.card.size)})
-        counts = data.counts()
-        tracker.dataset(
-            name=data.source,
-            digest=data.fingerprint[:36],
-            source=cfg.data.reader.arguments.get("root", data.source),
-            profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
-        )
-        tracker.params({f"count.{part}.{name}": str(n) for part, by in counts.items() for name, n in by.items()})
-    if resume is not None:  # MLflow keeps parameters as they were first told
+    counts = data.counts()
+    params = flatten(config) | {"finetune_stages": str(built.card.depth), "input_size": str(built.card.size)}
+    params |= {f"count.{part}.{name}": str(n) for part, by in counts.items() for name, n in by.items()}
+    # Parameters of a run cannot change, and a resumed run may have more epochs; it may also have been deleted for good.
+    tracker.params(params, unless_there=resume is not None)
+    tracker.dataset(
+        name=data.source,
+        digest=data.fingerprint[:36],
+        source=cfg.data.reader.arguments.get("root", data.source),
+        profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
+    )
+    if resume is not None:
         after = progress_of(checkpoint).epochs if checkpoint is not None else 0
         now = {f"resumed.{c.key}": f"{c.before} until epoch {after}, then {c.now}" for c in changes}
         name = {"mlflow.runName": cfg.tracking.run_name} if cfg.tracking.run_name else {}

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C stop a training at its next step, with a checkpoint; a second Ctrl-C stops at once."""
+"""SIGTERM, SIGHUP and Ctrl-C stop a training at its next step, with a checkpoint; a second Ctrl-C stops at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+HANGUP = getattr(signal, "SIGHUP", None)  # of a terminal that closes; Windows has none
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *([HANGUP] if HANGUP else []))
 
 
 class StoppedBySignalError(Exception):
@@ -51,7 +52,9 @@ class StopSignal:
             yield self
             return
         before = {number: signal.getsignal(number) for number in SIGNALS}
-        self._handlers = before if self.trial is not None else dict.fromkeys(SIGNALS, self._note)
+        if HANGUP and before[HANGUP] == signal.SIG_IGN:  # under nohup
+            del before[HANGUP]
+        self._handlers = before if self.trial is not None else dict.fromkeys(before, self._note)
         self.reclaim()
         try:
             yield self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eyegender.tracking.experiment_view import link
-from eyegender.tracking.location import mlruns
+from eyegender.tracking.location import DATABASE, mlruns
 from eyegender.tracking.secrets import redact
 
 if TYPE_CHECKING:
@@ -44,15 +45,18 @@ def print_summary(
     location = tracker.location
     console.print(f"Run      {tracker.run_id or 'not yet created'} in {redact(location.uri)}")
     if not complete:
-        problem = tracker.sender.problem or "the store is slow"
-        console.print(f"Tracking is not complete ({problem}); send the rest with:")
-        console.print(f"         python -m eyegender.sync folder={_short(output_dir)}")
+        reason, repair = tracker.sender.missing()
+        first = f"{repair}, then " if repair else ""
+        console.print(f"Tracking is not complete ({reason}); {first}send the rest with:")
+        console.print(f"         python -m eyegender.sync folder={shlex.quote(_short(output_dir))}")
+    if refused := tracker.sender.refused:
+        console.print(f"Refused  {len(refused)} entries by the store, the first was {refused[0]}")
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
     address = link(redact(base), tracker.store.experiment_id or "0")
     if location.is_local:
         # The Makefile is the checkout's, and looks at the store there.
-        default = location.uri == f"sqlite:///{mlruns() / 'mlflow.db'}" and Path("Makefile").is_file()
-        start = "make ui" if default else f"mlflow ui --backend-store-uri {location.uri}"
+        default = location.database == (mlruns() / DATABASE).resolve() and Path("Makefile").is_file()
+        start = "make ui" if default else f"mlflow ui --backend-store-uri {shlex.quote(location.uri)}"
         console.print(f"Look     {start}   then open {address}")
     else:
         console.print(f"Look     {address}")

@@ -88,6 +88,11 @@ def _warnings(model: LoadedModel, pictures: LabelledPictures) -> tuple[str, ...]
     found = []
     if pictures.samples.source == "synthetic":
         found.append("Drawn eyes: what the model reaches says nothing about real eyes.")
+    if pictures.conflicts:
+        found.append(
+            f"{len(pictures.conflicts):,} pictures are in both classes ({' = '.join(pictures.conflicts[0])} first): "
+            "one copy of each counts as wrong whatever the model says; data.on_conflict=drop leaves them out."
+        )
     if model.store is not None and model.run_id is not None:
         tested = read_predictions(model.store, model.run_id)
         known = set() if tested is None else set(tested.keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from eyegender.errors import one_line
 from eyegender.training.outputs import METRICS_FILE, write_json
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def write_evaluation(
     classes = pictures.samples.classes
     drawn = {
         "confusion_matrix": figures.confusion_matrix(table.counts, classes, note=note),
-        "reliability": figures.reliability_diagram(table.labels, table.probabilities, classes=classes, note=note),
+        "reliability": figures.reliability_diagram(
+            table.labels, table.probabilities, classes=classes, note=note, persons=table.persons
+        ),
         "most_wrong": figures.most_wrong_sheet(
             pictures.pixels, table.labels, table.probabilities, table.names, k=WORST, classes=classes, note=note
         ),
@@ -85,4 +88,4 @@ def show_evaluation(
         ),
     ]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)

@@ -8,6 +8,10 @@ file is a download of its own).
 from __future__ import annotations
 
 import csv
+import logging
+import os
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +21,17 @@ import numpy as np
 from eyegender.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from PIL import Image
 
+log = logging.getLogger(__name__)
+
 EXTRA = "eyegender[faces]"
 COLUMNS = ("path", "left_x", "left_y", "right_x", "right_y")
+# float() would also take 1_0 and the digits of other alphabets.
+_NUMBER = re.compile(r"\s*[+-]?(nan|inf|([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?)\s*", re.IGNORECASE)
+MOST_PIXELS = 1 << 16
 # Pictures are searched at this longer side, small ones enlarged up to three times: the cascades miss small eyes, and in
 # large pictures take long.
 SEARCHED_SIDE, MOST_ENLARGED = 640, 3.0
@@ -44,22 +53,61 @@ class EyePositions:
 
 
 class GivenEyes:
-    """Eyes at the positions that a CSV file states.
+    """Eyes at the positions that a table states.
+
+    A row belongs to the picture of its path, taken from the working directory or from the table's folder. A row that is
+    a mere file name belongs to the one picture of that name, wherever it lies.
 
     Args:
-        positions: by path as written in the file, and by its last part.
+        table: the table's file.
+        positions: by path as written in the table.
         crop: side of the square in distances between the eyes.
+
+    Raises:
+        UserError: two rows are of one picture.
     """
 
-    def __init__(self, positions: Mapping[str, EyePositions], crop: float) -> None:
+    def __init__(self, table: Path, positions: Mapping[str, EyePositions], crop: float) -> None:
+        self.table = table
         self.positions = positions
         self.crop = crop
+        self._row_of: dict[str, str] = {}
+        for name in positions:
+            for place in {os.path.abspath(name), os.path.abspath(table.parent / name)}:  # noqa: PTH100 - follows no link
+                if (other := self._row_of.setdefault(place, name)) != name:
+                    raise UserError(f"eyes: {table} must have one row per picture, got {other} and {name}; remove one")
+
+    def check(self, paths: Sequence[Path]) -> None:
+        """Raises UserError where it is not certain which row is a picture's, or where no picture has one."""
+        names = Counter(path.name for path in paths)
+        elsewhere = {Path(name).name: name for name in self.positions}
+        missing = [path for path in paths if self._row(path) is None]
+        for path in paths:
+            row = self._row(path)
+            if row is None and path.name in elsewhere:
+                raise UserError(
+                    f"eyes: {self.table} must name pictures by their paths, got {elsewhere[path.name]} for the picture "
+                    f"{path}; write that path"
+                )
+            if row == path.name and names[path.name] > 1:
+                raise UserError(
+                    f"eyes: {self.table} must tell pictures of one name apart by their paths, got {row} for "
+                    f"{names[path.name]} pictures ({path} first); write their paths"
+                )
+        if len(missing) == len(paths):
+            raise UserError(f"eyes: {self.table} must have a row for each picture, got none for {paths[0]}; add it")
+        if missing:
+            log.warning("%s has no row for %d of %d pictures: no eyes there", self.table.name, len(missing), len(paths))
 
     def __call__(self, path: Path, image: Image.Image) -> dict[str, Image.Image]:
-        found = self.positions.get(str(path)) or self.positions.get(path.name)
-        if found is None or not _inside(found, image.size):
+        row = self._row(path)
+        if row is None or not _inside(self.positions[row], image.size):
             return {}
-        return found.cut(image, self.crop)
+        return self.positions[row].cut(image, self.crop)
+
+    def _row(self, path: Path) -> str | None:
+        row = self._row_of.get(os.path.abspath(path))  # noqa: PTH100 - follows no link
+        return row if row is not None or path.name not in self.positions else path.name
 
 
 class FoundEyes:
@@ -122,7 +170,8 @@ def read_eye_positions(path: Path, crop: float) -> GivenEyes:
     """From a CSV file with the columns path, left_x, left_y, right_x, right_y, in pixels.
 
     Raises:
-        UserError: the file is missing, lacks a column, or a value is no number; names the line.
+        UserError: the file is missing, lacks a column, a value is no number, eyes are swapped or a picture comes twice;
+            names the line.
     """
     positions: dict[str, EyePositions] = {}
     try:
@@ -132,17 +181,25 @@ def read_eye_positions(path: Path, crop: float) -> GivenEyes:
             if missing:
                 raise UserError(f"eyes: {path} must have the columns {', '.join(COLUMNS)}, got no {missing[0]}; add it")
             for line, row in enumerate(table, start=2):
-                try:
-                    lx, ly, rx, ry = (float(row[name]) for name in COLUMNS[1:])
-                except (TypeError, ValueError) as error:
+                cells = [row[name] or "" for name in COLUMNS[1:]]
+                wrong = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
+                if wrong or not row["path"]:
                     raise UserError(
-                        f"eyes: {path}, line {line}, must hold four numbers ({error}); correct it"
-                    ) from error
+                        f"eyes: {path}, line {line}, must hold a path and four numbers, got "
+                        f"{(wrong or [row['path']])[0]!r}; correct it"
+                    )
+                lx, ly, rx, ry = map(float, cells)
+                if 0 <= rx <= lx < MOST_PIXELS:
+                    raise UserError(
+                        f"eyes: {path}, line {line}, must have the left eye (as seen) left of the right one, got x of "
+                        f"{lx:g} and {rx:g}; are they swapped?"
+                    )
+                if row["path"] in positions:
+                    raise UserError(f"eyes: {path}, line {line}, must be of another picture, got {row['path']} again")
                 positions[row["path"]] = EyePositions((lx, ly), (rx, ry))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"eyes: cannot read {path} ({error}); correct eyes=") from error
-    by_name = {Path(name).name: found for name, found in positions.items()}
-    return GivenEyes({**by_name, **positions}, crop)
+    return GivenEyes(path, positions, crop)
 
 
 def _pair(

@@ -34,6 +34,14 @@ class _Open(nn.Module):
         return logits[:, None]
 
 
+def check_installed() -> None:
+    """Raises UserError where the package grad-cam is missing."""
+    try:
+        import pytorch_grad_cam  # type: ignore[import-untyped]  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"Grad-CAM needs the package grad-cam; pip install '{EXTRA}'") from error
+
+
 def explain(model: LoadedModel, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """How much each place spoke for what the model said: 0..1, float32 of shape (N, size, size).
 
@@ -47,10 +55,8 @@ def explain(model: LoadedModel, pixels: NDArray[np.uint8]) -> NDArray[np.float32
     Raises:
         UserError: the package grad-cam is not installed.
     """
-    try:
-        from pytorch_grad_cam import GradCAM  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise UserError(f"Grad-CAM needs the package grad-cam; pip install '{EXTRA}'") from error
+    check_installed()
+    from pytorch_grad_cam import GradCAM
 
     network = model.network
     wrapped = _Open(network)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.data.decode import decode, to_pixels
+from eyegender.data.picture_bytes import read_picture
+from eyegender.errors import one_line
 from eyegender.report.figures import save_figures
 from eyegender.report.picture_sheet import picture_sheet
 from eyegender.using.grad_cam import explain, overlay
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 FIGURE = "grad_cam"
 MOST_FILES = 200
+LONGEST_NAME = 60  # of a picture, within the name of its figure
 
 
 def explain_most_wrong(
@@ -59,18 +62,19 @@ def explain_files(model: LoadedModel, rows: Sequence[Row], eyes: Eyes | None, fo
     written = []
     answered = [row for row in rows if row.probability is not None]
     for number, row in enumerate(answered[:MOST_FILES]):
-        image = decode(Path(row.path).read_bytes(), upright=eyes is None)
+        image = decode(read_picture(Path(row.path)), upright=eyes is None)
         if eyes is not None:
             image = eyes(Path(row.path), image)[row.eye]
         pixels = to_pixels(image, model.card.size, model.card.color)[None]
         shown = overlay(pixels, explain(model, pixels))
         both = np.concatenate([np.broadcast_to(pixels, shown.shape), shown])
         said = f"p({model.card.classes[1]}) {row.probability:.2f}"
-        title = f"{Path(row.path).name} {row.eye}: {row.label or row.note}".replace(" :", ":")
+        name = one_line(Path(row.path).stem)
+        title = f"{one_line(Path(row.path).name)} {row.eye}: {row.label or row.note}".replace(" :", ":")
         figure = picture_sheet(
             both, ["as the model sees it", f"what spoke for it\n{said}"], ["", ""], title, fewest_columns=2
         )
-        written += save_figures({f"{number:04d}-{Path(row.path).stem}{row.eye and '-' + row.eye}": figure}, folder)
+        written += save_figures({f"{number:04d}-{name[:LONGEST_NAME]}{row.eye and '-' + row.eye}": figure}, folder)
     if len(answered) > MOST_FILES:
         print(f"Grad-CAM of the first {MOST_FILES} of {len(answered)} answers only")
     return written

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eyegender.data.data_module import EyesDataModule
-from eyegender.data.groups import find_groups
-from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.readers import build_reader
-from eyegender.data.splits import draw_subset
-from eyegender.errors import UserError
+from eyegender.using.class_names import CheckedReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +20,7 @@ if TYPE_CHECKING:
     from eyegender.data.samples import Samples
     from eyegender.schema import DataSection
     from eyegender.serving.saved_network import Card
-
-log = logging.getLogger(__name__)
+    from eyegender.using.class_names import ClassNames
 
 
 @dataclass(frozen=True)
@@ -36,12 +31,14 @@ class LabelledPictures:
         samples: names, labels, digests and attributes.
         persons: N of them, as the source tells or as groups that stand in; None where nobody knows.
         skipped: unreadable pictures, reasons by name.
+        conflicts: names of the copies of pictures that lie in both classes, and are not dropped.
         store: their pixels at the model's size and colour.
     """
 
     samples: Samples
     persons: Sequence[str] | None
     skipped: Mapping[str, str]
+    conflicts: Sequence[tuple[str, ...]]
     store: PixelStore
 
     def __len__(self) -> int:
@@ -53,7 +50,9 @@ class LabelledPictures:
         return self.store.read(rows)
 
 
-def read_pictures(data: DataSection, part: str, seed: int, card: Card) -> LabelledPictures:
+def read_pictures(
+    data: DataSection, part: str, seed: int, card: Card, names: ClassNames | None = None
+) -> LabelledPictures:
     """The pictures of a data source, all of them or one part.
 
     Args:
@@ -61,37 +60,15 @@ def read_pictures(data: DataSection, part: str, seed: int, card: Card) -> Labell
         part: `all`, `train`, `val` or `test`; parts are drawn as training draws them.
         seed: of subset and split, where `data.split.seed` does not say another.
         card: of the model that will see them.
+        names: of the classes; None where the data are known to have the model's.
 
     Raises:
-        UserError: the source or a picture cannot be read (`data.on_bad=skip` leaves pictures out).
+        UserError: the source or a picture cannot be read (`data.on_bad=skip` leaves pictures out), or the classes are
+            not the model's.
     """
-    if part != "all":
-        return _part(data, part, seed, card)
-    samples = build_reader(data).read()
-    groups = None
-    if samples.persons is None and data.split.by == "person":
-        groups = find_groups(samples).group
-    if data.subset is not None:
-        chosen = draw_subset(samples, data.subset.model_dump(), data.split.seed)
-        samples, groups = samples.take(chosen), None if groups is None else groups[chosen]
-    store = open_pixel_store(samples, card.size, card.color)
-    readable = np.array([digest not in store.bad for digest in samples.digests])
-    skipped = {
-        name: store.bad[digest]
-        for name, digest, fine in zip(samples.names, samples.digests, readable, strict=True)
-        if not fine
-    }
-    _judge(skipped, len(samples), data.on_bad)
-    if skipped:
-        index = np.flatnonzero(readable)
-        samples, groups = samples.take(index), None if groups is None else groups[index]
-    persons = samples.persons if groups is None else [str(group) for group in groups]
-    return LabelledPictures(samples, persons, skipped, store)
-
-
-def _part(data: DataSection, part: str, seed: int, card: Card) -> LabelledPictures:
+    reader = build_reader(data)
     module = EyesDataModule(
-        build_reader(data),
+        reader if names is None else CheckedReader(reader, names),
         card.size,
         color=card.color,
         subset=data.subset.model_dump() if data.subset else None,
@@ -102,21 +79,20 @@ def _part(data: DataSection, part: str, seed: int, card: Card) -> LabelledPictur
         split_seed=data.split.seed,
         seed=seed,
         on_bad=data.on_bad,
+        on_conflict="drop" if data.on_conflict == "drop" else "keep",
     )
-    module.setup()
-    index = module.split.part(part)
-    persons = None if module.persons is None else [str(module.persons[int(i)]) for i in index]
-    return LabelledPictures(module.samples.take(index), persons, module.skipped, module.store)
-
-
-def _judge(skipped: Mapping[str, str], total: int, on_bad: str) -> None:
-    if not skipped:
-        return
-    lines = tuple(f"{name}: {reason}" for name, reason in skipped.items())
-    if on_bad == "error":
-        raise UserError(
-            f"every picture must be readable, got {len(skipped)} of {total} that are not ({lines[0]}); repair or "
-            "remove them, or set data.on_bad=skip",
-            lines,
-        )
-    log.warning("%d of %d pictures cannot be read and are left out", len(skipped), total)
+    if part == "all":
+        module.read(to_split=False)
+        index = np.arange(len(module.samples), dtype=np.int64)
+    else:
+        module.setup()
+        index = module.split.part(part)
+    samples = module.samples.take(index)
+    if names is not None:
+        samples = names.relabelled(samples)
+    # Both eyes of a face are one person, whoever that is.
+    known = module.persons if module.persons is not None else module.samples.files
+    persons = None if known is None else [str(known[int(i)]) for i in index]
+    here = set(samples.names)
+    conflicts = tuple(copies for copies in module.conflicts if here.intersection(copies))
+    return LabelledPictures(samples, persons, module.skipped, conflicts, module.store)

@@ -11,6 +11,7 @@ import torch
 from eyegender.errors import UserError
 from eyegender.serving.inference import probabilities
 from eyegender.serving.saved_network import CARD, load_network, untrained
+from eyegender.tracking.faults import is_gone, is_refused
 from eyegender.training.checkpoint_io import load_checkpoint
 from eyegender.using.kept_config import parse_config
 from eyegender.using.run_artifacts import NETWORK, fetched, logged_model, read_config
@@ -89,8 +90,6 @@ def registered(store: TrackingStore, reference: str) -> LoggedModel:
     Raises:
         UserError: no such model, alias or version.
     """
-    from mlflow.exceptions import MlflowException
-
     what = reference.removeprefix("models:/").strip("/")
     client = store.client
     try:
@@ -100,7 +99,9 @@ def registered(store: TrackingStore, reference: str) -> LoggedModel:
             version = client.get_model_version(*what.split("/", 1))
         else:
             return client.get_logged_model(what)
-    except MlflowException as error:
+    except Exception as error:  # of a database driver or an HTTP library
+        if not (is_gone(error) or is_refused(error)):
+            raise store.unreadable(reference, error) from error
         known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
         raise UserError(
             f"no model {reference} in {store.name} (registered: {known}); give {FORMS}, or promote a run first"

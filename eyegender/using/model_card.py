@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.report.comparison_tables import TITLES
-from eyegender.report.intervals import bootstrap_intervals, wilson_interval
+from eyegender.report.intervals import bootstrap_intervals, share_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from eyegender.report.intervals import Interval
     from eyegender.report.run_record import Predictions, RunRecord
@@ -86,12 +88,12 @@ def failures(table: Predictions, classes: tuple[str, str] = ("female", "male")) 
     for label in (0, 1):
         members = table.labels == label
         if members.any():
-            share = wilson_interval(int((~table.right & members).sum()), int(members.sum()))
+            share = _wrong(table, members)
             found.append(f"Of {int(members.sum()):,} pictures of *{classes[label]}*, {_share(share)} are told wrongly.")
     confidence = np.maximum(table.probabilities, 1 - table.probabilities)
     sure = confidence >= 0.9
     if sure.any():
-        share = wilson_interval(int((~table.right & sure).sum()), int(sure.sum()))
+        share = _wrong(table, sure)
         found.append(f"Where it is 90% sure or more ({int(sure.sum()):,} pictures), {_share(share)} are wrong.")
     else:
         found.append("It is never 90% sure.")
@@ -164,6 +166,12 @@ def _metric(name: str, interval: Interval) -> str:
     if math.isnan(interval.value):
         return f"| {TITLES[name]} | - | one class only |"
     return f"| {TITLES[name]} | {interval.value:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
+
+
+def _wrong(table: Predictions, members: NDArray[np.bool_]) -> Interval:
+    """The share of the pictures that are told wrongly, with an interval over persons where they are known."""
+    persons = None if table.persons is None else np.asarray(table.persons)[members]
+    return share_interval(~table.right[members], persons)
 
 
 def _share(share: Interval) -> str:

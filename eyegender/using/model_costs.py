@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -48,12 +49,18 @@ def measure_latency(network: Network, card: Card) -> float:
     return 1000.0 * min(times[WARM_UP:])
 
 
+def costs(card: Card, *, latency: bool) -> tuple[int, int, float | None]:
+    """Parameters, multiply-adds and milliseconds per picture of an architecture, measured once per process.
+
+    The one place where they are measured, so that a sweep's objective and a comparison say the same of a network: on
+    the processor, with whatever weights, since a network's time does not depend on them.
+    """
+    # What a card says beside its architecture costs nothing at use.
+    return _costs(replace(card, depth=0, classes=("0", "1")), latency=latency)
+
+
 @cache
-def costs(
-    backbone: str, head: str, size: int, color: str, *, flip: bool, latency: bool
-) -> tuple[int, int, float | None]:
-    """Parameters, multiply-adds and milliseconds per picture of an architecture, measured once per process."""
-    card = Card(backbone, head, 0, size, "gray" if color == "gray" else "rgb", ("0", "1"), flip)
+def _costs(card: Card, *, latency: bool) -> tuple[int, int, float | None]:
     network = untrained(card)
     measured = measure_latency(network, card) if latency else None
     return count_parameters(network), count_multiply_adds(network, card), measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -45,6 +46,15 @@ class _Whole(nn.Module):
         return torch.sigmoid(logits)
 
 
+def check_installed() -> None:
+    """Raises UserError where a package is missing that exporting needs."""
+    for name in ("onnx", "onnxruntime", "onnxscript"):  # torch's exporter imports the last
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(f"format=onnx needs the package {error.name}; pip install '{EXTRA}'") from error
+
+
 def export_onnx(model: LoadedModel, path: Path) -> float:
     """Write the model and compare it with onnxruntime's answers on random pictures.
 
@@ -58,12 +68,9 @@ def export_onnx(model: LoadedModel, path: Path) -> float:
     Raises:
         UserError: the packages are missing, the file cannot be written, or the answers differ by more than `TOLERANCE`.
     """
-    try:
-        import onnx
-        import onnxruntime  # type: ignore[import-untyped]
-        import onnxscript  # noqa: F401 - torch's exporter imports it
-    except ImportError as error:
-        raise UserError(f"format=onnx needs the package {error.name}; pip install '{EXTRA}'") from error
+    check_installed()
+    import onnx
+    import onnxruntime  # type: ignore[import-untyped]
 
     for noisy in ("onnxscript", "onnx_ir", "torch.onnx"):  # every pass of the optimizer reports what it removed
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -13,12 +13,34 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _as_texts(value: object) -> object:
+    """Folders may be called 0 and 1, which YAML takes for numbers."""
+    return {str(key): str(name) for key, name in value.items()} if isinstance(value, dict) else value
+
+
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     tracking: TrackingSection
+
+
+class StudyOptions(BaseModel):
+    """Which study, and where its report goes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Annotated[str, Field(min_length=1)]
+    storage: Annotated[str, Field(min_length=1)]
+    output: Annotated[str, Field(min_length=1)]
+
+
+class SyncOptions(BaseModel):
+    """Which runs, and to which store."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    folder: Annotated[str, Field(min_length=1)] | None
+    uri: Annotated[str, Field(min_length=1)] | None
 
 
 class CompareOptions(_Options):
@@ -38,6 +60,7 @@ class EvaluateOptions(_Options):
 
     model: Annotated[str, Field(min_length=1)]
     data: DataSection | None = None
+    classes: Annotated[dict[str, str], BeforeValidator(_as_texts)] | None
     part: Literal["all", "train", "val", "test"] | None
     grad_cam: Annotated[int, Field(ge=0, le=48)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.data.decode import SUFFIXES, decode
+from eyegender.data.picture_bytes import read_picture
 from eyegender.data.samples import BadPictureError
 from eyegender.errors import UserError
 
@@ -40,8 +41,9 @@ def list_pictures(images: Sequence[str]) -> list[Path]:
         path = Path(given).expanduser()
         if path.is_dir():
             inside = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-            found.update(dict.fromkeys(sorted(p for p in inside if p.is_file())))
-        elif path.exists():
+            # What is no file, or leads nowhere, gets a row that says so.
+            found.update(dict.fromkeys(sorted(p for p in inside if not p.is_dir())))
+        elif os.path.lexists(path):
             found[path] = None
         else:
             raise UserError(f"images must exist, got {given}; correct images=")
@@ -51,7 +53,7 @@ def list_pictures(images: Sequence[str]) -> list[Path]:
 
 
 def decoded_batches(
-    paths: Sequence[Path], *, upright: bool = True, opener: Callable[[Path], bytes] = Path.read_bytes
+    paths: Sequence[Path], *, upright: bool = True, opener: Callable[[Path], bytes] = read_picture
 ) -> Iterator[list[Decoded]]:
     """The pictures in order, `BATCH` at a time; the next batch is decoded while the caller works on one.
 

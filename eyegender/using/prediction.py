@@ -104,7 +104,8 @@ def row_writer(path: Path) -> Iterator[Callable[[list[Row]], None]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # File names that are no UTF-8 come out as they are.
-        file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        mode = "w" if path.exists() else "x"  # a pipe, or no file that another process makes meanwhile
+        file = path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
     except OSError as error:
         raise UserError(f"output: cannot write {path} ({error.strerror}); set output=") from error
     with file:

@@ -11,15 +11,15 @@ import numpy as np
 from eyegender.errors import UserError
 from eyegender.report.mcnemar import McNemar, mcnemar
 from eyegender.serving.saved_network import CARD
+from eyegender.tracking.faults import first_line, is_gone, is_refused
 from eyegender.using.model_card import CARD_FILE, model_card
-from eyegender.using.run_artifacts import NETWORK, fetched, logged_model, read_predictions
+from eyegender.using.run_artifacts import NETWORK, fetched, logged_model, lost_predictions, read_predictions
 from eyegender.using.run_choice import Chosen
 from eyegender.using.run_loading import load_record, read_card
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.tracking import MlflowClient
 
     from eyegender.report.run_record import Predictions
     from eyegender.using.tracking_store import TrackingStore
@@ -67,10 +67,12 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
         raise UserError(f"run {run_id} in {store.name} logged no model; train it to its end, or give another run=")
     record = load_record(store, Chosen(run), "val/accuracy", latency=True)
     if record.predictions is None:
+        if lost := lost_predictions(run):
+            raise UserError(f"run {run_id} {lost}; put its artifacts back there, or train it again")
         raise UserError(
             f"run {run_id} stored no test predictions, so nothing says how good it is; train with run_test=true"
         )
-    champion = _champion(store.client, name, alias)
+    champion = _champion(store, name, alias)
     sentences: list[str] = []
     if champion is not None and champion.run_id == run_id:
         already = f"The run's model is the {alias} already."
@@ -78,7 +80,7 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
     if champion is not None:
         sentences.append(_judge(store, record.predictions, champion, alias, force=force))
     with store.as_global():  # the registry looks the model up through MLflow's global state
-        version = _register(store.client, name, run_id, model)
+        version = _register(store, name, run_id, model)
     with fetched(store, model, f"{NETWORK}/{CARD}") as path:
         classes = read_card(path.read_text(encoding="utf-8")).classes
     card = model_card(record, name=name, version=version, classes=classes, compared=tuple(sentences))
@@ -90,17 +92,27 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
 
 
 def shared_test(first: Predictions, second: Predictions) -> McNemar | None:
-    """McNemar's test on the pictures that both were tested on, with the same label; None where there are none."""
-    answers = {
-        (key, int(label)): bool(right)
-        for key, label, right in zip(second.keys, second.labels, second.right, strict=True)
+    """McNemar's test on the pictures that both were tested on, with the same label; None where there are none.
+
+    It counts persons where one of the two knows them.
+    """
+    theirs = {
+        (key, int(label)): place for place, (key, label) in enumerate(zip(second.keys, second.labels, strict=True))
     }
     pairs = [
-        (bool(right), answers[key, int(label)])
-        for key, label, right in zip(first.keys, first.labels, first.right, strict=True)
-        if (key, int(label)) in answers
+        (mine, theirs[key, int(label)])
+        for mine, (key, label) in enumerate(zip(first.keys, first.labels, strict=True))
+        if (key, int(label)) in theirs
     ]
-    return mcnemar(*np.array(pairs, dtype=bool).T) if pairs else None
+    if not pairs:
+        return None
+    one, other = np.array(pairs).T
+    persons = None
+    if first.persons is not None:
+        persons = [first.persons[place] for place in one]
+    elif second.persons is not None:
+        persons = [second.persons[place] for place in other]
+    return mcnemar(first.right[one], second.right[other], persons)
 
 
 def _judge(store: TrackingStore, mine: Predictions, champion: ModelVersion, alias: str, *, force: bool) -> str:
@@ -123,26 +135,35 @@ def _judge(store: TrackingStore, mine: Predictions, champion: ModelVersion, alia
     return f"Promoted by force although {points}. {verdict}"
 
 
-def _champion(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    from mlflow.exceptions import MlflowException
+def _champion(store: TrackingStore, name: str, alias: str) -> ModelVersion | None:
+    """The version that the alias points to; None only where the registry says that there is none.
 
+    Raises:
+        UserError: the registry does not answer, so that nobody knows whether there is one.
+    """
     try:
-        return client.get_model_version_by_alias(name, alias)
-    except MlflowException:
-        return None
+        version = store.client.get_registered_model(name).aliases.get(alias)
+        return None if version is None else store.client.get_model_version(name, version)
+    except Exception as error:  # of a database driver or an HTTP library
+        if is_gone(error):
+            return None
+        if is_refused(error):
+            raise _bad_name(name, error) from error
+        raise store.unreadable(f"the {alias} of {name}", error) from error
 
 
-def _register(client: MlflowClient, name: str, run_id: str, model: LoggedModel) -> str:
+def _bad_name(name: str, error: Exception) -> UserError:
+    return UserError(f"name must be one that MLflow's registry takes, got {name!r} ({first_line(error)}); set name=")
+
+
+def _register(store: TrackingStore, name: str, run_id: str, model: LoggedModel) -> str:
     """The version of this very model, made unless it is there."""
-    from mlflow.exceptions import MlflowException
-
+    client = store.client
     try:
         client.create_registered_model(name, description="Tells CelebA's two classes from a picture of one eye.")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise UserError(
-                f"name must be one that MLflow's registry takes, got {name!r} ({error}); set name="
-            ) from error
+    except Exception as error:  # of a database driver or an HTTP library
+        if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+            raise (_bad_name(name, error) if is_refused(error) else store.unreadable(name, error)) from error
     source = f"models:/{model.model_id}"
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.source == source:

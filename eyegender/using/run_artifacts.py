@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from eyegender.errors import UserError
 from eyegender.report.run_record import Predictions
+from eyegender.tracking.faults import first_line
+from eyegender.tracking.secrets import redact_urls
 from eyegender.using.kept_config import parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import LoggedModel, Run
 
     from eyegender.using.kept_config import KeptConfig
     from eyegender.using.tracking_store import TrackingStore
@@ -29,14 +31,31 @@ log = logging.getLogger(__name__)
 
 
 def read_text(store: TrackingStore, run_id: str, path: str) -> str | None:
-    """The text of one artifact of a run; None where the run has none of that name."""
-    from mlflow.exceptions import MlflowException
+    """The text of one artifact of a run; None where the run has none of that name.
 
+    Raises:
+        UserError: it is there, or may be there, and cannot be read.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
             return Path(store.client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError, MlflowException):
+        except UnicodeDecodeError:
             return None
+        except Exception as error:  # of a file system, an object store or an HTTP library
+            try:
+                names = [item.path for item in store.client.list_artifacts(run_id)]
+            except Exception as worse:
+                raise store.unreadable(f"the artifacts of run {run_id}", worse) from worse
+            if path in names:
+                raise store.unreadable(f"{path} of run {run_id}", error) from error
+            return None
+
+
+def lost_predictions(run: Run) -> str | None:
+    """Where a run's predictions should be, for one that was tested and has none that can be read; else None."""
+    if "test/accuracy" not in run.data.metrics:
+        return None
+    return f"was tested, but {PREDICTIONS} cannot be read in {redact_urls(run.info.artifact_uri)}"
 
 
 def read_predictions(store: TrackingStore, run_id: str) -> Predictions | None:
@@ -89,8 +108,8 @@ def fetched(store: TrackingStore, model: LoggedModel, path: str = NETWORK) -> It
             uri = f"{model.artifact_location.rstrip('/')}/{path}"
             local = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=store.location.uri)
         except Exception as error:  # of a file system, an object store or an HTTP library
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise UserError(
-                f"model {model.model_id} has no readable {path} ({reason}); give a model that eyegender.train logged"
+                f"model {model.model_id} has no readable {path} in {redact_urls(model.artifact_location)} "
+                f"({first_line(error)}); put its files back there, or give a model that eyegender.train logged"
             ) from error
         yield Path(local)

@@ -1,6 +1,6 @@
 """Which runs a comparison shows: given ones, a study's trials, or an experiment's.
 
-By default each backbone's best on each data set: validation metrics on different pictures choose nothing.
+By default each backbone's best on each split: validation metrics on different pictures choose nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from eyegender.using.options import CompareOptions
     from eyegender.using.tracking_store import TrackingStore
-
-_NOT_WHICH_PICTURES = {"data.reader.download", "data.reader.on_bad", "data.reader.cache"}
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,14 @@ def is_training(run: Run) -> bool:
 
 
 def best_of_each_backbone(runs: Sequence[Run], by: str, mode: str) -> list[Chosen]:
-    """Each backbone's best run on each data set by a validation metric, and how many runs it was picked from.
+    """Each backbone's best run on each split by a validation metric, and how many runs it was picked from.
 
     A best run that was not tested stands beside the best one that was: the comparison names and leaves out the former.
     """
-    backbones: dict[tuple[str, ...], list[Run]] = {}
+    backbones: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if not math.isnan(_score(run, by, mode)):
-            backbones.setdefault((run.data.params["model.name"], *_data_set(run)), []).append(run)
+            backbones.setdefault((run.data.params["model.name"], _split(run)), []).append(run)
     if not backbones:
         raise UserError(f"none of {len(runs)} runs logged best/{by}; set by= to a validation metric that they logged")
     chosen = []
@@ -101,15 +99,12 @@ def best_of_each_backbone(runs: Sequence[Run], by: str, mode: str) -> list[Chose
     return chosen
 
 
-def _data_set(run: Run) -> tuple[str, ...]:
-    """Equal for runs on the same pictures and kind of split, whatever their size, seed and augmentation."""
-    told = {
-        key: value
-        for key, value in run.data.params.items()
-        if key.startswith(("data.reader.", "data.subset")) and key not in _NOT_WHICH_PICTURES
-    }
-    tags = run.data.tags
-    return (tags.get("data.source", ""), tags.get("split.kind", ""), *map(str, sorted(told.items())))
+def _split(run: Run) -> str:
+    """Equal for runs that were trained, validated and tested on the same pictures, whatever their config says.
+
+    A run that does not say which they were is ranked against no other.
+    """
+    return run.data.tags.get("split.fingerprint") or run.info.run_id
 
 
 def was_tested(run: Run) -> bool:

@@ -10,7 +10,14 @@ from eyegender.errors import UserError
 from eyegender.report.run_record import ModelFacts, RunRecord
 from eyegender.serving.saved_network import CARD, WEIGHTS, Card
 from eyegender.using.model_costs import costs
-from eyegender.using.run_artifacts import NETWORK, fetched, logged_model, network_files, read_predictions
+from eyegender.using.run_artifacts import (
+    NETWORK,
+    fetched,
+    logged_model,
+    lost_predictions,
+    network_files,
+    read_predictions,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,17 +41,19 @@ def load_record(store: TrackingStore, chosen: Chosen, by: str, *, latency: bool 
         latency: measure it on this machine.
     """
     run = chosen.run
+    predictions = read_predictions(store, run.info.run_id)
     return RunRecord(
         run_id=run.info.run_id,
         name=run.info.run_name or "",
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         history=load_history(store, run.info.run_id),
-        predictions=read_predictions(store, run.info.run_id),
+        predictions=predictions,
         tags=dict(run.data.tags),
         facts=_facts(store, run, latency=latency),
         trials=chosen.trials,
         chosen_by=by,
+        lost=lost_predictions(run) if predictions is None else None,
     )
 
 
@@ -72,9 +81,7 @@ def _facts(store: TrackingStore, run: Run, *, latency: bool) -> ModelFacts:
     try:
         with fetched(store, model, f"{NETWORK}/{CARD}") as path:
             card = read_card(path.read_text(encoding="utf-8"))
-        parameters, multiply_adds, milliseconds = costs(
-            card.backbone, card.head, card.size, card.color, flip=card.flip_average, latency=latency
-        )
+        parameters, multiply_adds, milliseconds = costs(card, latency=latency)
     except (UserError, ValueError, TypeError, KeyError) as error:
         log.warning("run %s: its model cannot be measured (%s)", run.info.run_id, error)
         return ModelFacts(size_bytes=size, training_seconds=seconds)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.errors import UserError
-from eyegender.tracking.location import Location, find_location, mlruns
+from eyegender.tracking.faults import first_line, is_gone, is_refused, repair_of
+from eyegender.tracking.location import DATABASE, Location, find_location, mlruns
 from eyegender.tracking.secrets import redact
 from eyegender.tracking.store import Store
 
@@ -38,12 +39,17 @@ class TrackingStore:
 
     def run(self, run_id: str) -> Run:
         """Raises UserError where there is no such run."""
-        from mlflow.exceptions import MlflowException
-
         try:
             return self.client.get_run(run_id)
-        except MlflowException as error:
+        except Exception as error:  # of a database driver or an HTTP library
+            if not (is_gone(error) or is_refused(error)):
+                raise self.unreadable(f"run {run_id}", error) from error
             raise UserError(f"no run {run_id} in {self.name}; copy a run's id from the MLflow page") from error
+
+    def unreadable(self, what: str, error: Exception) -> UserError:
+        """The line for what is perhaps there, but cannot be read just now."""
+        repair = repair_of(error) or "see that the store can be reached, then try again"
+        return UserError(f"{what} in {self.name} must be readable, got {first_line(error)}; {repair}")
 
     def search(self, experiments: list[str], query: str) -> list[Run]:
         """All runs that `query` finds, the newest first."""
@@ -63,19 +69,25 @@ class TrackingStore:
         if found is None:
             known = ", ".join(sorted(experiment.name for experiment in self.client.search_experiments()))
             raise UserError(f"no experiment {name!r} in {self.name}; known: {known}; set tracking.experiment")
+        if found.lifecycle_stage == "deleted":
+            raise UserError(
+                f"experiment {name!r} in {self.name} has been deleted; restore it on MLflow's page, or set "
+                "tracking.experiment"
+            )
         experiment_id: str = found.experiment_id
         return experiment_id
 
     @contextmanager
     def as_global(self) -> Iterator[None]:
-        """MLflow resolves `models:/` and logs models through global state only; it is put back afterwards."""
-        import mlflow
+        """MLflow resolves `models:/` through global state only; it is put back afterwards."""
+        # What mlflow.set_tracking_uri sets can be read, and unset again, in no public way.
+        from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
         name = "MLFLOW_TRACKING_URI"
         before = os.environ.get(name)
-        mlflow.set_tracking_uri(self.location.uri)
         try:
-            yield
+            with _use_tracking_uri(self.location.uri):
+                yield
         finally:
             os.environ.pop(name, None)
             if before is not None:
@@ -90,15 +102,15 @@ def open_store(tracking: TrackingSection) -> TrackingStore:
     """
     if not (tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
         folder = Path(tracking.root).expanduser() if tracking.root else mlruns()
-        if not (folder / "mlflow.db").is_file():
+        if not (folder / DATABASE).is_file():
             raise UserError(f"no runs are tracked in {folder}; train first, or set tracking.root or tracking.uri")
     location = find_location(tracking.uri, tracking.root)
+    if location.database is not None and not location.database.is_file():  # which would be made
+        raise UserError(f"no runs are tracked in {location.database}; correct tracking.uri")
     try:
         return TrackingStore(location, Store(location.uri, location.artifacts, Path.cwd()).client)
     except UserError:
         raise
     except Exception as error:  # whatever a database driver or an HTTP library comes up with
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(
-            f"tracking: cannot reach {redact(location.uri)} ({redact(reason)}); set tracking.uri"
-        ) from error
+        repair = repair_of(error) or "set tracking.uri"
+        raise UserError(f"tracking: cannot reach {redact(location.uri)} ({first_line(error)}); {repair}") from error

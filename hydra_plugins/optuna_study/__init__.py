@@ -16,9 +16,9 @@ sweep starts.
 
 from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
 from ._secrets import hide as hide_secrets
-from ._secrets import hide_override, is_secret_key
+from ._secrets import hide_in_urls, hide_override, is_name_key, is_secret_key
 from ._set_aside import learn_secrets, set_secrets_aside, without_secrets, written_overrides
-from ._status import StudyStatus, load_study, study_status
+from ._status import StudyStatus, TrialRow, load_study, study_status
 from ._study import StudyHandle
 from ._trial import TrialHandle, current_trial
 
@@ -30,9 +30,12 @@ __all__ = [
     "TrialInterrupted",
     "TrialLost",
     "TrialPruned",
+    "TrialRow",
     "current_trial",
+    "hide_in_urls",
     "hide_override",
     "hide_secrets",
+    "is_name_key",
     "is_secret_key",
     "learn_secrets",
     "load_study",

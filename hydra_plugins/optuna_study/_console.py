@@ -1,6 +1,6 @@
 """What a study shows while it runs: one line per finished trial, and a summary at its end."""
 
-import sys
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -36,8 +36,9 @@ def duration_text(seconds: float) -> str:
 
 def say(line: str) -> None:
     # Not through logging: Hydra sends that to a trial's own file while one runs in this process.
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    # A sweep must not end because nobody can read of it any more.
+    with contextlib.suppress(OSError, ValueError):
+        print(line, flush=True)
 
 
 class Follower:
@@ -47,11 +48,19 @@ class Follower:
 
     Args:
     on_failed: called with a trial that died too often.
+    at_each_look: called twice a second.
     """
 
-    def __init__(self, ledger: Ledger, directions: tuple[str, ...], on_failed: Callable[[TrialRow], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        directions: tuple[str, ...],
+        on_failed: Callable[[TrialRow], None],
+        at_each_look: Callable[[], None] = lambda: None,
+    ) -> None:
         self.ledger = ledger
         self.on_failed = on_failed
+        self.at_each_look = at_each_look
         self.directions = directions
         self.failure: BaseException | None = None
         self._told: set[int] = {t.number for t in ledger.trials() if t.state.is_finished()}
@@ -73,6 +82,7 @@ class Follower:
         turn = 0
         while not self._stop.wait(_LOOK_SECONDS):
             turn += 1
+            self.at_each_look()
             try:
                 self.look()
                 if turn % _TAKE_OVER_EVERY == 0:

@@ -23,3 +23,7 @@ class TrialInterrupted(Exception):  # noqa: N818 - an outcome like TrialPruned
 
 class TrialLost(TrialInterrupted):
     """This attempt was taken for dead and given to another worker: whatever it reports is void."""
+
+
+class TaskExited(Exception):  # noqa: N818 - what happened, as the others here
+    """The task function ended by `sys.exit()` instead of returning a value or raising an error of its own."""

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from omegaconf import DictConfig
+
 from ._errors import StudyError
 from ._secrets import one_line
 
@@ -13,6 +15,8 @@ log = logging.getLogger("hydra_plugins.optuna_study")
 class Hooks:
     """Each object may have any of
 
+    - `check_config(config)`: in the command, before the study is opened, with the config at both ends of each range;
+      what it raises ends the command;
     - `on_study_start(study)`: in the command, before its workers start, each time it starts any;
     - `on_trial_finished(study, trial)`: in the worker, after each trial that ended for good (not after an attempt
       that will be continued);
@@ -37,6 +41,11 @@ class Hooks:
     def follow_trials(self) -> bool:
         """Whether anything is called for a finished trial."""
         return any(hasattr(target, "on_trial_finished") for target in self._objects)
+
+    def check_config(self, config: DictConfig) -> None:
+        for target in self._objects:
+            if hasattr(target, "check_config"):
+                target.check_config(config)
 
     def study_start(self, *arguments: Any) -> None:
         """Raises:

@@ -1,9 +1,13 @@
 """Running one trial as a Hydra job of its own, with its directory, config dump and log."""
 
 import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -39,7 +43,7 @@ def hide_storage(config: DictConfig, spec: "StorageSpec") -> None:
             config.hydra.sweeper.storage = HIDDEN
         for name in ("hydra", "task"):
             lines = written_overrides(config.hydra, name)
-            config.hydra.overrides[name] = [hide(hide_override(line), spec.secrets) for line in lines]
+            config.hydra.overrides[name] = [hide_override(line, spec.secrets) for line in lines]
 
 
 class TrialJob:
@@ -57,7 +61,12 @@ class TrialJob:
         self.composer = Composer(context.config_loader, config, self._finish, self._shown)
 
     def compose(
-        self, fixed: tuple[str, ...], drawn: tuple[str, ...], number: int, directory: str | None
+        self,
+        fixed: tuple[str, ...],
+        drawn: tuple[str, ...],
+        number: int,
+        directory: str | None,
+        reserve: Callable[[str], str] = str,
     ) -> tuple[DictConfig, str]:
         """The trial's config and its job directory.
 
@@ -66,13 +75,15 @@ class TrialJob:
         drawn: those of this trial.
         number: of the trial's first attempt.
         directory: that of an earlier attempt; None for the first, which goes where `hydra.sweep` says.
+        reserve: given the directory that `hydra.sweep` names, returns the one that the trial gets.
         """
         config = self.composer.compose(fixed, drawn)
+        if directory is None:
+            directory = reserve(job_directory(config, number))
+        set_number(config, number)
         with open_dict(config):
-            config.hydra.job.id = str(number)
-            config.hydra.job.num = number
-            if directory is None:
-                directory = str((Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)).absolute())
+            # The task's original directory is the command's, wherever an earlier trial of this worker has gone.
+            config.hydra.runtime.cwd = self.config.hydra.runtime.cwd
             place = Path(directory)
             config.hydra.sweep.dir = str(place.parent)
             config.hydra.sweep.subdir = place.name
@@ -87,7 +98,7 @@ class TrialJob:
         hide_storage(config, self.spec)
 
     def _shown(self, override: str) -> str:
-        return hide(hide_override(override), self.spec.secrets)
+        return hide_override(override, self.spec.secrets)
 
     def run(self, config: DictConfig) -> JobReturn:
         """Run the task; its exceptions are in the result, a signal's come out."""
@@ -100,6 +111,34 @@ class TrialJob:
             return result
         finally:
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+
+
+def job_directory(config: DictConfig, number: int) -> str:
+    """The absolute directory that `hydra.sweep` names for the trial with this number and composed config.
+
+    Either part may refer to the config by `${key}` or `${hydra.key}`, or to HydraConfig by `${hydra:key}`.
+    """
+    set_number(config, number)
+    with as_hydra_config(config):
+        path = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+    return os.path.abspath(path)  # noqa: PTH100 - without "..", as Hydra names it
+
+
+def set_number(config: DictConfig, number: int) -> None:
+    with open_dict(config):
+        config.hydra.job.id = str(number)
+        config.hydra.job.num = number
+
+
+@contextmanager
+def as_hydra_config(config: DictConfig) -> Iterator[None]:
+    """Let `${hydra:key}` and `HydraConfig.get()` mean this config while the block runs."""
+    hydra: Any = HydraConfig.instance()
+    former, hydra.cfg = hydra.cfg, config
+    try:
+        yield
+    finally:
+        hydra.cfg = former
 
 
 def failure_of(result: JobReturn) -> BaseException | None:

@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,11 +17,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ._errors import StudyError
 from ._job import failure_of, hide_all
-from ._plan import Plan
+from ._plan import WORKERS_FOLDER, Plan
 from ._secrets import one_line
 from ._slurm_wait import LostJob, watched
 from ._store import Store
 from ._worker import Shift, Worker
+
+# How joblib tells that somebody else ended a worker: not a crash, such as SIGSEGV, which would come again.
+_KILLED = re.compile(r"SIG(KILL|TERM|INT|HUP)\(-\d+\)")
 
 _LAUNCHER_LOGS = (
     "hydra_plugins.hydra_joblib_launcher",
@@ -44,6 +48,12 @@ def is_in_process(config: DictConfig) -> bool:
 
 def is_submitit(config: DictConfig) -> bool:
     return "submitit" in str(config.hydra.launcher._target_)
+
+
+def workers_are_children(config: DictConfig) -> bool:
+    """Whether all workers are processes of this machine, which the command stops with itself."""
+    target = str(config.hydra.launcher._target_)
+    return target.endswith(".JoblibLauncher") or (is_submitit(config) and target.endswith(".LocalLauncher"))
 
 
 def is_slurm(config: DictConfig) -> bool:
@@ -90,7 +100,13 @@ class Launch:
         context = HydraContext(config_loader=self.context.config_loader, callbacks=Callbacks())
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=worker, config=config)
         overrides = [
-            (*self.example, f"hydra.sweep.subdir=.workers/{plan.first_worker + index}", "hydra.output_subdir=null")
+            (
+                *self.example,
+                f"hydra.sweep.subdir={WORKERS_FOLDER}/{plan.first_worker + index}",
+                "hydra.output_subdir=null",
+                # The directory is each trial's to change, from the one that the command was started in.
+                "hydra.job.chdir=false",
+            )
             for index in range(number)
         ]
         with _quiet():
@@ -104,7 +120,8 @@ class Launch:
             except StudyError:
                 raise
             except Exception as error:  # a launcher whose worker died says so in its own way
-                return Outcome(broken=one_line(error, plan.storage.secrets))
+                text = one_line(error, plan.storage.secrets)
+                return Outcome(broken=text, from_outside=_KILLED.search(text) is not None)
         return _outcome(returns, plan)
 
 
@@ -115,6 +132,7 @@ class Outcome:
     broken: what the launcher said when a worker died under it.
     error: what a worker could not go on after.
     jobs: names of submitted jobs that nobody waits for.
+    from_outside: a signal or the cluster ended a worker, so that starting it again may well help.
     """
 
     def __init__(
@@ -123,11 +141,13 @@ class Outcome:
         broken: str | None = None,
         error: BaseException | None = None,
         jobs: tuple[str, ...] = (),
+        from_outside: bool = False,
     ) -> None:
         self.shifts = shifts
         self.broken = broken
         self.error = error
         self.jobs = jobs
+        self.from_outside = from_outside
 
     @property
     def signum(self) -> int | None:
@@ -137,10 +157,11 @@ class Outcome:
 
 
 def _outcome(returns: Sequence[JobReturn | LostJob], plan: Plan) -> Outcome:
-    shifts, error, broken = [], None, None
+    shifts, error, broken, from_outside = [], None, None, False
     for result in returns:
         if isinstance(result, LostJob):
             broken = broken or result.reason
+            from_outside = from_outside or result.from_outside
             continue
         failed = failure_of(result)
         if failed is None:
@@ -152,7 +173,7 @@ def _outcome(returns: Sequence[JobReturn | LostJob], plan: Plan) -> Outcome:
         broken = f"stopped by {signal.Signals(stopped).name}"
     if error is not None:
         broken = one_line(error, plan.storage.secrets)
-    return Outcome(shifts, broken, error)
+    return Outcome(shifts, broken, error, from_outside=from_outside or stopped is not None)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import datetime
 import enum
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -14,7 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ._attrs import ALIVE, EXHAUSTED, FAILURE, FIRST_ATTEMPT, INTERRUPTED, OWNER, RETRY_HISTORY
+from ._attrs import ALIVE, EXHAUSTED, FAILURE, FIRST_ATTEMPT, INTERRUPTED, JOB_DIR, OWNER, RETRY_HISTORY
 from ._budget import (
     Counts,
     Rules,
@@ -247,6 +247,31 @@ class Ledger:
             if trial.state == TrialState.RUNNING and trial.system_attrs.get(OWNER) == mine:
                 self.interrupt(trial._trial_id, reason, counted=False)
 
+    def reserve_directory(self, number: int, wanted: str, store: Callable[[str], None]) -> tuple[str, bool]:
+        """A job directory that no other trial of the study has: the wanted one, or that with `_<number>` after it.
+
+        Args:
+        number: of the trial's first attempt.
+        store: writes the directory down with the trial.
+
+        Returns:
+            The directory, and whether it is the first of the study that had to be renamed.
+        """
+        with self.store.lock(self.study_name) as held:
+            others = self._other_directories(number)
+            chosen = _free_directory(wanted, number, others)
+            store(chosen)
+            if not held and chosen in self._other_directories(number):
+                # Without a lock another worker may have chosen it in the same moment; both give way then.
+                chosen = _free_directory(wanted, number, {*self._other_directories(number), wanted})
+                store(chosen)
+        return chosen, chosen != wanted and not any(_is_renamed(path, others) for path in others)
+
+    def _other_directories(self, number: int) -> dict[str, int]:
+        """The job directories of all trials but this one, with the trials' numbers."""
+        known = [(trial.user_attrs.get(JOB_DIR), first_number(trial)) for trial in self.trials()]
+        return {path: first for path, first in known if path is not None and first != number}
+
     def take_buried(self) -> list[FrozenTrial]:
         """The trials found to have failed for good since the last call."""
         buried, self.buried = self.buried, []
@@ -282,3 +307,15 @@ class Ledger:
 
     def note_exhausted(self) -> None:
         self.storage.set_study_system_attr(self.study_id, EXHAUSTED, True)
+
+
+def _free_directory(wanted: str, number: int, taken: Collection[str]) -> str:
+    chosen = wanted
+    while chosen in taken:
+        chosen = f"{chosen}_{number}"
+    return chosen
+
+
+def _is_renamed(path: str, directories: Mapping[str, int]) -> bool:
+    suffix = f"_{directories[path]}"
+    return path.endswith(suffix) and path.removesuffix(suffix) in directories

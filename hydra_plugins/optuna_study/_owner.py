@@ -1,12 +1,30 @@
 """Who runs a trial, and whether that process is still there."""
 
+import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+_IDLE, _BUSY = ".idle.json", ".busy.json"
+
+
+def registered(folder: Path) -> "list[tuple[Owner, bool]]":
+    """The processes registered in a folder that still run in the same place as this one, and whether each is busy."""
+    found = []
+    for path in folder.glob("*.json"):
+        try:
+            owner = Owner.read(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):  # just being written, or just renamed
+            continue
+        if owner is not None and owner.place == _place() and not owner.is_gone():
+            found.append((owner, path.name.endswith(_BUSY)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,29 @@ class Owner:
 
     def stored(self) -> dict[str, Any]:
         return asdict(self)
+
+    @contextmanager
+    def registered(self, folder: Path) -> Iterator[None]:
+        """Let a command on this machine find the process, also while it runs no trial, so that it can stop it."""
+        path = folder / f"{self.worker}{_IDLE}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.stored()), encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def busy(self, folder: Path) -> Iterator[None]:
+        """Of a registered process: it has something to save before it is stopped."""
+        idle, busy = folder / f"{self.worker}{_IDLE}", folder / f"{self.worker}{_BUSY}"
+        with suppress(OSError):  # who deletes the folder meanwhile loses no more than a checkpoint on a signal
+            idle.rename(busy)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                busy.rename(idle)
 
     def is_gone(self) -> bool:
         """Whether the process has certainly ended: only ever true for one in the same place as this one."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 
 # The first of these words in a message means that waiting does not help.
@@ -14,6 +15,13 @@ _HOPELESS = ("no such table", "authentication failed", "does not exist", "no suc
 def is_passing(error: BaseException) -> bool:
     """Whether an error of a storage says that its server cannot be reached now, but may be again soon."""
     return any(_is_passing(link) for link in _chain(error))
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """Whether an error comes from the storage, not from whoever used it: it says nothing about the trial."""
+    return isinstance(error, StorageInternalError) or type(error).__module__.startswith(
+        ("sqlalchemy", "sqlite3", "psycopg", "pymysql", "grpc")
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

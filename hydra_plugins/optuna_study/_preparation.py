@@ -6,24 +6,33 @@ import re
 import secrets
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ._budget import Rules
 from ._build_space import build_space
+from ._console import say
 from ._errors import StudyError
-from ._launch import check_launcher, is_in_process, is_submitit, launcher_name
+from ._hooks import Hooks
+from ._job import job_directory
+from ._launch import check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
 from ._legacy import params_of
 from ._owner import Owner
 from ._plan import Plan
-from ._samplers import build_pruner, build_sampler, is_finite
+from ._samplers import build_pruner, build_sampler, drawn_at_random, is_finite
+from ._secrets import one_line
 from ._set_aside import plain_without_secrets
-from ._settings import Settings, read_settings
+from ._settings import Settings, is_from_command_line, read_settings
 from ._space import Space
+
+# Job numbers tried to see whether a trial's directory contains its number.
+_SOME_NUMBERS = (0, 1, 2)
 
 
 class Preparation:
@@ -34,6 +43,7 @@ class Preparation:
     def __init__(self, context: HydraContext, config: DictConfig) -> None:
         self.context = context
         self.config = config
+        self.numbered_dirs = True
 
     def settings(self) -> Settings:
         settings = read_settings(self.config)
@@ -49,7 +59,20 @@ class Preparation:
                 "use hydra/launcher=submitit_slurm"
             )
         check_launcher(self.config)
-        return settings
+        return replace(settings, n_jobs=self._workers(settings))
+
+    def _workers(self, settings: Settings) -> int:
+        """The number of workers, which people may also have given as joblib's `n_jobs`."""
+        given = OmegaConf.select(self.config, "hydra.launcher.n_jobs")
+        if given is None or given in (-1, settings.n_jobs):  # -1 is joblib's default
+            return settings.n_jobs
+        if settings.n_jobs != 1 or is_from_command_line(self.config, "hydra.sweeper.n_jobs") or int(given) < 1:
+            raise StudyError(
+                f"a sweep has one number of workers, got hydra.sweeper.n_jobs={settings.n_jobs} and "
+                f"hydra.launcher.n_jobs={given}; set hydra.sweeper.n_jobs alone"
+            )
+        say(f"hydra.launcher.n_jobs={given} is taken as hydra.sweeper.n_jobs: {given} workers")
+        return int(given)
 
     def space(self, settings: Settings, arguments: list[str]) -> Space:
         params: dict[str, Any] = {**params_of(settings.search_space), **settings.params}
@@ -67,18 +90,38 @@ class Preparation:
         # Both are built in each worker; here they are built to see that they can be.
         build_sampler(settings.sampler, space, 0)
         build_pruner(settings.pruner)
+        if (line := drawn_at_random(settings.sampler, space)) is not None:
+            say(line)
         return space
 
-    def composed(self, space: Space) -> list[tuple[str, ...]]:
-        """Compose the config with the ends of every range, so that a typo stops the sweep before its first trial."""
+    def examples(self, settings: Settings, space: Space) -> list[tuple[str, ...]]:
+        """Compose the config with the ends of every range, so that a typo stops the sweep before its first trial.
+
+        Returns:
+            The overrides of each example.
+        """
         examples = space.examples()
-        for example in examples:
-            try:
-                self.context.config_loader.load_sweep_config(self.config, [*space.fixed, *example])
-            except HydraException as error:
-                said = " ".join(f"{error} {error.__cause__ or ''}".split())
-                raise StudyError(f"the search space does not fit the config: {said}{self._suggestion(said)}") from None
+        composed = [self._composed([*space.fixed, *example]) for example in examples]
+        hooks = Hooks(settings.callbacks, settings.storage.secrets)
+        for config in composed:
+            hooks.check_config(config)
+        first = {_job_directory(composed[0], number) for number in _SOME_NUMBERS}
+        self.numbered_dirs = len(first) == len(_SOME_NUMBERS)
+        directories = first | {_job_directory(config, _SOME_NUMBERS[0]) for config in composed}
+        by_hook = settings.custom_search_space is not None  # what it suggests is not in the examples
+        if len(directories) == 1 and len(examples) > 1 and settings.n_trials > 1 and not by_hook:
+            raise StudyError(
+                "hydra.sweep.subdir must differ from trial to trial, got the same directory for all: "
+                f"{directories.pop()}; use ${{hydra.job.num}} or ${{hydra.job.override_dirname}} in it"
+            )
         return examples
+
+    def _composed(self, overrides: list[str]) -> DictConfig:
+        try:
+            return self.context.config_loader.load_sweep_config(self.config, overrides)
+        except HydraException as error:
+            said = " ".join(f"{error} {error.__cause__ or ''}".split())
+            raise StudyError(f"the search space does not fit the config: {said}{self._suggestion(said)}") from None
 
     def _suggestion(self, message: str) -> str:
         unknown = re.search(r"[Kk]ey '([^']+)'", message)
@@ -96,6 +139,13 @@ class Preparation:
         name = settings.study_name or f"{self.config.hydra.job.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         main = getattr(sys.modules["__main__"], "__spec__", None)
         launch = secrets.token_hex(8)
+        try:
+            sweep_dir = str(Path(str(self.config.hydra.sweep.dir)).absolute())
+        except OmegaConfBaseException as error:
+            raise StudyError(
+                f"hydra.sweep.dir must be the same for all trials, got one with no value yet ({one_line(error)}); "
+                "put what differs from trial to trial into hydra.sweep.subdir"
+            ) from None
         return Plan(
             study_name=name,
             storage=settings.storage,
@@ -118,12 +168,20 @@ class Preparation:
             custom_search_space=settings.custom_search_space,
             callbacks=plain_without_secrets(list(settings.callbacks)),
             unattended=not settings.wait,
-            sweep_dir=str(Path(str(self.config.hydra.sweep.dir)).absolute()),
+            sweep_dir=sweep_dir,
+            numbered_dirs=self.numbered_dirs,
             argv=() if is_in_process(self.config) else tuple(sys.argv),
             main=getattr(main, "name", None),
-            command_pid=os.getpid(),
-            command_place=Owner.here(launch, -1, 1.0).place,
+            command=Owner.here(launch, -1, settings.heartbeat),
+            ends_with_command=settings.wait and workers_are_children(self.config),
         )
+
+
+def _job_directory(config: DictConfig, number: int) -> str:
+    try:
+        return job_directory(config, number)
+    except OmegaConfBaseException as error:
+        raise StudyError(f"hydra.sweep.subdir names no folder: {one_line(error)}; repair what it refers to") from None
 
 
 def _all_keys(config: DictConfig) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from hydra import version
+from hydra._internal.deprecation_warning import deprecation_warning
 from hydra.core import utils
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, env_override
@@ -18,17 +19,22 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict, read_writ
 from omegaconf._utils import get_omega_conf_dumper
 
 from ._compose import Copies
+from ._errors import TaskExited
 
 
 def run_job(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> JobReturn:
-    """Run the task in the job directory that `hydra.sweep` names; its exceptions are in the result."""
+    """Run the task in the job directory that `hydra.sweep` names; its exceptions are in the result.
+
+    A task that calls `sys.exit()` has failed, whatever the status: it returned no value.
+    """
     chdir = config.hydra.job.chdir
-    if chdir is None and not version.base_at_least("1.2"):
-        # An application that asked for Hydra 1.1 is told that its directory will not be changed for ever.
-        return utils.run_job(
-            task_function, config, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir",
-            hydra_context=context,
-        )  # fmt: skip
+    if chdir is None:
+        chdir = not version.base_at_least("1.2")
+        if chdir:
+            deprecation_warning(
+                "hydra.job.chdir is true because version_base is 1.1 or older, later it is false; set either one",
+                stacklevel=2,
+            )
     hydra, former, folder = HydraConfig.instance(), HydraConfig.instance().cfg, Path.cwd()
     try:
         place = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
@@ -61,14 +67,27 @@ def run_job(context: HydraContext, task_function: TaskFunction, config: DictConf
             except Exception as error:
                 result.return_value = error
                 result.status = JobStatus.FAILED
+            except SystemExit as error:
+                if raised_by_submitit(error):
+                    raise
+                result.return_value = TaskExited(f"the task called sys.exit({error.code!r})")
+                result.status = JobStatus.FAILED
         result.task_name = JobRuntime.instance().get("name")
         utils._flush_loggers()
         context.callbacks.on_job_end(config=config, job_return=result)
         return result
     finally:
         hydra.cfg = former
-        if chdir:
-            os.chdir(folder)
+        # Also where the task itself went elsewhere: the next trial starts from where the sweep did.
+        os.chdir(folder)
+
+
+def raised_by_submitit(error: SystemExit) -> bool:
+    """Whether submitit's signal handler ends the process, before a time limit or a preemption."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and str(last.tb_frame.f_globals.get("__name__", "")).startswith("submitit.")
 
 
 def _only(copies: Copies, hydra: bool) -> DictConfig:

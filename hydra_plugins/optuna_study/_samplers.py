@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
@@ -16,6 +17,8 @@ from ._space import Space
 # Samplers that walk a list all workers must agree on: one seed for all, and draws one at a time.
 _SHARED_SEED = ("GridSampler", "QMCSampler")
 _FINITE = ("GridSampler", "BruteForceSampler")
+# Samplers that see only the parameters that every trial has; the others are left to an independent sampler.
+_WITHOUT_BRANCHES = ("GPSampler", "CmaEsSampler", "NSGAIISampler", "NSGAIIISampler", "QMCSampler")
 
 
 def class_name(config: Mapping[str, Any]) -> str:
@@ -30,6 +33,32 @@ def is_finite(config: Mapping[str, Any]) -> bool:
 def draws_together(config: Mapping[str, Any]) -> bool:
     """Whether two workers that draw at once could draw the same."""
     return class_name(config) in (*_SHARED_SEED, *_FINITE)
+
+
+def drawn_at_random(config: Mapping[str, Any], space: Space) -> str | None:
+    """A line that names the parameters that this sampler leaves to chance; None where there are none."""
+    name = class_name(config)
+    if name not in _WITHOUT_BRANCHES or config.get("independent_sampler") is not None:
+        return None
+    branches = [
+        (branch, len(parameter.branches) > 1)
+        for parameter in space.parameters
+        for branch in parameter.branches
+        if branch.domain is not None and not branch.domain.distribution.single()
+    ]
+    conditional = [branch.name for branch, several in branches if several or branch.condition.requirements]
+    # Optuna's CMA-ES knows numbers alone.
+    listed = [
+        branch.name
+        for branch, _ in branches
+        if name == "CmaEsSampler" and isinstance(branch.domain.distribution, CategoricalDistribution)  # type: ignore[union-attr]
+    ]
+    if not (conditional or listed):
+        return None
+    why = " and ".join(["of branches"] * bool(conditional) + ["of choices"] * bool(listed))
+    names = ", ".join(dict.fromkeys((*conditional, *listed)))
+    able = "tpe or brute_force" if conditional else "tpe, gp, nsgaii, nsgaiii, qmc or brute_force"
+    return f"{name} draws parameters {why} at random: {names}; hydra/sweeper/sampler={able} takes them into account"
 
 
 def build_sampler(config: Mapping[str, Any], space: Space, worker: int) -> BaseSampler:

@@ -6,7 +6,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 HIDDEN = "***"
 
-IN_URL = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s:/@'\"]*:)(?P<secret>[^\s@'\"]+)(?P<after>@)")
+# Up to the last @ before white space, a quote or the next URL: a password may hold that sign itself.
+IN_URL = re.compile(
+    r"(?P<before>[A-Za-z][\w+.-]*://[^\s:/'\"]*:)"
+    r"(?P<secret>(?:(?![^\w+.-][A-Za-z][\w+.-]*://)[^\s'\"])+)(?P<after>@)"
+)
 IN_QUERY = re.compile(
     r"(?P<before>(?i:password|passwd|pwd|token|secret|api_?key|access_?key|sslkey\w*)=)(?P<secret>[^&\s'\"]+)(?P<after>)"
 )
@@ -17,6 +21,11 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(r"(cls|bos|eos|pad|sep|mask|unk)_token$", re.IGNORECASE)
+# Their values name something of ours or choose it by its name, and a password may be the same ordinary word.
+_NAME_KEY = re.compile(
+    r"(^|[._/@+~])(experiment|experiments|study|study_name|name|_target_|monitor|objectives"
+    r"|by|mode|color|schedule|dtype|accelerator|strategy|weights)$"
+)
 _SHORTEST = 4  # a shorter one cannot be told from ordinary text by its value
 
 _remembered: set[str] = set()
@@ -28,9 +37,18 @@ def remember(secrets: Iterable[str]) -> None:
 
 
 def hide(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text with the password of every URL in it, and every given or remembered secret, replaced by stars."""
+    """The text with the password of every URL in it, and every given or remembered secret, replaced by stars.
+
+    Secrets are replaced as whole words: one that is an ordinary word must not be cut out of a longer one.
+    """
     for secret in sorted({s for s in (*secrets, *_remembered) if s}, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
+        if secret in text:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
+    return hide_in_urls(text)
+
+
+def hide_in_urls(text: str) -> str:
+    """The text with the password of every URL in it replaced by stars, and nothing else."""
     text = IN_URL.sub(rf"\g<before>{HIDDEN}\g<after>", text)
     return IN_QUERY.sub(rf"\g<before>{HIDDEN}", text)
 
@@ -40,7 +58,11 @@ def secrets_in(url: str) -> tuple[str, ...]:
     found: list[str] = []
     match = IN_URL.search(url)
     if match:
-        found += [match["secret"], unquote(match["secret"])]
+        # Where an @ follows in the path, the password ended before it.
+        host_part = match["secret"].partition("/")[0]
+        shorter = [host_part.rpartition("@")[0]] if "@" in host_part and "/" in match["secret"] else []
+        for secret in (match["secret"], *shorter):
+            found += [secret, unquote(secret)]
     try:
         query = urlsplit(url).query
     except ValueError:
@@ -53,12 +75,17 @@ def is_secret_key(key: str) -> bool:
     return bool(_SECRET_KEY.search(key)) and not _HARMLESS.search(key)
 
 
-def hide_override(override: str) -> str:
+def is_name_key(key: str) -> bool:
+    """Whether the value of a key is a name, which is shown as it is but for passwords in URLs."""
+    return bool(_NAME_KEY.search(key))
+
+
+def hide_override(override: str, secrets: Iterable[str] = ()) -> str:
     """An override as it may be shown and stored: the value of a secret key is starred."""
     key, equals, value = override.partition("=")
     if equals and is_secret_key(key.lstrip("+~")):
         return f"{key}={HIDDEN}"
-    return f"{key}{equals}{hide(value)}"
+    return f"{key}{equals}{hide_in_urls(value) if is_name_key(key) else hide(value, secrets)}"
 
 
 def one_line(error: BaseException, secrets: Iterable[str] = (), most: int = 500) -> str:

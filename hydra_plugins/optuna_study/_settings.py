@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ._errors import StudyError
+from ._set_aside import written_overrides
 from ._spec import StorageSpec, storage_spec
 
 
@@ -70,7 +71,7 @@ def read_settings(config: DictConfig) -> Settings:
         max_retries=_at_least(fields, "max_retries", 0, int),
         heartbeat=_at_least(fields, "heartbeat", 0.05, float),
         enqueue=_enqueue(fields.get("enqueue")),
-        enqueue_typed=_typed(config, "hydra.sweeper.enqueue"),
+        enqueue_typed=is_from_command_line(config, "hydra.sweeper.enqueue"),
         wait=bool(fields.get("wait", True)),
         allow_changes=bool(fields.get("allow_changes", False)),
         storage_patience=_at_least(fields, "storage_patience", 0, float),
@@ -124,10 +125,10 @@ def _directions(value: Any) -> tuple[str, ...]:
     return names
 
 
-def _typed(config: DictConfig, key: str) -> bool:
+def is_from_command_line(config: DictConfig, key: str) -> bool:
     """Whether the command line sets the key, with = or + or ++ before it."""
-    lines = OmegaConf.select(config, "hydra.overrides.hydra", throw_on_missing=False) or []
-    return any(str(line).lstrip("+").partition("=")[0].partition("[")[0] == key for line in lines)
+    lines = written_overrides(config.hydra, "hydra")
+    return any(line.lstrip("+").partition("=")[0].partition("[")[0] == key for line in lines)
 
 
 def _enqueue(value: Any) -> Sequence[Mapping[str, Any]]:

@@ -1,5 +1,6 @@
 """Waiting for Slurm jobs by asking squeue, which answers on clusters without accounting too."""
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +19,14 @@ _SQUEUE = ("squeue", "--me", "--noheader", "--array", "--format=%i")
 
 @dataclass(frozen=True)
 class LostJob:
-    """What a job has in its place among the results when it ended without one."""
+    """What a job has in its place among the results when it ended without one.
+
+    Args:
+    from_outside: it was preempted, cancelled or lost with its node; it did not end by itself.
+    """
 
     reason: str
+    from_outside: bool = False
 
 
 @contextmanager
@@ -43,7 +49,8 @@ def watched() -> Iterator[None]:
 
 def _results(job: Any, read: Callable[[Any], list[Any]]) -> list[Any]:
     if not _wait(job):
-        return [LostJob(f"Slurm job {job.job_id} ended without a result, its log is {job.paths.stderr}")]
+        reason = f"Slurm job {job.job_id} ended without a result, its log is {job.paths.stderr}"
+        return [LostJob(reason, from_outside=_ended_from_outside(job.job_id))]
     try:
         return read(job)
     except Exception as error:  # what the job itself raised, as submitit tells it
@@ -76,6 +83,17 @@ def _queue() -> set[str] | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return set(done.stdout.split()) if done.returncode == 0 else None
+
+
+def _ended_from_outside(job_id: str) -> bool:
+    """Whether Slurm ended the job. The controller knows for some minutes, without accounting too."""
+    try:
+        done = subprocess.run(
+            ("scontrol", "show", "job", job_id), capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return re.search(r"\bJobState=(PREEMPTED|CANCELLED|TIMEOUT|NODE_FAIL|BOOT_FAIL)", done.stdout) is not None
 
 
 def _refresh(job: Any) -> None:

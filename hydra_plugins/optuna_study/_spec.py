@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from ._errors import StudyError
 from ._secrets import hide, remember, secrets_in
@@ -29,7 +31,7 @@ class StorageSpec:
     def path(self) -> Path | None:
         """The file of a sqlite or journal storage."""
         if self.kind == "sqlite":
-            return Path(self.shown.partition(":///")[2].partition("?")[0])
+            return Path(unquote(self.shown.partition(":///")[2].partition("?")[0]))
         if self.kind == "journal":
             return Path(self.shown.removeprefix("journal://"))
         return None
@@ -105,5 +107,7 @@ def _sqlite(scheme: str, rest: str) -> StorageSpec:
     path, question, query = rest.removeprefix("/").partition("?")
     if path in ("", ":memory:"):
         raise StudyError("sqlite needs a file, as in sqlite:///study.db; for a study in memory use storage=null")
-    absolute = Path(path).expanduser().absolute()
-    return StorageSpec("sqlite", f"{scheme}:///{absolute}{question}{query}")
+    # As SQLAlchemy reads it: a folder's own %, ? and # are quoted in the address.
+    absolute = str(Path(unquote(path)).expanduser().absolute())
+    quoted = re.sub("[%?#]", lambda found: quote(found[0]), absolute)
+    return StorageSpec("sqlite", f"{scheme}:///{quoted}{question}{query}")

@@ -1,13 +1,14 @@
 """An open storage, with what Optuna's own lacks: exactness on sqlite, patience, and a lock among workers."""
 
-import fcntl
 import importlib.util
+import logging
 import threading
 import time
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ from ._patient import again_while_away, patient
 from ._secrets import one_line
 from ._spec import StorageSpec
 
+log = logging.getLogger("hydra_plugins.optuna_study")
+
 # A holder that takes longer than this is stuck (stopped, swapped out); the rest goes on without the lock.
 LOCK_SECONDS = 30.0
+_WAIT_SECONDS = 2
+_LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code for a lock_timeout
 
 
 class Store:
@@ -163,11 +168,7 @@ class Store:
         try:
             try:
                 if rdb.engine.name == "postgresql":
-                    key, limit = zlib.crc32(f"optuna_study {name}".encode()), f"'{int(LOCK_SECONDS)}s'"
-                    # In one statement, from left to right: the limit is set before the lock is waited for.
-                    both = f"SELECT set_config('lock_timeout', {limit}, true), pg_advisory_xact_lock({key})"
-                    connection.execute(sqlalchemy.text(both))
-                    held = True
+                    held = _advisory_lock(connection, zlib.crc32(f"optuna_study {name}".encode()))
                 else:
                     query = sqlalchemy.text("SELECT GET_LOCK(:name, :seconds)")
                     key_name = f"optuna_study_{zlib.crc32(name.encode())}"
@@ -191,6 +192,29 @@ class Store:
             self._rdb.engine.dispose()
 
 
+def _advisory_lock(connection: Any, key: int) -> bool:
+    """Wait for a PostgreSQL lock that ends with the transaction; gives whether it is held.
+
+    In short waits, because the driver hands no signal to Python while it waits.
+    """
+    import sqlalchemy
+
+    # In one statement, from left to right: the limit is set before the lock is waited for.
+    limit = f"set_config('lock_timeout', '{_WAIT_SECONDS}s', true)"
+    both = sqlalchemy.text(f"SELECT {limit}, pg_advisory_xact_lock({key})")
+    give_up = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            connection.execute(both)
+        except sqlalchemy.exc.DBAPIError as error:
+            timed_out = _LOCK_NOT_AVAILABLE in (getattr(error.orig, name, None) for name in ("pgcode", "sqlstate"))
+            if not timed_out or time.monotonic() > give_up:
+                return False
+            connection.rollback()
+        else:
+            return True
+
+
 def with_driver(url: str) -> str:
     """The URL with the PostgreSQL driver that is installed, where it names none.
 
@@ -207,13 +231,30 @@ def with_driver(url: str) -> str:
 
 @contextmanager
 def _file_lock(path: Path) -> Iterator[bool]:
-    pause, give_up, held = 0.001, time.monotonic() + LOCK_SECONDS, False
-    with path.open("a") as file:
-        while not held and time.monotonic() < give_up:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = True
-            except OSError:
-                time.sleep(pause)
-                pause = min(pause * 2, 0.02)
-        yield held
+    from filelock import FileLock, Timeout
+
+    # Its substitute for file systems without locks outlives a killed process.
+    lock = FileLock(path, timeout=LOCK_SECONDS, poll_interval=0.01, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except (NotImplementedError, OSError) as error:
+        _tell_no_locks(path.parent, str(error))
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@cache  # once for each folder
+def _tell_no_locks(folder: Path, reason: str) -> None:
+    log.warning(
+        "file locks do not work in %s (%s); the study goes on without, which may cost workers some work twice; "
+        "put hydra.sweeper.storage on another file system",
+        folder,
+        reason,
+    )

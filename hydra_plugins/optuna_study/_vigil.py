@@ -13,7 +13,8 @@ from optuna.storages import BaseStorage
 
 from ._attrs import ALIVE
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HANGUP = getattr(signal, "SIGHUP", None)  # of a terminal that closes; Windows has none
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, *([_HANGUP] if _HANGUP else []))
 
 
 class Stopped(BaseException):
@@ -31,16 +32,20 @@ class Vigil:
     `asked_to_stop` itself; a second signal, or the end of the time promised, ends it all the same.
 
     Args:
+    storage: None where there is no trial to show signs of life for.
     beats: false where nobody could look (a study in memory).
     on_signal: called with the signal before anything else ends; it runs inside the handler, so it may only note.
+    forwarded: the command forwards its signal as SIGTERM, and Ctrl-C in a terminal reaches both: a second signal is
+        then only one that came before.
     """
 
     def __init__(
         self,
-        storage: BaseStorage,
+        storage: BaseStorage | None,
         heartbeat: float,
         beats: bool = True,
         on_signal: Callable[[int], None] | None = None,
+        forwarded: bool = False,
     ) -> None:
         self.storage = storage
         self.heartbeat = heartbeat
@@ -48,7 +53,10 @@ class Vigil:
         self.asked_to_stop = False
         self.signum: int | None = None
         self._beats = beats
-        self._note_signal = on_signal
+        self._forwarded = forwarded
+        self._received: set[int] = set()
+        self._overdue = False
+        self.on_signal = on_signal
         self._trial_id: int | None = None
         self._extra: Callable[[int], None] | None = None
         self._count = 0
@@ -65,7 +73,8 @@ class Vigil:
         former: dict[int, Any] = {}
         if threading.current_thread() is self._main:
             for number in _SIGNALS:
-                former[number] = signal.signal(number, self._on_signal)
+                if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                    former[number] = signal.signal(number, self._on_signal)
         self._thread.start()
         try:
             yield self
@@ -92,8 +101,15 @@ class Vigil:
         """Show another sign of life, by calling this with the beat's number; None ends it."""
         self._extra = beat
 
-    def defer(self, seconds: float) -> None:
+    def defer(self, seconds: float | None) -> None:
+        """From now on a first signal only sets `asked_to_stop`, for at most so many seconds; None: no longer so."""
         self._deferred = seconds
+
+    def end_deferral(self) -> None:
+        """End what was promised time after a signal, from another thread."""
+        if self.signum is not None and self._deferred is not None:
+            self._overdue = True
+            signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but not through a signal.
@@ -109,17 +125,19 @@ class Vigil:
             raise Stopped(self.signum)
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        if self._note_signal is not None:
-            self._note_signal(signum)
-        if self._deferred is not None and not self.asked_to_stop:
-            self.asked_to_stop = True
+        if self.on_signal is not None:
+            self.on_signal(signum)
+        again = signum in self._received if self._forwarded else bool(self._received)
+        first = not self._received
+        self._received.add(signum)
+        self.asked_to_stop = True
+        if self._overdue or again or (first and self._deferred is None):
+            self.signum = signum if self.signum is None else self.signum
+            raise Stopped(self.signum)
+        if first and self._deferred is not None:
             self.signum = signum
             self._deadline = time.monotonic() + self._deferred
             self._wake.set()
-            return
-        self.asked_to_stop = True
-        self.signum = signum
-        raise Stopped(signum)
 
     def _run(self) -> None:
         due = time.monotonic() + self.heartbeat
@@ -132,7 +150,7 @@ class Vigil:
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self._deadline = None
                 # The task broke its promise; its own thread must be the one to stop.
-                signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
+                self.end_deferral()
             if time.monotonic() >= due:
                 due = time.monotonic() + self.heartbeat
                 self._beat()
@@ -141,7 +159,7 @@ class Vigil:
         trial_id = self._trial_id
         self._count += 1
         try:
-            if trial_id is not None and self._beats:
+            if trial_id is not None and self._beats and self.storage is not None:
                 self.storage.set_trial_system_attr(trial_id, ALIVE, [self._count, round(time.time(), 1)])
             if self._extra is not None:
                 self._extra(self._count)

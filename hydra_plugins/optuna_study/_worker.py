@@ -8,7 +8,9 @@ import random
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -17,19 +19,21 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study._tell import _tell_with_warning
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from ._attrs import FAILURE, JOB_DIR
 from ._budget import first_number
+from ._console import say
 from ._ending import end_once, ended_status
 from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
 from ._grammar import value_text
 from ._hooks import Hooks
-from ._job import TrialJob, failure_of
+from ._job import TrialJob, as_hydra_config, failure_of
 from ._ledger import Ledger, Next
 from ._own_trial import OWN_TRIAL
 from ._owner import Owner
-from ._plan import Plan
+from ._patient import is_storage_error
+from ._plan import WORKERS_FOLDER, Plan
 from ._ranks import announced
 from ._results import write_results
 from ._running import RunningTrial
@@ -119,19 +123,24 @@ class _Shift:
         self.hooks = Hooks(plan.callbacks, plan.storage.secrets)
         self.job = TrialJob(worker.context, worker.task_function, worker.config, plan.storage)
         self.config = worker.config
-        self.vigil = Vigil(store.storage, plan.heartbeat, beats=plan.storage.kind != "memory")
+        # In a process of its own the command may forward its signal; in the command's own there is only one.
+        self.is_own_process = worker.store is None
+        self.folder = Path(plan.sweep_dir) / WORKERS_FOLDER
+        self.parent = os.getppid()
+        self.vigil = Vigil(
+            store.storage, plan.heartbeat, beats=plan.storage.kind != "memory", forwarded=self.is_own_process
+        )
         self.together = draws_together(plan.sampler)
-        self.prepared: optuna.Trial | None = None
+        # The trial drawn while it was claimed, or what the sampler raised instead.
+        self.prepared: optuna.Trial | Exception | None = None
         self.done = 0
 
     def work(self) -> Shift:
         deadline = None if self.plan.timeout is None else time.monotonic() + self.plan.timeout
-        parent = os.getppid()
-        # A process of this machine that the command itself started: without the command it would go on unseen.
-        is_child = self.plan.command_pid == parent and self.plan.command_place == self.owner.place
-        with self.vigil.kept():
+        registered = self.owner.registered(self.folder) if self.is_own_process else nullcontext()
+        with self.vigil.kept(), registered:
             try:
-                while not (is_child and os.getppid() != parent):
+                while not self._is_left_alone():
                     self.vigil.check()
                     if deadline is not None and time.monotonic() >= deadline:
                         break
@@ -141,16 +150,31 @@ class _Shift:
                     if claimed is Next.DONE:
                         break
                     if isinstance(claimed, int):
-                        self._run(claimed)
+                        with self.owner.busy(self.folder) if self.is_own_process else nullcontext():
+                            self._run(claimed)
                         self.done += 1
                     else:
                         self.vigil.wait(_IDLE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
             except Stopped as stopped:
                 self.ledger.give_back_mine(f"stopped by {stopped}")
                 return Shift(self.index, self.done, os.getpid(), stopped.signum)
+            except Exception as error:
+                # An error on the way out of a stop must not read as a worker that may be started again.
+                if self.vigil.signum is None:
+                    raise
+                log.warning("stopped by a signal, and then: %s", one_line(error, self.plan.storage.secrets))
+                return Shift(self.index, self.done, os.getpid(), self.vigil.signum)
         if self.plan.unattended:
             self._end_study()
         return Shift(self.index, self.done, os.getpid())
+
+    def _is_left_alone(self) -> bool:
+        """Whether the command that this worker must not outlive has gone: without it the worker would go on unseen."""
+        command = self.plan.command
+        if command is None or command.place != self.owner.place:
+            return False
+        is_orphan = self.parent == command.pid and os.getppid() != self.parent
+        return is_orphan or (self.plan.ends_with_command and command.is_gone())
 
     def _end_study(self) -> None:
         """Where no command waits, the first worker that finds the study over ends it."""
@@ -163,7 +187,12 @@ class _Shift:
                 raise StudyError(f"on_study_end failed, the same command calls it again: {failed}")
 
     def _draw(self, trial_id: int) -> None:
-        self.prepared = self._drawn(trial_id)
+        try:
+            self.prepared = self._drawn(trial_id)
+        except Exception as error:
+            if _ends_worker(error):
+                raise
+            self.prepared = error
 
     def _drawn(self, trial_id: int) -> optuna.Trial:
         self.own.adopt(self.ledger.claimed)
@@ -191,21 +220,48 @@ class _Shift:
             raise
 
     def _attempt(self, trial_id: int) -> None:
-        trial, self.prepared = self.prepared or self._drawn(trial_id), None
-        # As Optuna read it when the trial object was made, with what the draw added; asking the storage again costs
-        # more than anything else here.
-        frozen = trial._cached_frozen_trial
+        """Draw, compose and run the trial.
+
+        Whatever fails on the way, in the sampler, the application's own hook, the composition or the job directory,
+        fails this trial: another attempt would end the same.
+        """
+        trial: optuna.Trial | None = None
         try:
+            trial = self._trial(trial_id)
+            # As Optuna read it when the trial object was made, with what the draw added; asking the storage again
+            # costs more than anything else here.
+            frozen = trial._cached_frozen_trial
             draw = self._full_draw(trial)
-            fixed, former = self.plan.space.fixed, frozen.user_attrs.get(JOB_DIR)
-            config, directory = self.job.compose(fixed, draw.overrides, first_number(frozen), former)
-        except (StudyError, UpdateFinishedTrialError):
-            raise
-        except Exception as error:  # a combination that cannot be composed fails as its trial
-            self._fail(trial, one_line(error, self.plan.storage.secrets))
+            result = self._job(trial, frozen, draw)
+        except Exception as error:
+            if _ends_worker(error):
+                raise
+            self._fail(trial or trial_id, one_line(error, self.plan.storage.secrets))
             return
-        if former != directory:
+        self._tell(trial, result)
+
+    def _trial(self, trial_id: int) -> optuna.Trial:
+        prepared, self.prepared = self.prepared, None
+        if isinstance(prepared, Exception):
+            raise prepared
+        return prepared or self._drawn(trial_id)
+
+    def _job(self, trial: optuna.Trial, frozen: FrozenTrial, draw: Draw) -> JobReturn:
+        fixed, former, number = self.plan.space.fixed, frozen.user_attrs.get(JOB_DIR), first_number(frozen)
+
+        def store(directory: str) -> None:
             trial.set_user_attr(JOB_DIR, directory)
+
+        def reserve(wanted: str) -> str:
+            if self.plan.numbered_dirs:
+                store(wanted)
+                return wanted
+            directory, is_first = self.ledger.reserve_directory(number, wanted, store)
+            if is_first:
+                say(f"trial {number} has the overrides of an earlier one, its directory is {directory}")
+            return directory
+
+        config, directory = self.job.compose(fixed, draw.overrides, number, former, reserve)
         running = RunningTrial(
             self.study,
             trial,
@@ -217,8 +273,7 @@ class _Shift:
             pruned_objective=self.plan.pruned_objective,
         )
         with announced(running, (*fixed, *draw.overrides), self.plan.argv, self.plan.main):
-            result = self.job.run(config)
-        self._tell(trial, result)
+            return self.job.run(config)
 
     def _full_draw(self, trial: optuna.Trial) -> Draw:
         """The space's draw and what the application's own hook adds."""
@@ -233,7 +288,8 @@ class _Shift:
             key, _, value = hide_override(line).partition("=")
             if key not in trial.user_attrs:
                 trial.set_user_attr(key, value)
-        get_method(self.plan.custom_search_space)(self.config, trial)
+        with as_hydra_config(self.config):
+            get_method(self.plan.custom_search_space)(self.config, trial)
         added = {key: value for key, value in trial.params.items() if key not in before}
         fixed = {line.partition("=")[0] for line in self.plan.space.fixed}
         if fixed & set(added):
@@ -264,9 +320,17 @@ class _Shift:
             else:
                 self._end(trial, TrialState.COMPLETE, values)
 
-    def _fail(self, trial: optuna.Trial, reason: str) -> None:
-        trial.set_user_attr(FAILURE, reason)
-        self._end(trial, TrialState.FAIL)
+    def _fail(self, trial: optuna.Trial | int, reason: str) -> None:
+        """Args:
+        trial: or its id, where the sampler failed before there was a trial object to tell.
+        """
+        if isinstance(trial, int):
+            self.store.storage.set_trial_user_attr(trial, FAILURE, reason)
+            self.store.storage.set_trial_state_values(trial, TrialState.FAIL)
+            self._ended(trial)
+        else:
+            trial.set_user_attr(FAILURE, reason)
+            self._end(trial, TrialState.FAIL)
         # The traceback held the task's frames, and with them perhaps all of a GPU's memory.
         gc.collect()
 
@@ -276,16 +340,29 @@ class _Shift:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 # Study.tell without its last look at the trial, which only callbacks need.
                 _tell_with_warning(self.study, trial, None if values is None else list(values), state)
-        except (UpdateFinishedTrialError, ValueError):
-            # Either the trial was taken over, or the answer to an earlier, successful try was lost.
+        except Exception as error:
+            if is_storage_error(error):
+                raise
+            # The trial was taken over, or the answer to an earlier, successful try was lost, or the sampler's own
+            # work after a trial failed, which Optuna raises once it has stored the result.
             ended = self.store.storage.get_trial(trial._trial_id)
             if ended.state != state or (values is not None and ended.values != list(values)):
                 raise UpdateFinishedTrialError from None
+            if not isinstance(error, UpdateFinishedTrialError | ValueError):
+                log.warning("the sampler failed after trial %s: %s", trial.number, one_line(error))
+        self._ended(trial._trial_id)
+
+    def _ended(self, trial_id: int) -> None:
         if self.hooks.follow_trials:
-            self.hooks.trial_finished(self.handle, trial_row(self.store.storage.get_trial(trial._trial_id)))
+            self.hooks.trial_finished(self.handle, trial_row(self.store.storage.get_trial(trial_id)))
 
     def _give_back(self, trial_id: int, reason: str) -> None:
         self.ledger.interrupt(trial_id, reason, counted=False)
+
+
+def _ends_worker(error: Exception) -> bool:
+    """Whether it concerns more than one trial: a mistake of the user's, the storage, or the trial's loss."""
+    return isinstance(error, StudyError | UpdateFinishedTrialError) or is_storage_error(error) or _is_job_end(error)
 
 
 def _is_job_end(error: BaseException) -> bool:

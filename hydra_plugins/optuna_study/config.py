@@ -81,7 +81,8 @@ class OptunaStudyConf:
     allow_changes: bool = False
     # minutes for which an operation is tried again while the database is away
     storage_patience: float = 10.0
-    # objects with any of on_study_start(study), on_trial_finished(study, trial), on_study_end(study, status)
+    # objects with any of check_config(config), on_study_start(study), on_trial_finished(study, trial),
+    # on_study_end(study, status)
     callbacks: Any = None
 
 

@@ -1,14 +1,16 @@
 """Sweeps whose study is in a real PostgreSQL."""
 
+import signal
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 
-from hydra_plugins.optuna_study._store import with_driver
+from hydra_plugins.optuna_study._store import LOCK_SECONDS, with_driver
 from tests.unit.optuna_study.proxy import claim_all, proxy_before
 from tests.unit.optuna_study.sweeping import run, start
 
@@ -75,6 +77,27 @@ def test_an_outage_in_the_middle_is_waited_out(server, tmp_path):
     assert [trial.state.name for trial in found].count("COMPLETE") == 40
     assert "Traceback" not in out
     assert PASSWORD not in out
+
+
+def test_a_command_that_waits_for_the_lock_hears_a_signal(server):
+    """Its holder may have been stopped; the database's driver waits without letting Python see signals."""
+    import psycopg2
+
+    with psycopg2.connect(server.url) as holder, holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (zlib.crc32(b"optuna_study held"),))
+        process = start("hydra.sweeper.study_name=held", "hydra.sweeper.storage=${oc.env:STUDY_STORAGE}",
+                        env={"STUDY_STORAGE": server.url})  # fmt: skip
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        for _ in range(600):
+            cursor.execute(waiting)
+            if cursor.fetchone() == (1,):
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=LOCK_SECONDS - 5)  # the lock is still held
+    holder.close()
+    assert process.returncode == 128 + signal.SIGTERM, out
+    assert "stopped by SIGTERM" in out
 
 
 def test_a_password_appears_nowhere(server, tmp_path):

@@ -8,17 +8,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import optuna
 import pytest
+import sqlalchemy
 
 from hydra_plugins.optuna_study._store import with_driver
 from tests.cluster.postgres import PASSWORD, Postgres, running
 from tests.composing import TINY
 from tests.faults.mlflow_server import Server
+from tests.planted import assert_nowhere
 
 pytestmark = [pytest.mark.integration, pytest.mark.cluster, pytest.mark.timeout(900)]
 
-TRACKING, NAMED, IN_FILE = "tr4cking-pw", "n4med-t0ken", "f1le-pw"
+TRACKING, NAMED, IN_FILE = "tr4ck@ng-pw", "n4med-t0ken", "f1le-pw"
 CANARIES = (PASSWORD, TRACKING, NAMED, IN_FILE)
 
 EXPERIMENT = f"""# @package _global_
@@ -41,18 +44,27 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-def train(place: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def train(place: Path, *overrides: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "eyegender.train", *overrides, *TINY, "trainer.max_epochs=1"]
-    env = {**os.environ, "OWN_TOKEN": NAMED, "PYTHONWARNINGS": "ignore"}
+    env = {**os.environ, "OWN_TOKEN": NAMED, "PYTHONWARNINGS": "ignore", **(env or {})}
     return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=560)
 
 
 def assert_clean(done: subprocess.CompletedProcess[str], *folders: Path) -> None:
     for canary in CANARIES:
         assert canary not in done.stdout + done.stderr
-        for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
-            assert canary.encode() not in path.read_bytes(), path
-            assert canary not in str(path)
+    assert_nowhere(CANARIES, *folders)
+
+
+def all_rows(url: str) -> str:
+    """Every row of every table of a database."""
+    engine = sqlalchemy.create_engine(url)
+    tables = sqlalchemy.MetaData()
+    tables.reflect(engine)
+    with engine.connect() as connection:
+        rows = [row for table in tables.sorted_tables for row in connection.execute(sqlalchemy.select(table))]
+    engine.dispose()
+    return str(rows)
 
 
 def test_no_secret_of_a_sweep_is_written_or_shown(tmp_path: Path, storage: Postgres, store: Server) -> None:
@@ -79,6 +91,7 @@ def test_no_secret_of_a_sweep_is_written_or_shown(tmp_path: Path, storage: Postg
     told += str((study.user_attrs, study._storage.get_study_system_attrs(study._study_id)))
     study._storage.remove_session()
     study._storage._backend.engine.dispose()
+    told += all_rows(with_driver(storage.url))
     assert not [canary for canary in CANARIES if canary in told]
     assert (work / "multirun/grid/0/.hydra/config.yaml").is_file()
     assert_clean(done, work, store.folder)
@@ -101,3 +114,25 @@ def test_no_secret_of_a_run_is_written_or_shown(tmp_path: Path) -> None:
     assert "http://me:${oc.env:" in kept.read_text()
     assert "file: ${oc.env:OWN_TOKEN}" in kept.read_text()
     assert_clean(done, work)
+
+
+def test_a_password_that_is_an_ordinary_word_alters_no_name(tmp_path: Path, store: Server) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    address = store.url.replace("//", "//me:eyegender@")
+    done = train(work, f"tracking.uri={address}", "hydra.run.dir=metrics/test", "+data.note=${oc.env:OWN_TOKEN}",
+                 env={"OWN_TOKEN": "artifact"})  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Tracking is not complete" not in done.stdout
+    assert "me:eyegender@" not in done.stdout + done.stderr
+    client = mlflow.MlflowClient(store.url)
+    experiment = client.get_experiment_by_name("eyegender")
+    assert experiment is not None
+    [run] = [
+        run for run in client.search_runs([experiment.experiment_id]) if "metrics/test" in run.data.tags["output_dir"]
+    ]
+    assert {"metrics.json", "test_predictions.json"} <= {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert "test/accuracy" in run.data.metrics
+    assert run.data.params["tracking.experiment"] == "eyegender"
+    assert run.data.params["data.note"] == "***"
+    assert "me:eyegender@" not in "".join(path.read_text(errors="ignore") for path in work.rglob("*") if path.is_file())

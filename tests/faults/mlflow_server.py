@@ -58,8 +58,8 @@ class Server:
 class Proxy:
     """Passes requests on to a server, or does to them what `mode` says.
 
-    Modes: `pass`; `500` answers so itself; `hang` never answers; `hang files` never answers an upload; `lose` passes a
-    request on and loses the answer.
+    Modes: `pass`; `500` and `401` answer so themselves; `hang` never answers; `hang files` never answers an upload,
+    `413 files` refuses one; `lose` passes a request on and loses the answer.
     """
 
     def __init__(self, port: int) -> None:
@@ -95,18 +95,20 @@ class Proxy:
             client.settimeout(30)
             request = _whole_request(client)
             mode = self.mode
-            if mode == "hang files":
-                mode = "hang" if b"/mlflow-artifacts/" in request.partition(b"\r\n")[0] else "pass"
+            if mode.endswith(" files"):
+                upload = request.startswith(b"PUT ") and b"/mlflow-artifacts/" in request.partition(b"\r\n")[0]
+                mode = mode.removesuffix(" files") if upload else "pass"
             self.seen.add(mode)
             if mode == "hang":
                 self._held.append(client)
                 return
-            if mode == "500":
-                client.sendall(b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\nConnection: close\r\n\r\nOops")
+            if mode.isdigit():
+                answer = f"HTTP/1.1 {mode} Oops\r\nContent-Length: 4\r\nConnection: close\r\n\r\nOops"
+                client.sendall(answer.encode())
             else:
-                answer = self._ask(request)
+                passed = self._ask(request)
                 if mode == "pass":
-                    client.sendall(answer)
+                    client.sendall(passed)
         client.close()
 
     def _ask(self, request: bytes) -> bytes:

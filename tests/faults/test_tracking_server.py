@@ -10,6 +10,7 @@ from typing import Any
 import mlflow
 import pytest
 
+from eyegender.errors import UserError
 from eyegender.tracking import sender as sender_module
 from eyegender.tracking.replay import pending, send
 from eyegender.training.epochs import Epochs
@@ -32,7 +33,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trained(
-    folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch, after: dict[int, Callable[[Epochs], None]]
+    folder: Path,
+    uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    after: dict[int, Callable[[Epochs], None]],
+    close_timeout: int = 1,
 ) -> RunResult:
     """A run during which something happens after some of its epochs."""
     plain = Epochs.on_train_epoch_end
@@ -44,8 +49,8 @@ def trained(
     monkeypatch.setattr(Epochs, "on_train_epoch_end", then)
     return train(
         tiny_config(
-            "tracking=server", f"tracking.uri={uri}", f"trainer.max_epochs={EPOCHS}", "tracking.close_timeout=1",
-            "run_test=false", f"tracking.experiment={folder.name}",
+            "tracking=server", f"tracking.uri={uri}", f"trainer.max_epochs={EPOCHS}", "run_test=false",
+            f"tracking.close_timeout={close_timeout}", f"tracking.experiment={folder.name}",
         ),
         folder,
     )  # fmt: skip
@@ -126,6 +131,57 @@ def test_answers_500_loses_answers_and_hangs(
     send(folder, None)
     assert_whole(server, folder, result)
     assert send(folder, None)[0] == 0
+
+
+def test_a_login_that_is_refused_is_told_before_training_and_one_that_ends_in_the_middle_costs_nothing(
+    server: Server,
+    proxy: Proxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    proxy.mode = "401"
+    with pytest.raises(UserError, match="got status 401; set MLFLOW_TRACKING_TOKEN"):
+        trained(tmp_path / "refused", proxy.url, monkeypatch, {})
+    assert [path.name for path in (tmp_path / "refused").iterdir()] == []
+    proxy.mode = "pass"
+
+    def ends(epochs: Epochs) -> None:
+        until(lambda: epochs.tracker.run_id)
+        proxy.mode = "401"
+
+    result = trained(tmp_path / "ended", proxy.url, monkeypatch, {2: ends})
+    assert "MLFLOW_TRACKING_PASSWORD, to a valid login, then send the rest with" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert caplog.text.count("the store takes nothing") == 1
+    [folder] = pending(tmp_path)
+    with pytest.raises(UserError, match="then the store took no more .*valid login"):
+        send(folder, None)
+    proxy.mode = "pass"
+    send(folder, None)
+    assert_whole(server, folder, result)
+
+
+def test_uploads_that_a_proxy_refuses_are_put_off_and_everything_else_is_sent(
+    server: Server, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy.mode = "413 files"
+    result = trained(tmp_path / "large", proxy.url, monkeypatch, {}, close_timeout=100)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "does not get through, tried 3 times" in printed
+    assert "client_max_body_size" in printed
+    client = mlflow.MlflowClient(server.url)
+    run = client.get_run(str(result.run_id))
+    assert run.info.status == "FINISHED"
+    assert len(client.get_metric_history(run.info.run_id, "train/loss")) == EPOCHS
+    [folder] = pending(tmp_path)
+    with pytest.raises(UserError, match="sent all but .* does not get through"):
+        send(folder, None)
+    proxy.mode = "pass"
+    send(folder, None)
+    assert_whole(server, folder, result)
 
 
 @pytest.mark.parametrize("mode", ["hang", "hang files"])

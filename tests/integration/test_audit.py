@@ -28,13 +28,14 @@ def eyes(tmp_path: Path) -> Path:
             draw(1000 * label + number).save(root / name / f"{number}.png")
     (root / "femaleeyes" / "1001.png").write_bytes(b"no picture")
     (root / "maleeyes" / "1003.png").write_bytes((root / "femaleeyes" / "4.png").read_bytes())
+    draw(6).save(root / "maleeyes" / "1007.bmp")  # other bytes, the same pixels
     ImageOps.mirror(draw(8)).save(root / "femaleeyes" / "1005.jpg", quality=60)
     return root
 
 
 def run(place: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
     environment = {"EYEGENDER_CACHE": str(place / "cache"), "COLUMNS": "160"}
-    out = f"hydra.run.dir={place / 'out'}"
+    out = "output=out"
     return processes.run("eyegender.audit", out, *overrides, cwd=place, env=environment)
 
 
@@ -42,15 +43,21 @@ def test_an_audit_tells_what_is_wrong(eyes: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "data=folder", f"data.root={eyes}")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert report["counts"] == {"femaleeyes": 41, "maleeyes": 41}
+    assert report["counts"] == {"femaleeyes": 41, "maleeyes": 42}
     assert report["unreadable"] == {"femaleeyes/1001.png": "not a JPEG, PNG, BMP or WebP picture"}
     assert report["duplicates"] == [["femaleeyes/4.png", "maleeyes/1003.png"]]
-    assert report["two_labels"] == 1
-    assert [(p["first"], p["second"], p["mirrored"]) for p in report["near_pairs"]] == [
-        ("femaleeyes/1005.jpg", "femaleeyes/8.png", True)
+    assert report["conflicts"] == [["femaleeyes/4.png", "maleeyes/1003.png"], ["femaleeyes/6.png", "maleeyes/1007.bmp"]]
+    assert [(p["first"], p["second"], p["mirrored"], p["in_both"]) for p in report["near_pairs"]] == [
+        ("femaleeyes/6.png", "maleeyes/1007.bmp", False, True),
+        ("femaleeyes/1005.jpg", "femaleeyes/8.png", True, False),
     ]
     assert report["leaks"]["person"]["across"] == 0
-    for told in ("femaleeyes/1001.png: not a JPEG", "femaleeyes/4.png = maleeyes/1003.png", "random gains"):
+    for told in (
+        "femaleeyes/1001.png: not a JPEG",
+        "femaleeyes/4.png = maleeyes/1003.png",
+        "random gains",
+        "in both classes: femaleeyes/6.png = maleeyes/1007.bmp",
+    ):
         assert told in done.stdout
     with Image.open(tmp_path / "out" / "contact_sheet.png") as sheet:
         assert sheet.width > 1000

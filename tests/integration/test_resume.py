@@ -51,7 +51,9 @@ def test_a_longer_run_logs_the_rates_of_its_whole_length_and_all_its_epochs(tmp_
     options = (*HEAD, f"model.schedule={schedule}")
     checkpoint = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
     first = train(tiny_config(*options, "trainer.max_epochs=2"), tmp_path / "first")
-    second = train(tiny_config(*options, "trainer.max_epochs=5", checkpoint), tmp_path / "second")
+    second = train(
+        tiny_config(*options, "trainer.max_epochs=5", "tracking.run_name=longer", checkpoint), tmp_path / "second"
+    )
     logged = [row["lr"] for row in second.history]
     assert logged[:2] == pytest.approx(rates(schedule, 2), abs=1e-12)
     assert logged[2:] == pytest.approx(rates(schedule, 5)[2:], abs=1e-12)
@@ -60,6 +62,7 @@ def test_a_longer_run_logs_the_rates_of_its_whole_length_and_all_its_epochs(tmp_
     for name in ("lr", "val/loss", "train/accuracy"):
         history = client.get_metric_history(run.info.run_id, name)
         assert [(point.step, point.value) for point in history] == [(row["epoch"], row[name]) for row in second.history]
+    assert run.info.run_name == "longer"
     assert run.data.params["trainer.max_epochs"] == "2"
     assert run.data.tags["resumed.trainer.max_epochs"] == "2 until epoch 2, then 5"
     assert run.data.tags["output_dir"] == str(tmp_path / "second")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import mlflow
 import pytest
 
+from eyegender.studies.ties import tied
 from hydra_plugins.optuna_study import study_status
 from tests.composing import TINY
 from tests.processes import Command, run
@@ -69,8 +70,9 @@ def test_the_winner_alone_was_tested(finished: tuple[Path, str]) -> None:
     _, parent, trials = runs(folder)
     tested = [trial for trial in trials if "test/accuracy" in trial.data.metrics]
     assert len(tested) == 1
-    assert tested[0].data.tags["winner"] == "true"
     status = study_status(f"sqlite:///{folder}/mlruns/optuna.db", "finetune")
+    # On so few drawn eyes several trials may be equally good.
+    assert tested[0].data.tags["winner"] == ("tied" if tied(status) else "true")
     assert tested[0].data.tags["trial.number"] == str(status.best[0].number)
     assert parent.data.metrics["test/accuracy"] == tested[0].data.metrics["test/accuracy"]
     left = json.loads((folder / "multirun/finetune" / str(status.best[0].number) / "metrics.json").read_text())

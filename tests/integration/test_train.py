@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from eyegender.data import pixel_build
 from eyegender.data.decode import Color, to_pixels
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow.entities import Run
-    from PIL import Image
 
     from eyegender.data.batches import Batch
 
@@ -157,6 +158,16 @@ def test_the_logged_model_predicts_as_the_run_did_and_holds_no_pickle(finished: 
     for row in rows:
         assert predicted[row["name"]] == pytest.approx(row["probability"], abs=1e-4)
     assert model.predict(pixels[:1]).shape == (1,)  # any batch size
+    png = io.BytesIO()
+    Image.fromarray(pixels[0].transpose(1, 2, 0).squeeze()).save(png, "PNG")
+    one = predicted[names[0]]
+    for given in ([png.getvalue()], png.getvalue(), pixels[0].transpose(1, 2, 0), [pixels[0] / 255]):
+        assert model.predict(given) == pytest.approx([one], abs=1e-4)
+    mixed = model.predict([png.getvalue(), np.minimum(pixels[0] / 255 + 1e-7, 1.0000001), pixels[0]])
+    assert mixed == pytest.approx([one] * 3, abs=1e-3)
+    with pytest.raises(ValueError, match="picture 1 cannot be read") as refused:
+        model.predict([png.getvalue(), b"no picture" * 1000])
+    assert len(str(refused.value)) < 200
 
 
 def test_the_same_seed_gives_the_same_metrics(finished: tuple[Path, RunResult], tmp_path: Path) -> None:

@@ -88,6 +88,10 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     model = f"model={tracked.checkpoint('first')}"
     refused = run("evaluate", tmp_path, model, *arguments)
     assert refused.returncode == 2
+    assert "got f and m; give other data or another model, or say which" in refused.stderr
+    arguments = (*arguments, "classes={f: female, m: male}")
+    refused = run("evaluate", tmp_path, model, *arguments)
+    assert refused.returncode == 2
     assert "every picture must be readable, got 1 of 8" in refused.stderr
     assert not (tmp_path / "out").exists()
     done = run("evaluate", tmp_path, model, *arguments, "data.on_bad=skip")
@@ -95,6 +99,7 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (told["pictures"], told["part"], told["positive"]) == (7, "all", "male")
     assert told["skipped"] == {"m/bad.jpg": "not a JPEG, PNG, BMP or WebP picture"}
+    assert "3 pictures are in both classes (f/000.png = m/000.png first)" in told["warnings"][0]
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"confusion_matrix", "reliability", "most_wrong", "roc", "grad_cam"}
 
@@ -108,7 +113,10 @@ def test_predicting_a_folder(tracked: TrackedRuns, model: LoadedModel, tmp_path:
     assert done.returncode == 0, done.stderr
     assert "301 rows:" in done.stdout
     assert "pictures/bad.jpg: unreadable: not a JPEG" in done.stdout
-    with (tmp_path / "predictions.csv").open() as file:
+    (output,) = tmp_path.glob("outputs/*/*-predict/predictions.csv")
+    assert f"Output   {output.relative_to(tmp_path)}" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "outputs"}
+    with output.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 301
     assert rows[0] == {
@@ -140,9 +148,11 @@ def test_predicting_faces_with_given_eyes(tracked: TrackedRuns, tmp_path: Path) 
     Image.new("L", (50, 50)).save(tmp_path / "b.png")
     (tmp_path / "eyes.csv").write_text("path,left_x,left_y,right_x,right_y\na.png,30,50,70,52\n")
     model = f"model={tracked.checkpoint('first')}"
-    done = run("predict", tmp_path, model, "images=[a.png,b.png]", "faces=true", "eyes=eyes.csv")
+    done = run(
+        "predict", tmp_path, model, "images=[a.png,b.png]", "faces=true", "eyes=eyes.csv", "output=predictions.csv"
+    )
     assert done.returncode == 0, done.stderr
-    with (tmp_path / "predictions.csv").open() as file:
+    with (tmp_path / "x.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["path"], row["eye"], row["note"]) for row in rows] == [
         ("a.png", "left", ""),
@@ -248,6 +258,11 @@ def test_a_strangers_config_builds_only_what_is_allowed(tracked: TrackedRuns, tm
         ("export", ["model=x.ckpt"], "no checkpoint x.ckpt"),
         ("export", ["model=x", "format=pickle"], "format must be 'onnx', got 'pickle'"),
         ("demo", ["port=99999"], "port must be less than or equal to 65535"),
+        # Before the model is looked at.
+        ("predict", ["model=x", "images=.", "output=.."], "output must be a file that is not there yet, got .."),
+        ("export", ["model=x", "output=.."], "output must be a file that is not there yet, got .."),
+        ("evaluate", ["model=x", "output=/dev/null"], "output must be a folder, got the file /dev/null"),
+        ("compare", ["output=/dev/null"], "output must be a folder, got the file /dev/null"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, command: str, arguments: list[str], told: str) -> None:

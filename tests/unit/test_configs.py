@@ -8,12 +8,15 @@ from typing import get_args
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from pydantic import BaseModel
 
-from eyegender.command import config_folder
+from eyegender.command import config_folder, register_sweeps
 from eyegender.data.readers import check_source
 from eyegender.errors import UserError
 from eyegender.models.metrics import metrics
+from eyegender.objectives import check_directions
 from eyegender.schema import Monitor, TrainConfig, parse
 from tests.composing import compose_config
 from tests.processes import run
@@ -53,8 +56,10 @@ def test_there_are_configs_to_test() -> None:
         ("monitor=test/accuracy", "monitor .*got 'test/accuracy'"),  # the test part chooses nothing
         ("monitor=val/acc", "monitor must be .*'val/accuracy'.*got 'val/acc'"),
         ("objectives=[val/acc]", "objectives must be .*'latency_ms'.*got 'val/acc'"),
-        ("monitor=val/loss", "mode must be min with monitor=val/loss, got max; set mode=min"),
-        ("mode=min", "mode must be max with monitor=val/accuracy, got min"),
+        ("trainer.max_steps=0", r"trainer.max_steps must be -1 \(no limit\) or at least 1, got 0"),
+        ("trainer.max_steps=-2", r"trainer.max_steps must be -1 \(no limit\) or at least 1, got -2"),
+        # The worst epoch would be kept as the best.
+        ("mode=min", "mode must be max for monitor=val/accuracy, whose smallest value is its worst, got min"),
         ("seed=-1", "seed must be greater than or equal to 0, got -1"),
     ],
 )
@@ -91,6 +96,19 @@ def test_what_may_be_monitored_is_what_runs_measure() -> None:
     assert {f"val/{name}" for name in measured} == set(get_args(Monitor))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["data.split.test=0.6", "data.split.val=0.5"], "sum to less than 1, got 0.6 and 0.5"),
+        (["data.split.by=file"], "data.split.file must be a file for data.split.by=file, got None"),
+        (["data.split.by=file", "data.split.file=nowhere.csv"], "got nowhere.csv; set data.split.file"),
+    ],
+)
+def test_parts_that_cannot_be_drawn_are_told_before_pictures_are_read(overrides: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        check_source(parse(compose_config(*overrides)).data)
+
+
 def test_a_value_without_default_is_asked_for() -> None:
     with pytest.raises(UserError, match=r"tracking.uri must be given .* add tracking.uri=VALUE"):
         parse(compose_config("tracking=server"))
@@ -113,6 +131,8 @@ def test_a_value_without_default_is_asked_for() -> None:
         (["ckpt_path=nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
         (["-m", "+sweeps=finetune", "monitor=val/acc"], "monitor must be"),
         (["-m", "seed=1,2", "objectives=[val/acc]"], "objectives must be"),
+        (["learning_rate=0.1"], "Could not override 'learning_rate'; did you mean model.lr?"),
+        (["hydra.sweeper.ntrials=3"], "did you mean hydra.sweeper.n_trials?"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(arguments: list[str], told: str) -> None:
@@ -141,6 +161,74 @@ def test_what_needs_no_network_imports_no_torch(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("+sweeps=finetune", "a sweep must be started with -m, got +sweeps=finetune without it; add -m"),
+        ("hydra/launcher=joblib", "hydra/launcher=joblib means something in a sweep only"),
+        ("hydra/sweeper=optuna_study", "hydra/sweeper=optuna_study means something in a sweep only"),
+        ("hydra.sweep.dir=x", "hydra.sweep.dir=x means something in a sweep only, got a single run; add -m, or remove"),
+    ],
+)
+def test_a_sweep_without_its_flag_is_refused_instead_of_training_one_plain_run(argument: str, told: str) -> None:
+    done = run("eyegender.train", "data.n=60", argument)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"eyegender: {told}")
+    assert len(done.stderr.splitlines()) == 1
+    assert not Path("mlruns").exists()
+
+
+def sweeper_of(*overrides: str) -> DictConfig:
+    register_sweeps()
+    with initialize_config_dir(str(config_folder("conf").resolve()), version_base="1.3"):
+        return compose("train", overrides=list(overrides), return_hydra_config=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "direction"),
+    [
+        (["+sweeps=finetune"], "maximize"),
+        (["+sweeps=finetune", "monitor=val/loss", "mode=min"], "minimize"),
+        (["+sweeps=finetune", "monitor=val/loss"], "minimize"),
+        (["+sweeps=backbones", "monitor=val/calibration_error"], "minimize"),
+        (["+sweeps=grid", "monitor=val/auroc"], "maximize"),
+        (["+sweeps=pareto"], ["maximize", "minimize"]),
+        (["+sweeps=pareto", "objectives=[val/loss,val/f1,parameters]"], ["minimize", "maximize", "minimize"]),
+        (["+sweeps=finetune", "objectives=[val/f1]"], ["maximize"]),
+    ],
+)
+def test_a_sweeps_direction_follows_its_metrics(overrides: list[str], direction: str | list[str]) -> None:
+    config = sweeper_of(*overrides)
+    assert config.hydra.sweeper.direction == direction
+    check_directions(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["+sweeps=finetune", "hydra.sweeper.direction=minimize"], "maximize"),
+        (["+sweeps=finetune", "monitor=val/loss", "hydra.sweeper.direction=maximize"], "minimize"),
+        (["hydra/sweeper=optuna_study"], "maximize"),  # whose own default is to minimize
+        (["+sweeps=pareto", "hydra.sweeper.direction=[maximize,maximize]"], r"\[maximize,minimize\]"),
+        (["+sweeps=pareto", "hydra.sweeper.direction=maximize"], r"\[maximize,minimize\]"),
+    ],
+)
+def test_a_direction_that_looks_for_the_worst_run_is_refused(overrides: list[str], wanted: str) -> None:
+    with pytest.raises(UserError, match=f"hydra.sweeper.direction must be {wanted} for .*, got .*; set"):
+        check_directions(sweeper_of(*overrides))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["hydra.sweeper.direction=minimize"], ["model.dropout=2"], ["data=folder", "data.root=nowhere"]]
+)
+def test_a_sweep_of_wrong_values_is_refused_before_its_study_is_opened(arguments: list[str]) -> None:
+    done = run("eyegender.train", "-m", "+sweeps=finetune", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("eyegender: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not Path("mlruns").exists()
 
 
 @pytest.mark.parametrize("path", sorted(config_folder("sweeps").glob("[!_]*.yaml")), ids=lambda path: path.stem)

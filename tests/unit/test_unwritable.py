@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eyegender import sync
 from eyegender.errors import UserError
 from eyegender.tracking.location import find_location
 
@@ -49,3 +50,18 @@ def test_a_read_only_disk_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "cannot write outputs" in done.stderr
+
+
+def test_a_working_folder_that_hydra_would_interpolate_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "a${b}"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["eyegender", "--help"])
+    with pytest.raises(SystemExit, match="2"):
+        sync.main()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("eyegender: the working folder must have no ${ in its path")
+    assert str(place) in line
+    assert list(place.iterdir()) == []

@@ -127,10 +127,21 @@ def test_a_quota_page_is_recognised(celeba: Path, name: str) -> None:
         ("list_landmarks_align_celeba.txt", "000002.jpg", "2.jpg", "must name every picture .* got 1 missing"),
         ("list_landmarks_align_celeba.txt", "jpg 30 40", "jpg 300 40", r"000001.jpg: eyes at \(300, 40\)"),
         ("list_landmarks_align_celeba.txt", "jpg 30 40", "jpg -3 40", r"000001.jpg: eyes at \(-3, 40\)"),
-        ("list_landmarks_align_celeba.txt", "30 40 70  40", "30 40 30  40", "must place both eyes apart"),
+        ("list_landmarks_align_celeba.txt", "30 40 70  40", "30 40 30  40", "must place both eyes inside"),
+        ("list_landmarks_align_celeba.txt", "30 40 70  40", "70 40 30  40", "left of the right one, got 1 of 24"),
+        ("list_landmarks_align_celeba.txt", "30 40 70  40", "40 30 40  70", "apart from and left of"),
+        ("list_landmarks_align_celeba.txt", "righteye_x", "lefteye_x", "must name each column once, got lefteye_x"),
+        ("list_landmarks_align_celeba.txt", "righteye_x", "eye_x", "must have the column righteye_x"),
+        ("list_landmarks_align_celeba.txt", "30 40", "3_0 40", "line 3 must hold whole numbers .* got '3_0'"),
+        ("list_attr_celeba.txt", "000002.jpg -1", "000002.jpg 0", "-1 or 1 throughout, or .* got 0 as .* line 4"),
+        ("list_attr_celeba.txt", "000002.jpg -1", "000002.jpg 2", "got 2 as Attribute_0 of 000002.jpg in line 4"),
+        ("list_attr_celeba.txt", "000002.jpg -1", "000002.jpg 1_0", "line 4 must hold whole numbers .* got '1_0'"),
+        ("list_attr_celeba.txt", "000002.jpg -1", "000002.jpg \uff11", "line 4 must hold whole numbers"),
+        ("identity_CelebA.txt", "000003.jpg ", "000003.jpg -", "a person's number, .* of 000003.jpg in line 3"),
+        ("identity_CelebA.txt", "000003.jpg ", "000003.jpg \u0663", "line 3 must hold whole numbers"),
         ("list_landmarks_align_celeba.txt", "30 40", "30 99999999999999999999", "must hold whole numbers"),
         ("identity_CelebA.txt", "000003.jpg", "x.jpg", "must name every picture .* got 1 missing"),
-        ("list_eval_partition.txt", "000003.jpg 0", "000003.jpg 7", "must say 0, 1 or 2 .* got 7 for 000003.jpg"),
+        ("list_eval_partition.txt", "000003.jpg 0", "000003.jpg 7", "0, 1 or 2 .* got 7 of 000003.jpg in line 3"),
     ],
 )
 def test_each_fault_is_one_line(celeba: Path, file: str, old: str, new: str, message: str) -> None:
@@ -138,6 +149,41 @@ def test_each_fault_is_one_line(celeba: Path, file: str, old: str, new: str, mes
     with pytest.raises(UserError, match=message) as caught:
         CelebaReader(celeba).read()
     assert "\n" not in str(caught.value)
+
+
+def spread(celeba: Path, of: dict[str, str]) -> None:
+    """Rewrite every attribute."""
+    path = celeba / "list_attr_celeba.txt"
+    head, columns, *rows = path.read_text().splitlines()
+    rows = [" ".join([row.split()[0], *(of[cell] for cell in row.split()[1:])]) for row in rows]
+    path.write_text("\n".join([head, columns, *rows]) + "\n")
+
+
+def test_attributes_may_be_0_and_1_for_the_whole_file(celeba: Path) -> None:
+    labels = CelebaReader(celeba).read().labels
+    spread(celeba, {"-1": "0", "1": "1"})
+    assert np.array_equal(CelebaReader(celeba).read().labels, labels)
+
+
+@pytest.mark.parametrize("of", [{"-1": "0", "1": "-1"}, {"-1": "2", "1": "1"}, {"-1": "1", "1": "10"}])
+def test_attributes_of_any_other_meaning_are_refused_with_the_row(celeba: Path, of: dict[str, str]) -> None:
+    spread(celeba, of)
+    with pytest.raises(UserError, match=r"list_attr_celeba.txt must hold -1 or 1 .* of 00000[1-9].jpg in line [3-9] "):
+        CelebaReader(celeba).read()
+
+
+def test_the_column_names_say_which_eye_is_which(celeba: Path) -> None:
+    before = CelebaReader(celeba).read()
+    path = celeba / "list_landmarks_align_celeba.txt"
+    head, _, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, "righteye_x righteye_y lefteye_x lefteye_y a b c d e f",
+                               *(row.replace("30 40 70  40", "70 40 30 40") for row in rows)]) + "\n")  # fmt: skip
+    assert CelebaReader(celeba).read().digests == before.digests
+
+
+def test_swapped_eyes_can_be_left_out(celeba: Path) -> None:
+    edit(celeba / "list_landmarks_align_celeba.txt", "30 40 70  40", "70 40 30  40")
+    assert len(CelebaReader(celeba, on_bad="skip").read()) == 2 * (N - 1)
 
 
 def test_skip_leaves_out_what_is_missing_or_outside(celeba: Path) -> None:

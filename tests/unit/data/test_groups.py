@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +7,13 @@ import pytest
 from drawn_pictures import draw, encode, real
 from PIL import Image, ImageEnhance, ImageOps
 
+from eyegender.data.blocks import cut_into_blocks
 from eyegender.data.folder import FolderReader
 from eyegender.data.groups import Groups, find_groups
 from eyegender.data.near_duplicates import describe, find_near_duplicates
 from eyegender.data.number_runs import cut_long_run, number_runs
 from eyegender.data.samples import Samples
+from eyegender.data.splits import split_by_group
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
@@ -146,11 +149,20 @@ def test_a_gapless_folder_can_still_be_split(folder: Callable[..., Path]) -> Non
 
 
 @pytest.mark.real_eyes
-def test_real_eyes_form_no_giant_groups() -> None:
+def test_real_eyes_form_no_giant_groups_and_no_neighbours_are_parted() -> None:
     samples = read(real("EYEGENDER_TEST_EYES"))
-    sizes = np.unique(find_groups(samples).group, return_counts=True)[1]
+    group = find_groups(samples).group
+    sizes = np.unique(group, return_counts=True)[1]
     assert sizes.max() <= 64
     assert len(sizes) > len(samples) / 10
+    blocks, warning = cut_into_blocks(samples, group, [], 0.08)
+    assert warning is None
+    split = split_by_group(samples, blocks, kind="person", test=0.2, val=0.08, seed=0)
+    part = np.zeros(len(samples), int)
+    part[split.val], part[split.test] = 1, 2
+    links = [link for run in number_runs(samples.names) for link in pairwise(run)]
+    assert len(links) > len(samples) / 2
+    assert sum(int(part[a] != part[b]) for a, b in links) == 0
 
 
 def test_the_quick_search_finds_what_comparing_all_with_all_finds() -> None:

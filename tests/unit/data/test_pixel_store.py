@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from eyegender.data import pixel_build
 from eyegender.data.decode import to_pixels
@@ -49,6 +50,57 @@ def read(root: Path) -> Samples:
 
 def stored(cache: Path) -> list[str]:
     return sorted(path.name for path in (cache / "pixels").iterdir() if not path.name.endswith(".lock"))
+
+
+def test_entries_of_other_sets_make_room(
+    folder: Callable[..., Path], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thousand subsets of one data set would be a thousand copies of its pictures."""
+    samples = read(folder())
+    subsets = [samples.take(np.arange(first, first + 20)) for first in range(20)]
+    one = 20 * (16 * 16 + 4) + 1000  # with a manifest
+    for subset in subsets[:6]:
+        open_pixel_store(subset, 16, "gray", max_gb=3 * one / 1e9)
+    assert len(stored(cache)) == 3
+    assert sum(path.stat().st_size for path in (cache / "pixels").rglob("*") if path.is_file()) <= 3 * one
+    first = open_pixel_store(subsets[3], 16, "gray", max_gb=3 * one / 1e9)  # used again: younger than the other two
+    os.utime(first.folder / MANIFEST, (time.time() + 9, time.time() + 9))
+    for subset in subsets[6:9]:
+        open_pixel_store(subset, 16, "gray", max_gb=3 * one / 1e9)
+    assert first.folder.name in stored(cache)
+    assert not caplog.records
+
+
+def test_activations_and_pixels_share_one_limit(folder: Callable[..., Path], cache: Path) -> None:
+    old = cache / "activations" / "old"
+    old.mkdir(parents=True)
+    (old / MANIFEST).write_bytes(bytes(5000))
+    os.utime(old / MANIFEST, (1, 1))
+    open_pixel_store(read(folder()), 16, "gray", max_gb=14e-6)
+    assert not old.exists()
+    assert len(stored(cache)) == 1
+
+
+def test_pixels_beyond_the_limit_are_told_and_stay_no_longer_than_needed(
+    folder: Callable[..., Path], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = read(folder())
+    store = open_pixel_store(samples, 16, "gray", max_gb=1e-9)
+    assert "features.max_gb allows 1e-09 for the whole cache" in caplog.text
+    assert len(store.read(np.arange(len(store)))) == len(samples)
+    open_pixel_store(samples, 17, "gray", max_gb=1e-9)
+    assert len(stored(cache)) == 1
+    assert len(store.read(np.arange(len(store)))) == len(samples)  # open stores outlive their entries
+
+
+def test_what_killed_builders_left_makes_room(folder: Callable[..., Path], cache: Path) -> None:
+    for name in ("a.building-1", "b"):
+        (cache / "pixels" / name).mkdir(parents=True)
+        (cache / "pixels" / name / PIXELS).write_bytes(bytes(1000))
+    (cache / "pixels" / "c.building-1").mkdir()
+    with FileLock(f"{cache / 'pixels' / 'c'}.lock"):
+        open_pixel_store(read(folder()), 16, "gray")
+    assert [name for name in stored(cache) if len(name) < 32] == ["c.building-1"]
 
 
 def test_rows_hold_the_pictures(folder: Callable[..., Path]) -> None:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import socket
+import stat
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from drawn_pictures import draw, encode
 from PIL import Image
 
+from eyegender.command import tell
+from eyegender.data.celeba import CelebaReader
+from eyegender.data.data_module import EyesDataModule
 from eyegender.data.decode import MAX_SCANS, decode
 from eyegender.data.folder import FolderReader
 from eyegender.data.samples import BadPictureError
 from eyegender.data.split_file import read_split_csv
 from eyegender.errors import UserError
 from eyegender.using.faces import read_eye_positions
+from eyegender.using.picture_files import decoded_batches, list_pictures
 
 CLASSES = ("femaleeyes", "maleeyes")
 
@@ -87,6 +96,99 @@ def test_a_link_out_of_the_data_is_refused(eyes: Path, tmp_path: Path) -> None:
         link.symlink_to(target)
         with pytest.raises(UserError, match=r"must lie in .*eyes, got the link .*9.png to .*; replace it by the file"):
             FolderReader(eyes, CLASSES).read()
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def listening(path: Path) -> None:
+    # Its path may have 107 bytes.
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)
+
+
+def endless(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # as /dev/zero
+    except PermissionError:
+        pytest.skip("only root makes devices")
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def link_to_nothing(path: Path) -> None:
+    path.symlink_to("gone.png")
+
+
+STRANGE = {
+    pipe: "a named pipe, not a file",
+    listening: "a socket, not a file",
+    endless: "a device, not a file",
+    link_to_itself: "Too many levels of symbolic links",
+    link_to_nothing: "No such file or directory",
+}
+ODD_NAME = "a\nb\x1b[31m\u202e.png"
+
+
+@pytest.mark.parametrize("make", STRANGE)
+def test_what_only_looks_like_a_picture_is_told_and_not_waited_for(eyes: Path, make: Callable[[Path], None]) -> None:
+    place = eyes / "maleeyes" / "9.png"
+    make(place)
+    for folder in (eyes / "maleeyes" / "8.png", eyes / "maleeyes" / "below"):
+        folder.mkdir()
+    samples = FolderReader(eyes, CLASSES).read()
+    assert len(samples) == 7
+    with pytest.raises(BadPictureError, match=STRANGE[make]):
+        samples.open(samples.names.index("maleeyes/9.png"))
+    for images in ([str(place)], [str(eyes)]):
+        read = {one.path.name: one.reason for batch in decoded_batches(list_pictures(images)) for one in batch}
+        assert read["9.png"] == STRANGE[make]
+        assert "8.png" not in read
+
+
+@pytest.mark.parametrize("make", STRANGE)
+def test_a_face_that_is_no_file_is_told(eyes: Path, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    home = tmp_path / "celeba"
+    (home / "img_align_celeba").mkdir(parents=True)
+    for number in range(1, 7):
+        (home / "img_align_celeba" / f"{number}.png").write_bytes(encode(draw(number, 60)))
+    rows = [f"{number}.png" for number in range(1, 7)]
+    columns = " ".join(["Male", *(f"a{k}" for k in range(39))])
+    attributes = [f"{name} {'1 ' if k % 2 else '-1 '}{'1 ' * 39}" for k, name in enumerate(rows)]
+    (home / "list_attr_celeba.txt").write_text("\n".join(["6", columns, *attributes]))
+    points = " ".join(f"p{k}" for k in range(10))
+    landmarks = [f"{name} 20 20 40 20 30 30 20 40 40 40" for name in rows]
+    (home / "list_landmarks_align_celeba.txt").write_text("\n".join(["6", points, *landmarks]))
+    place = home / "img_align_celeba" / "3.png"
+    place.unlink()
+    make(place)
+    samples = CelebaReader(home, eyes="left").read()
+    with pytest.raises(BadPictureError, match=STRANGE[make]):
+        samples.open(samples.names.index("3.png#left"))
+
+
+def test_a_picture_that_turns_into_a_pipe_is_not_waited_for(eyes: Path) -> None:
+    samples = FolderReader(eyes, CLASSES).read()
+    (eyes / "femaleeyes" / "0.png").unlink()
+    os.mkfifo(eyes / "femaleeyes" / "0.png")
+    with pytest.raises(UserError, match=r"must stay readable, got .*0.png \(a named pipe, not a file\)"):
+        samples.open(0)
+
+
+def test_names_that_steer_terminals_are_spelt_out(eyes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (eyes / "maleeyes" / ODD_NAME).write_bytes(b"no picture")
+    (eyes / "maleeyes" / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        EyesDataModule(FolderReader(eyes, CLASSES), 16).setup()
+    tell(caught.value)
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 3
+    assert said.replace("\n", "").isprintable()
+    assert r"maleeyes/a\nb\x1b[31m\u202e.png: not a JPEG" in said
+    said.encode()  # could be printed
 
 
 def test_a_class_folder_may_be_a_link(eyes: Path, tmp_path: Path) -> None:

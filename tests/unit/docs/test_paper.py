@@ -60,7 +60,7 @@ def test_runs_of_one_name_are_one_row_and_pairs_are_tested_on_the_same_pictures(
     [[pair, gap, discordant, p]] = cells(made["honest differences"])[1:]
     assert (pair, discordant) == ("A against B", "16")
     assert gap.startswith("+40.0 points (")
-    assert p == "< 0.001"  # 16 to 0: 2 / 2^16
+    assert p == "= 0.008"  # 16 pictures of 8 persons, all one way: 2 / 2^8
 
 
 def test_what_is_kept_names_no_place(tmp_path: Path) -> None:
@@ -83,7 +83,16 @@ def test_a_study(tmp_path: Path) -> None:
     report.mkdir(parents=True)
     best = {
         "best": [{"trial": 1, "values": [0.9], "params": {"model.lr": 0.00123456, "model": "mobilenet_v2"}}],
-        "importances": {"model.lr": 0.75, "model": 0.25},
+        "importances": [
+            {
+                "among": "all trials",
+                "n_trials": 7,
+                "shares": {
+                    "model.lr": {"share": 0.75, "low": 0.5, "high": 1.0},
+                    "model": {"share": 0.25, "low": 0.0, "high": 0.5},
+                },
+            }
+        ],
         "test": {"test/accuracy": 0.875},
     }
     (report / "best.json").write_text(json.dumps(best))
@@ -94,8 +103,8 @@ def test_a_study(tmp_path: Path) -> None:
         ["best validation accuracy", "90.00%"],
         ["found with", "model.lr=0.00123, model=mobilenet_v2"],
         ["its test accuracy", "87.50%"],
-        ["importance of `model.lr`", "75%"],
-        ["importance of `model`", "25%"],
+        ["importance of `model.lr`", "75% (50 to 100)"],
+        ["importance of `model`", "25% (0 to 50)"],
     ]
 
 

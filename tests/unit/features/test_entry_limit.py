@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from eyegender.data.pixel_store import mark_used
 from eyegender.features.activation_build import open_or_build
-from eyegender.features.activation_store import MANIFEST, mark_used
+from eyegender.features.activation_store import MANIFEST
 from eyegender.features.entry_limit import DEFAULT_SHARE, entry_sizes, limit_bytes, make_room
 from tests.unit.features.numbers import PICTURES, VIEWS, check_whole, entry
 

@@ -29,6 +29,17 @@ class Recorder:
             file.write(json.dumps([*what, os.getpid()]) + "\n")
 
 
+class Refuser:
+    """Refuses configs whose x is larger than `most`."""
+
+    def __init__(self, most: float) -> None:
+        self.most = most
+
+    def check_config(self, config: Any) -> None:
+        if config.x > self.most:
+            raise ValueError(f"x must be at most {self.most}, got {config.x}")
+
+
 def calls(path: Path, name: str) -> list[list[Any]]:
     """The calls of one name, without the process that made them."""
     if not path.exists():

@@ -17,10 +17,16 @@ HERE = Path(__file__).parent
 TOY = HERE / "toy.py"
 
 
-def multirun(task: Callable[..., Any], *overrides: str, config_dir: Path = HERE / "conf", name: str = "config") -> Any:
+def multirun(
+    task: Callable[..., Any],
+    *overrides: str,
+    config_dir: Path = HERE / "conf",
+    name: str = "config",
+    version_base: str | None = None,
+) -> Any:
     """Sweep a task function in this process; what the sweeper returns."""
     GlobalHydra.instance().clear()
-    version.setbase(None)  # as @hydra.main(version_base=None) would
+    version.setbase(version_base)  # as @hydra.main would
     hydra = Hydra.create_main_hydra2("toy", create_config_search_path(str(config_dir)))
     try:
         return hydra.multirun(name, task, ["hydra.mode=MULTIRUN", *overrides], with_log_configuration=False)
@@ -28,9 +34,9 @@ def multirun(task: Callable[..., Any], *overrides: str, config_dir: Path = HERE 
         GlobalHydra.instance().clear()
 
 
-def start(*overrides: str, env: dict[str, str] | None = None) -> processes.Command:
+def start(*overrides: str, env: dict[str, str] | None = None, session: bool = False) -> processes.Command:
     """The toy's sweep as a command of its own."""
-    return processes.Command(str(TOY), "-m", *overrides, env=env)
+    return processes.Command(str(TOY), "-m", *overrides, env=env, session=session)
 
 
 def run(*overrides: str, env: dict[str, str] | None = None, check: int | None = 0) -> subprocess.CompletedProcess[str]:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from hydra_plugins.optuna_study import StudyError, current_trial
@@ -38,7 +40,16 @@ def test_giving_up_is_an_end_that_says_so(sweep, tmp_path):
 def test_a_callback_that_cannot_be_built_stops_the_sweep(sweep):
     with pytest.raises(StudyError, match=r"callback tests\.nothing cannot be built"):
         sweep("hydra.sweeper.callbacks=[{_target_: tests.nothing}]")
-    assert not load().trials
+    assert not Path("study.db").exists()
+
+
+def test_a_callback_can_refuse_what_a_range_ends_in_before_the_study_is_opened(sweep):
+    refusing = "hydra.sweeper.callbacks=[{_target_: tests.unit.optuna_study.recording.Refuser, most: 4}]"
+    with pytest.raises(ValueError, match=r"x must be at most 4, got 5\.0"):
+        sweep(refusing)
+    assert not Path("study.db").exists()
+    sweep(refusing, "x=interval(-5,3)", "hydra.sweeper.n_trials=1")
+    assert len(load().trials) == 1
 
 
 def test_the_task_sees_its_trial(tmp_path):

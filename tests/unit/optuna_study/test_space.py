@@ -6,6 +6,7 @@ import pytest
 
 from hydra_plugins.optuna_study import StudyError
 from hydra_plugins.optuna_study._build_space import build_space
+from hydra_plugins.optuna_study._samplers import drawn_at_random
 from hydra_plugins.optuna_study._space import Space
 
 CONFIG = {"model": "inception_v3", "data": "folder"}
@@ -129,3 +130,23 @@ def test_the_grid_sampler_says_what_it_cannot_walk():
         space({"x": "interval(0,1)"}).grid()
     with pytest.raises(StudyError, match="brute_force"):
         space(BACKBONES).grid()
+
+
+def test_samplers_that_see_no_branches_or_choices_say_which_parameters_they_draw_at_random() -> None:
+    def said(sampler: str, built: Space, **more: Any) -> str | None:
+        return drawn_at_random({"_target_": f"optuna.samplers.{sampler}", **more}, built)
+
+    branches = "model.finetune_depth (model=inception_v3), model.finetune_depth (model=mobilenet_v2)"
+    for sampler in ("GPSampler", "NSGAIISampler", "NSGAIIISampler", "QMCSampler"):
+        line = said(sampler, space(BACKBONES))
+        assert line is not None
+        assert line.startswith(f"{sampler} draws parameters of branches at random: {branches}; ")
+        assert "hydra/sweeper/sampler=tpe or brute_force" in line
+    line = said("CmaEsSampler", space(BACKBONES))
+    assert line is not None
+    assert f"of branches and of choices at random: {branches}, model;" in line
+    for sampler in ("TPESampler", "RandomSampler", "BruteForceSampler"):
+        assert said(sampler, space(BACKBONES)) is None
+    # Where the command line leaves one branch, it is no branch any more.
+    assert said("GPSampler", space(BACKBONES, "model=mobilenet_v2")) is None
+    assert said("GPSampler", space(BACKBONES), independent_sampler={"_target_": "optuna.samplers.TPESampler"}) is None

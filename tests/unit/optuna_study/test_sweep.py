@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hydra_plugins.optuna_study import StudyError, study_status
+from hydra_plugins.optuna_study._launch import Launch
 
 from .sweeping import HERE, load, multirun, states
 
@@ -213,6 +214,19 @@ hydra:
 """
 
 
+def test_a_sweep_says_once_what_its_sampler_draws_at_random(sweep, tmp_path, capsys):
+    import toy
+
+    shutil.copytree(HERE / "conf", tmp_path / "conf")
+    (tmp_path / "conf/conditional.yaml").write_text(CONDITIONAL)
+    sampler = "hydra/sweeper/sampler=nsgaii"
+    multirun(
+        toy.main.__wrapped__, sampler, "hydra.sweeper.n_trials=2", config_dir=tmp_path / "conf", name="conditional"
+    )
+    said = "NSGAIISampler draws parameters of branches at random: x (shape=round), x (shape=square); "
+    assert capsys.readouterr().out.count(said) == 1
+
+
 def test_a_conditional_space_needs_only_its_config(tmp_path):
     import toy
 
@@ -309,3 +323,39 @@ def test_each_trial_has_its_own_hydra_job(sweep, tmp_path):
 def test_optuna_itself_reads_the_study(sweep):
     sweep("hydra.sweeper.n_trials=4")
     assert isinstance(optuna.importance.get_param_importances(load()), dict)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "workers"),
+    [
+        ((), 1),
+        (("hydra.launcher.n_jobs=-1",), 1),
+        (("hydra.launcher.n_jobs=3",), 3),
+        (("hydra.launcher.n_jobs=3", "hydra.sweeper.n_jobs=3"), 3),
+        (("hydra.sweeper.n_jobs=4",), 4),
+    ],
+)
+def test_the_number_of_workers_may_be_given_as_joblibs(sweep, overrides, workers, monkeypatch, capsys):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    launched = []
+
+    def workers_launched(self, plan, number, store, wait):
+        launched.append(number)
+        raise StudyError("far enough")
+
+    monkeypatch.setattr(Launch, "workers", workers_launched)
+    with pytest.raises(StudyError, match="far enough"):
+        sweep("hydra/launcher=joblib", *overrides)
+    assert launched == [workers]
+    told = "hydra.launcher.n_jobs=3 is taken as hydra.sweeper.n_jobs: 3 workers" in capsys.readouterr().out
+    assert told == (overrides == ("hydra.launcher.n_jobs=3",))
+
+
+@pytest.mark.parametrize("given", [("2", "3"), ("1", "3"), ("1", "0"), ("1", "-2")])
+def test_two_different_numbers_of_workers_are_refused(sweep, given):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    ours, joblibs = given
+    with pytest.raises(
+        StudyError, match=rf"one number of workers, got .*n_jobs={ours} and .*launcher\.n_jobs={joblibs}"
+    ):
+        sweep("hydra/launcher=joblib", f"hydra.sweeper.n_jobs={ours}", f"hydra.launcher.n_jobs={joblibs}")

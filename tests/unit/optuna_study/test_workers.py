@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,67 @@ def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
     assert again.params == first.params
     assert len(again.intermediate_values) == 50
     assert reported < 50
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("launcher", "signum", "whole_group"),
+    [
+        ("basic", signal.SIGTERM, False),
+        ("joblib", signal.SIGTERM, False),
+        ("joblib", signal.SIGINT, True),
+        ("submitit_local", signal.SIGTERM, False),  # on Ctrl-C submitit itself kills its local jobs after a second
+    ],
+)
+def test_after_a_signal_to_the_command_its_workers_write_their_checkpoints(launcher, signum, whole_group):
+    """Ctrl-C in a terminal reaches the workers, too; they must not take the forwarded signal for a second one."""
+    workers = 1 if launcher == "basic" else 2
+    process = start(f"hydra/launcher={launcher}", f"hydra.sweeper.n_jobs={workers}", "mode=saves", "seconds=2",
+                    "hydra.sweeper.n_trials=4", "hydra.sweep.dir=out", session=True)  # fmt: skip
+    _until(lambda: sum(len(trial.intermediate_values) for trial in load().trials) == workers)
+    if whole_group:
+        os.killpg(process.pid, signum)
+    else:
+        process.send_signal(signum)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signum, out
+    assert len(list(Path("out").glob("*/checkpoint"))) == workers
+    given_back = [trial for trial in load().trials if trial.state.name == "FAIL"]
+    assert len(given_back) == workers
+    assert not any(trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in given_back)
+    assert "Traceback" not in out
+    assert not _workers()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_second_signal_ends_at_once_and_loses_no_trial(launcher):
+    process = start(f"hydra/launcher={launcher}", "mode=saves", "seconds=300", "hydra.sweeper.n_trials=2")
+    _until(lambda: any(trial.intermediate_values for trial in load().trials))
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert process.returncode is None
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, out
+    assert is_interrupted(load().trials[0])
+    assert not load().trials[0].system_attrs["optuna_study:interrupted"]["counted"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_command_whose_workers_wait_for_others_ends_on_a_signal(launcher):
+    busy = start("mode=slow", "steps=1", "seconds=600", "hydra.sweeper.n_trials=1")
+    _until(_workers)
+    idle = start(f"hydra/launcher={launcher}", "mode=slow", "steps=1", "seconds=600", "hydra.sweeper.n_trials=1")
+    _until(lambda: "worker(s) through" in idle.said())
+    time.sleep(3)  # its worker has started and found no trial
+    idle.send_signal(signal.SIGTERM)
+    out, _ = idle.communicate(timeout=60)
+    assert idle.returncode == 128 + signal.SIGTERM, out
+    assert states() == ["RUNNING"]
+    busy.send_signal(signal.SIGTERM)
+    busy.communicate(timeout=60)
 
 
 @pytest.mark.integration

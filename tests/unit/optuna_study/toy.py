@@ -44,6 +44,14 @@ def main(cfg: DictConfig) -> float | list[float]:
         trial.report(value, 0)
         (Path(trial.directory) / "checkpoint").write_text("step 0")
         os.kill(os.getpid(), signal.SIGKILL)
+    if cfg.mode == "saves":
+        trial.defer_interrupt(60)
+        trial.report(value, 0)
+        while not trial.interrupted:
+            time.sleep(0.05)
+        time.sleep(float(cfg.seconds))
+        (Path(trial.directory) / "checkpoint").touch()
+        raise TrialInterrupted("the toy saved it")
     if cfg.mode == "slow":
         for step in range(int(cfg.steps)):
             if trial.last_step is None or step > trial.last_step:

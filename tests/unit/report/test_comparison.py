@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from eyegender.errors import UserError
-from eyegender.report.comparison import ALL_PAIRS_UP_TO, Comparison, compare, short_names
+from eyegender.report.comparison import Comparison, compare, short_names
+from eyegender.report.comparison_pairs import ALL_PAIRS_UP_TO
 from eyegender.report.mcnemar import mcnemar
+from eyegender.report.multiple_comparisons import Contest, corrected_p_values
 from eyegender.report.run_record import Predictions, RunRecord
 from tests.unit.report.invented_runs import PICTURES, run, table
 
@@ -69,10 +72,11 @@ def test_order_of_runs_and_pictures_changes_nothing() -> None:
     assert len(back.groups) == 1
 
 
-def test_pairs_hold_mcnemar_on_the_shared_pictures_and_the_difference() -> None:
+def test_pairs_hold_mcnemar_over_the_shared_persons_and_the_difference() -> None:
     one, other = table(1, 1.0), table(2, 1.5)
     (pair,) = compared(run("one", one), run("other", other)).pairs
-    assert pair.test == mcnemar(other.right, one.right)
+    assert pair.test == mcnemar(other.right, one.right, one.persons)
+    assert pair.p_corrected == pair.test.p_value
     assert pair.difference.value == pytest.approx(pair.test.difference)
     assert pair.difference.low < pair.difference.value < pair.difference.high
     assert pair.sentence.startswith("No evidence of a difference between #1 and #2") or "more accurate" in pair.sentence
@@ -85,19 +89,59 @@ def test_equal_runs_are_no_evidence_and_both_lead() -> None:
     assert "no evidence that it is better than #2" in found.headlines[0]
 
 
-def test_p_values_are_corrected_for_the_number_of_pairs() -> None:
+def test_p_values_are_corrected_for_all_pairs() -> None:
     found = compared(run("a", table(1, 0.2)), run("b", table(2, 1.0)), run("c", table(3, 2.5)))
-    assert len(found.pairs) == 3
-    assert found.pairs[0].p_corrected == pytest.approx(3 * found.pairs[0].test.p_value)
-    assert "p-values are corrected (Holm) for 3 comparisons on this page." in found.remarks
+    assert len(found.pairs) == found.n_compared == 3
+    assert all(pair.test.p_value <= pair.p_corrected for pair in found.pairs)
+    assert any("corrected (Westfall and Young, step-down) for all 3 pairs" in line for line in found.remarks)
     assert any("best of 3 runs on these very test pictures" in line for line in found.remarks)
 
 
-def test_many_runs_are_tested_against_the_best_only() -> None:
-    found = compared(*(run(f"r{i:02d}", table(i, 1.0)) for i in range(ALL_PAIRS_UP_TO + 1)))
+def test_many_runs_are_shown_against_the_best_only_and_corrected_for_all_pairs() -> None:
+    count = ALL_PAIRS_UP_TO + 1
+    found = compared(*(run(f"r{i:02d}", table(i, 1.0)) for i in range(count)))
     assert len(found.pairs) == ALL_PAIRS_UP_TO
     assert {pair.first.number for pair in found.pairs} == {1}
-    assert any("tested against the most accurate one only" in line for line in found.remarks)
+    assert any("shown against the most accurate one only" in line for line in found.remarks)
+    assert found.n_compared == count * (count - 1) // 2
+    contest = Contest(
+        np.stack([row.predictions.right for row in found.rows]),
+        found.rows[0].predictions.persons,
+        list(combinations(range(count), 2)),
+    )
+    by_pair = dict(zip(contest.pairs, corrected_p_values([contest])[0], strict=True))
+    for pair in found.pairs:
+        corrected = by_pair[pair.first.number - 1, pair.second.number - 1]
+        assert pair.p_corrected == max(corrected, pair.test.p_value)
+
+
+def test_a_second_eye_that_says_the_same_changes_no_p_value_of_the_page() -> None:
+    def doubled(predictions: Predictions) -> Predictions:
+        return Predictions(
+            names=(*predictions.names, *(f"other {name}" for name in predictions.names)),
+            keys=(*predictions.keys, *(f"{key}b" for key in predictions.keys)),
+            labels=np.tile(predictions.labels, 2),
+            probabilities=np.tile(predictions.probabilities, 2),
+            persons=(predictions.persons or ()) * 2,
+        )
+
+    tables = [table(i, skill) for i, skill in enumerate((0.4, 0.7, 1.0))]
+    once = compared(*(run(f"r{i}", each) for i, each in enumerate(tables)))
+    twice = compared(*(run(f"r{i}", doubled(each)) for i, each in enumerate(tables)))
+    assert twice.groups[0].n == 2 * once.groups[0].n
+    for before, after in zip(once.pairs, twice.pairs, strict=True):
+        assert after.test.p_value == pytest.approx(before.test.p_value)
+        assert after.p_corrected == pytest.approx(before.p_corrected)
+
+
+def test_one_run_that_knows_the_persons_tells_its_group() -> None:
+    unknown = replace(table(2, 1.5), persons=None)
+    found = compared(run("one", table(1, 1.0)), run("other", unknown))
+    assert found.groups[0].persons == PICTURES // 2
+    assert found.pairs[0].test.persons == PICTURES // 2
+    both_know = compared(run("one", table(1, 1.0)), run("other", table(2, 1.5)))
+    assert [row.metrics for row in found.rows] == [row.metrics for row in both_know.rows]
+    assert [pair.test for pair in found.pairs] == [pair.test for pair in both_know.pairs]
 
 
 def test_other_test_pictures_are_another_group() -> None:

@@ -114,6 +114,22 @@ def test_reliability_states_the_error() -> None:
     assert title(figure) == "Test calibration error 25.0% (n=4)"
 
 
+def test_reliabilitys_intervals_count_persons_where_they_are_known() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.append(rng.random(300), np.nan)
+    labels = np.append(rng.random(300) < scores[:300], True).astype(int)
+    twice = np.tile(labels, 2), np.tile(scores, 2)
+    persons = [f"p{i}" for i in range(301)]
+
+    def heights(figure: Figure) -> list[float]:
+        return [np.ptp(bars.get_paths()[0].vertices[:, 1]) for bars in figure.axes[0].collections]
+
+    once = heights(reliability_diagram(labels, scores, persons=persons))
+    assert len(once) == 15
+    assert heights(reliability_diagram(*twice, persons=persons * 2)) == pytest.approx(once)
+    assert np.mean(heights(reliability_diagram(*twice))) < 0.8 * np.mean(once)
+
+
 @pytest.mark.parametrize("draw", [roc_curve, reliability_diagram])
 class TestProbabilities:
     def test_exact_zero_and_one(self, draw: Callable[..., Figure], tmp_path: Path) -> None:

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from eyegender.report.intervals import bootstrap_differences, bootstrap_interval, bootstrap_intervals, wilson_interval
+from eyegender.report.intervals import (
+    bootstrap_differences,
+    bootstrap_interval,
+    bootstrap_intervals,
+    share_interval,
+    wilson_interval,
+)
 from eyegender.report.metrics import METRICS
 
 
@@ -34,6 +40,20 @@ def test_wilson_of_the_papers_test_set() -> None:
 def test_wilson_refuses_what_is_no_count(k: int, n: int, confidence: float) -> None:
     with pytest.raises(ValueError, match="must be"):
         wilson_interval(k, n, confidence)
+
+
+def test_a_share_counts_persons_where_they_are_known() -> None:
+    hits = np.random.default_rng(0).random(200) < 0.2
+    persons = [f"p{i}" for i in range(200)]
+    once, twice = share_interval(hits, persons), share_interval(np.tile(hits, 2), persons * 2)
+    assert once == pytest.approx(twice)
+    assert (once.low, once.high) == pytest.approx(wilson_interval(int(hits.sum()), 200)[1:], abs=0.02)
+    assert share_interval(hits) == wilson_interval(int(hits.sum()), 200)
+
+
+@pytest.mark.parametrize("hit", [False, True])
+def test_a_share_of_none_or_all_has_the_width_of_its_persons(hit: bool) -> None:
+    assert share_interval([hit] * 40, [f"p{i // 4}" for i in range(40)]) == wilson_interval(10 * hit, 10)
 
 
 def test_bootstrap_agrees_with_scipy_on_single_pictures() -> None:

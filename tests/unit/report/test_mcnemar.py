@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, chi2
+from scipy.stats import binomtest, permutation_test
 
-from eyegender.report.mcnemar import format_p, holm, mcnemar
+from eyegender.report.mcnemar import format_p, mcnemar
 
 
 def outcomes(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -12,32 +12,51 @@ def outcomes(both: int, first: int, second: int, neither: int) -> tuple[np.ndarr
     return cells[:, 0], cells[:, 1]
 
 
-def test_few_disagreements_use_the_exact_form() -> None:
-    found = mcnemar(*outcomes(80, 9, 2, 9))
-    assert (found.n, found.only_first, found.only_second, found.exact) == (100, 9, 2, True)
-    assert found.p_value == pytest.approx(binomtest(2, 11, 0.5).pvalue)
-    # By hand: 2 * (C(11,0) + C(11,1) + C(11,2)) / 2^11 = 2 * 67 / 2048.
-    assert found.p_value == pytest.approx(0.0654296875)
+@pytest.mark.parametrize(("first", "second"), [(9, 2), (25, 0), (40, 20), (161, 160), (900, 1000)])
+def test_every_number_of_disagreements_gets_the_exact_test(first: int, second: int) -> None:
+    found = mcnemar(*outcomes(400, first, second, 40))
+    assert (found.n, found.only_first, found.only_second) == (440 + first + second, first, second)
+    assert found.p_value == pytest.approx(binomtest(first, first + second).pvalue)
+    assert found.difference == pytest.approx((first - second) / found.n)
 
 
-def test_many_disagreements_use_chi_square_with_continuity() -> None:
-    found = mcnemar(*outcomes(400, 40, 20, 40))
-    assert not found.exact
-    assert found.p_value == pytest.approx(chi2.sf(19**2 / 60, 1))
-    assert found.p_value == pytest.approx(binomtest(20, 60, 0.5).pvalue, abs=0.003)
-    assert found.difference == pytest.approx(0.04)
+def test_a_p_value_worked_by_hand() -> None:
+    # 2 * (C(11,0) + C(11,1) + C(11,2)) / 2^11 = 2 * 67 / 2048.
+    assert mcnemar(*outcomes(80, 9, 2, 9)).p_value == pytest.approx(0.0654296875)
 
 
-@pytest.mark.parametrize(("discordant", "exact"), [(24, True), (25, False)])
-def test_the_form_changes_at_25(discordant: int, exact: bool) -> None:
-    assert mcnemar(*outcomes(10, discordant, 0, 0)).exact is exact
-
-
-@pytest.mark.parametrize("each", [0, 5, 30])
-def test_equal_disagreements_are_no_evidence(each: int) -> None:
-    found = mcnemar(*outcomes(50, each, each, 0))
-    assert found.p_value > 0.85
+@pytest.mark.parametrize("each", [0, 5, 30, 160])
+@pytest.mark.parametrize("persons_known", [False, True])
+def test_equal_disagreements_are_no_evidence_at_all(each: int, persons_known: bool) -> None:
+    first, second = outcomes(50, each, each, 0)
+    found = mcnemar(first, second, [str(i // 3) for i in range(len(first))] if persons_known else None)
+    assert found.p_value == 1.0
     assert found.verdict("A", "B").startswith("No evidence of a difference between A and B")
+
+
+@pytest.mark.parametrize(("first", "second"), [(9, 2), (30, 10), (160, 130)])
+def test_a_second_eye_that_says_the_same_changes_no_p_value(first: int, second: int) -> None:
+    one, other = outcomes(100, first, second, 30)
+    persons = [f"p{i}" for i in range(len(one))]
+    alone, doubled = mcnemar(one, other, persons), mcnemar(np.tile(one, 2), np.tile(other, 2), persons * 2)
+    assert doubled.p_value == pytest.approx(alone.p_value, rel=1e-9)
+    assert (alone.persons, doubled.persons, doubled.n) == (len(one), len(one), 2 * len(one))
+    assert mcnemar(np.tile(one, 2), np.tile(other, 2)).p_value < alone.p_value  # what counting pictures says
+
+
+def test_one_picture_per_person_is_the_test_over_pictures() -> None:
+    first, second = outcomes(100, 23, 41, 20)
+    by_person = mcnemar(first, second, [f"p{i}" for i in range(len(first))])
+    assert by_person.p_value == pytest.approx(mcnemar(first, second).p_value, rel=1e-9)
+
+
+def test_persons_agree_with_scipys_permutations() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 60)) < np.array([[0.8], [0.6]])
+    owners = rng.integers(0, 14, 60)
+    gaps = np.array([(first[owners == p].astype(int) - second[owners == p]).sum() for p in np.unique(owners)])
+    expected = permutation_test((gaps,), np.sum, permutation_type="samples", n_resamples=np.inf)
+    assert mcnemar(first, second, owners.astype(str)).p_value == pytest.approx(expected.pvalue)
 
 
 def test_never_above_one() -> None:
@@ -53,12 +72,6 @@ def test_the_verdict_names_the_better_one_whatever_the_order() -> None:
 
 def test_the_verdict_follows_the_corrected_p_value() -> None:
     assert mcnemar(*outcomes(400, 40, 20, 40)).verdict("A", "B", p_value=0.07).startswith("No evidence")
-
-
-def test_holm_worked_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_other_pictures_are_refused() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ def png(array: np.ndarray) -> bytes:
         ["data:image/png;base64," + base64.b64encode(png(GRAY)).decode()],
         png(GRAY),
         pd.DataFrame({"image": [png(GRAY)]}),
+        pd.DataFrame({"picture": [png(GRAY)]}),
         pd.DataFrame({"image": [base64.b64encode(png(GRAY)).decode()]}),
         {"image": GRAY[None]},
         np.array([png(GRAY)], dtype=object),
@@ -64,16 +66,60 @@ def test_no_picture_is_no_error() -> None:
 @pytest.mark.parametrize(
     ("batch", "told"),
     [
-        (GRAY, "3 or 4 dimensions|must be"),
+        (GRAY, "3 or 4 dimensions, got 6 of shape .6,.; add the first"),
+        (np.zeros((6, 6, 4), np.uint8), "picture 0 must be .* got .6, 6, 4."),
         (np.zeros((1, 6, 6, 4), np.uint8), "picture 0 must be"),
         (np.full((1, 6, 6), 256), "within 0..255"),
         (np.full((1, 6, 6), -1), "within 0..255"),
         (np.full((1, 6, 6), np.nan), "within 0..255"),
         (["not base64!"], "picture 0 is text"),
-        (pd.DataFrame({"picture": [1]}), "column 'image'"),
+        (["a.png"], "picture 0 is text"),
+        ([png(GRAY), b"no picture"], "picture 1 cannot be read: not a JPEG"),
+        ([GRAY, None], "picture 1 must be"),
+        (None, "3 or 4 dimensions"),
+        (np.full((1, 6, 6), True), "must hold numbers, got bool"),
+        (np.full((1, 6, 6), 1.5), "within 0..1 or 0..255, got a largest value of 1.5, which tells neither"),
+        (np.full((1, 6, 6), -0.5), "within 0..255 .* got -0.5 to -0.5"),
+        (np.full((1, 6, 6), 300.0), "within 0..255"),
+        (np.full((1, 6, 6), np.inf), "within 0..255"),
+        (pd.DataFrame({"picture": [1], "other": [2]}), "column 'image', got 2 others"),
         (np.zeros((1, 0, 6), np.uint8), "picture 0 must be"),
     ],
 )
 def test_what_is_no_picture_is_told(batch: object, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=told) as caught:
         as_pixels(batch, 6, "gray")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_each_float_picture_is_judged_on_its_own(kind: type) -> None:
+    unit, bytes_ = (GRAY / 255).astype(kind), GRAY.astype(kind)
+    bright = np.full((6, 6), 0.5, kind)
+    above = bright.copy()
+    above[0, 0] = 1.0009
+    both = as_pixels([unit, bytes_, bright, above], 6, "gray")
+    for alone, picture in zip(both, (unit, bytes_, bright, above), strict=True):
+        np.testing.assert_array_equal(as_pixels(picture[None], 6, "gray")[0], alone)
+    np.testing.assert_array_equal(both[0], both[1])
+    assert both[3, 0, 0, 0] == 255
+    assert both[3, 0, 1, 1] == both[2, 0, 1, 1] == 128
+    batch = np.stack([bright, above])
+    np.testing.assert_array_equal(as_pixels(batch, 6, "gray"), both[2:])
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x.tolist(), lambda x: x.astype(object)], ids=str)
+def test_dark_integers_stay_dark_beside_floats(wrap: Callable[[np.ndarray], object]) -> None:
+    dark = np.eye(6, dtype=np.uint8)
+    given = [wrap(dark), wrap(np.full((6, 6), 0.5))]
+    pixels = as_pixels(given, 6, "gray")
+    np.testing.assert_array_equal(pixels[0, 0], dark)
+    assert pixels[1, 0, 0, 0] == 128
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x.tolist(), lambda x: x.astype(object), list], ids=str)
+def test_a_picture_alone_with_its_colours_last_is_one_picture(wrap: Callable[[np.ndarray], object]) -> None:
+    np.testing.assert_array_equal(as_pixels(wrap(RGB), 6, "rgb"), as_pixels(RGB[None], 6, "rgb"))
+    np.testing.assert_array_equal(as_pixels(wrap(RGB / 255), 6, "rgb"), as_pixels(RGB[None], 6, "rgb"))
+    np.testing.assert_array_equal(as_pixels(wrap(GRAY[..., None]), 6, "gray"), GRAY[None, None])

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 
 from eyegender.tracking import sender as sender_module
+from eyegender.tracking.faults import StoreFaultError
 from eyegender.tracking.journal import Entry, Journal
+from eyegender.tracking.patience import upload_seconds, waiting_for
 from eyegender.tracking.sender import Sender
 
 
@@ -30,6 +38,9 @@ class FakeStore:
             raise error
         self.seen += [entry["n"] for entry in entries]
 
+    def answers(self) -> bool:
+        return True
+
     def apply_artifacts(self, entries: list[Entry]) -> None:
         self.apply_metrics(entries)
 
@@ -42,7 +53,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def journal_with(folder: Path, *ops: str) -> Journal:
     journal = Journal(folder)
     for number, op in enumerate(ops):
-        journal.append({"op": op, "n": number})
+        journal.append({"op": op, "n": number, **({"path": "m"} if op == "model" else {})})
     return journal
 
 
@@ -88,3 +99,152 @@ def test_what_the_store_refuses_for_good_does_not_block_what_follows(tmp_path: P
     store.refuses = ("tags",)
     assert run(journal_with(tmp_path, "run", "tags", "params"), store)
     assert store.seen == [0, 2]
+
+
+class Upload(FakeStore):
+    """Answers everything but uploads of one file."""
+
+    def __init__(self, error: Exception, times: int = 10**9) -> None:
+        super().__init__()
+        self.error, self.times = error, times
+        self.attempt = 0
+        self.attempts: list[int] = []
+
+    def apply(self, entry: Entry) -> None:
+        if entry["op"] == "model" and len(self.attempts) < self.times:
+            self.attempts.append(self.attempt)
+            raise self.error
+        super().apply(entry)
+
+
+def test_an_upload_that_never_gets_through_is_tried_a_few_times_and_holds_up_nothing_behind_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Upload(TimeoutError("read timed out"))
+    journal = journal_with(tmp_path, "run", "model", "tags", "end")
+    sender = Sender(journal, store)  # type: ignore[arg-type]
+    sender.start()
+    assert not sender.close(10)
+    sender.journal.close()
+    assert store.seen == [0, 2, 3]
+    assert store.attempts == [0, 1, 2]  # each waits longer
+    reason, repair = sender.missing()
+    assert "model m does not get through, tried 3 times: read timed out" in reason
+    assert repair is not None
+    assert "client_max_body_size" in repair
+    assert caplog.text.count("does not get through") == 1
+    # Nothing is taken for sent: another process finds the model, and sends it when the way is free.
+    assert [entry["n"] for _, entry in Journal(tmp_path, writes=False).unsent(10)] == [1, 2, 3]
+    again = FakeStore()
+    assert run(Journal(tmp_path), again)
+    assert again.seen == [1, 2, 3]
+
+
+def test_an_upload_that_gets_through_in_the_end_leaves_no_trace(tmp_path: Path) -> None:
+    store = Upload(ConnectionError("reset by peer"), times=2)
+    assert run(journal_with(tmp_path, "run", "model", "end"), store)
+    assert store.seen == [0, 1, 2]
+    assert Journal(tmp_path, writes=False).remaining() == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "attempt", "seconds"), [(0, 0, 20), (10**8, 0, 120), (10**8, 2, 480), (10**12, 2, 3600)]
+)
+def test_an_upload_is_waited_for_by_its_size(
+    size: int, attempt: int, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    assert upload_seconds(size, attempt) == seconds
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5000")
+    assert upload_seconds(0, 0) == 5000
+
+
+def test_a_requests_limit_is_what_it_was_once_the_upload_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    (tmp_path / "big").write_bytes(bytes(5_000_000))
+    with waiting_for([tmp_path], 1):
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "50"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "20"
+
+
+class Shut(FakeStore):
+    """Takes nothing until it is opened."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error, self.shut = error, True
+
+    def apply_metrics(self, entries: list[Entry]) -> None:
+        if self.shut:
+            raise self.error
+        super().apply_metrics(entries)
+
+    def answers(self) -> bool:
+        return not self.shut
+
+
+def mlflow_error(text: str, code: str, cause: Exception | None = None) -> Exception:
+    error = MlflowException(text, ErrorCode.Value(code))
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "repair"),
+    [
+        (mlflow_error("API request to endpoint /x failed with error code 401 != 200.", "UNAUTHENTICATED"), "login"),
+        (mlflow_error("Permission denied", "PERMISSION_DENIED"), "login"),
+        (mlflow_error("malformed", "BAD_REQUEST", sqlite3.DatabaseError("disk image is malformed")), "backup"),
+        (mlflow_error("x", "TEMPORARILY_UNAVAILABLE", sqlite3.OperationalError("no such table: runs")), "backup"),
+        (StoreFaultError("damaged", "put a backup"), "backup"),
+    ],
+)
+def test_what_no_waiting_mends_stays_on_disk_and_the_end_says_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, repair: str
+) -> None:
+    store = Shut(error)
+    sender = Sender(journal_with(tmp_path, "run", "metrics", "model", "end"), store)  # type: ignore[arg-type]
+    sender.start()
+    begun = time.monotonic()
+    assert not sender.close(60)
+    sender.journal.close()
+    assert time.monotonic() - begun < 30  # waiting would not mend it
+    assert repair in str(sender.missing()[1])
+    assert caplog.text.count("the store takes nothing") == 1
+    assert "away" not in caplog.text
+    assert Journal(tmp_path, writes=False).remaining() == 4
+    store.shut = False
+    assert run(Journal(tmp_path), store)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_file_locks_all_is_sent_and_it_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", fails)
+    store = FakeStore()
+    assert run(journal_with(tmp_path, "run", "tags"), store)
+    assert run(Journal(tmp_path), store)
+    assert store.seen == [0, 1]
+    assert caplog.text.count("file locks do not work in") == 1
+    assert "only once it has ended" in caplog.text
+
+
+def test_a_sender_that_dies_does_not_pass_for_one_that_has_sent_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fcntl.flock", fails)
+    sender = Sender(journal_with(tmp_path, "run", "tags"), FakeStore())  # type: ignore[arg-type]
+    sender.start()
+    assert not sender.close(10)
+    sender.journal.close()
+    assert "Input/output error" in sender.missing()[0]
+    assert "sending has stopped" in caplog.text

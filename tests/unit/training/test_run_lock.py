@@ -71,7 +71,7 @@ def test_where_nothing_can_be_locked_it_is_said_once(
     other.mkdir()
     with RunLock(refuse=True) as lock:
         lock.take(tmp_path, other)
-    assert caplog.text.count(f"cannot be locked ({os.strerror(number)})") == 1
+    assert caplog.text.count(f"({os.strerror(number)}); see to it that no second process goes on with this run") == 1
 
 
 def test_the_folder_of_a_run_is_the_one_above_its_checkpoints(tmp_path: Path) -> None:

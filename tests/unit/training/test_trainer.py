@@ -36,6 +36,8 @@ def test_what_lightning_does_not_know_is_one_line(override: str) -> None:
         ("trainer.strategy=luck", "correct trainer.precision, trainer.accelerator"),
         ("model.finetune_depth=20", "finetune_depth must be 0..19 for mobilenet_v2"),
         ("model.head=big", "unknown head 'big'"),
+        ("data.size=31", "at least 32x32 pixels, got 31"),
+        ("model.backbone._target_=eyegender.nothing", "no class eyegender.nothing"),
         ("model.weights=nowhere.pth", "model.weights: no file nowhere.pth"),
         ("model.weights=empty.pth", "model.weights: .*empty.pth cannot be read"),
         ("ckpt_path=nowhere.ckpt", "no checkpoint nowhere.ckpt"),

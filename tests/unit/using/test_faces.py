@@ -38,6 +38,15 @@ def test_positions_are_found_by_whole_path_or_by_name(tmp_path: Path) -> None:
         ("path,left_x,left_y,right_x\n", "got no right_y; add it"),
         ("path,left_x,left_y,right_x,right_y\na,1,2,3,x\n", "line 2"),
         ("path,left_x,left_y,right_x,right_y\na,1,2,3\n", "line 2"),
+        ("path,left_x,left_y,right_x,right_y\na,1,2,3_0,4\n", "line 2, must hold .* got '3_0'"),
+        ("path,left_x,left_y,right_x,right_y\na,1,2,\uff13,4\n", "line 2, must hold"),
+        ("path,left_x,left_y,right_x,right_y\n,1,2,3,4\n", "line 2, must hold a path"),
+        ("path,left_x,left_y,right_x,right_y\na,1,2,3,4\nb,30,2,3,4\n", "line 3, must have the left eye .* swapped"),
+        (
+            "path,left_x,left_y,right_x,right_y\na,1,2,3,4\na,1,2,3,4\n",
+            "line 3, must be of another picture",
+        ),
+        ("path,left_x,left_y,right_x,right_y\na,1,2,3,4\n./a,1,2,3,4\n", "one row per picture, got a and ./a"),
     ],
 )
 def test_a_wrong_table_is_told(tmp_path: Path, text: str, told: str) -> None:
@@ -46,6 +55,41 @@ def test_a_wrong_table_is_told(tmp_path: Path, text: str, told: str) -> None:
         read_eye_positions(tmp_path / "eyes.csv", 1.0)
     with pytest.raises(UserError, match="cannot read"):
         read_eye_positions(tmp_path / "missing.csv", 1.0)
+
+
+HEAD = "path,left_x,left_y,right_x,right_y\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "pictures", "told"),
+    [
+        (
+            "x/a.jpg,10,10,20,10\ny/a.jpg,5,5,30,5\n",
+            ["z/a.jpg"],
+            "got y/a.jpg for the picture z/a.jpg; write",
+        ),
+        ("x/a.jpg,10,10,20,10\n", ["x/a.jpg", "y/a.jpg"], "got x/a.jpg for the picture y/a.jpg"),
+        ("a.jpg,10,10,20,10\n", ["x/a.jpg", "y/a.jpg"], "got a.jpg for 2 pictures .x/a.jpg first."),
+        ("b.jpg,10,10,20,10\n", ["x/a.jpg"], "got none for x/a.jpg"),
+        ("../x/a.jpg,10,10,20,10\n", ["x/a.jpg"], "got ../x/a.jpg for the picture x/a.jpg"),
+    ],
+)
+def test_a_position_of_another_path_is_refused(tmp_path: Path, rows: str, pictures: list[str], told: str) -> None:
+    table = tmp_path / "eyes.csv"
+    table.write_text(HEAD + rows)
+    with pytest.raises(UserError, match=told):
+        read_eye_positions(table, 1.0).check([Path(name) for name in pictures])
+
+
+def test_paths_count_from_here_or_from_the_table(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    table = tmp_path / "faces" / "eyes.csv"
+    table.write_text(f"{HEAD}a.jpg,1,10,20,10\nfaces/./b.jpg,2,10,20,10\n{tmp_path}/faces/c.jpg,3,10,20,10\n")
+    eyes = read_eye_positions(table, 1.0)  # the working directory is tmp_path
+    paths = [Path("faces/a.jpg"), tmp_path / "faces" / "b.jpg", Path("faces/c.jpg")]
+    eyes.check([*paths, Path("faces/d.jpg")])
+    assert all(set(eyes(path, Image.new("L", (40, 40)))) == {"left", "right"} for path in paths)
+    assert eyes(Path("faces/d.jpg"), Image.new("L", (40, 40))) == {}
 
 
 @pytest.mark.parametrize("scale", [0.35, 1.0, 2.5])

@@ -1,6 +1,10 @@
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from eyegender.report.mcnemar import mcnemar
 from eyegender.using.model_card import failures, model_card
 from eyegender.using.promotion import shared_test
 from tests.unit.report.invented_runs import run, table
@@ -32,6 +36,35 @@ def test_only_pictures_that_both_saw_are_compared() -> None:
     assert test is not None
     assert test.n == 40
     assert shared_test(first, table(1, 1.0, n=20, first=500)) is None
+
+
+def test_a_promotion_counts_persons_where_either_run_knows_them() -> None:
+    first, second = table(0, 1.0), table(1, 1.5)
+    by_picture = shared_test(replace(first, persons=None), replace(second, persons=None))
+    by_person = shared_test(first, second)
+    assert by_picture is not None
+    assert by_picture == mcnemar(first.right, second.right)
+    assert by_person == mcnemar(first.right, second.right, first.persons)
+    assert (
+        by_person
+        == shared_test(replace(first, persons=None), second)
+        == shared_test(first, replace(second, persons=None))
+    )
+    assert by_person.p_value != by_picture.p_value
+
+
+def test_the_cards_shares_count_persons_where_they_are_known() -> None:
+    one = table(0, 1.0)
+    doubled = type(one)(
+        names=(*one.names, *(f"other {name}" for name in one.names)),
+        keys=(*one.keys, *(f"{key}b" for key in one.keys)),
+        labels=np.tile(one.labels, 2),
+        probabilities=np.tile(one.probabilities, 2),
+        persons=(one.persons or ()) * 2,
+    )
+    once, twice = (re.findall(r"[\d.]+% \(.*?%\)", "".join(failures(each))) for each in (one, doubled))
+    assert len(once) == 3
+    assert once == twice
 
 
 def test_failures_are_told_by_class_and_say_where_nothing_is_known() -> None:

@@ -1,0 +1,90 @@
+"""What may be wrong with a tracking store: what passes by itself, and what does not and needs somebody."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from typing import TYPE_CHECKING
+
+from eyegender.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOGIN = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, to a valid login"
+LIMITS = (
+    "raise the limits of the server or of the proxy before it (for nginx client_max_body_size and "
+    "proxy_read_timeout), or MLFLOW_HTTP_REQUEST_TIMEOUT"
+)
+
+_NO_LOGIN = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"}
+_REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
+_STATUS = re.compile(r"failed with error code (\d{3}) |^(\d{3}) (?:Client|Server) Error")
+
+
+class StoreFaultError(UserError):
+    """A store that stays as it is until somebody repairs it.
+
+    Args:
+        what: is wrong.
+        repair: what to do about it.
+    """
+
+    def __init__(self, what: str, repair: str) -> None:
+        super().__init__(f"{what}; {repair}")
+        self.repair = repair
+
+
+def repair_of(error: BaseException) -> str | None:
+    """What somebody must do before the store takes anything; None where it may come back by itself."""
+    if isinstance(error, StoreFaultError):
+        return error.repair
+    if http_status(error) in {401, 403} or getattr(error, "error_code", None) in _NO_LOGIN:
+        return LOGIN
+    if any(_damaged(cause) for cause in _causes(error)):
+        return "put a backup of the database in its place"
+    return None
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether a sound store has understood the entry and will never take it."""
+    if isinstance(error, FileNotFoundError):
+        return True  # an artifact that was deleted before it was sent
+    return getattr(error, "error_code", None) in _REFUSED and repair_of(error) is None
+
+
+def http_status(error: BaseException) -> int | None:
+    """The status that a server answered with, where the error tells."""
+    response = getattr(error, "response", None)
+    if response is not None and getattr(response, "status_code", None):
+        return int(response.status_code)
+    found = _STATUS.search(str(error))
+    return int(found[1] or found[2]) if found else None
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong in one line, without the passwords that drivers like to quote."""
+    from eyegender.tracking.secrets import redact
+
+    return redact((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]
+
+
+def _damaged(error: BaseException) -> bool:
+    """Whether a database is damaged or has lost its tables; an entry that breaks a rule of theirs is no such case."""
+    original = getattr(error, "orig", error)
+    if type(original) is sqlite3.DatabaseError:
+        return True
+    return isinstance(original, sqlite3.OperationalError) and str(original).startswith(
+        ("no such table", "no such column")
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether MLflow itself says that there is no such thing; a proxy that knows no such page says nothing of that."""
+    return getattr(error, "error_code", None) in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}

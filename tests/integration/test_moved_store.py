@@ -1,0 +1,54 @@
+"""A project folder that is copied to another place and then moved: its runs can be used at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from eyegender import compare, evaluate, predict, promote
+from eyegender.tracking.location import find_location
+from eyegender.training.run import train
+from tests.composing import tiny_config
+from tests.integration.conftest import SAME, TrackedRuns
+from tests.integration.test_planted import told
+from tests.integration.test_use import eyes
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_moved_project_compares_evaluates_predicts_promotes_and_trains(
+    tracked: TrackedRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tracked.folder / "mlruns", tmp_path / "copy" / "mlruns")
+    original = {path: path.stat().st_mtime_ns for path in tracked.folder.rglob("*") if "mlflow.lock" not in path.name}
+    runs = [tracked.id("first"), tracked.id("second")]
+    assert told(compare, f"tracking.root={tmp_path}/copy/mlruns", f"runs=[{','.join(runs)}]", "latency=false") == 0
+    place = tmp_path / "moved %20 here"
+    (tmp_path / "copy").rename(place)
+    where = f"tracking.root='{place}/mlruns'"
+    eyes(tmp_path / "pictures", 2)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    assert told(predict, where, f"model=runs:/{runs[0]}", "images=pictures", "output=p.csv") == 0
+    assert told(evaluate, where, f"model=runs:/{runs[0]}") == 0
+    assert told(promote, where, f"run={runs[0]}", "name=moved", "force=true") == 0
+    said = capsys.readouterr()
+    assert "no test predictions" not in said.out + said.err
+    more = train(tiny_config(*SAME, where), tmp_path / "more")
+    assert more.run_id is not None
+    location = find_location(None, f"{place}/mlruns")
+    client = mlflow.MlflowClient(location.uri)
+    assert client.get_run(more.run_id).info.artifact_uri.startswith(str(location.artifacts))
+    [model] = client.search_logged_models([client.get_run(runs[0]).info.experiment_id], f"source_run_id = '{runs[0]}'")
+    found = mlflow.artifacts.download_artifacts(
+        f"models:/{model.model_id}", dst_path=str(tmp_path / "downloaded"), tracking_uri=location.uri
+    )
+    assert json.loads((Path(found) / "artifacts/network/card.json").read_text())["backbone"] == "mobilenet_v2"
+    assert not (tmp_path / "copy").exists()
+    # The original neither got anything nor lost its own addresses.
+    assert {path: path.stat().st_mtime_ns for path in original} == original
+    assert tracked.client.get_run(runs[0]).info.artifact_uri.startswith(tracked.folder.as_uri())

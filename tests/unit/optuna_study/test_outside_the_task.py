@@ -1,0 +1,166 @@
+"""What fails around a task fails its trial; workers that do nothing are not started for ever."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from hydra_plugins.optuna_study import StudyError
+from hydra_plugins.optuna_study._launch import Launch, Outcome
+
+from .sweeping import load, multirun, states
+
+HERE = "tests.unit.optuna_study.test_outside_the_task."
+
+
+class BreaksInDraw(optuna.samplers.RandomSampler):
+    def sample_independent(self, *args, **kwargs):
+        raise RuntimeError("the sampler broke")
+
+
+class BreaksInSpace(optuna.samplers.RandomSampler):
+    def infer_relative_search_space(self, *args, **kwargs):
+        raise RuntimeError("the sampler broke")
+
+
+class BreaksAfterwards(optuna.samplers.RandomSampler):
+    def after_trial(self, *args, **kwargs):
+        raise RuntimeError("the sampler broke")
+
+
+class BreaksOnce(optuna.samplers.RandomSampler):
+    broken = False
+
+    def sample_independent(self, *args, **kwargs):
+        if not BreaksOnce.broken:
+            BreaksOnce.broken = True
+            raise RuntimeError("the sampler broke")
+        return super().sample_independent(*args, **kwargs)
+
+
+def breaking_hook(cfg, trial):
+    raise RuntimeError("the hook broke")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (("hydra.sweep.subdir='taken/${hydra.job.num}'",), "NotADirectoryError: [Errno 20]"),
+        (("hydra.sweep.subdir=" + "a" * 300 + "$\\{hydra.job.num\\}",), "OSError: [Errno 36] File name too long"),
+        (("hydra/sweeper/sampler=random", f"hydra.sweeper.sampler._target_={HERE}BreaksInDraw"),
+         "RuntimeError: the sampler broke"),
+        (("hydra/sweeper/sampler=random", f"hydra.sweeper.sampler._target_={HERE}BreaksInSpace"),
+         "RuntimeError: the sampler broke"),
+        ((f"hydra.sweeper.custom_search_space={HERE}breaking_hook",), "RuntimeError: the hook broke"),
+    ],
+)  # fmt: skip
+def test_what_fails_around_the_task_fails_its_trial_and_counts(sweep, overrides, reason):
+    Path("out").mkdir()
+    Path("out/taken").touch()
+    with pytest.raises(SystemExit):
+        sweep("hydra.sweep.dir=out", "hydra.sweeper.n_trials=10", "hydra.sweeper.max_failure_rate=0.2", *overrides)
+    assert states() == ["FAIL"] * 3
+    assert all(trial.user_attrs["failure"].startswith(reason) for trial in load().trials)
+
+
+def test_a_file_in_the_place_of_the_directory_fails_the_only_trial(sweep):
+    Path("out").mkdir()
+    Path("out/taken").touch()
+    with pytest.raises(SystemExit):
+        sweep("hydra.sweep.dir=out", "hydra.sweep.subdir=taken", "hydra.sweeper.n_trials=1")
+    assert load().trials[0].user_attrs["failure"].startswith("FileExistsError: [Errno 17]")
+
+
+def test_a_sampler_that_breaks_once_costs_one_trial(sweep):
+    sweep("hydra/sweeper/sampler=random", f"hydra.sweeper.sampler._target_={HERE}BreaksOnce",
+          "hydra.sweeper.n_trials=3", "hydra.sweeper.max_failure_rate=0.5")  # fmt: skip
+    assert states() == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def test_a_sampler_that_breaks_after_a_trial_costs_no_result(sweep):
+    sweep("hydra/sweeper/sampler=random", f"hydra.sweeper.sampler._target_={HERE}BreaksAfterwards",
+          "hydra.sweeper.n_trials=3")  # fmt: skip
+    assert states() == ["COMPLETE"] * 3
+
+
+def test_choices_that_optuna_does_not_let_change_fail_their_trials(sweep):
+    sweep("hydra.sweeper.n_trials=2", "y=choice(1,2)")
+    with pytest.raises(SystemExit):
+        sweep("hydra.sweeper.n_trials=4", "y=choice(1,2,3)", "hydra.sweeper.allow_changes=true",
+              "hydra.sweeper.max_failure_rate=0.0")  # fmt: skip
+    assert states() == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert "does not support dynamic value space" in load().trials[2].user_attrs["failure"]
+
+
+@pytest.mark.parametrize("status", ["1", "0", "'text'"])
+def test_a_task_that_ends_its_process_has_failed(status):
+    def task(cfg):
+        raise SystemExit(eval(status))
+
+    with pytest.raises(SystemExit):
+        multirun(task, "hydra.sweeper.n_trials=2", "hydra.sweeper.max_failure_rate=0.0")
+    assert states() == ["FAIL"]
+    assert load().trials[0].user_attrs["failure"] == f"TaskExited: the task called sys.exit({status})"
+
+
+class Workers:
+    """What stands for the launcher: each launch does the next of these things."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes)
+
+    def __call__(self, plan, number, store, wait):
+        outcome = self.outcomes.pop(0)
+        if outcome is REPORTS:
+            study = optuna.load_study(study_name=plan.study_name, storage=store.storage)
+            trial = study.ask()
+            trial.report(1.0, step=len(self.outcomes))
+        return outcome
+
+
+BY_ITSELF, FROM_OUTSIDE, REPORTS = (
+    Outcome(broken="ended by itself"),
+    Outcome(broken="preempted", from_outside=True),
+    Outcome(broken="ended after a report"),
+)
+
+
+@pytest.mark.parametrize(
+    ("launches", "left"),
+    [
+        ([BY_ITSELF] * 9, 6),
+        ([BY_ITSELF, BY_ITSELF, REPORTS, *[BY_ITSELF] * 6], 3),
+        ([FROM_OUTSIDE, FROM_OUTSIDE, FROM_OUTSIDE, FROM_OUTSIDE, *[BY_ITSELF] * 5], 2),
+        ([BY_ITSELF, FROM_OUTSIDE, BY_ITSELF, FROM_OUTSIDE, BY_ITSELF, BY_ITSELF], 1),
+    ],
+)
+def test_three_launches_that_end_by_themselves_without_doing_anything_end_the_sweep(sweep, monkeypatch, launches, left):
+    workers = Workers(*launches)
+    monkeypatch.setattr(Launch, "workers", workers)
+    with pytest.raises(StudyError, match="ended 3 times without doing anything: ended by itself"):
+        sweep("hydra.sweeper.n_trials=2")
+    assert len(workers.outcomes) == left
+
+
+def test_attempts_without_a_result_are_no_progress(sweep, monkeypatch):
+    """Requeued trials copy their reports, which are not new."""
+
+    def gives_back(self, plan, number, store, wait):
+        from hydra_plugins.optuna_study._budget import Rules
+        from hydra_plugins.optuna_study._ledger import Ledger
+        from hydra_plugins.optuna_study._owner import Owner
+
+        ledger = Ledger(store, plan.study_name, Rules(n_trials=2), Owner.here(plan.launch, 0, 60.0))
+        ledger.interrupt(ledger.claim(), "sent away", counted=False)
+        return BY_ITSELF
+
+    monkeypatch.setattr(Launch, "workers", gives_back)
+    with pytest.raises(StudyError, match="ended 3 times"):
+        sweep("hydra.sweeper.n_trials=2")
+
+
+def test_workers_that_cannot_begin_are_told_of_after_three_launches(sweep):
+    Path("out").mkdir()
+    Path("out/.workers").touch()
+    with pytest.raises(StudyError, match="ended 3 times without doing anything: NotADirectoryError"):
+        sweep("hydra.sweep.dir=out")

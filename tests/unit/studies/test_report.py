@@ -1,0 +1,210 @@
+"""What a study's report claims: what mattered, and who won."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from rich.console import Console
+
+from eyegender.studies import study_run, winner
+from eyegender.studies.importance import importance_figure, importances
+from eyegender.studies.report import write_report
+from eyegender.studies.status_table import show
+from eyegender.studies.study_run import PARENT_KEY, StudyRun
+from eyegender.studies.ties import tie_sentence
+from hydra_plugins.optuna_study import study_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from hydra_plugins.optuna_study import StudyStatus
+
+DEPTH, RATE = IntDistribution(0, 19), FloatDistribution(1e-4, 5e-3, log=True)
+
+
+def made(
+    values: Sequence[float | None] | Callable[[int, float], float],
+    folder: Path,
+    n: int = 24,
+    directions: Sequence[str] = ("maximize",),
+) -> tuple[optuna.Study, StudyStatus]:
+    """A finished study over depth and rate; a value of None is a pruned trial."""
+    rng = np.random.default_rng(0)
+    where = f"sqlite:///{folder}/study.db"
+    study = optuna.create_study(study_name="s", storage=where, directions=list(directions))
+    count = n if callable(values) else len(values)
+    for i in range(count):
+        depth, rate = int(rng.integers(0, 20)), float(np.exp(rng.uniform(np.log(1e-4), np.log(5e-3))))
+        value = values(depth, rate) if callable(values) else values[i]
+        state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
+        told = None if value is None else [value] * len(directions)
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state, values=told, params={"depth": depth, "rate": rate},
+                distributions={"depth": DEPTH, "rate": RATE}, user_attrs={"output_dir": str(folder / str(i))},
+            )
+        )  # fmt: skip
+    return study, study_status(where, "s")
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_what_decides_the_value_matters_whichever_way_is_better(direction: str, tmp_path: Path) -> None:
+    sign = 1 if direction == "maximize" else -1
+    study, _ = made(lambda depth, _: sign * depth / 20, tmp_path, directions=[direction])
+    [found] = importances(study)
+    assert list(found.shares) == ["depth", "rate"]
+    assert found.shares["depth"].share > 0.9
+    assert found.shares["depth"].low > 0.5 > found.shares["rate"].high
+    assert found.n_trials == 24
+
+
+def test_importances_are_seeded_and_sum_to_one_and_lie_in_their_intervals(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    study, _ = made(lambda *_: float(rng.normal()), tmp_path)
+    [found] = first = importances(study)
+    assert first == importances(study)
+    assert first != importances(study, seed=7)
+    assert sum(one.share for one in found.shares.values()) == pytest.approx(1.0)
+    for one in found.shares.values():
+        assert one.low <= one.share <= one.high
+        assert one.high - one.low > 0.5  # chance alone: nobody can tell
+
+
+def test_table_figure_and_file_hold_the_same_numbers(tmp_path: Path) -> None:
+    study, status = made(lambda depth, rate: depth / 20 + 50 * rate, tmp_path)
+    [found] = importances(study)
+    page = write_report(study, status, tmp_path)
+    kept = json.loads((tmp_path / "report" / "best.json").read_text())["importances"]
+    assert kept == [found.to_json()]
+    table = re.findall(r"\| (\w+) \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \|", page.read_text())
+    assert table == [(name, *(f"{number:.2f}" for number in one)) for name, one in found.shares.items()]
+    bars = [bar.get_width() for bar in importance_figure([found]).axes[0].patches]
+    assert bars == [one.share for one in reversed(found.shares.values())]
+    assert (tmp_path / "report" / "figures" / "importances.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "values", [[0.9] * 12, [0.9] * 12 + [None] * 4, [0.9, 0.8, 0.7, 0.6], [None] * 8, [float("inf")] * 8], ids=str
+)
+def test_no_importance_is_claimed_where_nothing_tells_trials_apart(values: list[float | None], tmp_path: Path) -> None:
+    study, _ = made(values, tmp_path)
+    assert importances(study) == []
+
+
+def test_a_report_of_equal_trials_claims_no_importance_anywhere(tmp_path: Path) -> None:
+    study, status = made([0.9] * 6, tmp_path)
+    left = tmp_path / "report" / "figures" / "importances.png"
+    left.parent.mkdir(parents=True)
+    left.touch()  # of an earlier report
+    page = write_report(study, status, tmp_path).read_text()
+    assert "Nothing can be said" in page
+    assert "importances.png" not in page
+    assert not left.exists()
+    assert json.loads((tmp_path / "report" / "best.json").read_text())["importances"] == []
+
+
+def test_pruned_trials_change_no_importance(tmp_path: Path) -> None:
+    values = [float(i % 5) for i in range(12)]
+    (tmp_path / "with").mkdir()
+    plain, _ = made(values, tmp_path)
+    pruned, _ = made([*values, None, None], tmp_path / "with")
+    assert importances(plain) == importances(pruned)
+
+
+def test_parameters_of_one_branch_are_measured_within_it() -> None:
+    rng = np.random.default_rng(0)
+    study = optuna.create_study(direction="maximize")
+    kinds: dict[str, Any] = {"model": CategoricalDistribution(["a", "b"]), "rate": RATE}
+    for i in range(40):
+        model, depth = "ab"[i % 2], int(rng.integers(0, 20))
+        own = {f"depth (model={model})": depth}
+        params = {"model": model, "rate": float(rng.uniform(1e-4, 5e-3)), **own}
+        value = depth / 20 if model == "a" else 0.5 + 50 * params["rate"]
+        distributions = kinds | dict.fromkeys(own, DEPTH)
+        study.add_trial(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
+    everywhere, a, b = importances(study)
+    assert (everywhere.among, set(everywhere.shares)) == ("all trials", {"model", "rate"})
+    assert (a.among, a.n_trials, list(a.shares)) == ("trials with depth (model=a)", 20, ["depth (model=a)", "rate"])
+    assert (b.among, b.n_trials, list(b.shares)) == ("trials with depth (model=b)", 20, ["rate", "depth (model=b)"])
+    assert len(importance_figure([everywhere, a, b]).axes) == 3
+
+
+def test_of_several_objectives_the_first_is_asked(tmp_path: Path) -> None:
+    study, status = made(lambda depth, _: depth / 20, tmp_path, directions=["maximize", "minimize"])
+    assert next(iter(importances(study)[0].shares)) == "depth"
+    assert tie_sentence(status) is None
+
+
+def test_a_tie_for_the_best_value_is_said_and_has_no_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, status = made([0.9, 0.8, 0.9, 0.9, None, 0.9], tmp_path)
+    said = "4 trials tie at 0.9: 0, 2, 3 and 5"
+    assert tie_sentence(status) == said
+    tested = {"test/accuracy": 0.875}
+    page = write_report(study, status, tmp_path, tested=tested).read_text()
+    assert said in page
+    assert "Trial 0, the first of them, was tested once: accuracy 87.50%." in page
+    assert "winner" not in page.lower()
+    console = Console(record=True, width=100)
+    show(status, console)
+    assert said in console.export_text()
+
+    tags, stored = study_end(study, status, tmp_path, monkeypatch)
+    told = capsys.readouterr().out
+    assert f"Tie      {said}; the first of them, tested once: test accuracy 87.50%" in told
+    assert "Winner" not in told
+    assert tags == {"tied": True}
+    assert stored["best.tied"] == "0 2 3 5"
+
+
+def test_a_best_trial_alone_is_the_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, status = made([0.7, 0.9, 0.8], tmp_path)
+    assert tie_sentence(status) is None
+    tags, stored = study_end(study, status, tmp_path, monkeypatch)
+    assert "Winner   trial 1, tested once: test accuracy 87.50%" in capsys.readouterr().out
+    assert tags == {"tied": False}
+    assert (stored["best.trial"], stored["best.tied"]) == ("1", "no")
+
+
+def test_many_that_tie_are_counted(tmp_path: Path) -> None:
+    _, status = made([0.5] * 20, tmp_path)
+    assert tie_sentence(status) == "20 trials tie at 0.5: 0, 1, 2, 3, 4, 5, 6 and 13 more"
+
+
+def study_end(
+    study: optuna.Study, status: StudyStatus, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the study's end asks of the test of its best trial, and the tags that it stores."""
+    asked: dict[str, Any] = {}
+    stored: dict[str, str] = {}
+
+    def tests_nothing(*_: object, **options: object) -> dict[str, float]:
+        asked.update(options)
+        return {"test/accuracy": 0.875}
+
+    class Store:
+        def apply(self, operation: dict[str, Any]) -> None:
+            if operation["op"] == "tags":
+                stored.update(operation["values"])
+
+    class Handle:
+        sweep_dir, user_attrs = folder, {PARENT_KEY: "key"}
+
+        def load(self) -> optuna.Study:
+            return study
+
+    monkeypatch.setattr(winner, "test_winner", tests_nothing)
+    monkeypatch.setattr(winner, "again", lambda _: "")
+    monkeypatch.setattr(study_run.StudyRun, "_store", lambda *_: Store())
+    StudyRun("e", None, None).on_study_end(Handle(), status)  # type: ignore[arg-type]
+    return asked, stored

@@ -1,0 +1,237 @@
+"""The embedded store in folders of any name, moved, copied, damaged, and of another MLflow."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from eyegender.errors import UserError
+from eyegender.tracking.check import check_store
+from eyegender.tracking.embedded import opening
+from eyegender.tracking.faults import StoreFaultError
+from eyegender.tracking.location import Location, artifacts_beside, database_file, find_location
+from eyegender.tracking.store import Store
+from hydra_plugins.optuna_study._spec import storage_spec
+from tests.stores import give_store
+
+ODD = (
+    "a?b", "a#b", "a%b", "a%20b", "100%", "a b", "a'b", 'a"b', "$x", "a$HOME", "äö 目", "a&b=c", "a+b", "a@b:c",
+    "a;b,c", "a\\b", "[a]*", "{a}", "~a!", "-a?#%20'\" $x é",
+)  # fmt: skip
+
+
+def with_run(location: Location, folder: Path, text: str = "hello") -> str:
+    """The id of a run with one artifact."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "note.txt").write_text(text)
+    store = Store(location.uri, location.artifacts, folder)
+    store.apply({"op": "run", "key": "k", "experiment": "eyegender", "name": "n", "tags": {}, "time": 1})
+    store.apply({"op": "artifact", "path": "note.txt", "to": None})
+    assert store.run_id is not None
+    return store.run_id
+
+
+def note(location: Location, run_id: str, folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    client = Store(location.uri, location.artifacts, folder).client
+    return Path(client.download_artifacts(run_id, "note.txt", str(folder))).read_text()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_working_folder_of_any_name_holds_its_databases(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    monkeypatch.chdir(place)
+    give_store(place / "mlruns")
+    location = find_location(None)
+    assert location.database == place / "mlruns" / "mlflow.db"
+    run_id = with_run(location, place / "run")
+    assert note(location, run_id, tmp_path / "read") == "hello"
+    optuna = storage_spec("sqlite:///mlruns/optuna.db")
+    assert optuna.path == place / "mlruns" / "optuna.db"
+    # And nothing anywhere else.
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "read"])
+    assert {path.name for path in place.iterdir()} == {"mlruns", "run"}
+
+
+def test_a_new_store_is_made_whole_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "a?b'#%20"
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    location = find_location(None)
+    client = Store(location.uri, location.artifacts, Path()).client
+    [default] = client.search_experiments()
+    assert default.artifact_location == f"{location.artifacts}/0"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {path.name for path in Path("mlruns").iterdir()} == {"mlflow.db", "mlflow.lock"}
+
+
+def test_optunas_database_opens_where_its_address_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import optuna
+
+    place = tmp_path / ODD[-1]
+    place.mkdir()
+    monkeypatch.chdir(place)
+    optuna.create_study(study_name="s", storage=storage_spec("sqlite:///optuna.db").url())
+    assert [path.name for path in place.iterdir()] == ["optuna.db"]
+
+
+def test_a_moved_store_works_at_once_and_the_old_folder_stays_away(location: Location, tmp_path: Path) -> None:
+    run_id = with_run(location, tmp_path / "project" / "run")
+    (tmp_path / "project").rename(tmp_path / "new ?place")
+    moved = find_location(None, str(tmp_path / "new ?place" / "mlruns"))
+    assert note(moved, run_id, tmp_path / "read") == "hello"
+    client = Store(moved.uri, moved.artifacts, tmp_path).client
+    assert client.get_experiment_by_name("eyegender").artifact_location == moved.artifacts
+    assert client.get_run(run_id).info.artifact_uri.startswith(f"{moved.artifacts}/")
+    other = with_run(moved, tmp_path / "new ?place" / "other", "again")
+    assert note(moved, other, tmp_path / "read") == "again"
+    assert not (tmp_path / "project").exists()
+
+
+def test_a_copied_store_leaves_the_original_alone(location: Location, tmp_path: Path) -> None:
+    run_id = with_run(location, tmp_path / "project" / "run")
+    shutil.copytree(tmp_path / "project" / "mlruns", tmp_path / "copy")
+    copied = find_location(None, str(tmp_path / "copy"))
+    (tmp_path / "copy" / "artifacts" / run_id / "artifacts" / "note.txt").write_text("of the copy")
+    assert note(copied, run_id, tmp_path / "read") == "of the copy"
+    assert note(location, run_id, tmp_path / "read") == "hello"
+    with_run(copied, tmp_path / "more")
+    assert len(list((tmp_path / "project" / "mlruns" / "artifacts").iterdir())) == 1
+
+
+def test_logged_models_and_registered_versions_move_too(location: Location, tmp_path: Path) -> None:
+    run_id = with_run(location, tmp_path / "project" / "run")
+    client = Store(location.uri, location.artifacts, tmp_path).client
+    experiment = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(experiment, name="model", source_run_id=run_id)
+    client.log_model_artifact(model.model_id, str(tmp_path / "project" / "run" / "note.txt"))
+    client.create_registered_model("eyes")
+    client.create_model_version("eyes", model.artifact_location, run_id=run_id)
+    (tmp_path / "project").rename(tmp_path / "moved")
+    moved = find_location(None, str(tmp_path / "moved" / "mlruns"))
+    client = Store(moved.uri, moved.artifacts, tmp_path).client
+    assert [item.path for item in client.list_logged_model_artifacts(model.model_id)] == ["note.txt"]
+    version = client.get_model_version("eyes", "1")
+    assert version.source.startswith(f"{moved.artifacts}/")
+    assert client.get_model_version_download_uri("eyes", "1").startswith(f"{moved.artifacts}/")
+
+
+def test_an_address_whose_files_lie_at_the_old_place_only_is_left(location: Location, tmp_path: Path) -> None:
+    run_id = with_run(location, tmp_path / "project" / "run")
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "project" / "mlruns" / "mlflow.db", tmp_path / "copy")
+    copied = find_location(None, str(tmp_path / "copy"))
+    assert note(copied, run_id, tmp_path / "read") == "hello"  # artifacts/ was not copied
+    client = Store(copied.uri, copied.artifacts, tmp_path).client
+    assert client.get_experiment_by_name("eyegender").artifact_location == copied.artifacts
+
+
+def test_a_place_for_artifacts_that_was_chosen_is_kept(location: Location, tmp_path: Path) -> None:
+    chosen = (tmp_path / "bulk" / "artifacts").as_uri()
+    (tmp_path / "bulk").mkdir()
+    Store(location.uri, location.artifacts, tmp_path).client.create_experiment("big", chosen)
+    client = Store(location.uri, location.artifacts, tmp_path).client
+    assert client.get_experiment_by_name("big").artifact_location == chosen
+
+
+def test_a_store_reached_through_a_link_has_one_address(location: Location, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "project" / "mlruns")
+    assert find_location(None, str(tmp_path / "link")) == location
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def scribbled(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096 : 2 * 4096] = os.urandom(4096)
+    path.write_bytes(data)
+
+
+def without_tables(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE other (x)")
+
+
+def at_revision(revision: str | None) -> object:
+    def change(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DELETE FROM alembic_version")
+            if revision is not None:
+                connection.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+            connection.commit()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda path: path.write_bytes(b"no database" * 1000), r"whole database, got a damaged one .*; put a backup"),
+        (truncated, "whole database, got a damaged one"),
+        (scribbled, "whole database, got a damaged one"),
+        (lambda path: path.write_bytes(b""), r"MLflow's tables, got an empty database; put a backup .* or remove it"),
+        (without_tables, "MLflow's tables, got one without them"),
+        (at_revision(None), "MLflow's tables"),
+        (at_revision("451aebb31d03"), r"schema \w+, got 451aebb31d03 of an older MLflow; .*mlflow db upgrade"),
+        (at_revision("ffffffffffff"), r"got ffffffffffff of another MLflow, newer than 3\.\S+; install"),
+    ],
+)
+def test_what_no_waiting_mends_is_told_before_training_and_left_as_it_is(
+    location: Location, damage: object, told: str
+) -> None:
+    assert location.database is not None
+    damage(location.database)  # type: ignore[operator]
+    before = location.database.read_bytes()
+    with pytest.raises(StoreFaultError, match=told) as caught:
+        check_store(location)
+    assert isinstance(caught.value, UserError)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StoreFaultError):  # the sender and the other commands, which come later
+        _ = Store(location.uri, location.artifacts, Path()).client
+    assert location.database.read_bytes() == before
+
+
+def test_a_look_at_a_sound_or_a_missing_store_changes_nothing(location: Location, tmp_path: Path) -> None:
+    check_store(location)
+    nowhere = find_location(None, str(tmp_path / "nowhere" / "mlruns"))
+    check_store(nowhere)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    (folder / "mlflow.db.new-1").write_bytes(b"half")  # of a process that was killed
+
+    def fill(self: SqlAlchemyStore, uri: str, _: str) -> None:
+        store_file = database_file(uri)
+        assert store_file is not None
+        store_file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlAlchemyStore, "__init__", fill)
+        with pytest.raises(OSError, match="No space"), opening(folder / "mlflow.db"):
+            pass
+    assert {path.name for path in folder.iterdir()} == {"mlflow.lock"}
+
+
+def test_artifacts_of_an_sqlite_address_lie_beside_it(tmp_path: Path) -> None:
+    location = find_location(f"sqlite:///{tmp_path}/x.db")
+    assert location.artifacts == (tmp_path / "artifacts").as_uri() == artifacts_beside(tmp_path / "x.db")
+    assert find_location("http://server").artifacts is None
+    assert database_file("postgresql:///x") is None
+    assert database_file("sqlite:///:memory:") is None
