@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 # Of every other validation metric more is better.
-LESS_IS_BETTER = {"val/loss", "val/calibration_error", "latency_ms", "parameters"}
+LESS_IS_BETTER = {"val/loss", "val/calibration_error", "val/fp", "val/fn", "latency_ms", "parameters"}
 _DIRECTIONS = {"max": "maximize", "min": "minimize"}
 
 

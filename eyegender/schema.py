@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from eyegender.errors import UserError
 from eyegender.known_keys import keys_of, nearest
@@ -25,7 +25,7 @@ class _Section(BaseModel):
 class _Built(BaseModel):
     """A class and its arguments; it checks them itself."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     target: str = Field(alias="_target_")
 
     @property
@@ -46,6 +46,14 @@ def _no_limit_or_some(value: int) -> int:
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+# What `models.metrics.SplitMetrics` gives of the validation part; named here, too, as this module imports no torch.
+Monitor = Literal[
+    "val/loss", "val/accuracy", "val/precision", "val/recall", "val/specificity", "val/f1", "val/auroc",
+    "val/calibration_error", "val/tn", "val/fp", "val/fn", "val/tp",
+]  # fmt: skip
+Mode = Literal["min", "max"]
+Objective = Literal[Monitor, "latency_ms", "parameters"]
 
 
 class AugmentSection(_Section):
@@ -80,7 +88,7 @@ class SubsetSection(_Section):
 class DataSection(BaseModel):
     """Keys that every source has; a source's own keys are checked by its reader."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     reader: _Built
     size: Annotated[int, Field(ge=0, le=4096), BeforeValidator(_none_as_zero)]
     color: Literal["gray", "rgb"]
@@ -120,7 +128,7 @@ class TrainerSection(_Section):
     max_steps: Annotated[int, AfterValidator(_no_limit_or_some)]
     batch_size: Count
     eval_batch_size: Count
-    precision: str
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     channels_last: bool | Literal["auto"]
     compile: bool | Literal["auto"]
     gradient_clip: Positive | None
@@ -167,12 +175,24 @@ class TrainConfig(_Section):
     tracking: TrackingSection
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     run_test: bool
-    monitor: Annotated[str, Field(pattern=r"^val/\w+$")]
-    mode: Literal["min", "max"]
-    objectives: (
-        Annotated[list[Annotated[str, Field(pattern=r"^(val/\w+|latency_ms|parameters)$")]], Field(min_length=1)] | None
-    )
+    monitor: Monitor
+    mode: Mode
+    objectives: Annotated[list[Objective], Field(min_length=1)] | None
     ckpt_path: str | None
+    _written: dict[str, Any] | None = PrivateAttr(default=None)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The config before its interpolations were resolved: what two commands that mean the same have in common."""
+        return self.model_dump(mode="json", by_alias=True) if self._written is None else self._written
+
+
+class _JudgedBy(_Section):
+    """The part of a training's config that a sweep judges its trials by."""
+
+    monitor: Monitor
+    mode: Mode
+    objectives: Annotated[list[Objective], Field(min_length=1)] | None
 
 
 class AuditConfig(TrainConfig):
@@ -185,7 +205,14 @@ def parse(cfg: DictConfig) -> TrainConfig:
     """The typed config of a training run; raises UserError as `parse_as` does, and where `mode` wants the worst."""
     parsed = parse_as(cfg, TrainConfig)
     check_mode(parsed.monitor, parsed.mode, "monitor")
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
+    parsed._written = written
     return parsed
+
+
+def check_judged_by(cfg: DictConfig) -> None:
+    """Before a sweep: raises UserError, as `parse`, where no run has the metrics that it would judge its trials by."""
+    parse_as(OmegaConf.create({name: cfg[name] for name in _JudgedBy.model_fields}), _JudgedBy)
 
 
 def parse_as(cfg: DictConfig, kind: type[C]) -> C:

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from eyegender.command import USER_MISTAKE, tell
 from eyegender.errors import UserError
 from eyegender.objectives import check_directions
+from eyegender.schema import check_judged_by
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -22,6 +23,7 @@ class CheckSweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         try:
+            check_judged_by(config)
             check_directions(config)
         except UserError as error:  # Hydra would make a warning of it and go on
             tell(error)

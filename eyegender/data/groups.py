@@ -186,4 +186,5 @@ def _save(path: Path, groups: Groups) -> None:
         aside.replace(path)
     except OSError as error:
         _log.warning("groups could not be remembered in %s: %s", path.parent, error)
+    finally:
         aside.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ def _check_kinds(cls: type[Reader], arguments: Mapping[str, Any]) -> None:
         kind = getattr(parameter.annotation, "__name__", parameter.annotation)
         if name in arguments and kind in _KINDS and type(arguments[name]) not in _KINDS[kind]:
             raise UserError(f"data.reader.{name} must be {_NAMES[kind]}, got {arguments[name]!r}; correct it")
+        if kind == "float" and name in arguments and not math.isfinite(arguments[name]):
+            raise UserError(f"data.reader.{name} must be a finite number, got {arguments[name]!r}; correct it")
 
 
 def check_source(data: DataSection) -> None:

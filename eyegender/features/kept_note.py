@@ -42,6 +42,9 @@ def kept_note(
                 pass
             note = {"what": what, **measure()}
             aside = path.with_name(f"{path.name}.{os.getpid()}")
-            write_synced(aside, json.dumps(note, indent=1).encode())
-            aside.replace(path)
+            try:
+                write_synced(aside, json.dumps(note, indent=1).encode())
+                aside.replace(path)
+            finally:
+                aside.unlink(missing_ok=True)
     return note, True

@@ -9,13 +9,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
 from eyegender.models.finite_check import FiniteCheck
 from eyegender.models.memory import Parts
 from eyegender.models.metrics import SplitMetrics
+from eyegender.models.schedule import START, Progress, build_scheduler, progress_of, reschedule
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
     from eyegender.data.batches import Batch
@@ -44,6 +46,7 @@ class Classifier(pl.LightningModule):
         flip_test: average the logits of a picture and its mirror image when testing.
         seed: of augmentation and dropout.
         halve: a batch that does not fit the memory is worked off in halves, quarters and so on, with added gradients.
+        max_steps: optimizer steps after which the run ends, -1 for as many as its epochs have.
     """
 
     pos_weight: Tensor
@@ -64,6 +67,7 @@ class Classifier(pl.LightningModule):
         flip_test: bool = False,
         seed: int = 0,
         halve: bool = False,
+        max_steps: int = -1,
     ) -> None:
         super().__init__()
         self.network = network
@@ -71,14 +75,16 @@ class Classifier(pl.LightningModule):
         self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
-        self.augment, self.flip_test, self.seed = augment, flip_test, seed
+        self.augment, self.flip_test, self.seed, self.max_steps = augment, flip_test, seed, max_steps
         # Lightning logs nothing here: a ModuleDict would put the collected logits into checkpoints.
         self.split_metrics = nn.ModuleDict({f"on_{part}": SplitMetrics() for part in PARTS})
-        self.run_identity: dict[str, str | None] | None = None  # of the tracked run, kept in checkpoints
+        # Run, config and data that a checkpoint belongs to, asked for when it is written.
+        self.origin: Callable[[], dict[str, Any]] = dict
         self.halve = halve
         self.train_parts, self.eval_parts = Parts(network, "training on"), Parts(network, "evaluating")
         self.finite = FiniteCheck()
-        self._indices = torch.empty(0, dtype=torch.int64)  # of the pictures of the present step
+        self._indices = torch.empty(0, dtype=torch.int64)  # of the pictures of the latest step
+        self._step, self._step_lr = 0, self.lr
         self._resumed_metrics: dict[str, Tensor] = {}
         self.epoch_values: dict[str, float] = {}  # latest value of every metric, with its part: `val/accuracy`
 
@@ -100,7 +106,7 @@ class Classifier(pl.LightningModule):
         return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
-        self._indices = batch.indices
+        self._indices, self._step, self._step_lr = batch.indices, self.global_step, self.current_lr()
         # Answers to the last step's questions may still be on their way.
         self.finite.settle(before=self.global_step - 1)
         if self.halve:
@@ -166,8 +172,8 @@ class Classifier(pl.LightningModule):
         targets = batch.labels.float()
         return pixels.float().lerp(pixels[others].float(), share), targets.lerp(targets[others], share)
 
-    def _finite(self, value: Tensor, what: str = "loss") -> Tensor:
-        self.finite.ask(value, what, self.global_step, self.current_lr(), self._indices)
+    def _finite(self, value: Tensor, what: str = "loss", indices: Tensor | None = None) -> Tensor:
+        self.finite.ask(value, what, self._step, self._step_lr, self._indices if indices is None else indices)
         return value
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
@@ -182,6 +188,8 @@ class Classifier(pl.LightningModule):
         else:
             logits = self._evaluated(batch, flip=flip)
         losses = self.loss(logits, batch.labels, training=False)
+        # In validation it is the latest training step that has spoilt the weights.
+        self._finite(losses.mean(), f"{part} loss", None if part == "val" else batch.indices)
         self._metrics(part).update(logits, batch.labels, losses, batch.indices)
 
     def _evaluated_in_parts(self, batch: Batch, parts: int, flip: bool) -> Tensor:
@@ -198,9 +206,13 @@ class Classifier(pl.LightningModule):
         return logits
 
     def on_validation_epoch_start(self) -> None:
+        # After the last step no further loss would show what that step has made of the weights.
+        kept = [tensor for tensor in self.network.state_dict().values() if tensor.is_floating_point()]
+        self._finite(torch.nn.utils.get_total_norm(kept, norm_type=math.inf), "largest weight")
         self.finite.settle()
 
     def on_validation_epoch_end(self) -> None:
+        self.finite.settle()
         # Lightning validates after an epoch's last batch and before any callback hears of the epoch's end, so that here
         # callbacks find both parts of the epoch.
         if self._metrics("train").logits:
@@ -208,6 +220,7 @@ class Classifier(pl.LightningModule):
         self._publish("val")
 
     def on_test_epoch_end(self) -> None:
+        self.finite.settle()
         self._publish("test", reset=False)  # the predictions themselves are read afterwards
 
     def _publish(self, part: str, *, reset: bool = True) -> None:
@@ -221,8 +234,7 @@ class Classifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """In the middle of an epoch, what was collected of it goes along: its metrics will cover all its pictures."""
         self.finite.settle()
-        if self.run_identity is not None:
-            checkpoint["run"] = self.run_identity
+        checkpoint |= self.origin()
         metrics = self._metrics("train")
         if metrics.logits:
             checkpoint["train_collected"] = metrics.collected()
@@ -230,6 +242,8 @@ class Classifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if collected := checkpoint.get("train_collected"):
             self._resumed_metrics = {name: tensor.to(self.device) for name, tensor in collected.items()}
+        groups, remaining = self.parameter_groups(), self._remaining_steps(progress_of(checkpoint))
+        reschedule(checkpoint, groups, self.schedule, self.warmup, remaining, fused=self._fuses(groups))
 
     def on_train_start(self) -> None:
         if self._resumed_metrics:
@@ -254,11 +268,8 @@ class Classifier(pl.LightningModule):
         """Four groups whatever the depth, empty ones included, so that a checkpoint's groups always fit."""
         groups = self.parameter_groups()
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=self._fuses(groups))
-        steps = self._total_steps()
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self._scheduler(optimizer, steps), "interval": "step"},
-        }
+        scheduler = build_scheduler(optimizer, self.schedule, self.warmup, self._remaining_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _fuses(self, groups: list[dict[str, Any]]) -> bool:
         """Whether one call updates all tensors: not the few of a head, nor where a scaler wants to see gradients."""
@@ -266,14 +277,14 @@ class Classifier(pl.LightningModule):
         scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         return tensors >= FUSED_FROM and self.device.type in {"cpu", "cuda"} and not scales
 
-    def _total_steps(self) -> int:
+    def _remaining_steps(self, done: Progress = START) -> int:
         # Not Lightning's `estimated_stepping_batches`: that loads the data before a checkpoint's place in it is
         # restored, and a run that was interrupted in the middle of an epoch would begin that epoch anew.
         trainer = self.trainer
         assert trainer.max_epochs is not None
         batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
-        steps = -(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs
-        return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
+        steps = max(0, batches * (trainer.max_epochs - done.epochs) - done.batches)
+        return min(steps, max(0, self.max_steps - done.steps)) if self.max_steps > 0 else steps
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups: backbone and head, each with and without weight decay."""
@@ -286,26 +297,6 @@ class Classifier(pl.LightningModule):
             position = 2 * name.startswith("head.") + (parameter.ndim == 1)
             groups[position]["params"].append(parameter)
         return groups
-
-    def _scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
-        peaks = [group["lr"] for group in optimizer.param_groups]
-        if self.schedule == "onecycle":
-            # One step more: the schedule is stepped once after the last optimizer step, too. In runs of a few steps
-            # both of its phases keep a length, or torch would divide by zero.
-            total = max(steps + 1, 4)
-            rise = min(max(self.warmup, 1.5 / total), 1 - 1.5 / total)
-            return OneCycleLR(optimizer, max_lr=peaks, total_steps=total, pct_start=rise)
-        if self.schedule == "cosine":
-            first = max(1, round(self.warmup * steps))
-            return SequentialLR(
-                optimizer,
-                [
-                    LinearLR(optimizer, start_factor=1 / first, total_iters=first),
-                    CosineAnnealingLR(optimizer, T_max=max(1, steps - first)),
-                ],
-                milestones=[first],
-            )
-        return LinearLR(optimizer, start_factor=1.0, total_iters=1)
 
 
 def _mix(seed: int, step: int, rank: int) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from eyegender.allowed import load_class
 from eyegender.data.readers import build_reader
@@ -19,10 +24,19 @@ from eyegender.models.weights import Weights, load_weights
 from eyegender.serving.saved_network import Card
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
+    from collections.abc import Sequence
 
     from eyegender.data.data_module import EyesDataModule
     from eyegender.schema import ModelSection, TrainConfig
+
+
+@dataclass(frozen=True)
+class BuiltNetwork:
+    """What the config alone decides: it is built, and every mistake in it told, before a picture is read."""
+
+    network: Network
+    weights: Weights
+    stages: int
 
 
 @dataclass(frozen=True)
@@ -44,23 +58,6 @@ def backbone_class(model: ModelSection) -> type[Backbone]:
     if model.backbone.arguments:
         raise UserError(f"model.backbone takes no arguments, got {sorted(model.backbone.arguments)}; remove them")
     return load_class(model.backbone.target, Backbone)
-
-
-def check_model(cfg: TrainConfig) -> None:
-    """What can be wrong with a network and needs neither data nor weights to be seen.
-
-    Raises:
-        UserError: no such backbone, head or depth, or its pictures are too small.
-    """
-    cls = backbone_class(cfg.model)
-    cls.check_size(cfg.data.size)
-    with torch.device("meta"):  # no memory, no random numbers
-        build_head(cfg.model.head, cls.channels, cfg.model.dropout)
-        try:
-            stages = len(cls().stages)
-        except RuntimeError:  # somebody's backbone that needs real numbers; what builds it later sees the rest
-            return
-    resolve_depth(cfg.model.finetune_depth, stages, cls.name)
 
 
 def build_data(cfg: TrainConfig) -> EyesDataModule:
@@ -87,23 +84,45 @@ def build_data(cfg: TrainConfig) -> EyesDataModule:
     )
 
 
-def build_model(cfg: TrainConfig, *, classes: tuple[str, str], balance: float, fresh: bool = True) -> BuiltModel:
+def build_network(cfg: TrainConfig, *, fresh: bool = True) -> BuiltNetwork:
+    """The network with its first weights.
+
+    Args:
+        cfg: of the run.
+        fresh: load the first weights; a run that goes on from a checkpoint has no use for them.
+
+    Raises:
+        UserError: no such backbone, head or depth, weights that are missing or do not fit.
+    """
+    model = cfg.model
+    cls = backbone_class(model)
+    cls.check_size(cfg.data.size)
+    backbone = cls()
+    depth = resolve_depth(model.finetune_depth, len(backbone.stages), cls.name)
+    head = build_head(model.head, backbone.channels, model.dropout)
+    weights = load_weights(backbone, model.weights) if fresh else Weights("checkpoint", str(cfg.ckpt_path))
+    return BuiltNetwork(Network(backbone, head, depth), weights, len(backbone.stages))
+
+
+def build_model(
+    cfg: TrainConfig,
+    *,
+    classes: tuple[str, str],
+    balance: float,
+    fresh: bool = True,
+    built: BuiltNetwork | None = None,
+) -> BuiltModel:
     """The classifier.
 
     Args:
         cfg: of the run.
         classes: names of labels 0 and 1.
         balance: female per male training pictures, for `pos_weight=balanced`.
-        fresh: load the first weights; a run that goes on from a checkpoint has no use for them.
+        fresh: as of `build_network`.
+        built: the network, where it is built already.
     """
-    model = cfg.model
-    cls = backbone_class(model)
-    size = cls.check_size(cfg.data.size)
-    backbone = cls()
-    depth = resolve_depth(model.finetune_depth, len(backbone.stages), cls.name)
-    head = build_head(model.head, backbone.channels, model.dropout)
-    weights = load_weights(backbone, model.weights) if fresh else Weights("checkpoint", str(cfg.ckpt_path))
-    network = Network(backbone, head, depth)
+    model, built = cfg.model, built or build_network(cfg, fresh=fresh)
+    network = built.network
     augment = cfg.data.augment
     classifier = Classifier(
         network,
@@ -119,24 +138,45 @@ def build_model(cfg: TrainConfig, *, classes: tuple[str, str], balance: float, f
         flip_test=model.flip_test,
         seed=cfg.seed,
         halve=cfg.trainer.on_oom == "halve",
+        max_steps=cfg.trainer.max_steps,
     )
     card = Card(
         backbone=model.backbone.target,
         head=model.head,
-        depth=depth,
-        size=size,
+        depth=len(network.suffix),
+        size=backbone_class(model).check_size(cfg.data.size),
         color=cfg.data.color,
         classes=classes,
         flip_average=model.flip_test,
     )
-    return BuiltModel(classifier, card, weights, len(backbone.stages))
+    return BuiltModel(classifier, card, built.weights, built.stages)
+
+
+def check_smallest_batch(network: Network, cfg: TrainConfig, size: int, smallest: int) -> None:
+    """Whether batch-norm can train on a batch of `smallest` pictures.
+
+    Raises:
+        UserError: a stage that trains would have one value per channel, which has no variance.
+    """
+    if smallest > 1:
+        return
+    with torch.no_grad():
+        trained = copy.deepcopy(network).to("meta").train()  # shapes alone: nothing is computed
+        try:
+            trained(torch.zeros(smallest, 1, size, size, device="meta"))
+        except ValueError as error:
+            raise UserError(
+                f"trainer.batch_size must leave no batch of one picture where batch-norm trains on maps of one pixel, "
+                f"got {cfg.trainer.batch_size}; set trainer.batch_size={max(3, cfg.trainer.batch_size + 1)} or more, "
+                "or a smaller model.finetune_depth"
+            ) from error
 
 
 def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
     """Lightning's arguments for the machine that the config asks for.
 
     Raises:
-        UserError: a GPU is asked for and there is none, or something that several devices cannot do together.
+        UserError: a GPU is asked for and there is none, or something that this machine or several devices cannot do.
     """
     trainer = cfg.trainer
     gpu = torch.cuda.is_available() and trainer.accelerator in {"auto", "gpu", "cuda"}
@@ -147,7 +187,11 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
             f"trainer.on_oom=halve needs one device, got trainer.devices={trainer.devices} on {trainer.num_nodes} "
             "nodes; set trainer.on_oom=stop and lower trainer.batch_size"
         )
-    precision = trainer.precision
+    precision: str = trainer.precision
+    if precision == "16-mixed" and not gpu:
+        raise UserError(
+            "trainer.precision=16-mixed needs a GPU, got a CPU; set trainer.precision=bf16-mixed or 32-true"
+        )
     if precision == "auto":
         precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
     return {
@@ -157,24 +201,31 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
         "num_nodes": trainer.num_nodes,
         "precision": precision,
         "max_epochs": trainer.max_epochs,
-        "max_steps": trainer.max_steps,
         "gradient_clip_val": trainer.gradient_clip,
     }
 
 
-def build_trainer(arguments: dict[str, Any], **more: Any) -> pl.Trainer:
+def check_trainer(arguments: dict[str, Any]) -> None:
+    """Before any data are read; raises UserError as `build_trainer`."""
+    build_trainer(arguments, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def build_trainer(arguments: dict[str, Any], *, plugins: Sequence[Any] = (), **more: Any) -> pl.Trainer:
     """Lightning's trainer.
 
     Raises:
         UserError: Lightning knows no such precision, accelerator or strategy, or cannot combine them.
     """
-    import pytorch_lightning as pl
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-
+    # Of several tasks Slurm starts one per device; a single one, such as a sweep's worker, starts its processes itself.
+    alone = os.environ.get("SLURM_NTASKS") == "1" and arguments["num_nodes"] == 1
     try:
-        return pl.Trainer(**arguments, **more)
-    except (ValueError, ImportError, MisconfigurationException) as error:
+        return pl.Trainer(**arguments, plugins=[*plugins, *([LightningEnvironment()] if alone else [])], **more)
+    except (ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
+        if isinstance(error, RuntimeError) and "SLURM" not in str(error):
+            raise
         told = " ".join(str(error).split())[:200]
+        slurm = ", or start one Slurm task alone (hydra.launcher.tasks_per_node=1)" if "SLURM" in told else ""
         raise UserError(
             f"trainer: {told}; correct trainer.precision, trainer.accelerator, trainer.devices or trainer.strategy"
+            f"{slurm}"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import warnings
 import zipfile
@@ -15,6 +14,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from eyegender.errors import UserError
+from eyegender.training.atomic_file import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,17 +28,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
             raise TypeError("storage_options is not supported")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{path.name}.*"):
-            left.unlink(missing_ok=True)  # of a process that was killed; a run's folder has one writer
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with aside.open("wb") as file:
+            with replaced(path, "wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
         except (OSError, RuntimeError) as error:
-            aside.unlink(missing_ok=True)
             previous = f", then go on with ckpt_path={path}" if path.is_file() else ""
             raise UserError(
                 f"cannot write checkpoint {path} of {_size(checkpoint):,} bytes ({_reason(error)}); "

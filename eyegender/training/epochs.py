@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,18 @@ History = list[dict[str, float]]
 
 
 class Epochs(pl.Callback):
-    """One row of metrics per finished epoch, with `epoch` counted from 1; its state travels in the checkpoint."""
+    """One row of metrics per finished epoch, with `epoch` counted from 1; its state travels in the checkpoint.
 
-    def __init__(self, tracker: Tracker | None) -> None:
-        self.tracker = tracker
+    An epoch ends in this order: its row is made, its trial hears of it, `best.ckpt` and `last.ckpt` are written. Only
+    then does the tracking store hear of it, and only then may a pruner or a signal end the run: where the next epoch
+    would begin (`on_train_epoch_start`, which does not come after the last one). So whatever interrupts a run, its
+    record, its checkpoints and what it goes on with agree.
+    """
+
+    def __init__(self, tracker: Tracker | None, max_steps: int = -1) -> None:
+        self.tracker, self.max_steps = tracker, max_steps
         self.history: History = []
+        self._recorded = 0
         self._began = 0.0
         self._spent = 0.0
 
@@ -34,14 +42,14 @@ class Epochs(pl.Callback):
         # What goes on in the middle of an epoch does not start it again.
         self._began = time.monotonic() - self._spent
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, _module: Any) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         self._began = time.monotonic()
-        # Of an epoch that was interrupted before its checkpoint the row would stand there twice.
-        self.history = [row for row in self.history if row["epoch"] <= trainer.current_epoch]
+        self.record()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        # Where the last step falls into the middle of an epoch, Lightning would end without validating.
-        if 0 < trainer.max_steps <= trainer.global_step:
+        # Not Lightning's max_steps, which neither validates where the last step falls into the middle of an epoch nor
+        # goes on behind an epoch that is over.
+        if 0 < self.max_steps <= trainer.global_step:
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
@@ -49,7 +57,6 @@ class Epochs(pl.Callback):
         row = {"epoch": float(epoch), "lr": module.current_lr(), "epoch_seconds": time.monotonic() - self._began}
         row |= module.epoch_values
         self.history.append(row)
-        self._track(row)
         if trainer.is_global_zero:
             log.info(
                 "epoch %*d/%d  train loss %.4f accuracy %5.2f%%   val loss %.4f accuracy %5.2f%%   %.1f s",
@@ -63,10 +70,14 @@ class Epochs(pl.Callback):
                 row["epoch_seconds"],
             )
 
-    def _track(self, row: dict[str, float]) -> None:
-        if self.tracker is not None:
+    def record(self) -> None:
+        """Tell the tracking store the rows that it was not told, after a restart all: it keeps what it holds."""
+        if self.tracker is None:
+            return
+        for row in self.history[self._recorded :]:
             values = {name: value for name, value in row.items() if name != "epoch"}
             self.tracker.metrics(values, step=int(row["epoch"]))
+        self._recorded = len(self.history)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "epoch_seconds": time.monotonic() - self._began}
@@ -76,7 +87,13 @@ class Epochs(pl.Callback):
         self._spent = float(state.get("epoch_seconds", 0.0))
 
 
+def row_of(history: History, epoch: int) -> dict[str, float]:
+    """The row of the epoch, counted from 1."""
+    return next(row for row in history if row["epoch"] == epoch)
+
+
 def best_row(history: History, monitor: str, mode: str) -> dict[str, float]:
-    """The first epoch with the best value of `monitor`, the one whose checkpoint was kept."""
+    """The first epoch with the best value of `monitor`; NaN is never the best, unless there is nothing else."""
+    rows = [row for row in history if not math.isnan(row[monitor])] or history
     choose = max if mode == "max" else min
-    return choose(history, key=lambda row: row[monitor])
+    return choose(rows, key=lambda row: row[monitor])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eyegender.training import environment
+from eyegender.training.atomic_file import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,15 +29,9 @@ METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "test_predictions.json"
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Written aside, synced and renamed: a kill leaves the old file or the new one."""
-    for left in path.parent.glob(f".{path.name}.*"):
-        left.unlink(missing_ok=True)  # of a process that was killed
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w") as file:
+    """Raises ValueError for what JSON cannot say, NaN above all."""
+    with replaced(path) as file:
         json.dump(content, file, indent=2, allow_nan=False, default=str)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def write_predictions(path: Path, data: EyesDataModule, predictions: Mapping[str, Tensor]) -> None:

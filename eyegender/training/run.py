@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import RichProgressBar
 
 from eyegender.command import quiet_libraries
 from eyegender.data.progress import stoppable
@@ -22,74 +22,45 @@ from eyegender.features.use_activations import use_activations
 from eyegender.full_disk import told_when_full
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.memory import is_out_of_memory
+from eyegender.models.schedule import progress_of
 from eyegender.tracking.check import check_store
-from eyegender.tracking.faults import first_line
 from eyegender.tracking.location import find_location
-from eyegender.training.best_checkpoint import BestCheckpoint
-from eyegender.training.build import BuiltModel, build_data, build_model, build_trainer, check_model, trainer_arguments
+from eyegender.training.build import (
+    BuiltModel,
+    BuiltNetwork,
+    backbone_class,
+    build_data,
+    build_model,
+    build_network,
+    build_trainer,
+    check_smallest_batch,
+    check_trainer,
+    trainer_arguments,
+)  # fmt: skip
+from eyegender.training.callbacks import fit_callbacks
 from eyegender.training.checkpoint_fit import check_fits
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
-from eyegender.training.epochs import Epochs, History, best_row
+from eyegender.training.epochs import Epochs, row_of
+from eyegender.training.failures import not_finite, out_of_memory
 from eyegender.training.freed_memory import keep_freed_memory
 from eyegender.training.outputs import leave_outputs
 from eyegender.training.requeue import requeued
-from eyegender.training.run_tracking import begin_tracking, run_identity
+from eyegender.training.result import RunResult
+from eyegender.training.resume import Change, check_config, check_data, load_latest
+from eyegender.training.run_lock import RunLock, run_folder
+from eyegender.training.run_tracking import began_in_of, begin_tracking, origin
 from eyegender.training.sharing_trials import sharing_trials
-from eyegender.training.stop_signal import StopOnSignal, StoppedBySignalError, StopSignal
+from eyegender.training.stop_signal import StoppedBySignalError, StopSignal
 from eyegender.training.summary import print_summary, wants_bars
-from eyegender.training.trial_callback import ReportToTrial, checkpoint_to_continue
-from eyegender.using.model_costs import costs
+from eyegender.training.trial_callback import checkpoint_to_continue
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
 
 if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.models.classifier import Classifier
     from eyegender.schema import TrainConfig
-    from eyegender.serving.saved_network import Card
     from eyegender.tracking.tracker import Tracker
 
 log = logging.getLogger("eyegender")
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to.
-
-    Args:
-        score: best value of the monitored validation metric.
-        metrics: the best epoch's train/ and val/ metrics, and test/ where the test part was touched.
-        history: one row of metrics per epoch.
-        output_dir: holds metrics.json and checkpoints/.
-        run_id: in MLflow, None while its store is away.
-        card: what network it is.
-        module: with the best checkpoint's weights.
-        trainer: Lightning's.
-    """
-
-    score: float
-    metrics: dict[str, float]
-    history: History
-    output_dir: Path
-    run_id: str | None
-    card: Card
-    module: Classifier
-    trainer: pl.Trainer
-
-    def objective(self, names: list[str] | None) -> float | tuple[float, ...]:
-        """What a sweep judges the run by: `score`, or the named values in order.
-
-        Raises:
-            UserError: no such validation metric.
-        """
-        if names is None:
-            return self.score
-        known = dict(self.metrics)
-        if {"latency_ms", "parameters"} & set(names):
-            parameters, _, milliseconds = costs(self.card, latency="latency_ms" in names)
-            known |= {"parameters": float(parameters)} | ({} if milliseconds is None else {"latency_ms": milliseconds})
-        if unknown := [name for name in names if name not in known]:
-            raise UserError(f"objectives: no metric {unknown[0]}; known: {', '.join(sorted(known))}")
-        return tuple(known[name] for name in names)
 
 
 def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None) -> RunResult:
@@ -136,26 +107,48 @@ class _Run:
     ) -> None:
         self.cfg, self.output_dir, self.overrides, self.stop, self.trial = cfg, output_dir, overrides, stop, trial
         self.began = time.monotonic()
-        self.epochs = Epochs(None)
+        self.epochs = Epochs(None, cfg.trainer.max_steps)
+        self.changes: list[Change] = []
         self.tracker: Tracker | None = None
 
     def go(self) -> RunResult:
+        with RunLock(refuse=self.trial is None) as lock:
+            lock.take(self.output_dir)
+            checkpoint = self._checkpoint(lock)
+            return self._go(checkpoint)
+
+    def _checkpoint(self, lock: RunLock) -> dict[str, Any] | None:
+        """What the run goes on from, once nobody else does and it asks for nothing that cannot be had any more."""
+        if self.cfg.ckpt_path is None:
+            return None
+        path = Path(self.cfg.ckpt_path)
+        if path.is_file():
+            lock.take(run_folder(path))
+        path, checkpoint = load_latest(path)
+        self.cfg = self.cfg.model_copy(update={"ckpt_path": str(path)})
+        if (began_in := began_in_of(checkpoint)) is not None:
+            lock.take(began_in)
+        self.changes = check_config(checkpoint, self.cfg, path)
+        return checkpoint
+
+    def _go(self, checkpoint: dict[str, Any] | None) -> RunResult:
         cfg = self.cfg
         # A store that takes nothing is told before any work.
         check_store(find_location(cfg.tracking.uri, cfg.tracking.root))
-        check_model(cfg)
-        build_trainer(trainer_arguments(cfg), logger=False, enable_checkpointing=False)  # to see that it can be
-        pl.seed_everything(cfg.seed, verbose=False)
-        checkpoint = load_checkpoint(Path(cfg.ckpt_path)) if cfg.ckpt_path else None
+        arguments = trainer_arguments(cfg)
+        check_trainer(arguments)
+        network = self._build_network(checkpoint)
         try:
             self._read_data()
         except StoppedBySignalError as stopped:
             raise self._stopped(stopped) from None
-        self._build_model(checkpoint)
-        arguments = trainer_arguments(cfg)
-        network, data = self.built.classifier.network, self.data
-        quick_training.settle(cfg, arguments, network, len(data.split.train), data.size)
-        self._make_trainer(arguments)
+        self._build_model(checkpoint, network)
+        data = self.data
+        quick_training.settle(cfg, arguments, network.network, len(data.split.train), data.size)
+        self._make_trainer(arguments, checkpoint)
+        per_rank = -(-len(data.split.train) // self.trainer.world_size)
+        batches = -(-per_rank // cfg.trainer.batch_size)
+        check_smallest_batch(network.network, cfg, data.size, per_rank // batches)
         if self.trainer.is_global_zero:
             self.tracker = begin_tracking(
                 cfg,
@@ -166,21 +159,17 @@ class _Run:
                 precision=str(arguments["precision"]),
                 checkpoint=checkpoint,
                 trial=self.trial,
+                changes=self.changes,
             )
             self.epochs.tracker = self.tracker
-            self.built.classifier.run_identity = run_identity(self.tracker)
+            self.built.classifier.origin = origin(self.tracker, cfg, self.data, checkpoint)
         try:
             result = self._fit_and_test()
         except StoppedBySignalError as stopped:
             raise self._stopped(stopped) from None
         except NotFiniteError as error:
             self._end("FAILED")
-            names = tuple(self.data.samples.names[i] for i in error.index)
-            raise UserError(
-                f"{error.what} is not finite at step {error.step} with learning rate {error.lr:.3g}; lower model.lr, "
-                f"or look at the pictures of that batch: {', '.join(names[:4])}, …",
-                names,
-            ) from error
+            raise not_finite(error, self.data) from error
         except TrialPruned:
             if self.tracker is not None:
                 self.tracker.tags({"pruned": "true"})
@@ -193,7 +182,7 @@ class _Run:
         except BaseException as error:
             self._end("KILLED" if self.stop.number else "FAILED")
             if is_out_of_memory(error):
-                raise self._out_of_memory(error) from error
+                raise out_of_memory(error, self.cfg, self.data, self.trainer.global_step) from error
             raise
         complete = self._end("FINISHED")
         if self.tracker is not None:
@@ -207,52 +196,55 @@ class _Run:
         if not complete and (no_room := tracker.no_room()):
             raise no_room
 
-    def _out_of_memory(self, error: BaseException) -> UserError:
-        trainer, model = self.cfg.trainer, self.cfg.model
-        lower = f"trainer.batch_size (now {trainer.batch_size}), trainer.eval_batch_size ({trainer.eval_batch_size})"
-        halve = "" if trainer.on_oom == "halve" else ", or set trainer.on_oom=halve"
-        return UserError(
-            f"out of memory at step {self.trainer.global_step} ({first_line(error)}); lower {lower}, "
-            f"data.size ({self.data.size}) or model.finetune_depth ({model.finetune_depth}){halve}"
-        )
-
     def _read_data(self) -> None:
         self.data = build_data(self.cfg)
         with stoppable(self.stop.check):
             self.data.setup("fit")
         self.stop.check()
 
-    def _build_model(self, checkpoint: dict[str, Any] | None) -> None:
+    def _build_network(self, checkpoint: dict[str, Any] | None) -> BuiltNetwork:
+        """Before pictures are read: mistakes in what the network is made of show at once."""
+        cfg = self.cfg
+        pl.seed_everything(cfg.seed, verbose=False)
+        built = build_network(cfg, fresh=checkpoint is None)
+        check_smallest_batch(
+            built.network, cfg, backbone_class(cfg.model).check_size(cfg.data.size), cfg.trainer.batch_size
+        )
+        return built
+
+    def _build_model(self, checkpoint: dict[str, Any] | None, network: BuiltNetwork) -> None:
         cfg, data = self.cfg, self.data
         female, male = np.bincount(data.samples.labels[data.split.train], minlength=2)
-        pl.seed_everything(cfg.seed, verbose=False)  # so that first weights do not depend on what the data drew
         balance = float(female / max(male, 1))
-        self.built = build_model(cfg, classes=data.samples.classes, balance=balance, fresh=checkpoint is None)
+        self.built = build_model(cfg, classes=data.samples.classes, balance=balance, built=network)
         if checkpoint is not None:
             check_fits(checkpoint, self.built.classifier, cfg)
+            check_data(checkpoint, data, Path(cfg.ckpt_path or ""))
             # Lightning loads it when the fit begins, but the frozen stages may run before.
             self.built.classifier.load_state_dict(checkpoint["state_dict"])
         if cfg.trainer.channels_last in {True, "auto"}:
             self.built.classifier.network.use_channels_last()
 
-    def _make_trainer(self, arguments: dict[str, Any]) -> None:
-        cfg, folder = self.cfg, self.output_dir / "checkpoints"
-        self.best = BestCheckpoint(
-            filename="best", monitor=cfg.monitor, mode=cfg.mode, save_top_k=1, **_kept_in(folder)
+    def _make_trainer(self, arguments: dict[str, Any], checkpoint: dict[str, Any] | None) -> None:
+        cfg = self.cfg
+        callbacks, self.best = fit_callbacks(
+            self.output_dir / "checkpoints",
+            self.epochs,
+            self.stop,
+            monitor=cfg.monitor,
+            mode=cfg.mode,
+            ema=cfg.model.ema,
+            trial=self.trial,
+            resumed=None if cfg.ckpt_path is None else Path(cfg.ckpt_path),
         )
+        done = None if checkpoint is None else progress_of(checkpoint)
+        if done is not None and 0 < cfg.trainer.max_steps <= done.steps:
+            arguments = arguments | {"max_epochs": done.epochs}  # nothing is left to train
         bars = wants_bars(cfg.trainer.progress) and self.trial is None
         self.trainer = build_trainer(
             arguments,
             logger=False,
-            callbacks=[
-                self.epochs,
-                *([EMAWeightAveraging(decay=cfg.model.ema)] if cfg.model.ema is not None else []),
-                *([ReportToTrial(self.trial, cfg.monitor)] if self.trial is not None else []),
-                self.best,
-                ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **_kept_in(folder)),
-                StopOnSignal(self.stop, folder / "last.ckpt"),
-                *([RichProgressBar(leave=False)] if bars else []),
-            ],
+            callbacks=[*callbacks, *([RichProgressBar(leave=False)] if bars else [])],
             plugins=[SafeCheckpointIO()],
             default_root_dir=self.output_dir,
             enable_progress_bar=bars,
@@ -269,9 +261,16 @@ class _Run:
         use_activations(cfg, module, data, device, self.stop.check, trials=sharing_trials(self.trial))
         trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
         fitted = time.monotonic() - self.began
-        # The best checkpoint is what gets tested and logged.
-        module.load_state_dict(load_checkpoint(Path(self.best.best_model_path))["state_dict"])
-        row = best_row(self.epochs.history, cfg.monitor, cfg.mode)
+        self.epochs.record()
+        if not self.best.best_model_path:
+            raise UserError(
+                f"the best.ckpt of ckpt_path={cfg.ckpt_path} is gone, and no epoch is left to train; put it back, or "
+                f"set trainer.max_epochs={cfg.trainer.max_epochs + 1} or more"
+            )
+        # The best checkpoint is what gets tested, logged and reported.
+        best = load_checkpoint(Path(self.best.best_model_path))
+        module.load_state_dict(best["state_dict"])
+        row = row_of(self.epochs.history, best["epoch"] + 1)
         metrics = {name: value for name, value in row.items() if "/" in name}
         predictions = None
         if cfg.run_test:
@@ -287,24 +286,26 @@ class _Run:
                     history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
                 )  # fmt: skip
         run_id = None if self.tracker is None else self.tracker.run_id
-        return RunResult(
-            row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, self.built.card, module, trainer
-        )
+        card = self.built.card
+        return RunResult(row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, card, module, trainer)
 
     def test_again(self, tags: dict[str, str]) -> dict[str, float]:
         cfg, checkpoint = self.cfg, load_checkpoint(self.output_dir / "checkpoints" / "best.ckpt")
+        network = self._build_network(checkpoint)
         self._read_data()
-        self._build_model(checkpoint)
+        self._build_model(checkpoint, network)
         module = self.built.classifier
-        module.load_state_dict(checkpoint["state_dict"])
         arguments = trainer_arguments(cfg) | {"devices": 1, "strategy": "auto", "num_nodes": 1}
         trainer = pl.Trainer(
             **arguments, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
         )
-        trainer.test(module, datamodule=self.data, verbose=False)
+        try:
+            trainer.test(module, datamodule=self.data, verbose=False)
+        except NotFiniteError as error:
+            raise not_finite(error, self.data) from error
         metrics = {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
         history = load_checkpoint(self.output_dir / "checkpoints" / "last.ckpt")["callbacks"]["Epochs"]["history"]
-        row = best_row(history, cfg.monitor, cfg.mode)
+        row = row_of(history, checkpoint["epoch"] + 1)
         tracker = begin_tracking(
             cfg, self.output_dir, self.overrides, self.built, self.data,
             precision=str(arguments["precision"]), checkpoint=checkpoint,
@@ -340,7 +341,3 @@ def test_again(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -> d
 
 
 test_again.__test__ = False  # type: ignore[attr-defined]  # a name that pytest would collect
-
-
-def _kept_in(folder: Path) -> dict[str, Any]:
-    return {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.models.schedule import progress_of
 from eyegender.tracking.location import find_location
 from eyegender.tracking.secrets import redact_config, redact_override
 from eyegender.tracking.tracker import Tracker
 from eyegender.training import environment
 from eyegender.training.requeue import key_of_earlier_start
+from eyegender.training.resume import data_identity, written_config
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from eyegender.data.data_module import EyesDataModule
     from eyegender.schema import TrainConfig
     from eyegender.training.build import BuiltModel
+    from eyegender.training.resume import Change
     from hydra_plugins.optuna_study import TrialHandle
 
 log = logging.getLogger("eyegender")
@@ -37,10 +41,14 @@ def begin_tracking(
     data: EyesDataModule,
     *,
     precision: str,
-    checkpoint: Mapping[str, Any] | None,
+    checkpoint: dict[str, Any] | None,
     trial: TrialHandle | None = None,
+    changes: Sequence[Change] = (),
 ) -> Tracker:
-    """Start the MLflow run, or go on with the one that the checkpoint or the trial's earlier attempt belongs to."""
+    """Start the MLflow run, or go on with the one that the checkpoint or the trial's earlier attempt belongs to.
+
+    In another experiment than that one's a new run begins; it is told all earlier epochs, too.
+    """
     config = redact_config(cfg.model_dump(mode="json", by_alias=True))
     overrides = [redact_override(override) for override in overrides]
     tags = {
@@ -60,7 +68,7 @@ def begin_tracking(
     if built.weights.fallback:
         tags["weights.warning"] = "no pre-trained weights at hand: random weights"
     resume = None
-    if checkpoint is not None and (identity := checkpoint.get("run")):
+    if checkpoint is not None and (identity := checkpoint.get("run")) and _same_experiment(identity, cfg):
         resume = (identity["key"], identity["run_id"])
     elif trial is not None and (key := trial.user_attrs.get(RUN_KEY)):
         resume = (key, None)  # the earlier attempt died before its first checkpoint
@@ -93,6 +101,11 @@ def begin_tracking(
         source=cfg.data.reader.arguments.get("root", data.source),
         profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
     )
+    if resume is not None:
+        after = progress_of(checkpoint).epochs if checkpoint is not None else 0
+        now = {f"resumed.{c.key}": f"{c.before} until epoch {after}, then {c.now}" for c in changes}
+        name = {"mlflow.runName": cfg.tracking.run_name} if cfg.tracking.run_name else {}
+        tracker.tags({"output_dir": str(output_dir), **now, **name})
     tracker.tags({"precision": precision, **{f"hardware.{k}": v for k, v in environment.hardware().items()}})
     tracker.artifact(CONFIG_FILE)
     tracker.artifact(ENVIRONMENT_FILE)
@@ -107,9 +120,24 @@ def trial_tags(trial: TrialHandle) -> dict[str, str]:
     return tags
 
 
-def run_identity(tracker: Tracker) -> dict[str, str | None]:
-    """What a checkpoint keeps of its run; the id may still be unknown when the store is slow."""
-    return {"key": tracker.key, "run_id": tracker.run_id}
+def origin(
+    tracker: Tracker, cfg: TrainConfig, data: EyesDataModule, checkpoint: Mapping[str, Any] | None
+) -> Callable[[], dict[str, Any]]:
+    """What a checkpoint keeps of its run, config and data; the run's id is known once the store has been reached."""
+    began_in = (checkpoint and began_in_of(checkpoint)) or tracker.folder.resolve()
+    run = {"key": tracker.key, "began_in": str(began_in), "experiment": cfg.tracking.experiment}
+    kept = {"config": written_config(cfg), "data": data_identity(data)}
+    return lambda: {"run": {**run, "run_id": tracker.run_id}, **kept}
+
+
+def began_in_of(checkpoint: Mapping[str, Any]) -> Path | None:
+    """The folder in which the checkpoint's run began, if it is there."""
+    folder = (checkpoint.get("run") or {}).get("began_in")
+    return Path(folder) if folder and Path(folder).is_dir() else None
+
+
+def _same_experiment(identity: Mapping[str, Any], cfg: TrainConfig) -> bool:
+    return identity.get("experiment") in {None, cfg.tracking.experiment}
 
 
 def run_name(cfg: TrainConfig, overrides: list[str]) -> str:

@@ -82,10 +82,14 @@ class StopSignal:
 
 
 class StopOnSignal(pl.Callback):
-    """Saves `last.ckpt` and ends the fit at the first step boundary after a signal, on all ranks at once."""
+    """Ends the fit at the first step boundary after a signal, on all ranks at once, with `last.ckpt` to go on from.
+
+    Between epochs that is what the epoch's end has left; `Epochs` says in which order.
+    """
 
     def __init__(self, stop: StopSignal, checkpoint: Path) -> None:
         self.stop, self.checkpoint = stop, checkpoint
+        self._between_epochs = False
 
     def on_train_start(self, *_: Any) -> None:
         self.stop.reclaim()
@@ -99,14 +103,15 @@ class StopOnSignal(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, _module: Any, _outputs: Any, _batch: Any, batch_idx: int) -> None:
         number = self._agreed(trainer)
         # A checkpoint after an epoch's last step but before its validation would lose that validation.
-        if number and batch_idx + 1 < trainer.num_training_batches:
+        if number and batch_idx + 1 < trainer.num_training_batches and not trainer.should_stop:
             trainer.save_checkpoint(self.checkpoint)
             raise StoppedBySignalError(number, self.checkpoint)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, _module: Any) -> None:
-        number = self._agreed(trainer)
-        if number and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            trainer.save_checkpoint(self.checkpoint)
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self._between_epochs = True
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, _module: Any) -> None:
+        if self._between_epochs and (number := self._agreed(trainer)):
             raise StoppedBySignalError(number, self.checkpoint)
 
     def _agreed(self, trainer: pl.Trainer) -> int:

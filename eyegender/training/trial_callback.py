@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
@@ -21,21 +21,28 @@ log = logging.getLogger("eyegender")
 
 
 class ReportToTrial(pl.Callback):
-    """Rank zero reports and asks; all ranks stop together: one that went on would wait for the others for ever."""
+    """Rank zero reports and asks; all ranks stop together: one that went on would wait for the others for ever.
+
+    It reports before a checkpoint is written, for whoever has lost the trial must not write any, and asks the pruner
+    where the next epoch would begin: what has ended is not pruned.
+    """
 
     def __init__(self, trial: TrialHandle, monitor: str) -> None:
         self.trial, self.monitor = trial, monitor
+        self._reported = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
-        stop = False
-        if self.trial.is_rank_zero:
-            self.trial.report(module.epoch_values[self.monitor], step=trainer.current_epoch + 1)
-            # After the last epoch there is nothing left to save.
-            stop = trainer.current_epoch + 1 < (trainer.max_epochs or 0) and self.trial.should_prune()
+        self.trial.report(module.epoch_values[self.monitor], step=trainer.current_epoch + 1)
+        self._reported = True
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, _module: Any) -> None:
+        if not self._reported:
+            return  # of an epoch before the interruption the pruner was asked then
+        stop = self.trial.should_prune()
         if trainer.world_size > 1:
             stop = trainer.strategy.broadcast(stop)
         if stop:
-            raise TrialPruned(f"pruned after epoch {trainer.current_epoch + 1}")
+            raise TrialPruned(f"pruned after epoch {trainer.current_epoch}")
 
 
 def checkpoint_to_continue(output_dir: Path) -> str | None:

@@ -35,3 +35,45 @@ def test_a_gradient_beyond_the_range_stops_the_run_although_its_loss_is_finite(
     ) as told:
         train(tiny_config("trainer.gradient_clip=null", "run_test=false"), tmp_path / "out")
     assert len(told.value.details) == 15  # the names of all pictures of the batch
+
+
+ONE_STEP = ("trainer.batch_size=64", "trainer.max_epochs=1", "model.finetune_depth=0", "features=off")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "told"),
+    [
+        ("the weights", "largest weight"),
+        ("validation", "val loss"),
+        ("the test", "test loss"),
+    ],
+)
+def test_weights_that_the_last_step_has_spoilt_are_told_with_step_rate_and_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: str, told: str
+) -> None:
+    plain = Classifier._logits
+
+    def logits(self: Classifier, given: torch.Tensor, *, at_cut: bool) -> torch.Tensor:
+        stage = {"validation": self.trainer.validating, "the test": self.trainer.testing}
+        return plain(self, given, at_cut=at_cut) * (torch.inf if stage.get(spoilt, False) else 1)
+
+    def spoil(self: Classifier, *_: object) -> None:
+        if spoilt == "the weights":  # which no picture needs to show: a variance that is infinite gives zeros
+            self.network.stages[-1][1].running_var.fill_(torch.inf)
+
+    monkeypatch.setattr(Classifier, "_logits", logits)
+    monkeypatch.setattr(Classifier, "on_train_batch_end", spoil)
+    with pytest.raises(
+        UserError, match=rf"^{told} is not finite at step 0 with learning rate [\d.e-]+; lower model.lr.*: \d+"
+    ) as error:
+        train(tiny_config(*ONE_STEP), tmp_path / "out")
+    assert len(error.value.details) > 1
+    left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert not [name for name in left if name.startswith(".")]
+    assert not {"metrics.json", "test_predictions.json"} & left
+
+
+def test_a_rate_that_spoils_the_weights_in_the_only_step_is_told(tmp_path: Path) -> None:
+    over = ("model.lr=1e30", "model.finetune_depth=all", "trainer.gradient_clip=null")
+    with pytest.raises(UserError, match=r"is not finite at step 0 with learning rate .*e\+\d+; lower model.lr"):
+        train(tiny_config(*ONE_STEP, *over), tmp_path / "out")

@@ -322,7 +322,9 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_model_or_depth_is_refused_by_name(
     finished: tuple[Path, RunResult], tmp_path: Path
 ) -> None:
-    checkpoint = finished[1].output_dir / "checkpoints" / "last.ckpt"
+    checkpoint = tmp_path / "old.ckpt"  # from before checkpoints kept their config
+    kept = torch.load(finished[1].output_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({name: part for name, part in kept.items() if name != "config"}, checkpoint)
     with pytest.raises(UserError, match=r"layer network\.head\.\S+ is"):
         train(tiny_config("model.head=paper", f"ckpt_path={checkpoint}"), tmp_path / "a")
     with pytest.raises(UserError, match="another depth"):

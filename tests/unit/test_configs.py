@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from pydantic import BaseModel
 
 from eyegender.command import config_folder, register_sweeps
 from eyegender.data.readers import check_source
 from eyegender.errors import UserError
+from eyegender.models.metrics import metrics
 from eyegender.objectives import check_directions
-from eyegender.schema import parse
+from eyegender.schema import Monitor, TrainConfig, parse
 from tests.composing import compose_config
 from tests.processes import run
 
@@ -43,14 +48,16 @@ def test_there_are_configs_to_test() -> None:
         ("model.lr=abc", "model.lr must be a valid number.*got 'abc'"),
         ("model.lr=0", "model.lr must be greater than 0, got 0"),
         ("model.finetune_depth=some", "model.finetune_depth .* got 'some'"),
+        ("trainer.precision=16-true", "trainer.precision must be 'auto', .*got '16-true'"),
         ("trainer.max_epochs=0", "trainer.max_epochs must be greater than or equal to 1, got 0"),
         ("data.color=blue", "data.color must be 'gray' or 'rgb', got 'blue'"),
         ("data.split.by=luck", "data.split.by must be .*'person'.*got 'luck'"),
         ("data.split.test=1", "data.split.test must be less than 1, got 1"),
         ("monitor=test/accuracy", "monitor .*got 'test/accuracy'"),  # the test part chooses nothing
+        ("monitor=val/acc", "monitor must be .*'val/accuracy'.*got 'val/acc'"),
+        ("objectives=[val/acc]", "objectives must be .*'latency_ms'.*got 'val/acc'"),
         ("trainer.max_steps=0", r"trainer.max_steps must be -1 \(no limit\) or at least 1, got 0"),
         ("trainer.max_steps=-2", r"trainer.max_steps must be -1 \(no limit\) or at least 1, got -2"),
-        ("model.pos_weight=inf", "model.pos_weight must be a finite number, got inf"),
         # The worst epoch would be kept as the best.
         ("mode=min", "mode must be max for monitor=val/accuracy, whose smallest value is its worst, got min"),
         ("seed=-1", "seed must be greater than or equal to 0, got -1"),
@@ -59,6 +66,34 @@ def test_there_are_configs_to_test() -> None:
 def test_a_wrong_value_is_told_with_its_key(override: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         parse(compose_config(override))
+
+
+def floats(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The keys of a typed config that take a number with a fraction, or null or a word beside it."""
+    for name, field in section.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        kinds += [part for kind in kinds for part in get_args(kind)]
+        if float in kinds:
+            yield f"{prefix}{name}"
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from floats(kind, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_no_number_may_be_infinite_or_none(value: str) -> None:
+    keys = list(floats(TrainConfig))
+    assert {"model.lr", "model.pos_weight", "model.ema", "features.max_gb", "data.augment.flip"} < set(keys)
+    with pytest.raises(UserError) as refused:
+        parse(compose_config(*(f"{key}={value}" for key in keys)))
+    assert [key for key in keys if f"{key} must be a finite number, got {value}" not in str(refused.value)] == []
+    with pytest.raises(UserError, match="data.reader.separation must be a finite number"):
+        check_source(parse(compose_config(f"data.separation={value}")).data)
+
+
+def test_what_may_be_monitored_is_what_runs_measure() -> None:
+    measured = metrics(torch.tensor([0.1, -0.1]), torch.tensor([0, 1])).keys() | {"loss"}
+    assert {f"val/{name}" for name in measured} == set(get_args(Monitor))
 
 
 @pytest.mark.parametrize(
@@ -94,18 +129,21 @@ def test_a_value_without_default_is_asked_for() -> None:
         (["model.head=big"], "unknown head 'big'; known: linear, paper"),
         (["model.backbone._target_=os.system"], "only classes of eyegender are"),
         (["ckpt_path=nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
+        (["-m", "+sweeps=finetune", "monitor=val/acc"], "monitor must be"),
+        (["-m", "seed=1,2", "objectives=[val/acc]"], "objectives must be"),
         (["learning_rate=0.1"], "Could not override 'learning_rate'; did you mean model.lr?"),
         (["hydra.sweeper.ntrials=3"], "did you mean hydra.sweeper.n_trials?"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(arguments: list[str], told: str) -> None:
     few = () if "data=folder" in arguments else ("data.n=60",)
-    done = run("eyegender.train", *few, *arguments)
+    done = run("eyegender.train", *arguments, *few)
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     assert told in lines[0]
     assert not Path("mlruns").exists()  # nothing half-written
+    assert not Path("multirun").exists()  # nor begun
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_steps_are_compiled_where_that_pays_in_a_run_of_this_length(
     monkeypatch.setattr(quick_training, "compiling_pays", pays)
     settle(network, "trainer.max_epochs=10000", "trainer.compile=false")
     settle(network, "trainer.max_epochs=10000", "trainer.max_steps=10")  # too short to ask
-    settle(network, "trainer.max_epochs=10000", "trainer.precision=bf16-true")
+    settle(network, "trainer.max_epochs=10000", "trainer.precision=16-mixed")
     assert (asked, network._compiled_call_impl) == ([], None)
     settle(network, "trainer.max_epochs=10000")
     what = "training mobilenet_v2, last 2 stages, 32 pixels, cpu, from the cut, float32, channels last False"

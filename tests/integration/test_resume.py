@@ -1,0 +1,146 @@
+"""Runs that go on from a checkpoint: longer, refused, or beside a process that is still at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+import yaml
+
+from eyegender.data.data_module import EyesDataModule
+from eyegender.errors import UserError
+from eyegender.models.classifier import Classifier
+from eyegender.models.schedule import build_scheduler
+from eyegender.training.run import train
+from tests.composing import tiny_config
+from tests.stores import give_store
+
+pytestmark = pytest.mark.integration
+
+HEAD = ("model.finetune_depth=0", "features=off", "run_test=false")
+STEPS = 3  # of an epoch
+
+
+@pytest.fixture(autouse=True)
+def _ready_store(tmp_path: Path) -> None:
+    give_store(tmp_path / "mlruns")
+
+
+def only_run(folder: Path) -> tuple[mlflow.MlflowClient, mlflow.entities.Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    [run] = client.search_runs([client.get_experiment_by_name("eyegender").experiment_id])
+    return client, run
+
+
+def rates(schedule: str, epochs: int) -> list[float]:
+    """The rate after each epoch of a run of so many."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1e-3)
+    scheduler, found = build_scheduler(optimizer, schedule, 0.25, epochs * STEPS), []
+    for _ in range(epochs):
+        for _ in range(STEPS):
+            optimizer.step()
+            scheduler.step()
+        found.append(optimizer.param_groups[0]["lr"])
+    return found
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
+def test_a_longer_run_logs_the_rates_of_its_whole_length_and_all_its_epochs(tmp_path: Path, schedule: str) -> None:
+    options = (*HEAD, f"model.schedule={schedule}")
+    checkpoint = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
+    first = train(tiny_config(*options, "trainer.max_epochs=2"), tmp_path / "first")
+    second = train(
+        tiny_config(*options, "trainer.max_epochs=5", "tracking.run_name=longer", checkpoint), tmp_path / "second"
+    )
+    logged = [row["lr"] for row in second.history]
+    assert logged[:2] == pytest.approx(rates(schedule, 2), abs=1e-12)
+    assert logged[2:] == pytest.approx(rates(schedule, 5)[2:], abs=1e-12)
+    assert second.history[:2] == first.history
+    client, run = only_run(tmp_path)
+    for name in ("lr", "val/loss", "train/accuracy"):
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [(point.step, point.value) for point in history] == [(row["epoch"], row[name]) for row in second.history]
+    assert run.info.run_name == "longer"
+    assert run.data.params["trainer.max_epochs"] == "2"
+    assert run.data.tags["resumed.trainer.max_epochs"] == "2 until epoch 2, then 5"
+    assert run.data.tags["output_dir"] == str(tmp_path / "second")
+    assert yaml.safe_load((tmp_path / "second/config.yaml").read_text())["trainer"]["max_epochs"] == 5
+
+
+def test_what_differs_is_refused_before_data_are_read_and_nothing_records_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
+    last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
+    monkeypatch.setattr(EyesDataModule, "setup", lambda *_: pytest.fail("data were read"))
+    for changed, told in (
+        (("model.lr=0.01",), r"was trained with model.lr=0.001, got 0.01; set model.lr=0.001"),
+        (("model.finetune_depth=2",), "model.finetune_depth=0, got 2"),
+    ):
+        with pytest.raises(UserError, match=told):
+            train(tiny_config(*HEAD, *changed, last), tmp_path / "second")
+    assert {path.name for path in (tmp_path / "second").iterdir()} <= {"run.lock"}
+    _, run = only_run(tmp_path)
+    assert (run.data.params["model.lr"], run.info.status) == ("0.001", "FINISHED")
+
+
+def test_other_pictures_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
+    last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
+    for part in ("fingerprint", "split"):
+        with monkeypatch.context() as patch:
+            changed = {"fingerprint": "f", "split": "s"}
+            known = torch.load(tmp_path / "first/checkpoints/last.ckpt", weights_only=True)["data"]
+            patch.setattr("eyegender.training.resume.data_identity", lambda _, d=known | {part: changed[part]}: d)
+            with pytest.raises(
+                UserError, match="was trained on other " + ("pictures" if part == "fingerprint" else part)
+            ):
+                train(tiny_config(*HEAD, "trainer.max_epochs=2", last), tmp_path / "second")
+
+
+def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
+    longer = tiny_config(*HEAD, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}")
+    plain, refused = Classifier.on_train_start, []
+
+    def meanwhile(self: Classifier) -> None:
+        monkeypatch.setattr(Classifier, "on_train_start", plain)
+        for folder in ("third", "second"):
+            with pytest.raises(UserError, match="is being trained by another process; wait until") as error:
+                train(longer, tmp_path / folder)
+            refused.append(str(error.value))
+        plain(self)
+
+    monkeypatch.setattr(Classifier, "on_train_start", meanwhile)
+    train(longer, tmp_path / "second")
+    assert len(refused) == 2
+    client, run = only_run(tmp_path)
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "lr")] == [1, 2]
+    # Whoever goes on from the second folder meets those who go on from the first: it is one run.
+    kept = torch.load(tmp_path / "second/checkpoints/last.ckpt", weights_only=True)["run"]
+    assert kept["began_in"] == str((tmp_path / "first").resolve())
+
+
+def test_in_another_experiment_a_run_of_its_own_goes_on_with_all_epochs(tmp_path: Path) -> None:
+    train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
+    last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
+    train(tiny_config(*HEAD, "trainer.max_epochs=2", "tracking.experiment=other", last), tmp_path / "second")
+    client, run = only_run(tmp_path)
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "lr")] == [1]
+    [other] = client.search_runs([client.get_experiment_by_name("other").experiment_id])
+    assert [point.step for point in client.get_metric_history(other.info.run_id, "lr")] == [1, 2]
+    assert other.data.params["trainer.max_epochs"] == "2"
+
+
+def test_a_finished_run_of_limited_steps_is_only_tested_again(tmp_path: Path) -> None:
+    options = (*HEAD, "trainer.max_epochs=5", "trainer.max_steps=4")
+    first = train(tiny_config(*options), tmp_path / "first")
+    last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
+    again = train(tiny_config(*options, "run_test=true", last), tmp_path / "second")
+    assert again.history == first.history
+    assert again.trainer.global_step == 4
+    assert "test/accuracy" in again.metrics

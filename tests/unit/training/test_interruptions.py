@@ -1,0 +1,297 @@
+"""Fits of a network of one weight, in milliseconds, interrupted at every point: reports and checkpoints agree."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from eyegender.training.best_checkpoint import BestCheckpoint
+from eyegender.training.callbacks import fit_callbacks
+from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
+from eyegender.training.epochs import Epochs, best_row, row_of
+from eyegender.training.resume import load_latest
+from eyegender.training.stop_signal import StoppedBySignalError, StopSignal
+from hydra_plugins.optuna_study import TrialHandle, TrialPruned
+
+ACCURACIES = [0.5, 0.875, 0.625, 0.625]
+BEST = 2
+BATCHES = 2
+
+
+class OneWeight(pl.LightningModule):
+    """Its validation accuracies are given, its weight tells how many steps were taken."""
+
+    def __init__(self, accuracies: list[float]) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.accuracies = accuracies
+        self.epoch_values: dict[str, float] = {}
+
+    def training_step(self, *_: Any) -> torch.Tensor:
+        return -self.weight
+
+    def validation_step(self, *_: Any) -> None:
+        pass
+
+    def on_validation_epoch_end(self) -> None:
+        accuracy = self.accuracies[self.current_epoch]
+        self.epoch_values = {"train/loss": 0.0, "train/accuracy": 0.0, "val/loss": 0.0, "val/accuracy": accuracy}
+        self.log_dict(self.epoch_values, logger=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["run"] = {"key": "the run's"}
+
+    def current_lr(self) -> float:
+        return 1.0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+class Recorder:
+    """Stands for the tracker."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, float] = {}
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.rows.setdefault(step, values["val/accuracy"])
+
+
+class Interrupt(pl.Callback):
+    """Sends the signal in the named hook of the epoch, counted from 0."""
+
+    def __init__(self, stop: StopSignal, hook: str, epoch: int) -> None:
+        self.stop, self.hook, self.epoch = stop, hook, epoch
+        setattr(self, hook, self.reached)
+
+    def reached(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            self.stop._number = signal.SIGTERM
+
+
+class Fit:
+    """A fit that may be interrupted, and what was left of it."""
+
+    def __init__(self, folder: Path, accuracies: list[float] | None = None, max_steps: int = -1) -> None:
+        self.folder, self.accuracies, self.max_steps = folder, accuracies or ACCURACIES, max_steps
+        self.recorder = Recorder()
+
+    def run(
+        self,
+        *more: pl.Callback,
+        resumed: Path | None = None,
+        stop: StopSignal | None = None,
+        trial: TrialHandle | None = None,
+        io: SafeCheckpointIO | None = None,
+        max_epochs: int = 4,
+    ) -> tuple[Epochs, BestCheckpoint, OneWeight]:
+        epochs = Epochs(self.recorder, self.max_steps)  # type: ignore[arg-type]
+        callbacks, best = fit_callbacks(
+            self.folder, epochs, stop or StopSignal(), monitor="val/accuracy", mode="max", trial=trial, resumed=resumed
+        )
+        module = OneWeight(self.accuracies)
+        trainer = pl.Trainer(
+            accelerator="cpu", max_epochs=max_epochs, logger=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0, plugins=[io or SafeCheckpointIO()],
+            callbacks=[*more, *callbacks], default_root_dir=self.folder,
+        )  # fmt: skip
+        loader = DataLoader(TensorDataset(torch.arange(2.0 * BATCHES)), batch_size=2)
+        trainer.fit(module, loader, loader, ckpt_path=resumed, weights_only=True)
+        epochs.record()
+        return epochs, best, module
+
+    def goes_on(self) -> tuple[Epochs, BestCheckpoint, OneWeight]:
+        return self.run(resumed=load_latest(self.folder / "last.ckpt")[0])
+
+    def assert_whole(self, epochs: Epochs, best: BestCheckpoint, reported: int = BEST) -> None:
+        assert [row["epoch"] for row in epochs.history] == [1, 2, 3, 4]
+        assert [row["val/accuracy"] for row in epochs.history] == self.accuracies
+        assert self.recorder.rows == dict(enumerate(self.accuracies, 1))
+        held = load_checkpoint(Path(best.best_model_path))
+        assert held["epoch"] + 1 == reported
+        assert held["state_dict"]["weight"] == reported * BATCHES
+        assert row_of(epochs.history, reported)["val/accuracy"] == float(best.best_model_score)
+
+
+@pytest.fixture
+def fit(tmp_path: Path) -> Fit:
+    return Fit(tmp_path / "checkpoints")
+
+
+HOOKS = (
+    "on_train_batch_start", "on_train_batch_end", "on_validation_start", "on_validation_end", "on_train_epoch_end",
+    "on_train_epoch_start",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_best_ckpt_holds_the_reported_epoch_wherever_a_signal_comes(fit: Fit, hook: str, epoch: int) -> None:
+    stop = StopSignal()
+    with pytest.raises(StoppedBySignalError) as stopped:
+        fit.run(Interrupt(stop, hook, epoch), stop=stop)
+    assert stopped.value.checkpoint == fit.folder / "last.ckpt"
+    finished = len(fit.recorder.rows)
+    history = load_checkpoint(fit.folder / "last.ckpt")["callbacks"]["Epochs"]["history"]
+    assert len(history) == finished == epoch + ("batch" not in hook and hook != "on_train_epoch_start")
+    epochs, best, module = fit.goes_on()
+    fit.assert_whole(epochs, best)
+    assert module.weight == 4 * BATCHES
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_signal_in_the_last_epoch_after_its_steps_lets_the_run_end(fit: Fit, hook: str) -> None:
+    stop = StopSignal()
+    interrupt = Interrupt(stop, hook, 3)
+    if "batch" in hook or hook == "on_train_epoch_start":
+        with pytest.raises(StoppedBySignalError):
+            fit.run(interrupt, stop=stop)
+        fit.assert_whole(*fit.goes_on()[:2])
+    else:
+        fit.assert_whole(*fit.run(interrupt, stop=stop)[:2])
+
+
+class DiesAt(SafeCheckpointIO):
+    """A process that is killed as it writes this checkpoint."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        self.number -= 1
+        if self.number < 0:
+            raise SystemExit
+        super().save_checkpoint(*arguments, **options)
+
+
+# Written are best and last of the first epoch, best and last of the second, then last ones.
+@pytest.mark.parametrize("written", range(1, 6))
+def test_best_ckpt_holds_the_reported_epoch_after_a_kill_between_two_checkpoints(fit: Fit, written: int) -> None:
+    with pytest.raises(SystemExit):
+        fit.run(io=DiesAt(written))
+    if written == 1:  # before the first last.ckpt
+        assert not (fit.folder / "last.ckpt").exists()
+        return
+    assert max(fit.recorder.rows, default=0) <= load_latest(fit.folder / "last.ckpt")[1]["epoch"] + 1
+    fit.assert_whole(*fit.goes_on()[:2])
+
+
+def test_a_kill_after_a_best_epoch_goes_on_behind_it(fit: Fit) -> None:
+    with pytest.raises(SystemExit):
+        fit.run(io=DiesAt(3))
+    path, checkpoint = load_latest(fit.folder / "last.ckpt")
+    assert (path.name, checkpoint["epoch"]) == ("best.ckpt", 1)
+    other = load_checkpoint(fit.folder / "best.ckpt") | {"run": {"key": "another run's"}}
+    torch.save(other, fit.folder / "best.ckpt")
+    assert load_latest(fit.folder / "last.ckpt")[0].name == "last.ckpt"
+
+
+def test_a_run_whose_folder_was_moved_keeps_its_best_epoch(fit: Fit) -> None:
+    fit.run(max_epochs=3)
+    moved = fit.folder.with_name("moved")
+    fit.folder.rename(moved)
+    fit.assert_whole(*fit.run(resumed=moved / "last.ckpt")[:2])
+    assert (fit.folder / "best.ckpt").is_file()
+    assert not list(fit.folder.glob(".*"))
+
+
+def test_without_the_best_checkpoint_a_later_epoch_is_reported(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
+    fit.run(max_epochs=2)
+    (fit.folder / "best.ckpt").unlink()
+    fit.assert_whole(*fit.goes_on()[:2], reported=3)
+    assert "the best epoch so far (val/accuracy 0.8750) has no best.ckpt any more" in caplog.text
+
+
+def test_a_best_checkpoint_of_something_else_is_not_taken_for_the_best(fit: Fit) -> None:
+    fit.run(max_epochs=2)
+    shutil.copyfile(fit.folder / "last.ckpt", fit.folder / "best.ckpt")
+    other = load_checkpoint(fit.folder / "best.ckpt")
+    for state in other["callbacks"].values():
+        if "best_model_score" in state and state["monitor"]:
+            state["best_model_score"] = torch.tensor(0.1)
+    torch.save(other, fit.folder / "best.ckpt")
+    fit.assert_whole(*fit.goes_on()[:2], reported=3)
+
+
+@pytest.mark.parametrize("max_steps", [1, 2, 3, 4])
+def test_a_run_that_was_limited_in_steps_goes_on_behind_its_last_epoch(fit: Fit, max_steps: int) -> None:
+    fit.max_steps = max_steps
+    first, _, _ = fit.run()
+    fit.max_steps = max_steps + 3
+    epochs, best, module = fit.goes_on()
+    assert module.weight == max_steps + 3
+    numbers = [row["epoch"] for row in epochs.history]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert epochs.history[: len(first.history)] == first.history
+    held = load_checkpoint(Path(best.best_model_path))["epoch"] + 1
+    assert row_of(epochs.history, held)["val/accuracy"] == max(row["val/accuracy"] for row in epochs.history)
+
+
+@pytest.mark.parametrize("max_steps", [3, 4])
+def test_a_signal_at_the_last_of_all_steps_lets_the_run_end(fit: Fit, max_steps: int) -> None:
+    fit.max_steps = max_steps
+    stop = StopSignal()
+
+    def at_last_step(_: pl.Callback, trainer: pl.Trainer, *__: Any) -> None:
+        if trainer.global_step == max_steps:
+            stop._number = signal.SIGTERM
+
+    interrupt = pl.Callback()
+    interrupt.on_train_batch_end = types.MethodType(at_last_step, interrupt)  # type: ignore[method-assign]
+    epochs, _, _ = fit.run(interrupt, stop=stop)
+    assert [row["epoch"] for row in epochs.history] == [1, 2]
+
+
+class PrunedAlways(TrialHandle):
+    """A trial whose pruner says yes whenever it is asked."""
+
+    def __init__(self, pruned_from: int = 1) -> None:
+        super().__init__(
+            number=0, study_name="s", params={}, attempt=0, directory="", user_attrs={}, study_attrs={}, reported={},
+            is_rank_zero=True,
+        )  # fmt: skip
+        self.pruned_from = pruned_from
+
+    def report(self, value: float, step: int) -> None:
+        self.reported[step] = value
+
+    def should_prune(self) -> bool:
+        return (self.last_step or 0) >= self.pruned_from
+
+
+def test_a_pruned_trial_leaves_the_checkpoints_of_what_it_reported(fit: Fit) -> None:
+    trial = PrunedAlways(pruned_from=2)
+    with pytest.raises(TrialPruned, match="pruned after epoch 2"):
+        fit.run(trial=trial)
+    assert trial.reported == {1: 0.5, 2: 0.875}
+    assert fit.recorder.rows == trial.reported
+    assert [load_checkpoint(fit.folder / name)["epoch"] for name in ("best.ckpt", "last.ckpt")] == [1, 1]
+
+
+@pytest.mark.parametrize(("max_epochs", "max_steps"), [(1, -1), (4, 1), (4, 2)])
+def test_a_finished_trial_is_not_pruned_after_its_end(fit: Fit, max_epochs: int, max_steps: int) -> None:
+    fit.max_steps = max_steps
+    epochs, _, _ = fit.run(trial=PrunedAlways(), max_epochs=max_epochs)
+    assert len(epochs.history) == 1
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_nan_is_never_the_best_epoch(fit: Fit, mode: str) -> None:
+    values = [math.nan, 0.3, 0.7, math.nan]
+    history = [{"epoch": float(epoch), "val/accuracy": value} for epoch, value in enumerate(values, 1)]
+    assert best_row(history, "val/accuracy", mode)["epoch"] == {"min": 2, "max": 3}[mode]
+    assert best_row(history[:1], "val/accuracy", mode)["epoch"] == 1
+    fit.accuracies = [math.nan, 0.25, 0.75, 0.125]
+    epochs, best, _ = fit.run()
+    assert load_checkpoint(Path(best.best_model_path))["epoch"] + 1 == 3
+    assert best_row(epochs.history, "val/accuracy", "max")["epoch"] == 3

@@ -1,0 +1,126 @@
+"""What a command may change of the run that it goes on with, from composed configs alone."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from eyegender.errors import UserError
+from eyegender.schema import TrainConfig, parse
+from eyegender.training.resume import check_config, written_config
+from tests.composing import SMALL, compose_config
+
+RUN = Path("run/checkpoints/last.ckpt")
+FOLDER = ("data=folder", "data.root=/one/machine")
+
+
+@cache
+def tiny_config(*overrides: str) -> TrainConfig:
+    return parse(compose_config(*([] if "data=folder" in overrides else ["data.n=60"]), *SMALL, *overrides))
+
+
+def checkpoint(*overrides: str, epochs: int = 2, batches: int = 0) -> dict[str, Any]:
+    """Of a run with these overrides, after so many epochs of 3 batches and batches of the next."""
+    begun = epochs + (batches > 0)
+    loops = {
+        "epoch_progress": {"current": {"started": begun, "processed": epochs}},
+        "epoch_loop.batch_progress": {"current": {"processed": batches or 3}, "is_last_batch": not batches},
+    }
+    config = written_config(tiny_config(*overrides))
+    return {"config": config, "loops": {"fit_loop": loops}, "global_step": 3 * epochs + batches}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ((), ("model.lr=0.01",), "model.lr=0.001, got 0.01; set model.lr=0.001,"),
+        ((), ("trainer.batch_size=8",), "trainer.batch_size=16, got 8; set trainer.batch_size=16"),
+        ((), ("trainer.gradient_clip=null",), "trainer.gradient_clip=1.0, got null"),
+        ((), ("seed=1",), "seed=0, got 1; set seed=0,"),  # and not data.split.seed, which is written as ${seed}
+        ((), ("model.head_lr=0.5",), r"model.head_lr=\$\{model.lr\}, got 0.5"),
+        ((), ("model.schedule=cosine",), "model.schedule=onecycle, got cosine"),
+        ((), ("model.ema=0.9",), "model.ema=null, got 0.9"),
+        ((), ("monitor=val/loss",), "monitor=val/accuracy, got val/loss; set monitor=val/accuracy,"),
+        ((), ("data.subset={female: 5, male: 5}",), "data.subset=null, got "),
+        ((), ("data.augment.flip=0",), "data.augment.flip=0.5, got 0"),
+        ((), ("data.n=80",), "data.n=60, got 80"),
+        (("model.weights=a.pth",), ("model.weights=b.pth",), "model.weights=a.pth, got b.pth"),
+        (FOLDER, (*FOLDER, "data.classes=[maleeyes,femaleeyes]"), "data.classes="),
+    ],
+)
+def test_what_a_run_was_trained_with_is_not_changed_in_silence(
+    before: tuple[str, ...], now: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(UserError, match=f"ckpt_path={RUN} was trained with {told}") as refused:
+        check_config(checkpoint(*before), tiny_config(*now), RUN)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ((), ("trainer=auto", "trainer.max_epochs=2", "trainer.batch_size=16", "trainer.precision=bf16-mixed")),
+        ((), ("trainer.devices=2", "trainer.num_nodes=2", "trainer.threads=1", "trainer.eval_batch_size=1")),
+        ((), ("features=on", "features.views=1")),
+        ((), ("tracking.experiment=other", "tracking.root=elsewhere", "tracking.run_name=mine")),
+        ((), (f"ckpt_path={RUN}", "run_test=false", "objectives=[val/loss]")),
+        ((), ("model.head_lr=0.001",)),  # what ${model.lr} means
+        (("model.lr=1e-3",), ("model.lr=0.0010",)),
+        (FOLDER, ("data=folder", "data.root=/another/machine")),
+        (("data.split.by=file", "data.split.file=a/s.csv"), ("data.split.by=file", "data.split.file=b/s.csv")),
+    ],
+)
+def test_machine_and_place_may_be_others(before: tuple[str, ...], now: tuple[str, ...]) -> None:
+    assert check_config(checkpoint(*before), tiny_config(*now), RUN) == []
+
+
+def test_a_longer_run_is_a_change_that_is_honoured() -> None:
+    changes = check_config(checkpoint(), tiny_config("trainer.max_epochs=7", "trainer.max_steps=20"), RUN)
+    assert [tuple(change) for change in changes] == [("trainer.max_epochs", 2, 7), ("trainer.max_steps", -1, 20)]
+
+
+@pytest.mark.parametrize(
+    ("batches", "overrides", "told"),
+    [
+        (0, ("trainer.max_epochs=1",), "trainer.max_epochs must be 2 or more, as many as ckpt_path=.* got 1; set "),
+        (1, ("trainer.max_epochs=2",), "trainer.max_epochs must be 3 or more"),  # it stands in the third
+        (0, ("trainer.max_steps=5",), "trainer.max_steps must be 6 or more"),
+        (1, ("trainer.max_epochs=3", "trainer.max_steps=7"), "trainer.max_steps must be 8 or more"),
+    ],
+)
+def test_less_than_has_been_done_is_refused(batches: int, overrides: tuple[str, ...], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        check_config(checkpoint(batches=batches), tiny_config(*overrides), RUN)
+
+
+@pytest.mark.parametrize("overrides", [(), ("trainer.max_steps=6",)])
+def test_a_finished_run_may_be_gone_on_with_as_it_was(overrides: tuple[str, ...]) -> None:
+    check_config(checkpoint(*overrides), tiny_config(*overrides), RUN)
+
+
+def test_checkpoints_from_before_they_kept_their_config_go_on(tmp_path: Path) -> None:
+    old = checkpoint()
+    del old["config"]
+    path = tmp_path / RUN
+    assert check_config(old, tiny_config("model.lr=0.01"), path) == []  # nothing says what it was
+    kept = tmp_path / "run/.hydra/config.yaml"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(OmegaConf.to_yaml(compose_config("data.n=60", *SMALL)))
+    assert check_config(old, tiny_config(), path) == []
+    with pytest.raises(UserError, match="model.lr=0.001, got 0.01"):
+        check_config(old, tiny_config("model.lr=0.01"), path)
+    without = yaml.safe_load(kept.read_text())
+    del without["model"]["mixup"]  # a key that came later
+    kept.write_text(yaml.safe_dump({**without, "gone": 1}))
+    assert check_config(old, tiny_config(), path) == []
+
+
+def test_a_checkpoint_keeps_no_secret() -> None:
+    kept = written_config(tiny_config("data=folder", "data.root=s3://me:canary@host/x", "tracking.uri=x"))
+    assert "canary" not in str(kept)
+    assert "tracking" not in kept
