@@ -31,12 +31,13 @@ def write_report(
     with (report / "trials.csv").open("w", newline="") as file:
         names = sorted({name for trial in status.trials for name in trial.params})
         writer = csv.writer(file)
-        writer.writerow(["trial", "state", "values", *names, "epochs", "seconds", "reason"])
+        writer.writerow(["trial", "state", "values", *names, "epochs", "seconds", "feasible", "reason"])
         for trial in status.trials:
             values = " ".join(f"{value:.6g}" for value in trial.values)
             params = [trial.params.get(name, "") for name in names]
             seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
-            row = [trial.number, trial.state, values, *params, len(trial.reported), seconds, trial.reason or ""]
+            row = [trial.number, trial.state, values, *params, len(trial.reported), seconds]
+            row += [trial.feasible if trial.state == "complete" else "", trial.reason or ""]
             writer.writerow(row)
     best = [{"trial": t.number, "values": list(t.values), "params": dict(t.params)} for t in status.best[:SHOWN]]
     content = {"study": status.name, "best": best, "importances": shares, "test": tested or {}}
@@ -122,6 +123,8 @@ def _lines(status: StudyStatus, shares: dict[str, float], figures: list[str], te
     for trial in status.best[:SHOWN]:
         values = ", ".join(f"{value:.4f}" for value in trial.values)
         lines.append(f"| {trial.number} | {values} | {_params(trial.params)} |")
+    if status.no_best is not None:
+        lines += ["", f"{status.no_best.capitalize()}."]
     if tested:
         lines += ["", f"The winner was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
         lines.append("It was picked as the best of many on the validation part, so only the test figure is unbiased.")

@@ -29,6 +29,8 @@ def show(status: StudyStatus, console: Console | None = None) -> None:
             values = ", ".join(f"{value:.4f}" for value in trial.values)
             table.add_row(str(trial.number), values, ", ".join(f"{k}={v}" for k, v in trial.params.items()))
         console.print(table)
+    if status.no_best is not None:
+        console.print(f"Best     {status.no_best}")
     if status.workers:
         table = Table("worker", "host", "process", "trial", "last sign of life", title="running", title_justify="left")
         for worker in status.workers:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from optuna.trial import FrozenTrial
 
-from ._budget import best_of, count, first_number, is_failed, is_interrupted
+from ._budget import best_of, completion, count, first_number, is_failed, is_interrupted
 from ._ledger import Ledger, Standing
 from ._status import StudyStatus, TrialRow, trial_row
 
@@ -86,7 +86,7 @@ class Follower:
     def look(self) -> None:
         trials = self.ledger.trials()
         fresh = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._told]
-        for trial in sorted(fresh, key=lambda trial: (str(trial.datetime_complete), trial.number)):
+        for trial in sorted(fresh, key=completion):
             self._told.add(trial.number)
             # As of this trial's end, not of now: several may have ended since the last look.
             say(self._line(trial, [trial for trial in trials if trial.number in self._told]))
@@ -98,6 +98,8 @@ class Follower:
         if is_interrupted(trial):
             return f"{number:<10} interrupted: {row.reason}; queued again"
         parts = [f"{number:<10} {row.state:<8} {values_text(row.values)}", params_text(row)]
+        if row.state == "complete" and not row.feasible:
+            parts.append("infeasible")
         if is_failed(trial):
             parts.append(f"{row.reason or 'no reason known'}")
         if len(self.directions) == 1:
@@ -133,6 +135,8 @@ def summary(status: StudyStatus, standing: Standing, most: int = 5) -> list[str]
     if status.best:
         lines.append("best trials:" if len(status.directions) == 1 else "Pareto front:")
         lines += [f"  trial {row.number}: {values_text(row.values)} | {params_text(row)}" for row in status.best[:most]]
+    if status.no_best is not None:
+        lines.append(status.no_best)
     failures = [row for row in status.trials if row.state == "failed"]
     if failures:
         lines.append("failures:")

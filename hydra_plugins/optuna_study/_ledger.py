@@ -6,7 +6,8 @@ import datetime
 import enum
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -14,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ._attrs import ALIVE, EXHAUSTED, FAILURE, FIRST_ATTEMPT, INTERRUPTED, OWNER, RETRY_HISTORY
+from ._attrs import ALIVE, COMPLETION, EXHAUSTED, FAILURE, FIRST_ATTEMPT, INTERRUPTED, OWNER, RETRY_HISTORY
 from ._budget import (
     Counts,
     Rules,
@@ -23,6 +24,7 @@ from ._budget import (
     first_number,
     is_interrupted,
     may_start,
+    next_completion,
     places_held,
     why_stop,
 )
@@ -31,6 +33,8 @@ from ._store import Store
 
 # An attempt that ended without being queued again: its finder died in between. After so many seconds anybody may.
 _ORPHAN_SECONDS = 10.0
+# What an attempt's successor does not inherit.
+_OF_ONE_ATTEMPT = (OWNER, ALIVE, INTERRUPTED, COMPLETION)
 
 
 class Next(enum.Enum):
@@ -240,6 +244,13 @@ class Ledger:
                 self._queue_again(ended)
             return True
 
+    @contextmanager
+    def completing(self, trial_id: int) -> Iterator[None]:
+        """Number the end of this running trial among all ends, and hold the study's lock while the block ends it."""
+        with self.store.lock(self.study_name):
+            self.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(self.trials()))
+            yield
+
     def give_back_mine(self, reason: str) -> None:
         """Give back whatever this process still runs; a signal may have come between claiming and running."""
         mine = self.owner.stored()
@@ -265,7 +276,7 @@ class Ledger:
 
     def _queue_again(self, trial: FrozenTrial) -> None:
         """Create the next attempt, with everything the last one had: parameters, reports and the user's notes."""
-        attrs = {key: value for key, value in trial.system_attrs.items() if key not in (OWNER, ALIVE, INTERRUPTED)}
+        attrs = {key: value for key, value in trial.system_attrs.items() if key not in _OF_ONE_ATTEMPT}
         attrs[FIRST_ATTEMPT] = first_number(trial)
         attrs[RETRY_HISTORY] = [*attrs.get(RETRY_HISTORY, ()), trial.number]
         self.storage.create_new_trial(

@@ -73,8 +73,8 @@ class RunningTrial(TrialHandle):
             if len(self._study.directions) == 1:
                 self._storage.set_trial_intermediate_value(trial_id, step, value)
             else:
-                # JSON knows no NaN, and no pruner can use one: a step without a value is as good.
-                kept = {str(s): v for s, v in self.reported.items() if math.isfinite(v)}
+                # JSON knows neither NaN nor inf, which pruners look for: those are kept as text.
+                kept = {str(s): v if math.isfinite(v) else str(v) for s, v in self.reported.items()}
                 self._storage.set_trial_system_attr(trial_id, STEPS, kept)
         except UpdateFinishedTrialError:
             raise self._lost() from None

@@ -7,7 +7,7 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from optuna.study._tell import _tell_with_warning
 from optuna.trial import TrialState
 
 from ._attrs import FAILURE, JOB_DIR
-from ._budget import first_number
+from ._budget import first_number, is_interrupted
 from ._ending import end_once, ended_status
 from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
 from ._grammar import value_text
@@ -228,14 +228,14 @@ class _Shift:
         from hydra.utils import get_method
 
         before = set(trial.params)
-        for line in self.plan.space.fixed:
+        for line in self.plan.space.shared:
             # hydra-optuna-sweeper shows the hook the fixed values there.
             key, _, value = hide_override(line).partition("=")
             if key not in trial.user_attrs:
                 trial.set_user_attr(key, value)
         get_method(self.plan.custom_search_space)(self.config, trial)
         added = {key: value for key, value in trial.params.items() if key not in before}
-        fixed = {line.partition("=")[0] for line in self.plan.space.fixed}
+        fixed = {line.partition("=")[0] for line in self.plan.space.shared}
         if fixed & set(added):
             raise StudyError(
                 f"custom_search_space must not suggest what is fixed, got {', '.join(sorted(fixed & set(added)))}"
@@ -272,15 +272,21 @@ class _Shift:
 
     def _end(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None = None) -> None:
         try:
-            with self.store.exclusive(), warnings.catch_warnings():
+            with self.ledger.completing(trial._trial_id), self.store.exclusive(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 # Study.tell without its last look at the trial, which only callbacks need.
                 _tell_with_warning(self.study, trial, None if values is None else list(values), state)
-        except (UpdateFinishedTrialError, ValueError):
-            # Either the trial was taken over, or the answer to an earlier, successful try was lost.
+        except Exception as error:
+            # Either the trial was taken over, or the answer to an earlier, successful try was lost, or the trial ended
+            # and its sampler could not take it in: a constraints_func of the user's that fails.
             ended = self.store.storage.get_trial(trial._trial_id)
-            if ended.state != state or (values is not None and ended.values != list(values)):
+            if ended.state != state or is_interrupted(ended) or (values is not None and ended.values != list(values)):
+                if not isinstance(error, UpdateFinishedTrialError | ValueError):
+                    raise
                 raise UpdateFinishedTrialError from None
+            if not isinstance(error, UpdateFinishedTrialError):
+                said = one_line(error, self.plan.storage.secrets)
+                log.warning("trial %d has ended, but its sampler failed: %s", first_number(ended), said)
         if self.hooks.follow_trials:
             self.hooks.trial_finished(self.handle, trial_row(self.store.storage.get_trial(trial._trial_id)))
 
@@ -298,17 +304,26 @@ def read_objective(value: Any, objectives: int) -> tuple[list[float] | None, str
     """What the task returned as the objective's values, or why it is none."""
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value)
-    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    parts: list[Any] = list(value) if several else [value]
+    parts = _parts(value)
     if len(parts) != objectives:
         return None, f"the task must return {objectives} value(s), got {len(parts)}"
     values = []
     for part in parts:
         try:
             number = float(part)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is PyTorch's
             return None, f"the task must return a number per objective, got {str(part)[:80]!r}"
-        if not math.isfinite(number):
+        if math.isnan(number):
             return None, f"the objective is {number}, which no study can compare"
         values.append(number)
     return values, None
+
+
+def _parts(value: Any) -> list[Any]:
+    """One value per objective, of a list, a tuple, a NumPy array or whatever else has an order to go through."""
+    if isinstance(value, str | bytes | Mapping | Set):
+        return [value]
+    try:
+        return list(value)
+    except TypeError:  # a number, or an array without dimensions
+        return [value]
