@@ -9,6 +9,8 @@ from optuna.trial import FrozenTrial
 
 from ._budget import best_of, completion, count, first_number, is_failed, is_interrupted
 from ._ledger import Ledger, Standing
+from ._patient import outages_of
+from ._secrets import one_line
 from ._status import StudyStatus, TrialRow, trial_row
 
 _LOOK_SECONDS = 0.5
@@ -53,7 +55,8 @@ class Follower:
         self.ledger = ledger
         self.on_failed = on_failed
         self.directions = directions
-        self.failure: BaseException | None = None
+        # What went wrong the last time it looked; None once it could look again.
+        self.failure: Exception | None = None
         self._told: set[int] = {t.number for t in ledger.trials() if t.state.is_finished()}
         self._begun = time.monotonic()
         self._begun_with = count(ledger.trials()).finished
@@ -64,24 +67,42 @@ class Follower:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=30)
-        self.look()
+        try:
+            self.look()
+            if self.failure is not None:
+                # Once more, where an error is seen: nobody may be left who would look.
+                self._look_after_the_dead()
+        except Exception:
+            # What ended the sweep is the news, not that the storage is still away.
+            if kind is None:
+                raise
 
     def _run(self) -> None:
-        turn = 0
-        while not self._stop.wait(_LOOK_SECONDS):
+        outages, turn = outages_of(self.ledger.storage), 0
+        due = time.monotonic() + _LOOK_SECONDS
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            outages.woke(due)
             turn += 1
             try:
                 self.look()
                 if turn % _TAKE_OVER_EVERY == 0:
-                    with self.ledger.store.lock(self.ledger.study_name):
-                        self.ledger.take_over()
-                    for buried in self.ledger.take_buried():
-                        self.on_failed(trial_row(buried))
-            except Exception as error:  # what is wrong with the storage, the workers will say
+                    self._look_after_the_dead()
+                    self.failure = None
+            except Exception as error:
+                if self.failure is None:
+                    secrets = self.ledger.store.spec.secrets
+                    say(f"trials cannot be followed here ({one_line(error, secrets)}); the workers go on")
                 self.failure = error
+            due = time.monotonic() + _LOOK_SECONDS
+
+    def _look_after_the_dead(self) -> None:
+        with self.ledger.store.lock(self.ledger.study_name):
+            self.ledger.take_over()
+        for buried in self.ledger.take_buried():
+            self.on_failed(trial_row(buried))
 
     def look(self) -> None:
         trials = self.ledger.trials()

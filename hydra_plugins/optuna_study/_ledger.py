@@ -29,6 +29,7 @@ from ._budget import (
     why_stop,
 )
 from ._owner import Owner, Watch
+from ._patient import outages_of
 from ._store import Store
 
 # An attempt that ended without being queued again: its finder died in between. After so many seconds anybody may.
@@ -69,7 +70,7 @@ class Ledger:
         self.study_id = self.storage.get_study_id_from_name(study_name)
         self.rules = rules
         self.owner = owner
-        self.watch = Watch()
+        self.watch = Watch(outages_of(self.storage))
         # The signal on which this command ends its launch: workers that die from now on are no deaths of their trials.
         self.stopping: int | None = None
         # Trials that this ledger found to have died too often; whoever owns it tells the callbacks.

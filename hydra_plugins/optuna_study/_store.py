@@ -15,7 +15,7 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 
 from ._errors import StudyError
-from ._patient import again_while_away, patient
+from ._patient import again_while_away, outages_of, patient
 from ._secrets import one_line
 from ._spec import StorageSpec
 
@@ -158,7 +158,7 @@ class Store:
         if rdb is None or rdb.engine.name not in ("postgresql", "mysql"):
             yield False
             return
-        connection = again_while_away(rdb.engine.connect, self._seconds)
+        connection = again_while_away(rdb.engine.connect, self._seconds, outages_of(self.storage))
         held = False
         try:
             try:

@@ -12,6 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 
 from ._attrs import ALIVE
+from ._patient import outages_of
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -48,6 +49,7 @@ class Vigil:
         self.asked_to_stop = False
         self.signum: int | None = None
         self._beats = beats
+        self._outages = outages_of(storage)
         self._note_signal = on_signal
         self._trial_id: int | None = None
         self._extra: Callable[[int], None] | None = None
@@ -127,6 +129,7 @@ class Vigil:
             until = due if self._deadline is None else min(due, self._deadline)
             self._wake.wait(timeout=max(0.0, until - time.monotonic()))
             self._wake.clear()
+            self._outages.woke(until)
             if self._ended.is_set():
                 return
             if self._deadline is not None and time.monotonic() >= self._deadline:
