@@ -18,7 +18,7 @@ from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
 from ._secrets import hide as hide_secrets
 from ._secrets import hide_override, is_secret_key
 from ._set_aside import learn_secrets, set_secrets_aside, without_secrets, written_overrides
-from ._status import StudyStatus, load_study, study_status
+from ._status import StudyStatus, TrialRow, load_study, study_status
 from ._study import StudyHandle
 from ._trial import TrialHandle, current_trial
 
@@ -30,6 +30,7 @@ __all__ = [
     "TrialInterrupted",
     "TrialLost",
     "TrialPruned",
+    "TrialRow",
     "current_trial",
     "hide_override",
     "hide_secrets",

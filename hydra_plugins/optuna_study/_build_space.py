@@ -68,8 +68,8 @@ def build_space(params: Mapping[str, Any], arguments: list[str], lookup: Lookup,
     whole |= {key for key, override in fixed.items() if isinstance(override.value(), dict | list)}
     late = {key for key in fixed if _comes_after_its_node(key, order, swept, whole)}
     lines = [tuple(o.input_line or "" for key, o in fixed.items() if (key in late) is after) for after in (False, True)]
-    keys = frozenset(bare_key(override.get_key_element()) for override in typed)
-    return Space(ordered, lines[0], values, keys, lines[1])
+    names = frozenset(bare_key(override.get_key_element()) for override in typed)
+    return Space(ordered, lines[0], values, names, lines[1])
 
 
 def _sets_a_node(branch: Branch) -> bool:

@@ -43,7 +43,7 @@ class Settings:
 
     @property
     def failures_judged_from(self) -> int:
-        """Finished or failed trials before which no share of them says anything; a rate of 0 allows no failure at all."""
+        """Finished or failed trials before which a share of them says nothing; a rate of 0 allows no failure at all."""
         return 3 if self.max_failure_rate > 0 else 1
 
 

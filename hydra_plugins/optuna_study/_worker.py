@@ -2,19 +2,18 @@
 
 import gc
 import logging
-import math
 import os
 import random
 import time
 import warnings
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study._tell import _tell_with_warning
 from optuna.trial import TrialState
@@ -27,6 +26,7 @@ from ._grammar import value_text
 from ._hooks import Hooks
 from ._job import TrialJob, failure_of
 from ._ledger import Ledger, Next
+from ._objective import read_objective
 from ._own_trial import OWN_TRIAL
 from ._owner import Owner
 from ._plan import Plan
@@ -298,32 +298,3 @@ def _is_job_end(error: BaseException) -> bool:
     """Whether submitit raised it in the middle of the task because its job is at its time limit for the last time."""
     kind = type(error)
     return kind.__name__ == "UncompletedJobError" and kind.__module__.startswith("submitit.")
-
-
-def read_objective(value: Any, objectives: int) -> tuple[list[float] | None, str | None]:
-    """What the task returned as the objective's values, or why it is none."""
-    if OmegaConf.is_config(value):
-        value = OmegaConf.to_container(value)
-    parts = _parts(value)
-    if len(parts) != objectives:
-        return None, f"the task must return {objectives} value(s), got {len(parts)}"
-    values = []
-    for part in parts:
-        try:
-            number = float(part)
-        except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is PyTorch's
-            return None, f"the task must return a number per objective, got {str(part)[:80]!r}"
-        if math.isnan(number):
-            return None, f"the objective is {number}, which no study can compare"
-        values.append(number)
-    return values, None
-
-
-def _parts(value: Any) -> list[Any]:
-    """One value per objective, of a list, a tuple, a NumPy array or whatever else has an order to go through."""
-    if isinstance(value, str | bytes | Mapping | Set):
-        return [value]
-    try:
-        return list(value)
-    except TypeError:  # a number, or an array without dimensions
-        return [value]

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from hydra_plugins.optuna_study import StudyError, current_trial, study_status
-from hydra_plugins.optuna_study._worker import read_objective
+from hydra_plugins.optuna_study._objective import read_objective
 
 from .sweeping import load, multirun, states
 
