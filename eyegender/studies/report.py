@@ -15,15 +15,25 @@ if TYPE_CHECKING:
     import optuna
     from matplotlib.figure import Figure
 
-    from hydra_plugins.optuna_study import StudyStatus
+    from hydra_plugins.optuna_study import StudyStatus, TrialRow
 
 SHOWN = 10
 
 
 def write_report(
-    study: optuna.Study, status: StudyStatus, folder: Path, *, tested: dict[str, float] | None = None
+    study: optuna.Study,
+    status: StudyStatus,
+    folder: Path,
+    *,
+    winner: TrialRow | None = None,
+    tested: dict[str, float] | None = None,
 ) -> Path:
-    """Write `report/report.md`, `trials.csv`, `best.json` and `figures/` below `folder`; returns the page's path."""
+    """Write `report/report.md`, `trials.csv`, `best.json` and `figures/` below `folder`; returns the page's path.
+
+    Args:
+        winner: the trial that was tested, if any.
+        tested: its test/ metrics.
+    """
     report = folder / "report"
     (report / "figures").mkdir(parents=True, exist_ok=True)
     shares = importances(study)
@@ -40,10 +50,12 @@ def write_report(
             row += [trial.feasible if trial.state == "complete" else "", trial.reason or ""]
             writer.writerow(row)
     best = [{"trial": t.number, "values": list(t.values), "params": dict(t.params)} for t in status.best[:SHOWN]]
-    content = {"study": status.name, "best": best, "importances": shares, "test": tested or {}}
+    content: dict[str, Any] = {"study": status.name, "best": best, "importances": shares, "test": tested or {}}
+    if winner is not None and tested:
+        content["tested_trial"] = winner.number
     (report / "best.json").write_text(json.dumps(content, indent=2, default=str))
     page = report / "report.md"
-    page.write_text("\n".join(_lines(status, shares, figures, tested or {})) + "\n")
+    page.write_text("\n".join(_lines(status, shares, figures, winner, tested or {})) + "\n")
     return page
 
 
@@ -107,7 +119,9 @@ def _saved(figure: Figure, path: Path) -> bool:
     return path.exists()
 
 
-def _lines(status: StudyStatus, shares: dict[str, float], figures: list[str], tested: dict[str, float]) -> list[str]:
+def _lines(
+    status: StudyStatus, shares: dict[str, float], figures: list[str], winner: TrialRow | None, tested: dict[str, float]
+) -> list[str]:
     counts = status.counts
     lines = [
         f"# Study {status.name}",
@@ -125,8 +139,9 @@ def _lines(status: StudyStatus, shares: dict[str, float], figures: list[str], te
         lines.append(f"| {trial.number} | {values} | {_params(trial.params)} |")
     if status.no_best is not None:
         lines += ["", f"{status.no_best.capitalize()}."]
-    if tested:
-        lines += ["", f"The winner was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
+    if winner is not None and tested:
+        who = "The winner" if winner == status.best[0] else f"Trial {winner.number}, the best one that is whole,"
+        lines += ["", f"{who} was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
         lines.append("It was picked as the best of many on the validation part, so only the test figure is unbiased.")
     lines += ["", "## What mattered", ""]
     if shares:
