@@ -119,19 +119,21 @@ class Ledger:
                 trials = self.trials()
             if self.standing(trials).over:
                 return Next.DONE
+            self.seen = trials
             claimed = self._claim_waiting(trials, held)
             room = places_held(trials, self.rules) < self.rules.n_trials
             if claimed is None and room and not self._is_exhausted():
                 claimed = self._claim_new(trials)
             if claimed is None:
                 return Next.WAIT
-            self.seen, self.claimed = trials, claimed
+            self.claimed = claimed
             if prepare is not None:
                 prepare(claimed._trial_id)
             return claimed._trial_id
 
     def _claim_waiting(self, trials: Sequence[FrozenTrial], held: bool) -> FrozenTrial | None:
-        for trial in may_start(trials, self.rules):
+        # By the number of the first attempt: what was interrupted goes on before anything else begins.
+        for trial in sorted(may_start(trials, self.rules), key=first_number):
             if not held and self._is_about_to_start(trial):
                 continue
             try:
@@ -159,7 +161,8 @@ class Ledger:
             trial = template
             trial.number, trial._trial_id = len(trials), trial_id
         else:
-            startable = {trial._trial_id: trial for trial in may_start(self.trials(), self.rules)}
+            self.seen = self.trials()
+            startable = {trial._trial_id: trial for trial in may_start(self.seen, self.rules)}
             if trial_id not in startable:
                 return None
             trial = startable[trial_id]

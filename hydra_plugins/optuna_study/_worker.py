@@ -1,5 +1,6 @@
 """A worker: one process that claims, runs and tells trials until the study has them all."""
 
+import copy
 import gc
 import logging
 import os
@@ -39,6 +40,7 @@ from ._space import Draw
 from ._status import trial_row
 from ._store import Store
 from ._study import StudyHandle
+from ._uninterrupted import place_of, uninterrupted
 from ._vigil import Stopped, Vigil
 
 log = logging.getLogger("hydra_plugins.optuna_study")
@@ -111,7 +113,7 @@ class _Shift:
             study_name=plan.study_name,
             storage=self.own,
             sampler=build_sampler(plan.sampler, plan.space, index),
-            pruner=build_pruner(plan.pruner),
+            pruner=build_pruner(plan.pruner, self.ledger.trials()),
         )
         # Samplers that have tried everything call this; outside of Optuna's own loop it would raise.
         self.study.stop = self.ledger.note_exhausted  # type: ignore[method-assign]
@@ -166,9 +168,10 @@ class _Shift:
         self.prepared = self._drawn(trial_id)
 
     def _drawn(self, trial_id: int) -> optuna.Trial:
-        self.own.adopt(self.ledger.claimed)
+        claimed, seen = self.ledger.claimed, self.ledger.seen
+        self.own.adopt(claimed, None if claimed is None else place_of(claimed, seen))
         # As a sampler would find them; it asks again by itself where a moment matters.
-        self.study._thread_local.cached_all_trials = self.ledger.seen
+        self.study._thread_local.cached_all_trials = uninterrupted(seen)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = optuna.Trial(self.study, trial_id)
@@ -194,7 +197,9 @@ class _Shift:
         trial, self.prepared = self.prepared or self._drawn(trial_id), None
         # As Optuna read it when the trial object was made, with what the draw added; asking the storage again costs
         # more than anything else here.
-        frozen = trial._cached_frozen_trial
+        frozen = copy.copy(trial._cached_frozen_trial)
+        if self.ledger.claimed is not None:
+            frozen.number = self.ledger.claimed.number  # in the storage, not as samplers and pruners know it
         try:
             draw = self._full_draw(trial)
             fixed, former = self.plan.space.fixed, frozen.user_attrs.get(JOB_DIR)
@@ -216,6 +221,7 @@ class _Shift:
             study_attrs=self.handle.user_attrs,
             pruned_objective=self.plan.pruned_objective,
         )
+        running.catch_up()
         with announced(running, (*fixed, *draw.overrides), self.plan.argv, self.plan.main):
             result = self.job.run(config)
         self._tell(trial, result)
