@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,12 @@ def write_report(
             row = [trial.number, trial.state, values, *params, len(trial.reported), seconds]
             row += [trial.feasible if trial.state == "complete" else "", trial.reason or ""]
             writer.writerow(row)
-    best = [{"trial": t.number, "values": list(t.values), "params": dict(t.params)} for t in status.best[:SHOWN]]
+    # JSON knows no infinity.
+    reached = [[v if math.isfinite(v) else str(v) for v in t.values] for t in status.best[:SHOWN]]
+    best = [
+        {"trial": t.number, "values": v, "params": dict(t.params)}
+        for t, v in zip(status.best[:SHOWN], reached, strict=True)
+    ]
     content: dict[str, Any] = {"study": status.name, "best": best, "importances": shares, "test": tested or {}}
     if winner is not None and tested:
         content["tested_trial"] = winner.number

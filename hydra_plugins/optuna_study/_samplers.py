@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ._budget import completion
 from ._errors import StudyError
+from ._pruning import reports_of
 from ._secrets import one_line
 from ._space import Space
 
@@ -78,8 +79,8 @@ def build_pruner(config: Mapping[str, Any], trials: Sequence[FrozenTrial] = ()) 
 
 def first_length(trials: Sequence[FrozenTrial]) -> int | None:
     """The last step of the first trial that completed with reports."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.intermediate_values]
-    return min(complete, key=completion).last_step if complete else None
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and reports_of(trial)]
+    return max(reports_of(min(complete, key=completion))) if complete else None
 
 
 def _build(arguments: dict[str, Any], kind: Any, what: str) -> Any:

@@ -27,15 +27,16 @@ class Store:
     """Args:
     spec: where the studies are.
     patience: minutes for which operations are tried again while the server is away.
+    wait: whether opening is, too: for workers, whose command has reached the server before.
     """
 
-    def __init__(self, spec: StorageSpec, patience: float = 10.0) -> None:
+    def __init__(self, spec: StorageSpec, patience: float = 10.0, wait: bool = False) -> None:
         self.spec = spec
         self._thread_lock = threading.RLock()
         self._exclusive = threading.local()
         seconds = patience * 60
         try:
-            inner = self._open()
+            inner = again_while_away(self._open, seconds if wait else 0.0)
         except StudyError:
             raise
         except Exception as error:

@@ -90,7 +90,7 @@ class Worker:
 
         index = int(HydraConfig.get().job.num)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        store = self.store or Store(self.plan.storage, self.plan.storage_patience)
+        store = self.store or Store(self.plan.storage, self.plan.storage_patience, wait=True)
         try:
             return _Shift(self, store, self.plan.first_worker + index).work()
         finally:

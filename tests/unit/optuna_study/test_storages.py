@@ -287,6 +287,23 @@ def test_what_keeps_the_command_from_following_is_said_once_and_raised_where_it_
             raise KeyError
 
 
+def test_a_worker_that_starts_in_an_outage_waits_and_a_command_does_not(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    answers = [away(), away(), InMemoryStorage(), away()]
+
+    def open_it(_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Store, "_open", open_it)
+    assert Store(storage_spec(None), wait=True).storage.get_all_studies() == []
+    with pytest.raises(StudyError, match="cannot be opened"):
+        Store(storage_spec(None))
+    assert answers == []
+
+
 @pytest.mark.integration
 def test_through_a_grpc_proxy_the_budget_is_exact_too(tmp_path):
     pytest.importorskip("grpc")

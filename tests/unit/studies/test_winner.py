@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,6 @@ def test_a_trial_that_is_not_whole_is_passed_over_with_the_reason(damage, said, 
     assert all(what_is_missing(folder) is None for folder in folders)
     damage(folders[0])
     assert chosen(tmp_path, folders) == 1
-    import re
-
     out = capsys.readouterr().out
     assert re.search(f"^Skipped  trial 0, which cannot be tested: .*({said})", out, re.MULTILINE)
     assert len(out.splitlines()) == 1
@@ -72,6 +71,13 @@ def test_that_no_trial_is_whole_is_said_once(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "Winner   not tested, because no complete trial has all its files"
     assert [line.split(",")[0] for line in lines[:-1]] == ["Skipped  trial 0", "Skipped  trial 1"]
+
+
+def test_that_no_trial_is_feasible_leaves_no_winner(tmp_path, capsys):
+    status = StudyStatus("s", "memory", ("maximize",), 3, Counts(complete=2), True, [], [])
+    assert study_run._first_whole(status, tmp_path) is None
+    said = "Winner   none, no feasible trial: each of the 2 complete ones violates a constraint\n"
+    assert capsys.readouterr().out == said
 
 
 def test_a_sweeps_folder_that_was_moved_is_found(tmp_path, capsys):
