@@ -34,11 +34,7 @@ class Epochs(pl.Callback):
         self._began = 0.0
         self._spent = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, _module: Any) -> None:
-        # The store drops what it holds; one that has lost the run needs the epochs before the checkpoint, too.
-        for row in self.history:
-            if row["epoch"] <= trainer.current_epoch:
-                self._track(row)
+    def on_train_start(self, *_: Any) -> None:
         # What goes on in the middle of an epoch does not start it again.
         self._began = time.monotonic() - self._spent
 
@@ -71,7 +67,10 @@ class Epochs(pl.Callback):
             )
 
     def record(self) -> None:
-        """Tell the tracking store the rows that it was not told, after a restart all: it keeps what it holds."""
+        """Tell the tracking store the rows that it was not told.
+
+        After a restart these are all: the store drops what it holds, and one that has lost the run needs them.
+        """
         if self.tracker is None:
             return
         for row in self.history[self._recorded :]:

@@ -16,7 +16,7 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 
 from ._errors import StudyError
-from ._patient import again_while_away, patient
+from ._patient import again_while_away, outages_of, patient
 from ._secrets import one_line
 from ._spec import StorageSpec
 
@@ -32,15 +32,16 @@ class Store:
     """Args:
     spec: where the studies are.
     patience: minutes for which operations are tried again while the server is away.
+    wait: whether opening is, too: for workers, whose command has reached the server before.
     """
 
-    def __init__(self, spec: StorageSpec, patience: float = 10.0) -> None:
+    def __init__(self, spec: StorageSpec, patience: float = 10.0, wait: bool = False) -> None:
         self.spec = spec
         self._thread_lock = threading.RLock()
         self._exclusive = threading.local()
         seconds = patience * 60
         try:
-            inner = self._open()
+            inner = again_while_away(self._open, seconds if wait else 0.0)
         except StudyError:
             raise
         except Exception as error:
@@ -163,7 +164,7 @@ class Store:
         if rdb is None or rdb.engine.name not in ("postgresql", "mysql"):
             yield False
             return
-        connection = again_while_away(rdb.engine.connect, self._seconds)
+        connection = again_while_away(rdb.engine.connect, self._seconds, outages_of(self.storage))
         held = False
         try:
             try:
