@@ -7,7 +7,8 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,23 +160,18 @@ class Store:
         if rdb is None or rdb.engine.name not in ("postgresql", "mysql"):
             yield False
             return
-        connection = again_while_away(rdb.engine.connect, self._seconds, outages_of(self.storage))
-        held = False
+        connect = partial(again_while_away, rdb.engine.connect, self._seconds, outages_of(self.storage))
+        connection, held = connect(), False
         try:
             try:
-                if rdb.engine.name == "postgresql":
-                    key, limit = zlib.crc32(f"optuna_study {name}".encode()), f"'{int(LOCK_SECONDS)}s'"
-                    # In one statement, from left to right: the limit is set before the lock is waited for.
-                    both = f"SELECT set_config('lock_timeout', {limit}, true), pg_advisory_xact_lock({key})"
-                    connection.execute(sqlalchemy.text(both))
-                    held = True
-                else:
-                    query = sqlalchemy.text("SELECT GET_LOCK(:name, :seconds)")
-                    key_name = f"optuna_study_{zlib.crc32(name.encode())}"
-                    answer = connection.execute(query, {"name": key_name, "seconds": LOCK_SECONDS}).scalar()
-                    held = answer == 1
-            except sqlalchemy.exc.DBAPIError:
-                held = False
+                held = _take_lock(connection, name)
+            except sqlalchemy.exc.DBAPIError as error:
+                if error.connection_invalidated:
+                    # A connection from before the server went away; the pool makes new ones from here on.
+                    connection.close()
+                    connection = connect()
+                    with suppress(sqlalchemy.exc.DBAPIError):
+                        held = _take_lock(connection, name)
             yield held
         finally:
             try:
@@ -190,6 +186,22 @@ class Store:
         self.storage.remove_session()
         if self._rdb is not None:
             self._rdb.engine.dispose()
+
+
+def _take_lock(connection: Any, name: str) -> bool:
+    """Wait for the study's lock in the database, for the connection's transaction or, on MySQL, for the connection."""
+    from sqlalchemy import text
+
+    if connection.engine.name == "postgresql":
+        key, limit = zlib.crc32(f"optuna_study {name}".encode()), f"'{int(LOCK_SECONDS)}s'"
+        # In one statement, from left to right: the limit is set before the lock is waited for.
+        both = f"SELECT set_config('lock_timeout', {limit}, true), pg_advisory_xact_lock({key})"
+        connection.execute(text(both))
+        return True
+    query = text("SELECT GET_LOCK(:name, :seconds)")
+    key_name = f"optuna_study_{zlib.crc32(name.encode())}"
+    answer = connection.execute(query, {"name": key_name, "seconds": LOCK_SECONDS}).scalar()
+    return bool(answer == 1)
 
 
 def with_driver(url: str) -> str:
