@@ -162,7 +162,9 @@ def finished_since_best(trials: Sequence[FrozenTrial], maximize: bool) -> int:
 
 
 def are_too_many_failures(counts: Counts, rules: Rules) -> bool:
-    return counts.failed >= rules.max_failures and counts.finished + counts.failed >= rules.failures_judged_from
+    """Whether the share of failures is too large, or a whole budget of trials failed: a broken task ends, too."""
+    judged = counts.finished + counts.failed >= rules.failures_judged_from
+    return counts.failed >= rules.n_trials or (judged and counts.failed >= rules.max_failures)
 
 
 def why_stop(trials: Sequence[FrozenTrial], rules: Rules, launch: str, maximize: bool) -> str | None:

@@ -1,5 +1,6 @@
 """`hydra.sweeper` as the sweep uses it, checked once."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,8 @@ class Settings:
     callbacks: Sequence[Mapping[str, Any]]
 
     def max_failures(self, n_trials: int) -> int:
-        """Failed trials at which the sweep stops; never more than n_trials, so that a broken task ends too."""
-        return min(int(self.max_failure_rate * n_trials) + 1, n_trials)
+        """Failed trials that are more than `max_failure_rate` of so many."""
+        return math.floor(self.max_failure_rate * n_trials + 1e-9) + 1  # 0.29 * 100 is less than 29
 
     @property
     def failures_judged_from(self) -> int:

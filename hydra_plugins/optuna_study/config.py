@@ -52,7 +52,7 @@ class OptunaStudyConf:
     # workers, each a process that runs one trial at a time; the basic launcher always has one
     n_jobs: int = 1
     # the sweep stops when more than this share of n_trials failed since it was started (0..1), looked at from the third
-    # finished or failed trial on; 0: it stops at the first failure
+    # finished or failed trial on, or when n_trials of them failed; 0: it stops at the first failure
     max_failure_rate: float = 0.34
     # the search space, as above
     params: Any = None

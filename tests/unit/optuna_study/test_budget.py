@@ -103,6 +103,18 @@ def test_failures_of_an_earlier_launch_do_not_stop_this_one():
     assert why_stop(given, Rules(n_trials=10, max_failures=1), "now", False) == "1 trials failed"
 
 
+@pytest.mark.parametrize(
+    ("given", "stops"),
+    [([F, F], False), ([F, C], False), ([F, F, C], True), ([F, C, F], True), ([F, C, C], False), ([C, C, F, F], True)],
+)
+def test_a_share_of_failures_is_judged_from_the_third_trial_on(given, stops):
+    rules = Rules(n_trials=5, max_failures=2, failures_judged_from=3)
+    mine = trials(*given)
+    for trial in mine:
+        trial.system_attrs[OWNER] = {"launch": "now"}
+    assert (why_stop(mine, rules, "now", False) is not None) == stops
+
+
 def test_patience_counts_finished_trials_after_the_best():
     given = ended({0: (3.0, 1), 1: (1.0, 2), 2: (None, 3)})
     assert finished_since_best(given, maximize=False) == 1

@@ -13,7 +13,7 @@ from hydra_plugins.optuna_study._pruning import reports_of
 from hydra_plugins.optuna_study._samplers import build_pruner
 from hydra_plugins.optuna_study._uninterrupted import place_of, uninterrupted
 
-from .sweeping import load, multirun
+from .sweeping import load, multirun, run
 
 STEPS = 10
 # Where a first attempt ends: before it reports, between report and question, or before it acts on the answer.
@@ -54,14 +54,17 @@ def toy(cuts: set[int], done: Counter[tuple[int, int]], several: bool) -> Any:
 
 
 def decisions(name: str, task: Any, *overrides: str) -> list[tuple[Any, ...]]:
-    """Value of x, state, what was reported and the rungs, by trial."""
-    # The brackets depend on the study's name, so both studies have the same.
-    url = f"sqlite:///{name}.db"
-    multirun(task, f"hydra.sweeper.storage={url}", "hydra/sweeper/sampler=grid", "x=range(0,12)", "y=choice(0)",
-             "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_trials=12", *overrides)  # fmt: skip
-    ended = [trial for trial in uninterrupted(load(url=url).trials) if trial.state != TrialState.WAITING]
-    rungs = [{k: v for k, v in trial.system_attrs.items() if k.startswith("completed_rung")} for trial in ended]
-    return [(t.params["x"], t.state, reports_of(t), each) for t, each in zip(ended, rungs, strict=True)]
+    # The brackets depend on the study's name, so all studies here have the same.
+    multirun(task, f"hydra.sweeper.storage=sqlite:///{name}.db", "hydra/sweeper/sampler=grid", "x=range(0,12)",
+             "y=choice(0)", "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_trials=12", *overrides)  # fmt: skip
+    return ended(name)
+
+
+def ended(name: str) -> list[tuple[Any, ...]]:
+    """Number, value of x, state, what was reported and the rungs of each trial, attempts taken together."""
+    trials = uninterrupted(load(url=f"sqlite:///{name}.db").trials)
+    rungs = [{k: v for k, v in trial.system_attrs.items() if k.startswith("completed_rung")} for trial in trials]
+    return [(t.number, t.params["x"], t.state, reports_of(t), each) for t, each in zip(trials, rungs, strict=True)]
 
 
 @pytest.mark.parametrize("pruner", ["successive_halving", "hyperband", "hyperband of several objectives"])
@@ -75,8 +78,19 @@ def test_brackets_and_rungs_are_as_if_nothing_had_been_interrupted(pruner):
     disturbed = decisions("disturbed", toy({0, 1, 3, 9}, done, several), *overrides)
     assert done.total() > 10
     assert len(load(url="sqlite:///disturbed.db").trials) == 12 + done.total()
-    assert {state for _, state, *_ in undisturbed} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert {state for _, _, state, *_ in undisturbed} == {TrialState.COMPLETE, TrialState.PRUNED}
     assert disturbed == undisturbed
+
+
+@pytest.mark.integration
+def test_brackets_and_rungs_survive_that_workers_are_killed(sweep):
+    over = ("hydra/sweeper/sampler=grid", "x=range(0,10)", "y=choice(0)", "hydra.sweeper.sampler.seed=1", "steps=9",
+            "hydra/sweeper/pruner=hyperband")  # fmt: skip
+    sweep("mode=prune", "hydra.sweeper.storage=sqlite:///undisturbed.db", *over)
+    run("mode=prune_and_die", "hydra.sweeper.storage=sqlite:///killed.db", "hydra/launcher=joblib", *over)
+    assert {number for number, *_ in ended("killed")} == set(range(10))
+    assert len(load(url="sqlite:///killed.db").trials) == 12
+    assert ended("killed") == ended("undisturbed")
 
 
 def attempts(*given: tuple[int, ...]) -> list[optuna.trial.FrozenTrial]:

@@ -178,6 +178,13 @@ def test_the_share_of_failures_is_looked_at_from_the_third_trial_on():
     assert states() == ["FAIL", "FAIL", "COMPLETE"]
 
 
+@pytest.mark.parametrize("n_trials", [1, 2])
+def test_a_task_that_always_fails_ends_with_its_budget(n_trials):
+    with pytest.raises(SystemExit):
+        multirun(lambda cfg: math.nan, f"hydra.sweeper.n_trials={n_trials}")
+    assert states() == ["FAIL"] * n_trials
+
+
 def test_a_grid_of_which_nothing_finished_gave_up():
     with pytest.raises(SystemExit) as stopped:
         multirun(lambda cfg: math.nan, "hydra/sweeper/sampler=grid", "x=choice(1,2)", "y=choice(1)")
