@@ -15,6 +15,7 @@ from eyegender.data.conflicts import OnConflict, check_conflicts, find_conflicts
 from eyegender.data.groups import find_groups
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.split_file import read_split_csv
+from eyegender.data.split_warnings import warn_of_missed_fractions, warn_of_parted_persons
 from eyegender.data.splits import (
     KINDS,
     Split,
@@ -22,7 +23,6 @@ from eyegender.data.splits import (
     split_at_random,
     split_by_group,
     split_officially,
-    warn_of_parted_persons,
 )
 from eyegender.data.unreadable import check_readable
 from eyegender.errors import UserError
@@ -303,7 +303,9 @@ class EyesDataModule(pl.LightningDataModule):
                     _log.warning("%s", cut)
                     kind = "blocks"
             assert self.persons is not None
-            return split_by_group(samples, self.persons, kind=kind, test=test, val=val, seed=self.split_seed)
+            split = split_by_group(samples, self.persons, kind=kind, test=test, val=val, seed=self.split_seed)
+            warn_of_missed_fractions(samples, split, test=test, val=val)
+            return split
         if self.split_by == "file":
             assert self.split_file is not None
             split = read_split_csv(self.split_file, samples, self._left_out)
