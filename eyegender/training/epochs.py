@@ -35,10 +35,9 @@ class Epochs(pl.Callback):
         self._spent = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, _module: Any) -> None:
-        # The store drops what it holds; one that has lost the run needs the epochs before the checkpoint, too.
-        for row in self.history:
-            if row["epoch"] <= trainer.current_epoch:
-                self._track(row)
+        # Of an epoch that is still to be trained the row would stand there twice.
+        self.history = [row for row in self.history if row["epoch"] <= trainer.current_epoch]
+        self.record()
         # What goes on in the middle of an epoch does not start it again.
         self._began = time.monotonic() - self._spent
 
@@ -71,7 +70,10 @@ class Epochs(pl.Callback):
             )
 
     def record(self) -> None:
-        """Tell the tracking store the rows that it was not told, after a restart all: it keeps what it holds."""
+        """Tell the tracking store the rows that it was not told, after a restart all of them.
+
+        It drops what it holds, and may have lost the run.
+        """
         if self.tracker is None:
             return
         for row in self.history[self._recorded :]:

@@ -41,7 +41,8 @@ class RunLock(ExitStack):
             UserError: another process trains this run.
         """
         for folder in folders:
-            if rank_zero_only.rank or not self._works or folder.resolve() in self._taken:
+            rank = rank_zero_only.rank  # type: ignore[attr-defined]
+            if rank or not self._works or folder.resolve() in self._taken:
                 continue
             self._taken.add(folder.resolve())
             try:
