@@ -107,6 +107,11 @@ class Sender(threading.Thread):
     def send_some(self) -> int:
         """Send the next entries and move the cursor; returns how many."""
         entries = self.journal.unsent(BATCH, self._position)
+        if entries and entries[0][1]["op"] != "run" and self.store.run_id is None:
+            # An earlier process was killed when it had sent the run's first entry.
+            begun = self.journal.current_run()
+            if begun is not None:
+                self.store.attach(begun)
         position = 0
         while position < len(entries) and not self._abandon.is_set():
             # Metrics that follow each other travel in one request, and files beside each other.

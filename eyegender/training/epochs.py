@@ -34,7 +34,10 @@ class Epochs(pl.Callback):
         self._began = 0.0
         self._spent = 0.0
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, _module: Any) -> None:
+        # Of an epoch that is still to be trained the row would stand there twice.
+        self.history = [row for row in self.history if row["epoch"] <= trainer.current_epoch]
+        self.record()
         # What goes on in the middle of an epoch does not start it again.
         self._began = time.monotonic() - self._spent
 
@@ -67,9 +70,9 @@ class Epochs(pl.Callback):
             )
 
     def record(self) -> None:
-        """Tell the tracking store the rows that it was not told.
+        """Tell the tracking store the rows that it was not told, after a restart all of them.
 
-        After a restart these are all: the store drops what it holds, and one that has lost the run needs them.
+        It drops what it holds, and may have lost the run.
         """
         if self.tracker is None:
             return

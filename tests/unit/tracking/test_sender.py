@@ -21,6 +21,8 @@ from eyegender.tracking.sender import Sender
 class FakeStore:
     """Refuses the first `away` calls, as a server that is not there."""
 
+    run_id: str | None = "known"
+
     def __init__(self, away: int = 0) -> None:
         self.away, self.seen, self.requests = away, [], 0
         self.refuses: tuple[str, ...] = ()
@@ -70,6 +72,21 @@ def test_all_arrives_in_order(tmp_path: Path) -> None:
     assert run(journal_with(tmp_path, "run", "metrics", "metrics", "tags", "metrics"), store)
     assert store.seen == [0, 1, 2, 3, 4]
     assert store.requests == 4  # metrics that follow each other travel together
+
+
+def test_a_process_that_follows_a_killed_one_goes_on_behind_the_runs_first_entry(tmp_path: Path) -> None:
+    journal = journal_with(tmp_path, "run", "params", "run", "metrics")
+    journal.mark_sent(journal.unsent(1)[0][0])
+    store, attached = FakeStore(), []
+    store.run_id = None
+
+    def attach(beginning: Entry) -> None:
+        attached.append(beginning["n"])
+        store.run_id = "known"
+
+    store.attach = attach  # type: ignore[attr-defined]
+    assert run(journal, store)
+    assert (attached, store.seen) == ([0], [1, 2, 3])
 
 
 def test_files_that_follow_each_other_travel_beside_each_other(tmp_path: Path) -> None:
