@@ -27,7 +27,7 @@ from eyegender.extras import advice
 from eyegender.full_disk import is_full
 from eyegender.known_keys import suggestion
 from eyegender.objectives import register_resolvers
-from eyegender.standard_streams import lost_output, make_unfailing
+from eyegender.standard_streams import log_in_utf8, lost_output, make_unfailing
 from eyegender.tracking.secrets import hide_in_logs, redact
 from hydra_plugins.optuna_study import learn_secrets
 
@@ -75,6 +75,7 @@ def command(
             begun = True
             learn_secrets(cfg)
             hide_in_logs()
+            log_in_utf8()
             try:
                 return task(cfg)
             except Exception as error:
@@ -88,6 +89,7 @@ def command(
             nonlocal begun
             begun = False
             make_unfailing()
+            register_resolvers()
             if (mistake := _unusable_folder()) is not None:
                 tell(mistake)
                 sys.exit(USER_MISTAKE)
@@ -167,7 +169,7 @@ def tell(error: Exception, files: Sequence[Path] = ()) -> None:
         message += advice(message)
     print(f"eyegender: {one_line(redact(message))}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
-        print(f"  {one_line(redact(detail))}", file=sys.stderr)
+        print(f"  {redact(detail)}", file=sys.stderr)
 
 
 def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

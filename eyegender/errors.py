@@ -12,9 +12,9 @@ class UserError(Exception):
     """A mistake in what was typed or given, told as rule, value received and repair, in one line.
 
     `details` are further lines for the cases where a list is what helps (every unreadable picture, say); the first
-    line must make sense without them.
+    line must make sense without them. Names of files are spelt out in both where they cannot be printed.
     """
 
     def __init__(self, message: str, details: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.details = details
+        super().__init__(one_line(message))
+        self.details = tuple(map(one_line, details))

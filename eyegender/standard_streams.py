@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import io
+import logging
 import os
 import sys
 from typing import Any
@@ -50,6 +51,13 @@ def make_unfailing() -> None:
                 io.BufferedWriter(raw), stream.encoding, errors="eyegender.in_ascii", line_buffering=at_once
             )
             setattr(sys, name, new)
+
+
+def log_in_utf8() -> None:
+    """Let the log file of this job take every character, whatever the locale."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler) and isinstance(handler.stream, io.TextIOWrapper):
+            handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def lost_output() -> OSError | None:

@@ -13,7 +13,8 @@ import numpy as np
 from eyegender.data.contact_sheet import Row
 from eyegender.data.leakage import nearest_neighbour_accuracy, pairs_across
 from eyegender.data.near_duplicates import describe, find_near_duplicates
-from eyegender.data.splits import Split, parted_persons, split_at_random, split_by_group
+from eyegender.data.split_warnings import parted_persons
+from eyegender.data.splits import Split, split_at_random, split_by_group
 from eyegender.errors import UserError, one_line
 
 if TYPE_CHECKING:

@@ -32,17 +32,14 @@ def find_conflicts(samples: Samples, store: PixelStore) -> list[list[int]]:
     known = {i for copies in found for i in copies}
     rows = store.rows(samples.digests)
     for candidates in _in_both(samples, enumerate(store.checksums[rows].tolist())):
-        pixels: dict[str, str] = {}
-        for i in candidates:
-            digest = samples.digests[i]
-            if digest not in pixels:
-                pixels[digest] = _pixels(samples, i) if len({samples.digests[j] for j in candidates}) > 1 else digest
+        one_of = {samples.digests[i]: i for i in candidates}
+        pixels = {digest: _pixels(samples, i) if len(one_of) > 1 else digest for digest, i in one_of.items()}
         copies = _in_both(samples, ((i, pixels[samples.digests[i]]) for i in candidates))
         found += [some for some in copies if not known.issuperset(some)]
     return sorted(found)
 
 
-def settle_conflicts(samples: Samples, conflicts: list[list[int]], on_conflict: OnConflict) -> list[int]:
+def check_conflicts(samples: Samples, conflicts: list[list[int]], on_conflict: OnConflict) -> list[int]:
     """Positions of the samples to leave out.
 
     Raises:

@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 
 from eyegender.data.batches import BatchLoader, OrderedBatches
 from eyegender.data.blocks import cut_into_blocks
-from eyegender.data.conflicts import OnConflict, find_conflicts, settle_conflicts
+from eyegender.data.conflicts import OnConflict, check_conflicts, find_conflicts
 from eyegender.data.groups import find_groups
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.split_file import read_split_csv
+from eyegender.data.split_warnings import warn_of_missed_fractions, warn_of_parted_persons
 from eyegender.data.splits import (
     KINDS,
     Split,
@@ -22,7 +23,6 @@ from eyegender.data.splits import (
     split_at_random,
     split_by_group,
     split_officially,
-    warn_of_parted_persons,
 )
 from eyegender.data.unreadable import check_readable
 from eyegender.errors import UserError
@@ -164,7 +164,7 @@ class EyesDataModule(pl.LightningDataModule):
             samples = samples.take(readable)
             groups = None if groups is None else groups[readable]
         conflicts = find_conflicts(samples, store)
-        left_out = settle_conflicts(samples, conflicts, self.on_conflict)
+        left_out = check_conflicts(samples, conflicts, self.on_conflict)
         self.conflicts = tuple(tuple(samples.names[i] for i in copies) for copies in conflicts)
         self._left_out = (*self.skipped, *(samples.names[i] for i in left_out))
         if left_out:
@@ -303,7 +303,9 @@ class EyesDataModule(pl.LightningDataModule):
                     _log.warning("%s", cut)
                     kind = "blocks"
             assert self.persons is not None
-            return split_by_group(samples, self.persons, kind=kind, test=test, val=val, seed=self.split_seed)
+            split = split_by_group(samples, self.persons, kind=kind, test=test, val=val, seed=self.split_seed)
+            warn_of_missed_fractions(samples, split, test=test, val=val)
+            return split
         if self.split_by == "file":
             assert self.split_file is not None
             split = read_split_csv(self.split_file, samples, self._left_out)

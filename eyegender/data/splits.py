@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from eyegender.errors import UserError, one_line
+from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from eyegender.data.samples import Samples
 
-_log = logging.getLogger(__name__)
 PARTS = ("train", "val", "test")
 KINDS = ("person", "random", "file", "official")
 Kind = Literal["person", "random", "file", "official"]
@@ -118,7 +116,7 @@ def split_by_group(
                 f"train, val and test need one person each of class {name!r} at least, got {able} in {pictures} "
                 "pictures; add pictures of others, or set data.split.by=random, which parts persons"
             )
-    wanted = _wanted(sizes.sum(axis=0), test, val)
+    wanted = wanted_counts(sizes.sum(axis=0), test, val)
     contents = [hashlib.sha256("\n".join(sorted(samples.digests[i] for i in member)).encode()).digest()
                 for member in members]  # fmt: skip
     best, least = None, np.inf
@@ -136,33 +134,12 @@ def split_by_group(
     return make_split(samples, assigned, kind)
 
 
-def parted_persons(persons: Sequence[str], split: Split) -> dict[str, tuple[str, ...]]:
-    """Persons with pictures in more than one part: the parts by person."""
-    seen: dict[str, dict[str, None]] = {}
-    for part in PARTS:
-        for i in split.part(part):
-            seen.setdefault(persons[int(i)], {})[part] = None
-    return {person: tuple(parts) for person, parts in seen.items() if len(parts) > 1}
-
-
-def warn_of_parted_persons(samples: Samples, split: Split) -> None:
-    """Nobody asked for a split by person; that this one parts some is worth a line all the same."""
-    parted = {} if samples.persons is None else parted_persons(samples.persons, split)
-    if parted:
-        person, parts = next(iter(parted.items()))
-        _log.warning(
-            "PERSONS IN SEVERAL PARTS: data.split.by=%s puts %d of %d persons into more than one part (person %s into "
-            "%s first), which flatters; data.split.by=person keeps each in one",
-            split.kind, len(parted), len(set(samples.persons or ())), one_line(person), " and ".join(parts),
-        )  # fmt: skip
-
-
 def split_at_random(samples: Samples, test: float, val: float, seed: int) -> Split:
     """Every picture on its own, as in the paper: two eyes of one person may land on both sides."""
     order = sorted(range(len(samples)), key=lambda i: (samples.digests[i], samples.names[i]))
     check_fractions(test, val)
     assigned = [""] * len(samples)
-    wanted = _wanted(np.bincount(samples.labels, minlength=2), test, val)
+    wanted = wanted_counts(np.bincount(samples.labels, minlength=2), test, val)
     for label in (0, 1):
         drawn = sorted((i for i in order if samples.labels[i] == label),
                        key=lambda i: _hash(seed, "random", samples.digests[i]))  # fmt: skip
@@ -229,7 +206,7 @@ def _members(groups: Sequence[str] | NDArray[np.int64]) -> list[list[int]]:
     return list(members.values())
 
 
-def _wanted(totals: NDArray[np.int64], test: float, val: float) -> NDArray[np.int64]:
+def wanted_counts(totals: NDArray[np.int64], test: float, val: float) -> NDArray[np.int64]:
     """Pictures wanted per part (train, val, test) and class: shape (3, 2), at least one each."""
     wanted = np.zeros((3, 2), dtype=np.int64)
     for label in (0, 1):
@@ -251,7 +228,9 @@ def _draw(sizes: NDArray[np.int64], wanted: NDArray[np.int64], chance: list[floa
     for g in order:
         a, b = counts[g]
         # Parts that can take the whole group, weighted by what they lack of the classes in it.
-        weight = [(x if a else 0) + (y if b else 0) if x >= a and y >= b else 0 for x, y in lacks]
+        # A part that has too much of one class can still lack the other.
+        fits = [(not a or x >= a) and (not b or y >= b) for x, y in lacks]
+        weight = [((x if a else 0) + (y if b else 0)) * fit for (x, y), fit in zip(lacks, fits, strict=True)]
         if any(weight):
             # The order has used up the chance; its fraction after scaling is as good as a new one.
             left = (chance[g] * 7919) % 1.0 * sum(weight)

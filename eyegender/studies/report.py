@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +20,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from eyegender.studies.importance import Importances
-    from hydra_plugins.optuna_study import StudyStatus
+    from hydra_plugins.optuna_study import StudyStatus, TrialRow
 
 SHOWN = 10
 
 
 def write_report(
-    study: optuna.Study, status: StudyStatus, folder: Path, *, tested: dict[str, float] | None = None
+    study: optuna.Study,
+    status: StudyStatus,
+    folder: Path,
+    *,
+    winner: TrialRow | None = None,
+    tested: dict[str, float] | None = None,
 ) -> Path:
-    """Write `report/report.md`, `trials.csv`, `best.json` and `figures/` below `folder`; returns the page's path."""
+    """Write `report/report.md`, `trials.csv`, `best.json` and `figures/` below `folder`; returns the page's path.
+
+    Args:
+        winner: the trial that was tested, if any.
+        tested: its test/ metrics.
+    """
     report = folder / "report"
     (report / "figures").mkdir(parents=True, exist_ok=True)
     mattered = importances(study)
@@ -37,26 +48,34 @@ def write_report(
     ]
     if not mattered:  # what an earlier report of fewer trials may have left
         (report / "figures" / "importances.png").unlink(missing_ok=True)
-    with (report / "trials.csv").open("w", newline="") as file:
+    with (report / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         names = sorted({name for trial in status.trials for name in trial.params})
         writer = csv.writer(file)
-        writer.writerow(["trial", "state", "values", *names, "epochs", "seconds", "reason"])
+        writer.writerow(["trial", "state", "values", *names, "epochs", "seconds", "feasible", "reason"])
         for trial in status.trials:
             values = " ".join(f"{value:.6g}" for value in trial.values)
             params = [trial.params.get(name, "") for name in names]
             seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
-            row = [trial.number, trial.state, values, *params, len(trial.reported), seconds, trial.reason or ""]
+            row = [trial.number, trial.state, values, *params, len(trial.reported), seconds]
+            row += [trial.feasible if trial.state == "complete" else "", trial.reason or ""]
             writer.writerow(row)
-    best = [{"trial": t.number, "values": list(t.values), "params": dict(t.params)} for t in status.best[:SHOWN]]
-    content = {
+    # JSON knows no infinity.
+    reached = [[v if math.isfinite(v) else str(v) for v in t.values] for t in status.best[:SHOWN]]
+    best = [
+        {"trial": t.number, "values": v, "params": dict(t.params)}
+        for t, v in zip(status.best[:SHOWN], reached, strict=True)
+    ]
+    content: dict[str, Any] = {
         "study": status.name,
         "best": best,
         "importances": [group.to_json() for group in mattered],
         "test": tested or {},
     }
+    if winner is not None and tested:
+        content["tested_trial"] = winner.number
     (report / "best.json").write_text(json.dumps(content, indent=2, default=str))
     page = report / "report.md"
-    page.write_text("\n".join(_lines(status, mattered, figures, tested or {})) + "\n")
+    page.write_text("\n".join(_lines(status, mattered, figures, winner, tested or {})) + "\n", encoding="utf-8")
     return page
 
 
@@ -105,7 +124,11 @@ def _saved(figure: Figure, path: Path) -> bool:
 
 
 def _lines(
-    status: StudyStatus, mattered: Sequence[Importances], figures: list[str], tested: dict[str, float]
+    status: StudyStatus,
+    mattered: Sequence[Importances],
+    figures: list[str],
+    winner: TrialRow | None,
+    tested: dict[str, float],
 ) -> list[str]:
     counts = status.counts
     lines = [
@@ -122,10 +145,16 @@ def _lines(
     for trial in status.best[:SHOWN]:
         values = ", ".join(f"{value:.4f}" for value in trial.values)
         lines.append(f"| {trial.number} | {values} | {_params(trial.params)} |")
-    if tie := tie_sentence(status):
+    if status.no_best is not None:
+        lines += ["", f"{status.no_best.capitalize()}."]
+    tie = tie_sentence(status)
+    if tie:
         lines += ["", f"{tie}. Nothing here says which of them is better."]
-    if tested:
-        who = f"Trial {status.best[0].number}, the first of them," if tie else "The winner"
+    if winner is not None and tested:
+        if winner != status.best[0]:
+            who = f"Trial {winner.number}, the best one that is whole,"
+        else:
+            who = f"Trial {winner.number}, the first of them," if tie else "The winner"
         lines += ["", f"{who} was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
         lines.append("It was picked as the best of many on the validation part, so only the test figure is unbiased.")
     lines += ["", "## What mattered", ""]

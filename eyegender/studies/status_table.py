@@ -31,6 +31,8 @@ def show(status: StudyStatus, console: Console | None = None) -> None:
             values = ", ".join(f"{value:.4f}" for value in trial.values)
             table.add_row(str(trial.number), values, ", ".join(f"{k}={v}" for k, v in trial.params.items()))
         console.print(table)
+    if status.no_best is not None:
+        console.print(f"Best     {status.no_best}")
     if tie := tie_sentence(status):
         console.print(f"Best     {tie}")
     if status.workers:

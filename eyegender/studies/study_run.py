@@ -14,7 +14,7 @@ from eyegender.tracking.location import find_location
 
 if TYPE_CHECKING:
     from eyegender.tracking.store import Store
-    from hydra_plugins.optuna_study import StudyHandle, StudyStatus
+    from hydra_plugins.optuna_study import StudyHandle, StudyStatus, TrialRow
 
 log = logging.getLogger("eyegender")
 
@@ -68,27 +68,27 @@ class StudyRun:
         """Test the winner, write the report, and log both."""
         from eyegender.studies.report import write_report
         from eyegender.studies.ties import tie_sentence, tied
-        from eyegender.studies.winner import again, test_winner
+        from eyegender.studies.winner import again, folder_of, test_winner
 
         folder = Path(study.sweep_dir)
         # A sweep that gave up has not looked far enough for its best trial to be worth the one test.
-        chosen = status.best and len(status.directions) == 1 and not status.gave_up
-        winner = status.best[0] if chosen else None
+        chosen = len(status.directions) == 1 and not status.gave_up
+        winner = _first_whole(status, folder) if chosen else None
         tested: dict[str, float] = {}
         if winner is not None and self.test_winner:
-            folder_of_best = Path(winner.user_attrs["output_dir"])
-            tested = test_winner(folder_of_best, self.uri, self.root, tied=bool(tied(status)))
-        report = write_report(study.load(), status, folder, tested=tested)
+            tested = test_winner(folder_of(winner, folder), self.uri, self.root, tied=winner in tied(status))
+        report = write_report(study.load(), status, folder, winner=winner, tested=tested)
         if winner is not None:
-            if tie := tie_sentence(status):
-                print(f"Tie      {tie}; the first of them, tested once: " + _percent(tested))
-            else:
-                print(f"Winner   trial {winner.number}, tested once: " + _percent(tested))
-            print(f"Again    {again(Path(winner.user_attrs['output_dir']))}")
+            tie = tie_sentence(status) if winner in tied(status) else None
+            who = f"Tie      {tie}; trial {winner.number}" if tie else f"Winner   trial {winner.number}"
+            print(f"{who}, {_percent(tested)}")
+            print(f"Again    {again(folder_of(winner, folder))}")
         print(f"Report   {report}")
-        self._log(study, status, folder, tested)
+        self._log(study, status, folder, winner, tested)
 
-    def _log(self, study: StudyHandle, status: StudyStatus, folder: Path, tested: dict[str, float]) -> None:
+    def _log(
+        self, study: StudyHandle, status: StudyStatus, folder: Path, winner: TrialRow | None, tested: dict[str, float]
+    ) -> None:
         from eyegender.studies.ties import tied
         from eyegender.tracking.tracker import now_ms
 
@@ -106,6 +106,8 @@ class StudyRun:
             best["best.trial"] = str(status.best[0].number)
             best["best.tied"] = " ".join(str(trial.number) for trial in tied(status)) or "no"
             store.apply({"op": "tags", "values": best})
+        if winner is not None and tested:
+            store.apply({"op": "tags", "values": {"tested.trial": str(winner.number)}})
         store.apply({"op": "metrics", "values": {**values, **tested}, "step": counts.finished, "time": now_ms()})
         for path in sorted((folder / "report").rglob("*")):
             if path.is_file():
@@ -137,5 +139,21 @@ class StudyRun:
         return store
 
 
+def _first_whole(status: StudyStatus, sweep_dir: Path) -> TrialRow | None:
+    """The best trial whose files are all there; those that are passed over, and that none is left, are said."""
+    from eyegender.studies.winner import folder_of, what_is_missing
+
+    if status.no_best is not None:
+        print(f"Winner   none, {status.no_best}")
+    for trial in status.best:
+        missing = what_is_missing(folder_of(trial, sweep_dir))
+        if missing is None:
+            return trial
+        print(f"Skipped  trial {trial.number}, which cannot be tested: {missing}")
+    if status.best:
+        print("Winner   not tested, because no complete trial has all its files")
+    return None
+
+
 def _percent(tested: dict[str, float]) -> str:
-    return f"test accuracy {100 * tested['test/accuracy']:.2f}%" if tested else "not tested"
+    return f"tested once: test accuracy {100 * tested['test/accuracy']:.2f}%" if tested else "not tested"

@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.errors import UserError
 from eyegender.schema import TrainConfig
+from eyegender.tracking.faults import first_line
+from eyegender.training.checkpoint_io import load_checkpoint
 from eyegender.training.outputs import METRICS_FILE
 from eyegender.training.run_tracking import CONFIG_FILE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from hydra_plugins.optuna_study import TrialRow
+
+OVERRIDES_FILE = ".hydra/overrides.yaml"
+
+
+def folder_of(trial: TrialRow, sweep_dir: Path) -> Path:
+    """Where the trial left its files: where it noted, or in the sweep's folder should that have been moved."""
+    noted = Path(trial.user_attrs.get("output_dir") or sweep_dir / str(trial.number))
+    moved = sweep_dir / noted.name
+    return moved if moved.is_dir() and not noted.is_dir() else noted
+
+
+def what_is_missing(output_dir: Path) -> str | None:
+    """Why a finished trial cannot be tested or trained again from its folder, in a few words, or None."""
+    if not output_dir.is_dir():
+        return f"its folder {output_dir} is gone"
+    try:
+        for name in (CONFIG_FILE, OVERRIDES_FILE):
+            if not isinstance(yaml.safe_load((output_dir / name).read_text()), dict | list):
+                return f"{output_dir / name} is damaged"
+        for name in ("best.ckpt", "last.ckpt"):
+            load_checkpoint(output_dir / "checkpoints" / name)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return first_line(error)
+    except UserError as error:
+        return str(error).partition(";")[0]
+    return None
 
 
 def test_winner(
@@ -35,7 +65,7 @@ def test_winner(
     """
     from eyegender.training.run import test_again
 
-    fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text())
+    fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     fields["tracking"] |= {"uri": uri, "root": root}
     fields["run_test"] = True
     return test_again(TrainConfig.model_validate(fields), output_dir, tags={"winner": "tied" if tied else "true"})
@@ -46,7 +76,7 @@ test_winner.__test__ = False  # type: ignore[attr-defined]  # a name that pytest
 
 def again(output_dir: Path) -> str:
     """The command that trains a trial again, test part included."""
-    overrides: list[str] = yaml.safe_load((output_dir / ".hydra" / "overrides.yaml").read_text())
+    overrides: list[str] = yaml.safe_load((output_dir / OVERRIDES_FILE).read_text(encoding="utf-8"))
     kept = [_quoted(o) for o in overrides if not o.lstrip("+~").startswith(("sweeps=", "run_test=", "hydra"))]
     return " ".join(["python -m eyegender.train", *kept])
 

@@ -41,8 +41,7 @@ class RunLock(ExitStack):
             UserError: another process trains this run.
         """
         for folder in folders:
-            rank = rank_zero_only.rank  # type: ignore[attr-defined]
-            if rank or not self._works or folder.resolve() in self._taken:
+            if getattr(rank_zero_only, "rank", 0) or not self._works or folder.resolve() in self._taken:
                 continue
             self._taken.add(folder.resolve())
             try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ._attrs import FIRST_ATTEMPT, INTERRUPTED, OWNER, RETRY_HISTORY
+from ._attrs import COMPLETION, FIRST_ATTEMPT, INTERRUPTED, OWNER, RETRY_HISTORY
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -25,12 +25,14 @@ class Rules:
     failures_count: whether a failed trial takes up budget; so where the values can be listed, because trying a
         failed one again is no use there.
     max_failures: failed trials in one launch at which no further trial starts.
+    failures_judged_from: finished or failed trials from which on `max_failures` is looked at.
     patience: finished trials without a better one after which no further trial starts.
     """
 
     n_trials: int
     failures_count: bool = False
     max_failures: int = 1
+    failures_judged_from: int = 1
     patience: int | None = None
     max_retries: int = 3
 
@@ -115,31 +117,60 @@ def count(trials: Iterable[FrozenTrial], launch: str | None = None) -> Counts:
     return Counts(**tally)
 
 
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether the trial satisfies every constraint, which are met at 0 and below; so does one without constraints."""
+    # Optuna notes None where the sampler's constraints_func failed or answered NaN: that shows no feasible trial.
+    unknown = "constraints" in trial.system_attrs and trial.system_attrs["constraints"] is None
+    return not unknown and all(value <= 0 for value in trial.constraints.values())
+
+
+def feasible(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """The complete trials that may be called best."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and is_feasible(trial)]
+
+
 def best_of(trials: Iterable[FrozenTrial], maximize: bool) -> FrozenTrial | None:
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
-    if not complete:
-        return None
     # The first of several equal ones, whatever the direction.
-    return min(complete, key=lambda trial: (-trial.values[0] if maximize else trial.values[0], trial.number))
+    return min(
+        feasible(trials),
+        key=lambda trial: (-trial.values[0] if maximize else trial.values[0], trial.number),
+        default=None,
+    )
+
+
+def completion(trial: FrozenTrial) -> tuple[int, int]:
+    """Where the trial stands in the order in which trials ended.
+
+    Not by `datetime_complete`: that is the clock of whichever worker ran it. Trials from before there was a counter
+    come first, by number.
+    """
+    return int(trial.system_attrs.get(COMPLETION, 0)), trial.number
+
+
+def next_completion(trials: Iterable[FrozenTrial]) -> int:
+    """The number of the trial that ends next."""
+    return 1 + max((int(trial.system_attrs.get(COMPLETION, 0)) for trial in trials), default=0)
 
 
 def finished_since_best(trials: Sequence[FrozenTrial], maximize: bool) -> int:
-    """Finished trials that ended after the best one did."""
+    """Finished trials that ended after the best value was first reached."""
     best = best_of(trials, maximize)
-    if best is None or best.datetime_complete is None:
+    if best is None:
         return 0
-    moment = best.datetime_complete
-    return sum(
-        1
-        for trial in trials
-        if trial.state in _FINISHED and trial.datetime_complete is not None and trial.datetime_complete > moment
-    )
+    reached = min(completion(trial) for trial in feasible(trials) if trial.values[0] == best.values[0])
+    return sum(1 for trial in trials if trial.state in _FINISHED and completion(trial) > reached)
+
+
+def are_too_many_failures(counts: Counts, rules: Rules) -> bool:
+    """Whether the share of failures is too large, or a whole budget of trials failed: a broken task ends, too."""
+    judged = counts.finished + counts.failed >= rules.failures_judged_from
+    return counts.failed >= rules.n_trials or (judged and counts.failed >= rules.max_failures)
 
 
 def why_stop(trials: Sequence[FrozenTrial], rules: Rules, launch: str, maximize: bool) -> str | None:
     """Why no further trial starts although budget may be left, or None."""
     counts = count(trials, launch)
-    if counts.failed >= rules.max_failures:
+    if are_too_many_failures(counts, rules):
         return f"{counts.failed} trials failed"
     if rules.patience is not None and finished_since_best(trials, maximize) >= rules.patience:
         return f"no better value in the last {rules.patience} finished trials"

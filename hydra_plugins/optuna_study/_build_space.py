@@ -59,11 +59,38 @@ def build_space(params: Mapping[str, Any], arguments: list[str], lookup: Lookup,
     def known(key: str) -> str | None:
         return values.get(key) if key in values else lookup(key)
 
+    order = [bare_key(part.strip()) for key in params for part in str(key).split(",")]
+    order += [bare_key(override.get_key_element()) for override in typed]
     swept = {bare_key(key) for keys, _ in entries.values() for key in keys}
     parameters = [_parameter(keys, branches, swept, known) for keys, branches in entries.values()]
     ordered = _in_order([parameter for parameter in parameters if parameter.branches])
-    lines = tuple(override.input_line or "" for override in fixed.values())
-    return Space(ordered, lines, values, frozenset(bare_key(override.get_key_element()) for override in typed))
+    whole = {name for p in parameters if any(map(_sets_a_node, p.branches)) for name in map(bare_key, p.keys)}
+    whole |= {key for key, override in fixed.items() if isinstance(override.value(), dict | list)}
+    late = {key for key in fixed if _comes_after_its_node(key, order, swept, whole)}
+    lines = [tuple(o.input_line or "" for key, o in fixed.items() if (key in late) is after) for after in (False, True)]
+    names = frozenset(bare_key(override.get_key_element()) for override in typed)
+    return Space(ordered, lines[0], values, names, lines[1])
+
+
+def _sets_a_node(branch: Branch) -> bool:
+    options = branch.domain.options or () if branch.domain is not None else ()
+    return any(option.text.startswith(("{", "[")) for option in options)
+
+
+def _comes_after_its_node(key: str, order: list[str], swept: set[str], whole: set[str]) -> bool:
+    """Whether this fixed key changes a part of a mapping that is swept and was written before it, or holds a swept key.
+
+    Args:
+    order: all keys as they were written.
+    whole: those that are set to a mapping or a list.
+    """
+    earlier = order[: len(order) - order[::-1].index(key)]
+    name = key.lstrip("~")
+    return any(
+        (other in whole and name.startswith(f"{other}.")) or (key in whole and other.startswith(f"{name}."))
+        for other in earlier
+        if other in swept
+    )
 
 
 def _forget(key: str, entries: dict[str, tuple[tuple[str, ...], list[Any]]]) -> None:

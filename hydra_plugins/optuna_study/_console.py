@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 
 from optuna.trial import FrozenTrial
 
-from ._budget import best_of, count, first_number, is_failed, is_interrupted
+from ._budget import best_of, completion, count, first_number, is_failed, is_interrupted
 from ._ledger import Ledger, Standing
+from ._patient import outages_of
+from ._secrets import one_line
 from ._status import StudyStatus, TrialRow, trial_row
 
 _LOOK_SECONDS = 0.5
@@ -62,7 +64,8 @@ class Follower:
         self.on_failed = on_failed
         self.at_each_look = at_each_look
         self.directions = directions
-        self.failure: BaseException | None = None
+        # What went wrong the last time it looked; None once it could look again.
+        self.failure: Exception | None = None
         self._told: set[int] = {t.number for t in ledger.trials() if t.state.is_finished()}
         self._begun = time.monotonic()
         self._begun_with = count(ledger.trials()).finished
@@ -73,30 +76,48 @@ class Follower:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=30)
-        self.look()
+        try:
+            self.look()
+            if self.failure is not None:
+                # Once more, where an error is seen: nobody may be left who would look.
+                self._look_after_the_dead()
+        except Exception:
+            # What ended the sweep is the news, not that the storage is still away.
+            if kind is None:
+                raise
 
     def _run(self) -> None:
-        turn = 0
-        while not self._stop.wait(_LOOK_SECONDS):
+        outages, turn = outages_of(self.ledger.storage), 0
+        due = time.monotonic() + _LOOK_SECONDS
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            outages.woke(due)
             turn += 1
             self.at_each_look()
             try:
                 self.look()
                 if turn % _TAKE_OVER_EVERY == 0:
-                    with self.ledger.store.lock(self.ledger.study_name):
-                        self.ledger.take_over()
-                    for buried in self.ledger.take_buried():
-                        self.on_failed(trial_row(buried))
-            except Exception as error:  # what is wrong with the storage, the workers will say
+                    self._look_after_the_dead()
+                    self.failure = None
+            except Exception as error:
+                if self.failure is None:
+                    secrets = self.ledger.store.spec.secrets
+                    say(f"trials cannot be followed here ({one_line(error, secrets)}); the workers go on")
                 self.failure = error
+            due = time.monotonic() + _LOOK_SECONDS
+
+    def _look_after_the_dead(self) -> None:
+        with self.ledger.store.lock(self.ledger.study_name):
+            self.ledger.take_over()
+        for buried in self.ledger.take_buried():
+            self.on_failed(trial_row(buried))
 
     def look(self) -> None:
         trials = self.ledger.trials()
         fresh = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._told]
-        for trial in sorted(fresh, key=lambda trial: (str(trial.datetime_complete), trial.number)):
+        for trial in sorted(fresh, key=completion):
             self._told.add(trial.number)
             # As of this trial's end, not of now: several may have ended since the last look.
             say(self._line(trial, [trial for trial in trials if trial.number in self._told]))
@@ -108,6 +129,8 @@ class Follower:
         if is_interrupted(trial):
             return f"{number:<10} interrupted: {row.reason}; queued again"
         parts = [f"{number:<10} {row.state:<8} {values_text(row.values)}", params_text(row)]
+        if row.state == "complete" and not row.feasible:
+            parts.append("infeasible")
         if is_failed(trial):
             parts.append(f"{row.reason or 'no reason known'}")
         if len(self.directions) == 1:
@@ -143,6 +166,8 @@ def summary(status: StudyStatus, standing: Standing, most: int = 5) -> list[str]
     if status.best:
         lines.append("best trials:" if len(status.directions) == 1 else "Pareto front:")
         lines += [f"  trial {row.number}: {values_text(row.values)} | {params_text(row)}" for row in status.best[:most]]
+    if status.no_best is not None:
+        lines.append(status.no_best)
     failures = [row for row in status.trials if row.state == "failed"]
     if failures:
         lines.append("failures:")

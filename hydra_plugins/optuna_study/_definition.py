@@ -13,7 +13,7 @@ def definition(space: Space, directions: tuple[str, ...], custom_search_space: s
         "directions": list(directions),
         "space": space.described(),
         "custom_search_space": custom_search_space,
-        "fixed": sorted(hide_override(line) for line in space.fixed),
+        "fixed": sorted(hide_override(line) for line in space.shared),
     }
 
 

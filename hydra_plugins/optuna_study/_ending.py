@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 from ._attrs import ENDED, ENDING
+from ._budget import are_too_many_failures
 from ._hooks import Hooks
 from ._ledger import Ledger, Standing
 from ._owner import Owner
@@ -16,11 +17,12 @@ _LOOK_SECONDS = 0.5
 
 def ended_status(ledger: Ledger, standing: Standing) -> StudyStatus:
     """The study's status, with what only the sweep knows: why it stopped."""
-    failed = standing.counts.failed
+    failed = standing.stopped is not None and are_too_many_failures(standing.counts, ledger.rules)
+    # Where a failed trial takes up budget, a study can be complete without a single result.
     return replace(
         status_of(ledger.store, ledger.study_name),
         stopped=standing.stopped,
-        gave_up=standing.stopped is not None and failed >= ledger.rules.max_failures,
+        gave_up=failed or (standing.complete and not standing.counts.finished),
     )
 
 

@@ -4,6 +4,7 @@
 (`int(interval(1, 8))`). `shuffle` and `sort` change no set of values, so they change nothing here.
 """
 
+import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -86,7 +87,6 @@ def domain_of(override: Override) -> Domain:
         return _range(value, written)
     if override.is_choice_sweep():
         if isinstance(value, ChoiceSweep):
-            _check_tags(value.tags, allowed=set(), written=written)
             # Not through sweep_iterator, which shuffles: the same command must give the same study.
             return _choice(list(value.list), written)
         return _choice(list(override.sweep_iterator(transformer=Transformer.identity)), written)
@@ -94,7 +94,7 @@ def domain_of(override: Override) -> Domain:
 
 
 def _interval(sweep: IntervalSweep, written: str) -> Domain:
-    _check_tags(sweep.tags, allowed={"log"}, written=written)
+    _check_tags(sweep.tags, written)
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         raise StudyError(f"interval needs two finite ends, got '{written}'")
@@ -109,7 +109,7 @@ def _interval(sweep: IntervalSweep, written: str) -> Domain:
 
 
 def _range(sweep: RangeSweep, written: str) -> Domain:
-    _check_tags(sweep.tags, allowed={"log"}, written=written)
+    _check_tags(sweep.tags, written)
     start, stop, step, log = sweep.start, sweep.stop, sweep.step, "log" in sweep.tags
     if start is None or stop is None:
         raise StudyError(f"range needs a start and a stop, got '{written}'")
@@ -156,8 +156,8 @@ def _choice(elements: list[Any], written: str) -> Domain:
     return Domain(CategoricalDistribution([option.value for option in options]), tuple(options))
 
 
-def _check_tags(tags: set[str], allowed: set[str], written: str) -> None:
-    unknown = sorted(tags - allowed)
-    if unknown:
-        known = ", ".join(sorted(allowed)) or "none here"
-        raise StudyError(f"unknown tag '{unknown[0]}' in '{written}'; known: {known}")
+def _check_tags(tags: set[str], written: str) -> None:
+    """Tags are free, but one that was meant to be `log` must not end as a linear scale."""
+    for tag in sorted(tags - {"log"}):
+        if tag.lower().startswith("log") or difflib.get_close_matches(tag.lower(), ["log"]):
+            raise StudyError(f"tag '{tag}' in '{written}' means nothing here; write log for a logarithmic scale")

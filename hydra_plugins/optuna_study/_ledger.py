@@ -6,7 +6,8 @@ import datetime
 import enum
 import signal
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -14,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ._attrs import ALIVE, EXHAUSTED, FAILURE, FIRST_ATTEMPT, INTERRUPTED, JOB_DIR, OWNER, RETRY_HISTORY
+from ._attrs import ALIVE, COMPLETION, EXHAUSTED, FAILURE, FIRST_ATTEMPT, INTERRUPTED, JOB_DIR, OWNER, RETRY_HISTORY
 from ._budget import (
     Counts,
     Rules,
@@ -23,14 +24,18 @@ from ._budget import (
     first_number,
     is_interrupted,
     may_start,
+    next_completion,
     places_held,
     why_stop,
 )
 from ._owner import Owner, Watch
+from ._patient import outages_of
 from ._store import Store
 
 # An attempt that ended without being queued again: its finder died in between. After so many seconds anybody may.
 _ORPHAN_SECONDS = 10.0
+# What an attempt's successor does not inherit.
+_OF_ONE_ATTEMPT = (OWNER, ALIVE, INTERRUPTED, COMPLETION)
 
 
 class Next(enum.Enum):
@@ -65,7 +70,7 @@ class Ledger:
         self.study_id = self.storage.get_study_id_from_name(study_name)
         self.rules = rules
         self.owner = owner
-        self.watch = Watch()
+        self.watch = Watch(outages_of(self.storage))
         # The signal on which this command ends its launch: workers that die from now on are no deaths of their trials.
         self.stopping: int | None = None
         # Trials that this ledger found to have died too often; whoever owns it tells the callbacks.
@@ -114,19 +119,21 @@ class Ledger:
                 trials = self.trials()
             if self.standing(trials).over:
                 return Next.DONE
+            self.seen = trials
             claimed = self._claim_waiting(trials, held)
             room = places_held(trials, self.rules) < self.rules.n_trials
             if claimed is None and room and not self._is_exhausted():
                 claimed = self._claim_new(trials)
             if claimed is None:
                 return Next.WAIT
-            self.seen, self.claimed = trials, claimed
+            self.claimed = claimed
             if prepare is not None:
                 prepare(claimed._trial_id)
             return claimed._trial_id
 
     def _claim_waiting(self, trials: Sequence[FrozenTrial], held: bool) -> FrozenTrial | None:
-        for trial in may_start(trials, self.rules):
+        # By the number of the first attempt: what was interrupted goes on before anything else begins.
+        for trial in sorted(may_start(trials, self.rules), key=first_number):
             if not held and self._is_about_to_start(trial):
                 continue
             try:
@@ -154,7 +161,8 @@ class Ledger:
             trial = template
             trial.number, trial._trial_id = len(trials), trial_id
         else:
-            startable = {trial._trial_id: trial for trial in may_start(self.trials(), self.rules)}
+            self.seen = self.trials()
+            startable = {trial._trial_id: trial for trial in may_start(self.seen, self.rules)}
             if trial_id not in startable:
                 return None
             trial = startable[trial_id]
@@ -240,6 +248,13 @@ class Ledger:
                 self._queue_again(ended)
             return True
 
+    @contextmanager
+    def completing(self, trial_id: int) -> Iterator[None]:
+        """Number the end of this running trial among all ends, and hold the study's lock while the block ends it."""
+        with self.store.lock(self.study_name):
+            self.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(self.trials()))
+            yield
+
     def give_back_mine(self, reason: str) -> None:
         """Give back whatever this process still runs; a signal may have come between claiming and running."""
         mine = self.owner.stored()
@@ -290,7 +305,7 @@ class Ledger:
 
     def _queue_again(self, trial: FrozenTrial) -> None:
         """Create the next attempt, with everything the last one had: parameters, reports and the user's notes."""
-        attrs = {key: value for key, value in trial.system_attrs.items() if key not in (OWNER, ALIVE, INTERRUPTED)}
+        attrs = {key: value for key, value in trial.system_attrs.items() if key not in _OF_ONE_ATTEMPT}
         attrs[FIRST_ATTEMPT] = first_number(trial)
         attrs[RETRY_HISTORY] = [*attrs.get(RETRY_HISTORY, ()), trial.number]
         self.storage.create_new_trial(

@@ -5,7 +5,7 @@ by the storage. So there is no need to ask for what was written here, and asking
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -13,10 +13,13 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ._patient import delegating
+from ._uninterrupted import uninterrupted
 
 
 class OwnTrial:
-    """Args:
+    """Trials are numbered, for samplers and pruners, as if none had been interrupted.
+
+    Args:
     inner: the storage, to which everything is written and from which everything else is read.
     """
 
@@ -24,13 +27,26 @@ class OwnTrial:
         self.inner = inner
         self._own: FrozenTrial | None = None
 
-    def adopt(self, trial: FrozenTrial | None) -> None:
-        """Answer for this running trial from now on, until its state changes; None: for none."""
+    def adopt(self, trial: FrozenTrial | None, number: int | None = None) -> None:
+        """Answer for this running trial from now on, until its state changes; None: for none.
+
+        Args:
+        number: under which samplers and pruners know it; None: its own.
+        """
         self._own = copy.deepcopy(trial)
+        if self._own is not None and number is not None:
+            self._own.number = number
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         own = self._mine(trial_id)
         return copy.deepcopy(own) if own is not None else self.inner.get_trial(trial_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        trials = uninterrupted(self.inner.get_all_trials(study_id, deepcopy=False))
+        wanted = [trial for trial in trials if states is None or trial.state in states]
+        return copy.deepcopy(wanted) if deepcopy else wanted
 
     # Optuna's own of these ask get_trial.
     get_trial_param = BaseStorage.get_trial_param

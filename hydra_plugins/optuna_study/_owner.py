@@ -11,6 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ._outages import Outages
+from ._patient import LONGEST_PAUSE
+
 _IDLE, _BUSY = ".idle.json", ".busy.json"
 
 
@@ -114,21 +117,28 @@ class Watch:
     """Sees who is alive by whether something changes, not by comparing the clocks of two hosts.
 
     Args:
+    outages: time in which this process could not look; it is no time without a sign of life.
     beats: a process is taken for dead when nothing changed for so many of its heartbeats.
     """
 
-    def __init__(self, beats: float = 3.0) -> None:
+    def __init__(self, outages: Outages | None = None, beats: float = 3.0) -> None:
+        self.outages = outages or Outages()
         self.beats = beats
-        self._seen: dict[object, tuple[object, float]] = {}
+        # The sign, when it was first seen, and how much time had been lost to outages by then.
+        self._seen: dict[object, tuple[object, float, float]] = {}
 
     def unchanged_for(self, key: object, sign: object) -> float:
-        """Seconds since this sign was first seen under this key."""
-        now = time.monotonic()
+        """Seconds since this sign was first seen under this key, without those in which nobody could have seen another.
+
+        After an outage others get as long as it may take them until they try again.
+        """
+        now, lost = time.monotonic(), self.outages.seconds
         last = self._seen.get(key)
         if last is None or last[0] != sign:
-            self._seen[key] = (sign, now)
+            self._seen[key] = (sign, now, lost)
             return 0.0
-        return now - last[1]
+        away = lost - last[2]
+        return max(0.0, now - last[1] - away - (LONGEST_PAUSE if away > 0 else 0.0))
 
     def is_dead(self, key: object, owner: Owner | None, sign: object, heartbeat: float) -> bool:
         """Args:

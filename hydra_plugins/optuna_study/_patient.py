@@ -8,6 +8,10 @@ from typing import Any
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 
+from ._outages import Outages
+
+# Seconds between two attempts while the server is away; once it is back, every process has tried again after so long.
+LONGEST_PAUSE = 5.0
 # The first of these words in a message means that waiting does not help.
 _HOPELESS = ("no such table", "authentication failed", "does not exist", "no such column", "readonly", "read-only")
 
@@ -43,18 +47,24 @@ def _is_passing(error: BaseException) -> bool:
     return False
 
 
-def again_while_away(operation: Callable[[], Any], seconds: float) -> Any:
-    """Call the operation until it works or has failed for so many seconds because the server was away."""
+def again_while_away(operation: Callable[[], Any], seconds: float, outages: Outages | None = None) -> Any:
+    """Call the operation until it works or has failed for so many seconds because the server was away.
+
+    Args:
+    outages: where such a time is counted.
+    """
     pause, give_up = 0.05, time.monotonic() + seconds
-    while True:
-        try:
-            return operation()
-        except Exception as error:
-            if not is_passing(error) or time.monotonic() + pause > give_up:
-                raise
-        # Spread out, so that all workers do not come back in the same moment.
-        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-        pause = min(pause * 2, 10.0)
+    with (outages or Outages()).watching() as attempts:
+        while True:
+            try:
+                return operation()
+            except Exception as error:
+                if not is_passing(error) or time.monotonic() + pause > give_up:
+                    raise
+            attempts.failed += 1
+            # Spread out, so that all workers do not come back in the same moment.
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(pause * 2, LONGEST_PAUSE)
 
 
 _OPERATIONS = [name for name in vars(BaseStorage) if not name.startswith("_") and callable(getattr(BaseStorage, name))]
@@ -77,11 +87,12 @@ class _Waiting:
     def __init__(self, inner: BaseStorage, seconds: float) -> None:
         self.inner = inner
         self.seconds = seconds
+        self.outages = Outages()
 
 
 def _patiently(name: str) -> Callable[..., Any]:
     def call(self: _Waiting, *args: Any, **kwargs: Any) -> Any:
-        return again_while_away(lambda: getattr(self.inner, name)(*args, **kwargs), self.seconds)
+        return again_while_away(lambda: getattr(self.inner, name)(*args, **kwargs), self.seconds, self.outages)
 
     return call
 
@@ -97,3 +108,9 @@ def patient(inner: BaseStorage, seconds: float) -> BaseStorage:
     """
     wrapped: BaseStorage = _PATIENT(inner, seconds)
     return wrapped
+
+
+def outages_of(storage: BaseStorage) -> Outages:
+    """How long a patient storage was away so far; nobody counts it for another."""
+    counted: Outages = getattr(storage, "outages", None) or Outages()
+    return counted

@@ -153,7 +153,8 @@ class Preparation:
             rules=Rules(
                 n_trials=n_trials,
                 failures_count=finite,
-                max_failures=settings.max_failures,
+                max_failures=settings.max_failures(n_trials),
+                failures_judged_from=settings.failures_judged_from,
                 patience=settings.patience,
                 max_retries=settings.max_retries,
             ),

@@ -52,6 +52,11 @@ class _OneObjective:
 _ONE_OBJECTIVE: Any = delegating("OneObjectiveStorage", _OneObjective)
 
 
+def has_rungs(pruner: optuna.pruners.BasePruner) -> bool:
+    """Whether the pruner judges each trial at fixed steps and notes each judgement with the trial."""
+    return isinstance(pruner, optuna.pruners.SuccessiveHalvingPruner | optuna.pruners.HyperbandPruner)
+
+
 def should_prune(study: optuna.Study, trial: FrozenTrial, pruned_objective: int) -> bool:
     """Args:
     pruned_objective: index of the objective whose values were reported.

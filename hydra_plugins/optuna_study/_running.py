@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 
-from ._attrs import STEPS
+from ._attrs import PRUNED_AT, STEPS
 from ._budget import attempt_of, first_number
 from ._errors import TrialLost
-from ._pruning import reports_of, should_prune
+from ._pruning import has_rungs, reports_of, should_prune
 from ._trial import TrialHandle
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class RunningTrial(TrialHandle):
         self._trial = trial
         self._vigil = vigil
         self._pruned_objective = pruned_objective
+        # Whether an earlier attempt ended before it could act on the pruner's answer to its last report.
+        pruned_at = frozen.system_attrs.get(PRUNED_AT)
+        self._inherited = pruned_at is not None and pruned_at == self.last_step
+        self._repeats = False
 
     @property
     def interrupted(self) -> bool:
@@ -65,7 +69,8 @@ class RunningTrial(TrialHandle):
         if step < 0:
             raise ValueError(f"step must be 0 or more, got {step}")
         self._check()
-        if step in self.reported:
+        self._repeats = step in self.reported and step != self.last_step
+        if step in self.reported or self._inherited:
             return
         self.reported[step] = value
         trial_id = self._trial._trial_id
@@ -73,17 +78,38 @@ class RunningTrial(TrialHandle):
             if len(self._study.directions) == 1:
                 self._storage.set_trial_intermediate_value(trial_id, step, value)
             else:
-                # JSON knows no NaN, and no pruner can use one: a step without a value is as good.
-                kept = {str(s): v for s, v in self.reported.items() if math.isfinite(v)}
+                # JSON knows neither NaN nor inf, which pruners look for: those are kept as text.
+                kept = {str(s): v if math.isfinite(v) else str(v) for s, v in self.reported.items()}
                 self._storage.set_trial_system_attr(trial_id, STEPS, kept)
         except UpdateFinishedTrialError:
             raise self._lost() from None
 
     def should_prune(self) -> bool:
         self._check()
-        if not self.reported:
+        if self._inherited:
+            return True
+        if not self.reported or self._repeats:  # an earlier attempt was asked about this step
             return False
-        return should_prune(self._study, self._storage.get_trial(self._trial._trial_id), self._pruned_objective)
+        try:
+            return self._ask()
+        except UpdateFinishedTrialError:
+            raise self._lost() from None
+
+    def catch_up(self) -> None:
+        """Ask about the last report of an earlier attempt, which may have ended before it asked.
+
+        Only where asking again about a step changes nothing: the pruner notes what it was asked.
+        """
+        if self.is_retry and self.reported and not self._inherited and has_rungs(self._study.pruner):
+            self._inherited = self._ask()
+
+    def _ask(self) -> bool:
+        trial_id = self._trial._trial_id
+        prune = should_prune(self._study, self._storage.get_trial(trial_id), self._pruned_objective)
+        if prune:
+            # Should this attempt end before it could act on it, the next one must not survive what it did not.
+            self._storage.set_trial_system_attr(trial_id, PRUNED_AT, self.last_step)
+        return prune
 
     def set_user_attr(self, key: str, value: Any) -> None:
         self._check()

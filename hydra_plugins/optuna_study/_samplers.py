@@ -2,15 +2,18 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
 
+from ._budget import completion
 from ._errors import StudyError
+from ._pruning import reports_of
 from ._secrets import one_line
 from ._space import Space
 
@@ -85,13 +88,28 @@ def build_sampler(config: Mapping[str, Any], space: Space, worker: int) -> BaseS
     return built
 
 
-def build_pruner(config: Mapping[str, Any]) -> BasePruner:
+def build_pruner(config: Mapping[str, Any], trials: Sequence[FrozenTrial] = ()) -> BasePruner:
+    """Args:
+    trials: of the study; a resource that is to be found out ("auto") is that of the first trial that completed.
+    """
     arguments = {key: value for key, value in config.items() if value is not None}
+    if (length := first_length(trials)) is not None:
+        # As Optuna would, but the same in a worker that starts later and finds more trials complete.
+        if class_name(config) == "HyperbandPruner" and arguments.get("max_resource", "auto") == "auto":
+            arguments["max_resource"] = length + 1
+        if class_name(config) == "SuccessiveHalvingPruner" and arguments.get("min_resource", "auto") == "auto":
+            arguments["min_resource"] = max(length // 100, 1)
     if class_name(config) == "PatientPruner":
         inner = config.get("wrapped_pruner")
         arguments["wrapped_pruner"] = build_pruner(inner) if isinstance(inner, Mapping) else None
     built: BasePruner = _build(arguments, BasePruner, "pruner")
     return built
+
+
+def first_length(trials: Sequence[FrozenTrial]) -> int | None:
+    """The last step of the first trial that completed with reports."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and reports_of(trial)]
+    return max(reports_of(min(complete, key=completion))) if complete else None
 
 
 def _build(arguments: dict[str, Any], kind: Any, what: str) -> Any:

@@ -1,5 +1,6 @@
 """`hydra.sweeper` as the sweep uses it, checked once."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,10 +39,14 @@ class Settings:
     storage_patience: float
     callbacks: Sequence[Mapping[str, Any]]
 
+    def max_failures(self, n_trials: int) -> int:
+        """Failed trials that are more than `max_failure_rate` of so many."""
+        return math.floor(self.max_failure_rate * n_trials + 1e-9) + 1  # 0.29 * 100 is less than 29
+
     @property
-    def max_failures(self) -> int:
-        """Failed trials at which the sweep stops; never more than n_trials, so that a broken task ends too."""
-        return min(int(self.max_failure_rate * self.n_trials) + 1, self.n_trials)
+    def failures_judged_from(self) -> int:
+        """Finished or failed trials before which a share of them says nothing; a rate of 0 allows no failure at all."""
+        return 3 if self.max_failure_rate > 0 else 1
 
 
 def read_settings(config: DictConfig) -> Settings:
@@ -98,9 +103,9 @@ def _at_least(fields: Mapping[str, Any], name: str, least: float, kind: Any) -> 
         number = kind(value)
         if kind is int and float(value) != number:  # type: ignore[arg-type]
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise StudyError(f"hydra.sweeper.{name} must be a number, got {value!r}") from None
-    if number < least:
+    if not number >= least:  # nor is NaN
         raise StudyError(f"hydra.sweeper.{name} must be at least {least}, got {value}")
     return number
 

@@ -51,13 +51,20 @@ class Draw:
 class Space:
     """Parameters in an order in which every condition comes after the keys it names, and the overrides all share.
 
-    `typed` are the bare keys that the command line fixes or sweeps.
+    `typed` are the bare keys that the command line fixes or sweeps. `late` are those of the shared overrides that come
+    after what is drawn, because they were written after it and change a part of it.
     """
 
     parameters: tuple[Parameter, ...] = ()
     fixed: tuple[str, ...] = ()
     fixed_values: Mapping[str, str] = field(default_factory=dict)
     typed: frozenset[str] = frozenset()
+    late: tuple[str, ...] = ()
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Every override that no trial changes."""
+        return (*self.fixed, *self.late)
 
     def suggest(self, trial: "Trial") -> Draw:
         """Draw what this trial sets; a retried trial gets what its first attempt had."""
@@ -78,7 +85,7 @@ class Space:
                 overrides.append(f"{key}={text}")
                 params[bare_key(key)] = value
                 values[bare_key(key)] = comparable(text)
-        return Draw(tuple(overrides), params)
+        return Draw((*overrides, *self.late), params)
 
     def finite_size(self) -> int | None:
         """How many different draws there are, or None when they cannot be counted."""
@@ -117,7 +124,7 @@ class Space:
             for text in _sample_texts(branch):
                 if (branch.name, text) not in shown and len(found) < most:
                     found.append(self._example(branch, text, shown))
-        return found or [()]
+        return found or [self.late]
 
     def _example(self, wanted: Branch, wanted_text: str, shown: set[tuple[str, str]]) -> tuple[str, ...]:
         """A draw with this value of this branch where it can be had, and values not shown before elsewhere."""
@@ -136,7 +143,7 @@ class Space:
             overrides += [f"{key}={text}" for key in parameter.keys]
             values.update({bare_key(key): comparable(text) for key in parameter.keys})
         shown.add((wanted.name, wanted_text))
-        return tuple(overrides)
+        return (*overrides, *self.late)
 
     def grid(self) -> dict[str, list[Value]]:
         """The values of each parameter, for the grid sampler.

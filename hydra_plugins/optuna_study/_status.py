@@ -25,6 +25,7 @@ class TrialRow:
     values: the objectives; for a pruned trial its last report, if any.
     params: by config key.
     seconds: from start to end, of this attempt.
+    feasible: whether it satisfies the constraints of the study's sampler, as far as it has any.
     """
 
     number: int
@@ -38,6 +39,7 @@ class TrialRow:
     started: datetime | None
     ended: datetime | None
     reason: str | None = None
+    feasible: bool = True
 
     @property
     def seconds(self) -> float | None:
@@ -61,7 +63,7 @@ class WorkerRow:
 class StudyStatus:
     """Args:
     n_trials: what the study is to have, or None when this sweeper has not opened it.
-    best: the best trials first: one ranking for one objective, the Pareto front for several.
+    best: the best feasible trials first: one ranking for one objective, the Pareto front for several.
     stopped: why the sweep ended before its budget was full; only known to on_study_end.
     gave_up: whether that was because too many trials failed.
     """
@@ -83,10 +85,17 @@ class StudyStatus:
     def failures(self) -> Sequence[TrialRow]:
         return [trial for trial in self.trials if trial.state == "failed"]
 
+    @property
+    def no_best(self) -> str | None:
+        """Why complete trials give no best one, in one line, or None."""
+        if self.best or not self.counts.complete:
+            return None
+        return f"no feasible trial: each of the {self.counts.complete} complete ones violates a constraint"
+
 
 def trial_row(trial: "FrozenTrial") -> TrialRow:
     from ._attrs import FAILURE, INTERRUPTED
-    from ._budget import attempt_of, first_number, is_interrupted
+    from ._budget import attempt_of, first_number, is_feasible, is_interrupted
     from ._pruning import reports_of
 
     state = "interrupted" if is_interrupted(trial) else trial.state.name.lower().replace("fail", "failed")
@@ -103,6 +112,7 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
         started=trial.datetime_start,
         ended=trial.datetime_complete,
         reason=trial.user_attrs.get(FAILURE) or note.get("reason"),
+        feasible=is_feasible(trial),
     )
 
 
@@ -110,10 +120,10 @@ def status_of(store: "Store", name: str) -> StudyStatus:
     """Raises:
     StudyError: there is no such study; the message names those there are.
     """
-    import optuna
+    from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 
     from ._attrs import SETTINGS
-    from ._budget import count, is_interrupted
+    from ._budget import count, feasible, is_interrupted
 
     storage = store.storage
     try:
@@ -121,14 +131,15 @@ def status_of(store: "Store", name: str) -> StudyStatus:
     except KeyError:
         known = ", ".join(sorted(study.study_name for study in storage.get_all_studies())) or "none"
         raise StudyError(f"no study '{name}' in {store.spec.shown}; known: {known}") from None
-    directions = tuple(direction.name.lower() for direction in storage.get_study_directions(study_id))
+    ways = storage.get_study_directions(study_id)
+    directions = tuple(way.name.lower() for way in ways)
     trials = storage.get_all_trials(study_id, deepcopy=False)
-    complete = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.values]
+    complete = feasible(trials)
     if len(directions) == 1:
         sign = -1.0 if directions[0] == "maximize" else 1.0
         best = sorted(complete, key=lambda trial: (sign * trial.values[0], trial.number))
     else:
-        best = optuna.load_study(study_name=name, storage=storage).best_trials
+        best = _get_pareto_front_trials_by_trials(complete, ways)
     settings = storage.get_study_system_attrs(study_id).get(SETTINGS, {})
     n_trials = settings.get("n_trials")
     counts = count(trials)

@@ -7,8 +7,8 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 
 from ._errors import StudyError
-from ._patient import again_while_away, patient
+from ._patient import again_while_away, outages_of, patient
 from ._secrets import one_line
 from ._spec import StorageSpec
 
@@ -32,15 +32,16 @@ class Store:
     """Args:
     spec: where the studies are.
     patience: minutes for which operations are tried again while the server is away.
+    wait: whether opening is, too: for workers, whose command has reached the server before.
     """
 
-    def __init__(self, spec: StorageSpec, patience: float = 10.0) -> None:
+    def __init__(self, spec: StorageSpec, patience: float = 10.0, wait: bool = False) -> None:
         self.spec = spec
         self._thread_lock = threading.RLock()
         self._exclusive = threading.local()
         seconds = patience * 60
         try:
-            inner = self._open()
+            inner = again_while_away(self._open, seconds if wait else 0.0)
         except StudyError:
             raise
         except Exception as error:
@@ -163,19 +164,18 @@ class Store:
         if rdb is None or rdb.engine.name not in ("postgresql", "mysql"):
             yield False
             return
-        connection = again_while_away(rdb.engine.connect, self._seconds)
-        held = False
+        connect = partial(again_while_away, rdb.engine.connect, self._seconds, outages_of(self.storage))
+        connection, held = connect(), False
         try:
             try:
-                if rdb.engine.name == "postgresql":
-                    held = _advisory_lock(connection, zlib.crc32(f"optuna_study {name}".encode()))
-                else:
-                    query = sqlalchemy.text("SELECT GET_LOCK(:name, :seconds)")
-                    key_name = f"optuna_study_{zlib.crc32(name.encode())}"
-                    answer = connection.execute(query, {"name": key_name, "seconds": LOCK_SECONDS}).scalar()
-                    held = answer == 1
-            except sqlalchemy.exc.DBAPIError:
-                held = False
+                held = _take_lock(connection, name)
+            except sqlalchemy.exc.DBAPIError as error:
+                if error.connection_invalidated:
+                    # A connection from before the server went away; the pool makes new ones from here on.
+                    connection.close()
+                    connection = connect()
+                    with suppress(sqlalchemy.exc.DBAPIError):
+                        held = _take_lock(connection, name)
             yield held
         finally:
             try:
@@ -192,24 +192,30 @@ class Store:
             self._rdb.engine.dispose()
 
 
-def _advisory_lock(connection: Any, key: int) -> bool:
-    """Wait for a PostgreSQL lock that ends with the transaction; gives whether it is held.
+def _take_lock(connection: Any, name: str) -> bool:
+    """Wait for the study's lock in the database, for the connection's transaction or, on MySQL, for the connection.
 
-    In short waits, because the driver hands no signal to Python while it waits.
+    On PostgreSQL in short waits, because its driver hands no signal to Python while it waits.
     """
-    import sqlalchemy
+    from sqlalchemy import exc, text
 
+    key = zlib.crc32(f"optuna_study {name}".encode())
+    if connection.engine.name != "postgresql":
+        query = text("SELECT GET_LOCK(:name, :seconds)")
+        key_name = f"optuna_study_{zlib.crc32(name.encode())}"
+        answer = connection.execute(query, {"name": key_name, "seconds": LOCK_SECONDS}).scalar()
+        return bool(answer == 1)
     # In one statement, from left to right: the limit is set before the lock is waited for.
     limit = f"set_config('lock_timeout', '{_WAIT_SECONDS}s', true)"
-    both = sqlalchemy.text(f"SELECT {limit}, pg_advisory_xact_lock({key})")
+    both = text(f"SELECT {limit}, pg_advisory_xact_lock({key})")
     give_up = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             connection.execute(both)
-        except sqlalchemy.exc.DBAPIError as error:
-            timed_out = _LOCK_NOT_AVAILABLE in (getattr(error.orig, name, None) for name in ("pgcode", "sqlstate"))
+        except exc.DBAPIError as error:
+            timed_out = _LOCK_NOT_AVAILABLE in (getattr(error.orig, code, None) for code in ("pgcode", "sqlstate"))
             if not timed_out or time.monotonic() > give_up:
-                return False
+                raise
             connection.rollback()
         else:
             return True

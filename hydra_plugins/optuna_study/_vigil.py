@@ -12,6 +12,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 
 from ._attrs import ALIVE
+from ._outages import Outages
+from ._patient import outages_of
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # of a terminal that closes; Windows has none
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, *([_HANGUP] if _HANGUP else []))
@@ -53,6 +55,7 @@ class Vigil:
         self.asked_to_stop = False
         self.signum: int | None = None
         self._beats = beats
+        self._outages = Outages() if storage is None else outages_of(storage)
         self._forwarded = forwarded
         self._received: set[int] = set()
         self._overdue = False
@@ -145,6 +148,7 @@ class Vigil:
             until = due if self._deadline is None else min(due, self._deadline)
             self._wake.wait(timeout=max(0.0, until - time.monotonic()))
             self._wake.clear()
+            self._outages.woke(until)
             if self._ended.is_set():
                 return
             if self._deadline is not None and time.monotonic() >= self._deadline:

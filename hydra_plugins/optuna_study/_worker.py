@@ -1,8 +1,8 @@
 """A worker: one process that claims, runs and tells trials until the study has them all."""
 
+import copy
 import gc
 import logging
-import math
 import os
 import random
 import time
@@ -16,13 +16,13 @@ from typing import Any
 import optuna
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study._tell import _tell_with_warning
 from optuna.trial import FrozenTrial, TrialState
 
 from ._attrs import FAILURE, JOB_DIR
-from ._budget import first_number
+from ._budget import first_number, is_interrupted
 from ._console import say
 from ._ending import end_once, ended_status
 from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
@@ -30,6 +30,7 @@ from ._grammar import value_text
 from ._hooks import Hooks
 from ._job import TrialJob, as_hydra_config, failure_of
 from ._ledger import Ledger, Next
+from ._objective import read_objective
 from ._own_trial import OWN_TRIAL
 from ._owner import Owner
 from ._patient import is_storage_error
@@ -43,6 +44,7 @@ from ._space import Draw
 from ._status import trial_row
 from ._store import Store
 from ._study import StudyHandle
+from ._uninterrupted import place_of, uninterrupted
 from ._vigil import Stopped, Vigil
 
 log = logging.getLogger("hydra_plugins.optuna_study")
@@ -92,7 +94,7 @@ class Worker:
 
         index = int(HydraConfig.get().job.num)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        store = self.store or Store(self.plan.storage, self.plan.storage_patience)
+        store = self.store or Store(self.plan.storage, self.plan.storage_patience, wait=True)
         try:
             return _Shift(self, store, self.plan.first_worker + index).work()
         finally:
@@ -115,7 +117,7 @@ class _Shift:
             study_name=plan.study_name,
             storage=self.own,
             sampler=build_sampler(plan.sampler, plan.space, index),
-            pruner=build_pruner(plan.pruner),
+            pruner=build_pruner(plan.pruner, self.ledger.trials()),
         )
         # Samplers that have tried everything call this; outside of Optuna's own loop it would raise.
         self.study.stop = self.ledger.note_exhausted  # type: ignore[method-assign]
@@ -195,9 +197,10 @@ class _Shift:
             self.prepared = error
 
     def _drawn(self, trial_id: int) -> optuna.Trial:
-        self.own.adopt(self.ledger.claimed)
+        claimed, seen = self.ledger.claimed, self.ledger.seen
+        self.own.adopt(claimed, None if claimed is None else place_of(claimed, seen))
         # As a sampler would find them; it asks again by itself where a moment matters.
-        self.study._thread_local.cached_all_trials = self.ledger.seen
+        self.study._thread_local.cached_all_trials = uninterrupted(seen)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = optuna.Trial(self.study, trial_id)
@@ -230,7 +233,9 @@ class _Shift:
             trial = self._trial(trial_id)
             # As Optuna read it when the trial object was made, with what the draw added; asking the storage again
             # costs more than anything else here.
-            frozen = trial._cached_frozen_trial
+            frozen = copy.copy(trial._cached_frozen_trial)
+            if self.ledger.claimed is not None:
+                frozen.number = self.ledger.claimed.number  # in the storage, not as samplers and pruners know it
             draw = self._full_draw(trial)
             result = self._job(trial, frozen, draw)
         except Exception as error:
@@ -272,6 +277,7 @@ class _Shift:
             study_attrs=self.handle.user_attrs,
             pruned_objective=self.plan.pruned_objective,
         )
+        running.catch_up()
         with announced(running, (*fixed, *draw.overrides), self.plan.argv, self.plan.main):
             return self.job.run(config)
 
@@ -283,7 +289,7 @@ class _Shift:
         from hydra.utils import get_method
 
         before = set(trial.params)
-        for line in self.plan.space.fixed:
+        for line in self.plan.space.shared:
             # hydra-optuna-sweeper shows the hook the fixed values there.
             key, _, value = hide_override(line).partition("=")
             if key not in trial.user_attrs:
@@ -291,7 +297,7 @@ class _Shift:
         with as_hydra_config(self.config):
             get_method(self.plan.custom_search_space)(self.config, trial)
         added = {key: value for key, value in trial.params.items() if key not in before}
-        fixed = {line.partition("=")[0] for line in self.plan.space.fixed}
+        fixed = {line.partition("=")[0] for line in self.plan.space.shared}
         if fixed & set(added):
             raise StudyError(
                 f"custom_search_space must not suggest what is fixed, got {', '.join(sorted(fixed & set(added)))}"
@@ -336,20 +342,23 @@ class _Shift:
 
     def _end(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None = None) -> None:
         try:
-            with self.store.exclusive(), warnings.catch_warnings():
+            with self.ledger.completing(trial._trial_id), self.store.exclusive(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 # Study.tell without its last look at the trial, which only callbacks need.
                 _tell_with_warning(self.study, trial, None if values is None else list(values), state)
         except Exception as error:
             if is_storage_error(error):
                 raise
-            # The trial was taken over, or the answer to an earlier, successful try was lost, or the sampler's own
-            # work after a trial failed, which Optuna raises once it has stored the result.
+            # The trial was taken over, or the answer to an earlier, successful try was lost, or the trial ended and
+            # its sampler could not take it in: a constraints_func of the user's that fails.
             ended = self.store.storage.get_trial(trial._trial_id)
-            if ended.state != state or (values is not None and ended.values != list(values)):
+            if ended.state != state or is_interrupted(ended) or (values is not None and ended.values != list(values)):
+                if not isinstance(error, UpdateFinishedTrialError | ValueError):
+                    raise
                 raise UpdateFinishedTrialError from None
-            if not isinstance(error, UpdateFinishedTrialError | ValueError):
-                log.warning("the sampler failed after trial %s: %s", trial.number, one_line(error))
+            if not isinstance(error, UpdateFinishedTrialError):
+                said = one_line(error, self.plan.storage.secrets)
+                log.warning("trial %d has ended, but its sampler failed: %s", first_number(ended), said)
         self._ended(trial._trial_id)
 
     def _ended(self, trial_id: int) -> None:
@@ -369,23 +378,3 @@ def _is_job_end(error: BaseException) -> bool:
     """Whether submitit raised it in the middle of the task because its job is at its time limit for the last time."""
     kind = type(error)
     return kind.__name__ == "UncompletedJobError" and kind.__module__.startswith("submitit.")
-
-
-def read_objective(value: Any, objectives: int) -> tuple[list[float] | None, str | None]:
-    """What the task returned as the objective's values, or why it is none."""
-    if OmegaConf.is_config(value):
-        value = OmegaConf.to_container(value)
-    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    parts: list[Any] = list(value) if several else [value]
-    if len(parts) != objectives:
-        return None, f"the task must return {objectives} value(s), got {len(parts)}"
-    values = []
-    for part in parts:
-        try:
-            number = float(part)
-        except (TypeError, ValueError):
-            return None, f"the task must return a number per objective, got {str(part)[:80]!r}"
-        if not math.isfinite(number):
-            return None, f"the objective is {number}, which no study can compare"
-        values.append(number)
-    return values, None

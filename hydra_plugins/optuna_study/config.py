@@ -51,8 +51,9 @@ class OptunaStudyConf:
     n_trials: int = 20
     # workers, each a process that runs one trial at a time; the basic launcher always has one
     n_jobs: int = 1
-    # the sweep stops when more than this share of n_trials failed since it was started (0..1)
-    max_failure_rate: float = 0.0
+    # the sweep stops when more than this share of n_trials failed since it was started (0..1), looked at from the third
+    # finished or failed trial on, or when n_trials of them failed; 0: it stops at the first failure
+    max_failure_rate: float = 0.34
     # the search space, as above
     params: Any = None
     # dotpath of a function (cfg, optuna trial) that suggests further parameters

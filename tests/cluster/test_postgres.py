@@ -10,7 +10,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from hydra_plugins.optuna_study._store import LOCK_SECONDS, with_driver
+from hydra_plugins.optuna_study._spec import storage_spec
+from hydra_plugins.optuna_study._store import LOCK_SECONDS, Store, with_driver
 from tests.unit.optuna_study.proxy import claim_all, proxy_before
 from tests.unit.optuna_study.sweeping import run, start
 
@@ -61,20 +62,37 @@ def test_through_a_grpc_proxy_no_trial_is_claimed_twice(server):
     assert set(states) <= {"COMPLETE", "WAITING"}
 
 
+def test_the_lock_is_held_again_right_after_an_outage(server):
+    store = Store(storage_spec(server.url))
+    with store.lock("toy") as held:
+        assert held
+    server.stop()
+    server.start()
+    with store.lock("toy") as held:
+        assert held
+    store.close()
+
+
 @pytest.mark.timeout(600)
 def test_an_outage_in_the_middle_is_waited_out(server, tmp_path):
-    over = ("hydra/launcher=joblib", "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=40", "mode=slow", "steps=3",
+    over = ("hydra/launcher=joblib", "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=30", "mode=slow", "steps=8",
+            "seconds=0.1", "hydra.sweeper.heartbeat=1", "hydra.sweeper.max_retries=0",
             "hydra.sweeper.study_name=outage", "hydra.sweeper.storage=${oc.env:STUDY_STORAGE}")  # fmt: skip
     process = start(*over, env={"STUDY_STORAGE": server.url})
-    for _ in range(2):
+    for heartbeats in (7, 2):
         _until_finished(server, "outage", more=5)
         server.stop()
-        time.sleep(3)
+        time.sleep(heartbeats)
         server.start()
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     found = trials(server, "outage")
-    assert [trial.state.name for trial in found].count("COMPLETE") == 40
+    # Nobody took a worker for dead that could not write that it lives: no failure, and no retry.
+    assert {trial.state.name for trial in found} <= {"COMPLETE", "WAITING"}
+    assert [trial.state.name for trial in found].count("COMPLETE") == 30
+    assert not any("retry_history" in trial.system_attrs for trial in found)
+    completions = sorted(trial.system_attrs["optuna_study:completion"] for trial in found if trial.state.is_finished())
+    assert completions == list(range(1, 31))
     assert "Traceback" not in out
     assert PASSWORD not in out
 

@@ -128,9 +128,8 @@ def test_a_password_that_is_an_ordinary_word_alters_no_name(tmp_path: Path, stor
     client = mlflow.MlflowClient(store.url)
     experiment = client.get_experiment_by_name("eyegender")
     assert experiment is not None
-    [run] = [
-        run for run in client.search_runs([experiment.experiment_id]) if "metrics/test" in run.data.tags["output_dir"]
-    ]
+    runs = client.search_runs([experiment.experiment_id])
+    [run] = [run for run in runs if "metrics/test" in run.data.tags.get("output_dir", "")]
     assert {"metrics.json", "test_predictions.json"} <= {item.path for item in client.list_artifacts(run.info.run_id)}
     assert "test/accuracy" in run.data.metrics
     assert run.data.params["tracking.experiment"] == "eyegender"

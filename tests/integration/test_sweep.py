@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -107,6 +108,23 @@ def test_the_printed_command_trains_the_winner_again(finished: tuple[Path, str])
     assert any(argument.startswith("model.lr=") for argument in arguments)
     done = run("eyegender.train", *arguments, "--cfg", "job", cwd=folder)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_winner_whose_folder_is_gone_is_passed_over_for_the_next_best(finished: tuple[Path, str]) -> None:
+    """Goes on with the study of the tests above, so it comes after them."""
+    folder, _ = finished
+    storage = f"sqlite:///{folder}/mlruns/optuna.db"
+    gone = study_status(storage, "finetune").best[0].number
+    shutil.rmtree(folder / "multirun/finetune" / str(gone))
+    command = ("+sweeps=finetune", "hydra.sweeper.n_trials=4", "trainer.max_epochs=1")
+    output = sweep(folder, *command, "hydra.sweeper.enqueue=[{model.finetune_depth: 0, model.lr: 1e-4}]")
+    best = [trial.number for trial in study_status(storage, "finetune").best]
+    following = best[best.index(gone) + 1] if best[0] == gone else best[0]
+    assert f"Winner   trial {following}, tested once: " in output
+    assert (f"Skipped  trial {gone}, which cannot be tested: its folder " in output) == (best[0] == gone)
+    _, parent, _ = runs(folder)
+    assert parent.data.tags["tested.trial"] == str(following)
+    assert "Skipped" not in sweep(folder, *command)
 
 
 def test_a_pruned_trial_is_a_finished_run_with_its_metrics_up_to_there(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_predicting_faces_with_given_eyes(tracked: TrackedRuns, tmp_path: Path) 
         "predict", tmp_path, model, "images=[a.png,b.png]", "faces=true", "eyes=eyes.csv", "output=predictions.csv"
     )
     assert done.returncode == 0, done.stderr
-    with (tmp_path / "x.csv").open() as file:
+    with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["path"], row["eye"], row["note"]) for row in rows] == [
         ("a.png", "left", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from eyegender.standard_streams import log_in_utf8
 from eyegender.training.stop_signal import StopSignal
 from hydra_plugins.optuna_study._vigil import Stopped, Vigil
 
@@ -110,3 +112,15 @@ def test_nohup_is_respected() -> None:
             assert (stop.number, vigil.signum) == (None, None)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_log_file_takes_every_character_whatever_the_locale(tmp_path: Path) -> None:
+    handler = logging.FileHandler(tmp_path / "train.log", encoding="ascii")
+    logging.getLogger().addHandler(handler)
+    try:
+        log_in_utf8()
+        logging.getLogger("eyegender").warning("é.png is unreadable")
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    assert (tmp_path / "train.log").read_text(encoding="utf-8") == "é.png is unreadable\n"

@@ -163,10 +163,20 @@ def test_runs_across_classes_are_cut_too() -> None:
     assert "19 of 59 pairs" in warning
 
 
+def test_three_groups_of_a_class_are_not_torn_but_told(
+    folder: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = folder([*range(20), *range(30, 50), *range(60, 80)], range(0, 120, 2))  # type: ignore[arg-type]
+    data = module(root, {"femaleeyes": [], "maleeyes": []})
+    assert data.split.kind == "person"
+    assert data.counts()["val"] == {"femaleeyes": 20, "maleeyes": 6}
+    assert "20 instead of 6 of class 'femaleeyes' in val" in caplog.text
+
+
 def test_groups_that_suffice_are_left_alone(folder: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
     root = folder([*range(6), *range(10, 16), *range(20, 26)], range(0, 40, 2))  # type: ignore[arg-type]
     with caplog.at_level(logging.WARNING):
         data = module(root, {"femaleeyes": [], "maleeyes": []})
     assert data.split.kind == "person"
     assert np.array_equal(data.groups, find_groups(data.samples).group)  # type: ignore[arg-type]
-    assert not caplog.records
+    assert "NEIGHBOURS MAY PART" not in caplog.text

@@ -1,18 +1,21 @@
 """The budget's rule on lists of trials, with no storage and no time."""
 
+import datetime
 import random
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hydra_plugins.optuna_study._attrs import INTERRUPTED, OWNER, RETRY_HISTORY
+from hydra_plugins.optuna_study._attrs import COMPLETION, INTERRUPTED, OWNER, RETRY_HISTORY
 from hydra_plugins.optuna_study._budget import (
     Rules,
     attempt_of,
+    best_of,
     count,
     counted_attempts,
     finished_since_best,
     may_start,
+    next_completion,
     why_stop,
 )
 
@@ -100,12 +103,49 @@ def test_failures_of_an_earlier_launch_do_not_stop_this_one():
     assert why_stop(given, Rules(n_trials=10, max_failures=1), "now", False) == "1 trials failed"
 
 
-def test_patience_counts_finished_trials_after_the_best():
-    import datetime
+@pytest.mark.parametrize(
+    ("given", "stops"),
+    [([F, F], False), ([F, C], False), ([F, F, C], True), ([F, C, F], True), ([F, C, C], False), ([C, C, F, F], True)],
+)
+def test_a_share_of_failures_is_judged_from_the_third_trial_on(given, stops):
+    rules = Rules(n_trials=5, max_failures=2, failures_judged_from=3)
+    mine = trials(*given)
+    for trial in mine:
+        trial.system_attrs[OWNER] = {"launch": "now"}
+    assert (why_stop(mine, rules, "now", False) is not None) == stops
 
-    given = trials(C, C, P)
-    for trial, value, second in zip(given, (3.0, 1.0, None), (0, 1, 2), strict=True):
-        trial.datetime_complete = datetime.datetime(2026, 1, 1, second=second)  # noqa: DTZ001
-        trial.values = None if value is None else [value]
+
+def test_patience_counts_finished_trials_after_the_best():
+    given = ended({0: (3.0, 1), 1: (1.0, 2), 2: (None, 3)})
     assert finished_since_best(given, maximize=False) == 1
     assert finished_since_best(given, maximize=True) == 2
+
+
+def test_trials_end_in_the_order_of_the_completion_counter_whatever_clocks_say():
+    given = ended({0: (3.0, 3), 1: (1.0, 1), 2: (2.0, 4), 3: (None, 2)})
+    for trial in given:
+        trial.datetime_complete = datetime.datetime(2026, 1, 1, hour=10 - trial.number)  # noqa: DTZ001
+    assert finished_since_best(given, maximize=False) == 3
+    assert finished_since_best(given, maximize=True) == 1
+
+
+def test_trials_without_a_completion_counter_come_first_by_number():
+    given = ended({0: (3.0, None), 1: (1.0, None), 2: (2.0, None), 3: (2.0, 1), 4: (2.0, 2)})
+    assert finished_since_best(given, maximize=False) == 3
+    assert next_completion(given) == 3
+    assert next_completion(given[:3]) == 1
+
+
+def test_reaching_the_best_value_again_is_no_better_value():
+    given = ended({0: (1.0, 4), 1: (1.0, 1), 2: (2.0, 2), 3: (2.0, 3)})
+    assert best_of(given, maximize=False) is given[0]
+    assert finished_since_best(given, maximize=False) == 3
+
+
+def ended(how: dict[int, tuple[float | None, int | None]]) -> list[FrozenTrial]:
+    """Complete trials by number with their value (None: pruned) and their place in the order of ends."""
+    made = trials(*(P if value is None else C for value, _ in how.values()))
+    for trial, (value, place) in zip(made, how.values(), strict=True):
+        trial.values = None if value is None else [value]
+        trial.system_attrs = {} if place is None else {COMPLETION: place}
+    return made

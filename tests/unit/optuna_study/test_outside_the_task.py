@@ -67,7 +67,8 @@ def test_a_file_in_the_place_of_the_directory_fails_the_only_trial(sweep):
     Path("out").mkdir()
     Path("out/taken").touch()
     with pytest.raises(SystemExit):
-        sweep("hydra.sweep.dir=out", "hydra.sweep.subdir=taken", "hydra.sweeper.n_trials=1")
+        sweep("hydra.sweep.dir=out", "hydra.sweep.subdir=taken", "hydra.sweeper.n_trials=1",
+              "hydra.sweeper.max_failure_rate=0.0")  # fmt: skip
     assert load().trials[0].user_attrs["failure"].startswith("FileExistsError: [Errno 17]")
 
 

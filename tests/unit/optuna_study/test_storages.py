@@ -2,18 +2,23 @@
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import optuna
 import pytest
 import sqlalchemy
+from optuna.storages import InMemoryStorage
 
 from hydra_plugins.optuna_study import StudyError, study_status
+from hydra_plugins.optuna_study._attrs import ALIVE, INTERRUPTED
 from hydra_plugins.optuna_study._budget import Rules
+from hydra_plugins.optuna_study._console import Follower
 from hydra_plugins.optuna_study._ledger import Ledger, Next
+from hydra_plugins.optuna_study._outages import Outages
 from hydra_plugins.optuna_study._owner import Owner, Watch
-from hydra_plugins.optuna_study._patient import again_while_away, is_passing
+from hydra_plugins.optuna_study._patient import LONGEST_PAUSE, again_while_away, is_passing, outages_of, patient
 from hydra_plugins.optuna_study._spec import storage_spec
 from hydra_plugins.optuna_study._store import Store
 
@@ -53,6 +58,124 @@ def test_patience_ends():
 )  # fmt: skip
 def test_what_waiting_cannot_help_is_raised_at_once(error):
     assert not is_passing(error)
+
+
+class Flaky:
+    """A study's storage that several workers share, and that can be away for all of them at once."""
+
+    def __init__(self, inner: optuna.storages.BaseStorage) -> None:
+        self.inner = inner
+        self.away = threading.Event()
+
+    def __getattr__(self, name: str):
+        operation = getattr(self.inner, name)
+
+        def call(*arguments, **keywords):
+            if self.away.is_set():
+                raise away()
+            return operation(*arguments, **keywords)
+
+        return call
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that only passes where somebody sleeps."""
+
+    class Clock:
+        now = 1000.0
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds
+
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    return clock
+
+
+def worker_of(shared: Flaky, index: int, heartbeat: float = 1.0) -> Ledger:
+    store = Store(storage_spec(None))
+    store.storage = patient(shared, seconds=600)  # type: ignore[arg-type]
+    owner = Owner("launch", index, "h", 1, f"elsewhere-{index}", "1", heartbeat)
+    return Ledger(store, "toy", Rules(n_trials=9), owner)
+
+
+def test_an_outage_is_no_time_without_a_sign_of_life(clock, monkeypatch):
+    shared = Flaky(InMemoryStorage())
+    optuna.create_study(study_name="toy", storage=shared.inner)
+    observer, busy = worker_of(shared, 0), worker_of(shared, 1)
+    trial = busy.claim()
+    assert not observer.take_over()
+    # The server is away for ten heartbeats, in which the busy worker cannot write that it lives.
+    answers = iter(range(9))
+
+    def back_after_a_while(seconds: float) -> None:
+        clock.now += max(seconds, 3.0)
+        if next(answers) == 3:
+            shared.away.clear()
+
+    shared.away.set()
+    monkeypatch.setattr(time, "sleep", back_after_a_while)
+    assert not observer.take_over()
+    assert clock.now > 1010.0
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    # The busy worker may be in the middle of its longest pause.
+    clock.now += LONGEST_PAUSE
+    assert not observer.take_over()
+    busy.storage.set_trial_system_attr(trial, ALIVE, [1, 0.0])
+    assert not observer.take_over()
+    assert busy.storage.get_trial(trial).state.name == "RUNNING"
+    # Who stays silent after it is found out all the same.
+    clock.now += 3.5
+    assert observer.take_over()
+    assert busy.storage.get_trial(trial).state.name == "FAIL"
+
+
+@pytest.mark.parametrize("kind", ["hangs", "stopped"])
+def test_time_in_which_the_observer_could_not_look_is_none_either(clock, kind):
+    shared = Flaky(InMemoryStorage())
+    optuna.create_study(study_name="toy", storage=shared.inner)
+    observer, busy = worker_of(shared, 0), worker_of(shared, 1)
+    busy.claim()
+    assert not observer.take_over()
+    if kind == "stopped":
+        # As by Ctrl-Z, with all workers: a thread that should have woken after half a second wakes after thirty.
+        clock.now += 30.0
+        outages_of(observer.storage).woke(clock.now - 29.5)
+    else:
+        read = shared.inner.get_all_trials
+
+        def slowly(*arguments, **keywords):
+            clock.now += 30.0
+            return read(*arguments, **keywords)
+
+        shared.inner.get_all_trials = slowly
+    assert not observer.take_over()
+
+
+def test_two_threads_that_cannot_read_lose_the_same_time():
+    outages = Outages()
+    outages.add(10.0, 20.0)
+    outages.add(12.0, 22.0)
+    outages.add(11.0, 13.0)
+    assert outages.seconds == 12.0
+
+
+def test_an_attempt_that_ended_in_an_outage_is_queued_once(clock):
+    """Its finder waits for the server between ending it and queueing it again; others must leave that to it."""
+    shared = Flaky(InMemoryStorage())
+    optuna.create_study(study_name="toy", storage=shared.inner)
+    observer, finder = worker_of(shared, 0), worker_of(shared, 1)
+    trial = finder.claim()
+    finder.storage.set_trial_system_attr(trial, INTERRUPTED, {"reason": "x", "counted": False, "final": False})
+    finder.storage.set_trial_state_values(trial, optuna.trial.TrialState.FAIL)
+    assert not observer.take_over()
+    outages_of(observer.storage).add(clock.now, clock.now + 60)
+    clock.now += 61
+    assert not observer.take_over()
+    clock.now += 15.5
+    assert observer.take_over()
 
 
 def ledger(tmp_path: Path, name: str, n_trials: int = 3, heartbeat: float = 60.0, **rules: int) -> Ledger:
@@ -131,6 +254,56 @@ def test_a_server_that_is_not_there_is_said_in_one_line(monkeypatch):
     assert caught.value.__cause__ is None
 
 
+def test_what_keeps_the_command_from_following_is_said_once_and_raised_where_it_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hydra_plugins.optuna_study._console._LOOK_SECONDS", 0.01)
+    mine, broken = ledger(tmp_path, "a"), threading.Event()
+    looked = threading.Semaphore(0)
+
+    def take_over(*_):
+        looked.release()
+        if broken.is_set():
+            raise RuntimeError("the take-over is broken")
+
+    monkeypatch.setattr(mine, "take_over", take_over)
+    broken.set()
+    with Follower(mine, ("minimize",), lambda _: None) as follower:
+        for _ in range(3):
+            assert looked.acquire(timeout=60)
+        broken.clear()
+        for _ in range(3):
+            assert looked.acquire(timeout=60)
+    assert follower.failure is None
+    said = "trials cannot be followed here (RuntimeError: the take-over is broken); the workers go on\n"
+    assert capsys.readouterr().out == said
+    broken.set()
+    with pytest.raises(RuntimeError, match="broken"):  # noqa: SIM117, PT012
+        with Follower(mine, ("minimize",), lambda _: None):
+            assert looked.acquire(timeout=60)
+            assert looked.acquire(timeout=60)
+    # What the body itself ended with is not hidden by it.
+    with pytest.raises(KeyError):  # noqa: SIM117, PT012
+        with Follower(mine, ("minimize",), lambda _: None):
+            assert looked.acquire(timeout=60)
+            raise KeyError
+
+
+def test_a_worker_that_starts_in_an_outage_waits_and_a_command_does_not(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    answers = [away(), away(), InMemoryStorage(), away()]
+
+    def open_it(_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Store, "_open", open_it)
+    assert Store(storage_spec(None), wait=True).storage.get_all_studies() == []
+    with pytest.raises(StudyError, match="cannot be opened"):
+        Store(storage_spec(None))
+    assert answers == []
+
+
 @pytest.mark.integration
 def test_through_a_grpc_proxy_the_budget_is_exact_too(tmp_path):
     pytest.importorskip("grpc")
@@ -170,3 +343,17 @@ def test_a_mistake_is_one_line_in_a_plain_hydra_app():
     done = run("x=interval(5,1)", check=1)
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[0].startswith("interval's first end must not be above its second")
+
+
+def test_without_fcntl_as_on_windows_everything_imports_and_studies_are_locked(tmp_path):
+    code = (
+        "import sys\n"
+        "sys.modules['fcntl'] = None\n"
+        "from pathlib import Path\n"
+        "import eyegender.train, eyegender.predict, hydra_plugins.optuna_study\n"
+        "from hydra_plugins.optuna_study._store import _file_lock\n"
+        "with _file_lock(Path('study.lock')) as held:\n"
+        "    assert held\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr

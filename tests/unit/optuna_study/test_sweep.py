@@ -1,15 +1,17 @@
 """Whole sweeps in this process, judged by the state of every stored trial."""
 
 import contextlib
+import datetime
 import math
 import shutil
+import time
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
 
-from hydra_plugins.optuna_study import StudyError, study_status
+from hydra_plugins.optuna_study import StudyError, current_trial, load_study, study_status
 from hydra_plugins.optuna_study._launch import Launch
 
 from .sweeping import HERE, load, multirun, states
@@ -72,7 +74,7 @@ def test_failed_trials_are_replaced_until_the_budget_is_full(sweep):
 
 def test_after_too_many_failures_the_same_command_tries_again(sweep):
     with pytest.raises(SystemExit):
-        sweep("mode=raise", "hydra.sweeper.n_trials=2")
+        sweep("mode=raise", "hydra.sweeper.n_trials=2", "hydra.sweeper.max_failure_rate=0")
     sweep("mode=ok", "hydra.sweeper.n_trials=2", "hydra.sweeper.allow_changes=true")
     assert states() == ["FAIL", "COMPLETE", "COMPLETE"]
 
@@ -185,6 +187,53 @@ def test_patience_stops_the_study(sweep):
           "hydra/sweeper/sampler=random")  # fmt: skip
     values = [trial.value for trial in load().trials]
     assert values.index(min(values)) == len(values) - 4
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///study.db", "journal://study.log"])
+def test_patience_follows_the_order_of_ends_and_not_the_workers_clocks(sweep, storage, monkeypatch):
+    from optuna.storages._rdb import storage as rdb
+    from optuna.storages.journal import _storage as journal
+
+    class Backwards(datetime.datetime):
+        """A clock that is an hour earlier each time it is looked at, as those of many machines may be together."""
+
+        looks = 0
+
+        @classmethod
+        def now(cls, tz=None):
+            cls.looks += 1
+            return datetime.datetime(2026, 1, 20, tzinfo=tz) - datetime.timedelta(hours=cls.looks)
+
+    for module in (rdb, journal):
+        monkeypatch.setattr(module, "datetime", Backwards)
+    status = sweep(
+        "hydra.sweeper.n_trials=20",
+        "hydra.sweeper.patience=3",
+        f"hydra.sweeper.storage={storage}",
+        "hydra.sweeper.enqueue=[{x: 3, y: 0}, {x: 1, y: 0}, {x: 2, y: 0}, {x: 2, y: 1}, {x: 2, y: 2}]",
+    )
+    trials = load_study(storage, "toy").trials
+    assert trials[0].datetime_complete > trials[-1].datetime_complete
+    assert status.counts.complete == 5
+    assert [trial.system_attrs["optuna_study:completion"] for trial in trials] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///study.db", "journal://study.log"])
+def test_workers_in_different_time_zones_agree_on_the_order_of_ends(sweep, storage, monkeypatch):
+    zones = iter(["Pacific/Pago_Pago", "Pacific/Kiritimati"] * 10)
+
+    def task(cfg):
+        monkeypatch.setenv("TZ", next(zones))
+        time.tzset()
+        return [3.0, 1.0, 2.0, 2.0, 2.0][current_trial().number]
+
+    try:
+        status = multirun(task, "hydra.sweeper.n_trials=20", "hydra.sweeper.patience=3",
+                          f"hydra.sweeper.storage={storage}")  # fmt: skip
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert status.counts.complete == 5
 
 
 def test_the_grid_is_walked_once(sweep):

@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> float | list[float]:
         return [value, -value]
     if trial is None:
         return value
-    if cfg.mode == "prune":
+    if cfg.mode in ("prune", "prune_and_die"):
         steps(cfg, value)
     if cfg.mode == "two_pruned":
         steps(cfg, value)
@@ -65,6 +65,8 @@ def steps(cfg: DictConfig, value: float) -> None:
     assert trial is not None
     for step in range(int(cfg.steps)):
         trial.report(value, step)
+        if cfg.mode == "prune_and_die" and (cfg.x, step) in ((3, 3), (7, 0)) and not trial.is_retry:
+            os.kill(os.getpid(), signal.SIGKILL)
         if trial.should_prune():
             raise TrialPruned
 
