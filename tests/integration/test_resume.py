@@ -14,7 +14,8 @@ from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier
 from eyegender.models.schedule import build_scheduler
 from eyegender.training.run import train
-from tests.composing import tiny_config
+from tests.composing import TINY, tiny_config
+from tests.processes import run
 from tests.stores import give_store
 
 pytestmark = pytest.mark.integration
@@ -82,8 +83,15 @@ def test_what_differs_is_refused_before_data_are_read_and_nothing_records_it(
         with pytest.raises(UserError, match=told):
             train(tiny_config(*HEAD, *changed, last), tmp_path / "second")
     assert {path.name for path in (tmp_path / "second").iterdir()} <= {"run.lock"}
-    _, run = only_run(tmp_path)
-    assert (run.data.params["model.lr"], run.info.status) == ("0.001", "FINISHED")
+    # Nor does Hydra's own record, in a new folder or over that of the run.
+    for folder in ("third", "first"):
+        done = run("eyegender.train", *TINY, *HEAD, "model.lr=0.01", last, f"hydra.run.dir={tmp_path / folder}")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "model.lr=0.001, got 0.01" in done.stderr
+    assert not (tmp_path / "third").exists()
+    assert not (tmp_path / "first/.hydra").exists()
+    _, kept = only_run(tmp_path)
+    assert (kept.data.params["model.lr"], kept.info.status) == ("0.001", "FINISHED")
 
 
 def test_other_pictures_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
