@@ -26,7 +26,7 @@ class CheckCheckpoint(Callback):
         from eyegender.training.resume import check_config, load_latest
 
         try:
-            own = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
+            own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
             learn_secrets(own)
             path, checkpoint = load_latest(Path(config.ckpt_path))
             check_config(checkpoint, parse(own), path)

@@ -109,7 +109,10 @@ def test_each_float_picture_is_judged_on_its_own(kind: type) -> None:
     np.testing.assert_array_equal(as_pixels(batch, 6, "gray"), both[2:])
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x.tolist(), lambda x: x.astype(object)], ids=str)
+WRAPPED = ["array", "lists", "objects", "list of arrays"]
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x.tolist(), lambda x: x.astype(object)], ids=WRAPPED[:3])
 def test_dark_integers_stay_dark_beside_floats(wrap: Callable[[np.ndarray], object]) -> None:
     dark = np.eye(6, dtype=np.uint8)
     given = [wrap(dark), wrap(np.full((6, 6), 0.5))]
@@ -118,7 +121,7 @@ def test_dark_integers_stay_dark_beside_floats(wrap: Callable[[np.ndarray], obje
     assert pixels[1, 0, 0, 0] == 128
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x.tolist(), lambda x: x.astype(object), list], ids=str)
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x.tolist(), lambda x: x.astype(object), list], ids=WRAPPED)
 def test_a_picture_alone_with_its_colours_last_is_one_picture(wrap: Callable[[np.ndarray], object]) -> None:
     np.testing.assert_array_equal(as_pixels(wrap(RGB), 6, "rgb"), as_pixels(RGB[None], 6, "rgb"))
     np.testing.assert_array_equal(as_pixels(wrap(RGB / 255), 6, "rgb"), as_pixels(RGB[None], 6, "rgb"))
