@@ -10,7 +10,7 @@ import warnings
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING
 
-from eyegender.tracking.embedded import opening
+from eyegender.tracking.embedded import adapt_addresses, opening
 from eyegender.tracking.experiment_view import TAGS
 from eyegender.tracking.faults import is_gone, is_refused
 from eyegender.tracking.location import database_file
@@ -277,6 +277,7 @@ class Store:
         self.client.log_inputs(self._run(), datasets=[DatasetInput(dataset, tags)])
 
     def _apply_artifact(self, entry: Entry) -> None:
+        self._follow_moves()
         with waiting_for([self._inside(entry["path"])], self.attempt):
             self._log_artifact(entry)
 
@@ -285,8 +286,15 @@ class Store:
 
     def _apply_model(self, entry: Entry) -> None:
         folder = self._inside(entry["path"])
+        self._follow_moves()
         with waiting_for([folder], self.attempt):
             log_model(self.client, self._run(), folder, entry)
+
+    def _follow_moves(self) -> None:
+        """Where the store was moved meanwhile, MLflow would make its old folder again and write there."""
+        database = database_file(self.uri)
+        if database is not None:
+            adapt_addresses(database)
 
     def _inside(self, path: str) -> Path:
         """A file of the run; a journal that came from elsewhere must not send others of this machine."""

@@ -82,6 +82,12 @@ def test_copies_within_a_class_and_pictures_that_only_shrink_alike_are_no_confli
     assert module(eyes).conflicts == ()
 
 
+def test_near_duplicates_in_both_classes_are_told(eyes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (eyes / "maleeyes" / "901.jpg").write_bytes(encode(Image.open(eyes / "femaleeyes" / "4.png"), "JPEG", quality=60))
+    assert module(eyes).conflicts == ()
+    assert "1 pairs of near-duplicates are in both classes; python -m eyegender.audit names them" in caplog.text
+
+
 def test_unreadable_files_of_one_name_or_content_are_no_conflict(eyes: Path) -> None:
     for name in CLASSES:
         (eyes / name / "901.png").write_bytes(b"")

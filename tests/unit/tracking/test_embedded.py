@@ -98,6 +98,19 @@ def test_a_moved_store_works_at_once_and_the_old_folder_stays_away(location: Loc
     assert not (tmp_path / "project").exists()
 
 
+def test_a_store_that_is_moved_under_a_run_is_not_made_again_at_its_old_place(
+    location: Location, tmp_path: Path
+) -> None:
+    run_id = with_run(location, tmp_path / "project" / "run")
+    store = Store(location.uri, location.artifacts, tmp_path / "new" / "run")
+    store.run_id = run_id
+    _ = store.client
+    (tmp_path / "project").rename(tmp_path / "new")
+    with pytest.raises(sqlite3.OperationalError):  # the sender tries again later, and sync finds the new place
+        store.apply({"op": "artifact", "path": "note.txt", "to": None})
+    assert not (tmp_path / "project").exists()
+
+
 def test_a_copied_store_leaves_the_original_alone(location: Location, tmp_path: Path) -> None:
     run_id = with_run(location, tmp_path / "project" / "run")
     shutil.copytree(tmp_path / "project" / "mlruns", tmp_path / "copy")
