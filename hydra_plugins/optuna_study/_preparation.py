@@ -109,12 +109,18 @@ class Preparation:
         self.numbered_dirs = len(first) == len(_SOME_NUMBERS)
         directories = first | {_job_directory(config, _SOME_NUMBERS[0]) for config in composed}
         by_hook = settings.custom_search_space is not None  # what it suggests is not in the examples
-        if len(directories) == 1 and len(examples) > 1 and settings.n_trials > 1 and not by_hook:
+        differ = len(examples) > 1 and not by_hook
+        if len(directories) == 1 and settings.n_trials > 1 and (differ or self._is_plain("subdir")):
             raise StudyError(
                 "hydra.sweep.subdir must differ from trial to trial, got the same directory for all: "
                 f"{directories.pop()}; use ${{hydra.job.num}} or ${{hydra.job.override_dirname}} in it"
             )
         return examples
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether this part of `hydra.sweep` refers to nothing that a trial could fill in."""
+        written = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+        return isinstance(written, dict) and "${" not in str(written[name])
 
     def _composed(self, overrides: list[str]) -> DictConfig:
         try:
