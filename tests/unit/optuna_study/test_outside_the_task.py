@@ -1,5 +1,6 @@
 """What fails around a task fails its trial; workers that do nothing are not started for ever."""
 
+import asyncio
 from pathlib import Path
 
 import optuna
@@ -102,6 +103,18 @@ def test_a_task_that_ends_its_process_has_failed(status):
         multirun(task, "hydra.sweeper.n_trials=2", "hydra.sweeper.max_failure_rate=0.0")
     assert states() == ["FAIL"]
     assert load().trials[0].user_attrs["failure"] == f"TaskExited: the task called sys.exit({status})"
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError("from within"), GeneratorExit("from within")])
+def test_what_is_no_exception_of_pythons_usual_ones_fails_its_trial_alone(error):
+    def task(cfg):
+        if float(cfg.x) > 0:
+            raise error
+        return 1.0
+
+    multirun(task, "hydra.sweeper.enqueue=[{x: 1}, {x: -1}, {x: -2}]", "hydra.sweeper.n_trials=2")
+    assert states() == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert load().trials[0].user_attrs["failure"] == f"{type(error).__name__}: from within"
 
 
 class Workers:
