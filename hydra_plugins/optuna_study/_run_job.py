@@ -40,7 +40,7 @@ def run_job(context: HydraContext, task_function: TaskFunction, config: DictConf
     try:
         place = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
         with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
-            config.hydra.runtime.output_dir = str(place.absolute())
+            config.hydra.runtime.output_dir = os.path.abspath(place)  # noqa: PTH100 - without "..", as Hydra has it
         OmegaConf.set_readonly(config.hydra, True)
         result, copies = JobReturn(), Copies(config)
         result.cfg, result.hydra_cfg = _only(copies, hydra=False), _only(copies, hydra=True)
@@ -66,7 +66,7 @@ def run_job(context: HydraContext, task_function: TaskFunction, config: DictConf
                 result.return_value = task_function(result.cfg)
                 result.status = JobStatus.COMPLETED
             except BaseException as error:  # asyncio.CancelledError is no Exception
-                if _ends_process(error):
+                if ends_process(error):
                     raise
                 if isinstance(error, SystemExit):
                     error = TaskExited(f"the task called sys.exit({error.code!r})")
@@ -82,7 +82,7 @@ def run_job(context: HydraContext, task_function: TaskFunction, config: DictConf
         os.chdir(folder)
 
 
-def _ends_process(error: BaseException) -> bool:
+def ends_process(error: BaseException) -> bool:
     """Whether it came from a signal, submitit's before a time limit or a preemption included, and not from the task."""
     return isinstance(error, Stopped | KeyboardInterrupt) or (isinstance(error, SystemExit) and _is_submitits(error))
 

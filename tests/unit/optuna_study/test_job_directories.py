@@ -61,6 +61,9 @@ def test_a_trial_sees_the_sweeps_folder_as_under_hydras_own_sweeper():
     multirun(task, *FEW, "hydra.sweep.subdir='n${hydra:job.num}/deep'")
     assert seen == [("out", f"n{number}/deep", str(Path(f"out/n{number}/deep").absolute())) for number in range(3)]
     seen.clear()
+    multirun(task, *FEW, "hydra.sweep.subdir='../up/${hydra:job.num}'", "hydra.sweeper.study_name=up")
+    assert seen == [("out", f"../up/{number}", str(Path(f"up/{number}").absolute())) for number in range(3)]
+    seen.clear()
     equal = ("~hydra.sweeper.params.y", "x=choice(1)", "hydra.sweeper.study_name=equal")
     multirun(task, *FEW, *equal, "hydra.sweep.subdir='x/${x}'")
     assert [subdir for _, subdir, _ in seen] == ["x/1", "x/1_1", "x/1_2"]
