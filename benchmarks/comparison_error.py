@@ -130,9 +130,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
     options = parser.parse_args()
     text = (
-        f"{options.repetitions:,} repetitions of each setting, {options.pictures:,} test pictures, accuracy "
-        f"{100 * ACCURACY:.0f}%; power: how often a run that is better by {100 * BETTER_BY:.0f} points is told from an "
-        f"equal one, after the correction for all pairs.\n\n"
+        f"{options.repetitions:,} repetitions of each setting, {options.pictures:,} test images, accuracy "
+        f"{100 * ACCURACY:.0f}%. Power is how often a run that is {100 * BETTER_BY:.0f} points better is found to differ "
+        f"from the others, after the correction for all pairs.\n\n"
     )
     lines = rows(options.runs, options.pictures, options.repetitions)
     report("comparison_error", text + table(lines), write=options.write)

@@ -183,9 +183,9 @@ def main() -> None:
         rows.append((case, spread(speeds["plain"], 1), spread(speeds["ours"], 1), spread(gain), chosen))
         if statistics.median(gain) < AIM:
             missed.append(profile(case, options))
-    text = f"Batches of {options.batch}, every stage trains. Aim: {AIM:.0f} times.\n\n{table(rows)}"
+    text = f"Batches of {options.batch}, all stages train. Goal: {AIM:.0f} times.\n\n{table(rows)}"
     if missed:
-        text += "\n\nWhere a step's time goes, where the aim is missed:\n\n" + "\n".join(f"- {line}" for line in missed)
+        text += "\n\nThe time of one step, by operation, where the goal is missed:\n\n" + "\n".join(f"- {line}" for line in missed)
     report("full", text, write=options.write)
 
 

@@ -121,7 +121,7 @@ def main() -> None:
     taken = alternate({"bare loop": bare, "tracked run": lightning}, options.rounds)
     rows = [("way", "seconds per epoch", "this / bare loop")]
     rows += [(way, spread(values), spread(ratios(values, taken["bare loop"]), 3)) for way, values in taken.items()]
-    head = f"{options.pictures} drawn pictures at {options.size}, last {options.depth} stages train."
+    head = f"{options.pictures} synthetic images at {options.size} pixels, trained stages: {options.depth}."
     report("overhead", f"{head}\n\n{table(rows)}", write=options.write)
 
 

@@ -98,19 +98,19 @@ def main() -> None:
     for way, values in taken.items():
         reached = f"{best[way]:.3f}" + " with ours' best configuration" * bool(way == PLAIN and options.plain_epochs)
         rows.append((way, spread(values, 1), spread(ratios(taken[PLAIN], values), 1), reached))
-    ran = f"The plain way ran {options.plain_epochs} epochs of each depth, the others are counted. " * bool(
+    ran = f"The baseline (plain) ran {options.plain_epochs} epochs of each depth; the rest is extrapolated. " * bool(
         options.plain_epochs
     )
-    kind = "real" if options.eyes else "drawn"
+    kind = "real" if options.eyes else "synthetic"
     head = (
-        f"{options.trials} trials, {options.pictures} {kind} pictures at {options.size}, {options.epochs} epochs. {ran}"
-        f"Aim: {AIM} times."
+        f"{options.trials} trials, {options.pictures} {kind} images at {options.size} pixels, {options.epochs} epochs. "
+        f"{ran}Goal: {AIM} times."
     )
     parts = [
         f"- {way}: " + ", ".join(f"{seconds:.0f} s at depth {depth}" for depth, seconds in sorted(told.items()))
         for way, told in of_depth.items() if told
     ]  # fmt: skip
-    means = f"{pruned[0]} trials were pruned. Where the time goes, as a trial's mean:\n\n" + "\n".join(parts)
+    means = f"{pruned[0]} trials were pruned. Mean time per trial:\n\n" + "\n".join(parts)
     report("sweep", f"{head}\n\n{table(rows)}\n\n{means}", write=options.write)
 
 

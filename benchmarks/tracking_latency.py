@@ -76,8 +76,8 @@ def main() -> None:
         all_of_it = (spread(whole[way], 1), spread(ratios(whole[way], whole["at once"]), 3))
         rows += [(way, *fit, *all_of_it, str(requests[way]))]
     head = (
-        f"{options.pictures} drawn pictures at {options.size}, {options.epochs} epochs, every stage trains; late is "
-        f"{1000 * options.latency:.0f} ms after each request."
+        f"{options.pictures} synthetic images at {options.size} pixels, {options.epochs} epochs, all stages train. "
+        f"Late answers come {1000 * options.latency:.0f} ms after each request."
     )
     report("tracking_latency", f"{head}\n\n{table(rows)}", write=options.write)
 
