@@ -131,8 +131,8 @@ def main() -> None:
     options = parser.parse_args()
     text = (
         f"{options.repetitions:,} repetitions of each setting, {options.pictures:,} test images, accuracy "
-        f"{100 * ACCURACY:.0f}%. Power: one run is {100 * BETTER_BY:.0f} points better than the others; the share of its "
-        f"pairs with them in which the difference is detected, after the correction for all pairs.\n\n"
+        f"{100 * ACCURACY:.0f}%. Power: one run is {100 * BETTER_BY:.0f} points better than the others; the share of "
+        f"its pairs with them in which the difference is detected, after the correction for all pairs.\n\n"
     )
     lines = rows(options.runs, options.pictures, options.repetitions)
     report("comparison_error", text + table(lines), write=options.write)

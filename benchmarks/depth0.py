@@ -119,15 +119,19 @@ def main() -> None:
         if way == "plain" and options.plain_epochs:
             reached += f" after {options.plain_epochs} epochs"
         rows.append((way, spread(values, 1), spread(ratios(taken["plain"], values), 1), reached))
-    ran = f"The baseline (plain) ran {options.plain_epochs} of them; the rest is extrapolated. " * bool(options.plain_epochs)
+    ran = f"The baseline (plain) ran {options.plain_epochs} of them; the rest is extrapolated. " * bool(
+        options.plain_epochs
+    )
     kind = "real" if options.eyes else "synthetic"
-    head = f"{options.pictures} {kind} images at {options.size} pixels, {options.epochs} epochs. {ran}Goal: {AIM} times."
+    head = (
+        f"{options.pictures} {kind} images at {options.size} pixels, {options.epochs} epochs. {ran}Goal: {AIM} times."
+    )
     # The last round's.
     own, epochs = taken[STORED][-1] - fit[STORED], fit[STORED]
     stored = taken[EMPTY][-1] - own - epochs
     parts = (
-        f"Of our time, any run takes {own:.1f} s (start, imports, tracking, test, logged model), the {options.epochs} epochs "
-        f"take {epochs:.1f} s, and decoding the images and computing the activations takes {stored:.1f} s."
+        f"Of our time, any run takes {own:.1f} s (start, imports, tracking, test, logged model), the {options.epochs} "
+        f"epochs take {epochs:.1f} s, and decoding the images and computing the activations takes {stored:.1f} s."
     )
     report("depth0", f"{head}\n\n{table(rows)}\n\n{parts}", write=options.write)
 

@@ -185,7 +185,9 @@ def main() -> None:
             missed.append(profile(case, options))
     text = f"Batches of {options.batch}, all stages train. Goal: {AIM:.0f} times.\n\n{table(rows)}"
     if missed:
-        text += "\n\nThe time of one step, by operation, where the goal is missed:\n\n" + "\n".join(f"- {line}" for line in missed)
+        text += "\n\nThe time of one step, by operation, where the goal is missed:\n\n" + "\n".join(
+            f"- {line}" for line in missed
+        )
     report("full", text, write=options.write)
 
 

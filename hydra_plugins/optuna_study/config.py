@@ -39,51 +39,52 @@ class OptunaStudyConf:
     _recursive_: bool = False
     defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": "tpe"}, {"pruner": "nop"}])
 
-    # Optuna's sampler, from the group hydra/sweeper/sampler
+    # Optuna's sampler, from the group hydra/sweeper/sampler.
     sampler: Any = MISSING
-    # minimize, maximize, or a list of them: several objectives
+    # Direction: minimize, maximize, or a list of them for several objectives.
     direction: Any = "minimize"
-    # database URL, journal:///path/to/file.log, grpc://host:port, or null: in memory, for one worker in this process
+    # Database URL, journal:///path/to/file.log, grpc://host:port, or null: in memory, for one worker in this process.
     storage: Any = None
-    # name of the study, by which the same command finds it again; null: a new study each time, named after job and time
+    # Name of the study, by which the same command finds it again; null: a new study each time, named by job and time.
     study_name: str | None = None
-    # number of finished trials (complete or pruned) of the study; retries and failures do not count
+    # Number of finished trials (complete or pruned) of the study; retries and failures do not count.
     n_trials: int = 20
-    # number of workers, each a process that runs one trial at a time; the basic launcher always has one
+    # Number of workers, each a process that runs one trial at a time; the basic launcher always has one.
     n_jobs: int = 1
-    # share of n_trials (0..1): the sweep stops if more trials than this have failed since it was started. It is checked
-    # from the third finished or failed trial on, or when n_trials trials have failed; 0: stop at the first failure
+    # Share of n_trials (0..1): the sweep stops if more trials than this have failed since it was started. It is checked
+    # from the third finished or failed trial on, or when n_trials trials have failed; 0: stop at the first failure.
     max_failure_rate: float = 0.34
-    # the search space: a range for each config key
+    # The search space: a range for each config key.
     params: Any = None
-    # dotted path of a function (cfg, Optuna trial) that suggests further parameters
+    # Dotted path of a function (cfg, Optuna trial) that suggests further parameters.
     custom_search_space: str | None = None
-    # older spelling of params: {key: {type: int|float|categorical, low, high, step, log, choices}}
+    # Older spelling of params: {key: {type: int|float|categorical, low, high, step, log, choices}}.
     search_space: Any = None
 
-    # ---- what hydra-optuna-sweeper does not have
-    # Optuna's pruner, from the group hydra/sweeper/pruner
+    # ---- fields that hydra-optuna-sweeper does not have
+
+    # Optuna's pruner, from the group hydra/sweeper/pruner.
     pruner: Any = MISSING
-    # index of the objective that the task reports to the pruner; only used with several objectives
+    # Index of the objective that the task reports to the pruner; only used with several objectives.
     pruned_objective: int = 0
-    # seconds after which no worker starts another trial
+    # Seconds after which no worker starts another trial.
     timeout: float | None = None
-    # stop if the best value has not improved for this number of finished trials
+    # Stop if the best value has not improved for this number of finished trials.
     patience: int | None = None
-    # number of retries of a trial whose worker died; a release on a signal does not count
+    # Number of retries of a trial whose worker died; a release on a signal does not count.
     max_retries: int = 3
-    # seconds between two heartbeats; a worker is declared dead after three missed heartbeats
+    # Seconds between two heartbeats; a worker is declared dead after three missed heartbeats.
     heartbeat: float = 20.0
-    # configurations to run first: a list of {key: value}; those of a file that contradict the command line are skipped
+    # Configurations to run first: a list of {key: value}; those of a file that contradict the command line are skipped.
     enqueue: Any = None
-    # false: submit the workers and return (submitit launchers)
+    # False submits the workers and returns (submitit launchers).
     wait: bool = True
-    # continue a study even if its search space, directions or fixed overrides differ
+    # Continue a study even if its search space, directions or fixed overrides differ.
     allow_changes: bool = False
-    # minutes for which an operation is retried while the database is unreachable
+    # Minutes for which an operation is retried while the database is unreachable.
     storage_patience: float = 10.0
-    # objects with any of check_config(config), on_study_start(study), on_trial_finished(study, trial),
-    # on_study_end(study, status)
+    # Objects with any of check_config(config), on_study_start(study), on_trial_finished(study, trial),
+    # on_study_end(study, status).
     callbacks: Any = None
 
 
