@@ -1,11 +1,11 @@
-"""How often `compare` calls equal runs different, and how often it finds a run that is 3 points better.
+"""How often `compare` calls equal runs different, and how often it detects a run that is 3 points better.
 
-Run it: python -m benchmarks.comparison_error
-Also into benchmarks/RESULTS.md: python -m benchmarks.comparison_error --write
+Run: python -m benchmarks.comparison_error
+Write the table into benchmarks/RESULTS.md as well: python -m benchmarks.comparison_error --write
 
-Invented runs, on invented pictures, go through the correction that `compare` uses. Runs are either independent of each
-other, or they mostly fail on the same pictures and persons, as networks do. Half of the settings have two pictures per
-person, on which a run is right or wrong more or less together.
+Simulated runs on simulated images go through the correction that `compare` uses. Runs are either independent, or they
+mostly fail on the same images and persons, as networks do. Half of the settings have two images per person, and a run
+tends to be right or wrong on both.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""One head-only trial of MobileNet-V2: ours from an empty cache and again from a full one, against the plain way.
+"""One head-only trial of MobileNet-V2: ours from an empty cache and from a full one, against a baseline.
 
 Run: python -m benchmarks.depth0 [--eyes=FOLDER] [--weights FILE] [--quick] [--write]
-2,000 pictures at 224, 30 epochs, the same pictures, split, batch size, schedule and augmentation (mirroring). Times are
-of whole commands: interpreter, imports, reading, training, test and, for ours, tracking and the logged model. With
---plain-epochs the plain way runs so many epochs only; the others count as much as the mean of those after the first.
---quick is for a look in some minutes: fewer pictures make ours look worse, as its start-up counts as much as ever.
+2,000 images at 224 pixels, 30 epochs; images, split, batch size, schedule and augmentation (mirroring) are the same.
+Times are for whole commands: interpreter, imports, reading, training, test and, for ours, tracking and the logged
+model. With --plain-epochs, the baseline runs only that many epochs; each further epoch is extrapolated as the mean of
+those after the first. --quick gives a rough result in a few minutes: with fewer images ours looks worse, because its
+start-up takes just as long.
 """
 
 from __future__ import annotations

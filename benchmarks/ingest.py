@@ -1,9 +1,9 @@
-"""Pictures into the PixelStore per core, against a bare decode-and-resize loop; and the memory that reading it takes.
+"""Images decoded into the PixelStore per core, against a bare decode-and-resize loop, and the memory of reading it.
 
 Run: python -m benchmarks.ingest [--eyes=FOLDER] [--pictures 2000] [--stored 400000] [--write]
 Both run on one core, each in a process of its own, from files in the page cache; imports are not counted. Without
---eyes the pictures are drawn ones of 96 pixels. The bare loop opens, converts to gray and resizes with Pillow, keeping
-nothing.
+--eyes, the images are synthetic, at 96 pixels. The bare loop opens, converts to gray and resizes with Pillow, and
+stores nothing.
 """
 
 from __future__ import annotations

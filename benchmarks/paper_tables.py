@@ -1,7 +1,7 @@
 """The tables of docs/paper.md, computed from docs/results.
 
 Print them: python -m benchmarks.paper_tables
-Put them into the page: python -m benchmarks.paper_tables --write
+Write them into the page: python -m benchmarks.paper_tables --write
 """
 
 from __future__ import annotations

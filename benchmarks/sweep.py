@@ -1,11 +1,12 @@
-"""A sweep of 24 trials over depths 0, 1, 2, 4, 8 and learning rates: one worker of ours against plain trials in a row.
+"""A sweep of 24 trials over depths 0, 1, 2, 4, 8 and learning rates: one worker of ours against baseline trials.
 
 Run: python -m benchmarks.sweep [--eyes=FOLDER] [--weights FILE] [--quick] [--write]
-2,000 pictures at 224, 10 epochs. The plain way is what a sweeper that hands out configurations costs at best: one
-process, imports paid once, nothing shared between trials. Ours runs twice, each time from an empty cache: every trial
-to its end, and pruned by median from the second epoch on. With --plain-epochs it runs each depth once for so many
-epochs; further epochs and learning rates of that depth count as much as the mean of those after the first. To compare
-accuracies it then runs our best configuration to the end, which is not counted.
+2,000 images at 224 pixels, 10 epochs. The baseline is the least that a sweeper that only hands out configurations can
+cost: one process, imports paid once, nothing shared between trials. Ours runs twice, each time from an empty cache:
+once with every trial to its end, and once with median pruning from the second epoch on. With --plain-epochs, the
+baseline runs each depth once for that many epochs; further epochs and learning rates of that depth are extrapolated as
+the mean of the epochs after the first. To compare accuracies, it then trains our best configuration to the end, which
+is not counted.
 """
 
 from __future__ import annotations
