@@ -125,7 +125,7 @@ def _from_here(location: Location, folder: Path) -> dict[str, str]:
 # Identifiers and paths of ours, which a password that is an ordinary word must not alter.
 _IDENTIFIERS = {
     "data.fingerprint", "data.source", "output_dir", "split.fingerprint", "split.kind", "study.name", "trial.number",
-    "weights.kind", "weights.sha256",
+    "weights.kind", "weights.sha256", "weights.source",
 }  # fmt: skip
 
 
