@@ -43,8 +43,16 @@ def _no_limit_or_some(value: int) -> int:
     return value
 
 
+def _finite_in_float32(value: float) -> float:
+    """Networks count in float32, in which a larger number is infinite."""
+    if value > 3.4e38:
+        raise ValueError("must be at most 3.4e+38")
+    return value
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite_in_float32)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_finite_in_float32)]
 Count = Annotated[int, Field(ge=1)]
 
 # What `models.metrics.SplitMetrics` gives of the validation part; named here, too, as this module imports no torch.
@@ -111,11 +119,11 @@ class ModelSection(_Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     lr: Positive
     head_lr: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
     schedule: Literal["onecycle", "cosine", "constant"]
     warmup: Annotated[float, Field(gt=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    mixup: Annotated[float, Field(ge=0)]
+    mixup: NotNegative
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     pos_weight: Positive | Literal["balanced"]
     flip_test: bool

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eyegender.models.finite_check import FiniteCheck
+from eyegender.models.finite_check import FiniteCheck, NotFiniteError
 from eyegender.models.memory import Parts
 from eyegender.models.metrics import SplitMetrics
 from eyegender.models.schedule import START, Progress, build_scheduler, progress_of, reschedule
@@ -142,6 +142,15 @@ class Classifier(pl.LightningModule):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         if not self.halve:  # by now `_step_in_parts` has filled the gradients
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(self, *given: Any, **named: Any) -> None:
+        """Raises NotFiniteError where the rate, or rate times weight decay, is larger than any number of a weight."""
+        try:
+            super().optimizer_step(*given, **named)
+        except RuntimeError as error:
+            if "without overflow" not in str(error):
+                raise
+            raise NotFiniteError("step", self._step, self._step_lr, self._indices.tolist()) from error
 
     def configure_gradient_clipping(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,7 +93,10 @@ def check_config(checkpoint: Checkpoint, cfg: TrainConfig, path: Path) -> list[C
     changes = _changes(saved, written_config(cfg)) if saved else []
     refused = [change for change in changes if change.key not in LENGTH]
     if refused:
-        told, undo = "; ".join(c.told for c in refused), " ".join(f"{c.key}={_shown(c.before)}" for c in refused)
+        told, undo = (
+            "; ".join(c.told for c in refused),
+            " ".join(shlex.quote(f"{c.key}={_shown(c.before)}") for c in refused),
+        )
         raise UserError(f"ckpt_path={path} was trained with {told}; set {undo}, or start anew without ckpt_path")
     done, trainer = progress_of(checkpoint), cfg.trainer
     epochs = done.epochs + (done.batches > 0)

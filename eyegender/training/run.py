@@ -162,7 +162,7 @@ class _Run:
                 changes=self.changes,
             )
             self.epochs.tracker = self.tracker
-            self.built.classifier.origin = origin(self.tracker, cfg, self.data, checkpoint)
+            self.built.classifier.origin = origin(self.tracker, cfg, self.data)
         try:
             result = self._fit_and_test()
         except StoppedBySignalError as stopped:
@@ -304,11 +304,12 @@ class _Run:
         except NotFiniteError as error:
             raise not_finite(error, self.data) from error
         metrics = {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
-        history = load_checkpoint(self.output_dir / "checkpoints" / "last.ckpt")["callbacks"]["Epochs"]["history"]
+        last = load_checkpoint(self.output_dir / "checkpoints" / "last.ckpt")
+        history = last["callbacks"]["Epochs"]["history"]
         row = row_of(history, checkpoint["epoch"] + 1)
         tracker = begin_tracking(
             cfg, self.output_dir, self.overrides, self.built, self.data,
-            precision=str(arguments["precision"]), checkpoint=checkpoint,
+            precision=str(arguments["precision"]), checkpoint=last,
         )  # fmt: skip
         tracker.tags(tags)
         leave_outputs(

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ._compose import Composer
 from ._run_job import run_job
-from ._secrets import HIDDEN, hide, hide_override
+from ._secrets import HIDDEN, hide_in_urls, hide_override
 from ._set_aside import set_secrets_aside, written_overrides
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def hide_storage(config: DictConfig, spec: "StorageSpec") -> None:
         raw = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
         written = raw.get("storage") if isinstance(raw, dict) else None
         if isinstance(written, str) and "${" not in written:
-            config.hydra.sweeper.storage = hide(written, spec.secrets)
+            config.hydra.sweeper.storage = hide_in_urls(written)
         elif spec.kind == "object":
             config.hydra.sweeper.storage = HIDDEN
         for name in ("hydra", "task"):

@@ -133,6 +133,26 @@ def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
     assert kept["began_in"] == str((tmp_path / "first").resolve())
 
 
+def test_a_checkpoint_that_its_run_has_left_behind_goes_on_as_a_run_of_its_own(tmp_path: Path) -> None:
+    train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
+    last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
+    told = {"second": train(tiny_config(*HEAD, "trainer.max_epochs=2", last), tmp_path / "second")}
+    told["third"] = train(tiny_config(*HEAD, "trainer.max_epochs=3", last), tmp_path / "third")
+    assert told["third"].run_id != told["second"].run_id
+    third = f"ckpt_path={tmp_path / 'third/checkpoints/last.ckpt'}"
+    told["fourth"] = train(tiny_config(*HEAD, "trainer.max_epochs=4", third), tmp_path / "fourth")
+    assert told["fourth"].run_id == told["third"].run_id
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
+    for name in ("second", "fourth"):
+        history = client.get_metric_history(told[name].run_id, "lr")
+        assert [(point.step, point.value) for point in history] == [
+            (row["epoch"], row["lr"]) for row in told[name].history
+        ]
+    tags = client.get_run(told["third"].run_id).data.tags
+    assert tags["branched_from"] == told["second"].run_id
+    assert tags["resumed.trainer.max_epochs"] == "3 until epoch 3, then 4"
+
+
 def test_in_another_experiment_a_run_of_its_own_goes_on_with_all_epochs(tmp_path: Path) -> None:
     train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
     last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
