@@ -103,7 +103,7 @@ def check_attributes(attributes: Annotations) -> None:
     """
     values = attributes.values
     wrong = (values < -1) | (values > 1)
-    label = np.array(attributes.columns) == "Male"
+    label = np.arange(values.shape[1]) == (attributes.columns.index("Male") if "Male" in attributes.columns else -1)
     for columns in (label, ~label):
         minus, zero = (values == -1) & columns, (values == 0) & columns
         if minus.any() and zero.any():

@@ -165,6 +165,14 @@ def test_attributes_may_be_0_and_1_for_the_whole_file(celeba: Path) -> None:
     assert np.array_equal(CelebaReader(celeba).read().labels, labels)
 
 
+def test_attributes_without_names_are_told(celeba: Path) -> None:
+    path = celeba / "list_attr_celeba.txt"
+    head, _, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, "", *rows]) + "\n")
+    with pytest.raises(UserError, match="must have the column Male"):
+        CelebaReader(celeba).read()
+
+
 @pytest.mark.parametrize("of", [{"-1": "0"}, {"0": "-1"}])
 def test_the_label_may_be_0_and_1_beside_attributes_written_otherwise(celeba: Path, of: dict[str, str]) -> None:
     labels = CelebaReader(celeba).read().labels
