@@ -43,7 +43,7 @@ ui: .venv/ready  ## look at the runs in a browser; HOST= and PORT=
 		{ echo "make ui: $(HOST) port $(PORT) is taken or not this machine's; set another PORT=, or HOST=" >&2; exit 2; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host $(HOST) --port $(PORT)
 
-demo: .venv/ready-to-test  ## try a model in a browser; ARGS="model=models:/NAME@ALIAS"
+demo: .venv/ready-to-test  ## try a model in a browser; ARGS="models=[models:/NAME@ALIAS]"
 	$(BIN)/python -m eyegender.demo $(ARGS)
 
 screenshots: .venv/ready-to-test  ## make the pictures of the docs anew

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import platform
 import re
 import signal
 import sys
@@ -90,7 +91,7 @@ def command(
             begun = False
             make_unfailing()
             register_resolvers()
-            if (mistake := _unusable_folder()) is not None:
+            if (mistake := _unusable_system() or _unusable_folder()) is not None:
                 tell(mistake)
                 sys.exit(USER_MISTAKE)
             register_sweeps() if groups is None else register_alone(config_name, groups)
@@ -124,6 +125,13 @@ def command(
         return main
 
     return decorate
+
+
+def _unusable_system() -> UserError | None:
+    """Of Windows: the caches write at offsets and sync folders, in ways that only Linux and macOS have."""
+    if platform.system() == "Windows":
+        return UserError("eyegender runs on Linux and macOS, got Windows; run it in WSL")
+    return None
 
 
 def _unusable_folder() -> UserError | None:

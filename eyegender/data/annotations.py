@@ -97,15 +97,19 @@ def read_annotations(path: Path, columns: int, *, headed: bool) -> Annotations:
 
 
 def check_attributes(attributes: Annotations) -> None:
-    """Raises UserError unless all are -1 or 1, as CelebA writes them, or all 0 or 1, as others do."""
+    """Raises UserError unless all are -1 or 1, as CelebA writes them, or all 0 or 1, as others do.
+
+    The column `Male` may be written the one way and all others the other way.
+    """
     values = attributes.values
-    minus, zero = values == -1, values == 0
-    # Where both are there, the rarer one is the mistake: nobody can say what it stands for.
-    rare = minus if minus.sum() < zero.sum() else zero
-    attributes.refuse(
-        ~(minus | zero | (values == 1)) | (rare if minus.any() and zero.any() else False),
-        "-1 or 1 throughout, or 0 or 1 throughout",
-    )
+    wrong = (values < -1) | (values > 1)
+    label = np.arange(values.shape[1]) == (attributes.columns.index("Male") if "Male" in attributes.columns else -1)
+    for columns in (label, ~label):
+        minus, zero = (values == -1) & columns, (values == 0) & columns
+        if minus.any() and zero.any():
+            # The rarer one is the mistake: nobody can say what it stands for.
+            wrong |= minus if minus.sum() < zero.sum() else zero
+    attributes.refuse(wrong, "-1 or 1 throughout, or 0 or 1 throughout")
 
 
 def eye_columns(landmarks: Annotations) -> list[int]:

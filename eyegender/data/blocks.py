@@ -15,7 +15,7 @@ from eyegender.data.groups import LARGEST_GROUP, Joined
 from eyegender.data.number_runs import number_runs, place_in_series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -49,14 +49,15 @@ def cut_into_blocks(
         members.setdefault(g, []).append(i)
     for member in members.values():
         member.sort(key=order.__getitem__)
-    fewest = min(int(np.sum(samples.labels == label)) for label in short)
+    counts = {label: int(np.sum(samples.labels == label)) for label in short}
     # Of two at least, where there are enough: pairs of neighbours are what groups are for.
-    longest = max(int(fewest * share), min(2, fewest // FEWEST))
+    longest = {label: max(1, int(count * share), min(2, count // FEWEST)) for label, count in counts.items()}
     for near, whole_numbers in ((alike, True), (alike, False), ((), True), ((), False)):
-        for length in _lengths(longest):
+        for lengths in _lengths(longest):
             joined = Joined(len(samples))
             for g, member in members.items():
                 units = _units(member, order) if whole_numbers else [[i] for i in member]
+                length = min(lengths.get(label, len(member)) for label in samples.labels[member].tolist())
                 for block in _blocks(units, length) if g in affected else [member]:
                     for left, right in pairwise(block):
                         joined.join(left, right)
@@ -71,12 +72,13 @@ def _count(samples: Samples, group: NDArray[np.int64], label: int) -> int:
     return len(np.unique(group[samples.labels == label]))
 
 
-def _lengths(longest: int) -> Iterator[int]:
-    length = max(1, longest)
-    while length > 1:
-        yield length
-        length //= 2
-    yield 1
+def _lengths(longest: Mapping[int, int]) -> Iterator[dict[int, int]]:
+    """Of the blocks of each class: its longest, then half of that, and so on down to one picture."""
+    lengths = dict(longest)
+    while max(lengths.values()) > 1:
+        yield lengths
+        lengths = {label: max(1, length // 2) for label, length in lengths.items()}
+    yield lengths
 
 
 def _units(member: list[int], order: list[tuple[str, str, int]]) -> list[list[int]]:
@@ -130,7 +132,7 @@ def _warning(
     near = f" and {torn} of {len(alike)} pairs of near-duplicates" if torn else ""
     return (
         f"NEIGHBOURS MAY PART: neighbouring numbers count as one person, which makes of {told}, and a split by person "
-        f"needs {FEWEST}; they are cut into {made} blocks of up to {longest} pictures, and {cut} of {len(links)} pairs "
-        f"of neighbours{near} may be in two parts. If they show no persons, set data.split.by=random; if they do, say "
-        "who is who with data.split.by=file"
+        f"needs {FEWEST}; they are cut into {made} blocks of {longest} pictures at most, and {cut} of {len(links)} "
+        f"pairs of neighbours{near} may be in two parts. If they show no persons, set data.split.by=random; if they "
+        "do, say who is who with data.split.by=file"
     )

@@ -51,8 +51,8 @@ def check_conflicts(samples: Samples, conflicts: list[list[int]], on_conflict: O
     copies = sorted({i for some in conflicts for i in some})
     if on_conflict == "error":
         raise UserError(
-            f"a picture must be in one class, got {len(conflicts)} in both ({lines[0]}); remove the wrong copies, or "
-            f"set data.on_conflict=drop, which leaves out all {len(copies)}",
+            f"a picture must be in one class, got {len(conflicts)} in both ({_one_of_each(samples, conflicts[0])}); "
+            f"remove the wrong copies, or set data.on_conflict=drop, which leaves out all {len(copies)}",
             lines,
         )
     if on_conflict == "keep":
@@ -68,6 +68,12 @@ def _in_both(samples: Samples, keys: Iterable[tuple[int, Hashable]]) -> list[lis
     for i, key in keys:
         places.setdefault(key, []).append(i)
     return [some for some in places.values() if len(some) > 1 and len(set(samples.labels[some].tolist())) > 1]
+
+
+def _one_of_each(samples: Samples, copies: list[int]) -> str:
+    """`a/1.jpg = b/7.jpg`, of whatever many copies."""
+    first = {int(samples.labels[i]): samples.names[i] for i in reversed(copies)}
+    return f"{first[0]} = {first[1]}"
 
 
 def _pixels(samples: Samples, i: int) -> str:

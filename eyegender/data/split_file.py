@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from eyegender.data.samples import Samples
 
+_MORE = "further cells"
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +47,8 @@ def read_split_csv(path: str | Path, samples: Samples, dropped: Sequence[str] = 
         if i is None:
             if name not in left_out:
                 faults.append(f"line {number}: no picture {name!r} in the data")
+        elif _MORE in row:
+            faults.append(f"line {number}: more cells than the first line has columns")
         elif assigned[i]:
             faults.append(f"line {number}: {name!r} a second time")
         elif part not in PARTS:
@@ -83,7 +86,7 @@ def write_split_csv(
 def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restkey=_MORE)
             columns = reader.fieldnames or []
             lacking = [column for column in ("path", "label", "split") if column not in columns]
             if lacking:

@@ -66,7 +66,9 @@ def _listed(pictures: Any) -> list[Any]:
         return _listed(pictures[COLUMN])
     if isinstance(pictures, np.ndarray) and not pictures.ndim:
         pictures = pictures.item()
-    alone = isinstance(pictures, bytes | bytearray | str | Image.Image) or not isinstance(pictures, Iterable)
+    alone = isinstance(pictures, bytes | bytearray | memoryview | str | Image.Image) or not isinstance(
+        pictures, Iterable
+    )
     return [pictures] if alone else list(pictures)
 
 
@@ -76,19 +78,25 @@ def _single(picture: Any, position: int) -> NDArray[Any] | Image.Image:
             picture = base64.b64decode(picture.partition("base64,")[2] or picture, validate=True)
         except (binascii.Error, ValueError) as error:
             raise ValueError(f"picture {position} is text, but not the base64 of a picture file") from error
-    if isinstance(picture, bytes | bytearray):
+    if isinstance(picture, bytes | bytearray | memoryview):
         try:
             return decode(bytes(picture))
         except BadPictureError as error:
             raise ValueError(f"picture {position} cannot be read: {error}") from error
     if isinstance(picture, Image.Image):
         return picture
+    if hasattr(picture, "detach"):  # a tensor, maybe of another device or of a training
+        picture = picture.detach().cpu()
+    told = f"picture {position} is neither an array nor the bytes of a picture file"
     try:
         array = np.asarray(picture)
         # Integers must stay integers: what they are worth does not depend on the largest of them.
-        return array if array.dtype != object else np.asarray(array.tolist())
+        array = array if array.dtype != object else np.asarray(array.tolist())
     except (ValueError, TypeError) as error:
-        raise ValueError(f"picture {position} is neither an array nor the bytes of a picture file") from error
+        raise ValueError(told) from error
+    if array.dtype == object and not array.ndim:
+        raise ValueError(f"{told}, got {type(picture).__name__}")
+    return array
 
 
 def _image(array: NDArray[Any] | Image.Image, position: int) -> Image.Image:
@@ -110,8 +118,9 @@ def _bytes(array: NDArray[Any], position: int) -> NDArray[np.uint8]:
     low, high = float(array.min()), float(array.max())  # NaN if any is
     top, slack = 255.0, 0.0
     if array.dtype.kind == "f":
-        slack = SLACK
-        if high <= 1 + SLACK:
+        # In the array's own precision: the float32 next to 1.001 is above it.
+        slack = float(array.dtype.type(1 + SLACK)) - 1
+        if high <= 1 + slack:
             top = 1.0
         elif high < 2:
             raise ValueError(

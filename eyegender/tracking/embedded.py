@@ -113,6 +113,7 @@ def check(database: Path) -> None:
 
 
 def _check_schema(database: Path, found: str) -> None:
+    logging.getLogger("alembic").setLevel(logging.ERROR)  # it tells each of its plugins, as soon as it is imported
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 

@@ -192,7 +192,15 @@ class _Run:
         return result
 
     def _tell_end(self, result: RunResult, tracker: Tracker, *, complete: bool) -> None:
-        print_summary(self.cfg, result.metrics, self.output_dir, tracker, self.data.source, complete=complete)
+        print_summary(
+            self.cfg,
+            result.metrics,
+            self.output_dir,
+            tracker,
+            source=self.data.source,
+            positive=self.data.samples.classes[1],
+            complete=complete,
+        )
         if not complete and (no_room := tracker.no_room()):
             raise no_room
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from eyegender.errors import one_line
 from eyegender.tracking.experiment_view import link
 from eyegender.tracking.location import DATABASE, mlruns
 from eyegender.tracking.secrets import redact
@@ -28,14 +30,21 @@ def wants_bars(progress: str) -> bool:
 
 
 def print_summary(
-    cfg: TrainConfig, metrics: dict[str, float], output_dir: Path, tracker: Tracker, source: str, *, complete: bool
+    cfg: TrainConfig,
+    metrics: dict[str, float],
+    output_dir: Path,
+    tracker: Tracker,
+    *,
+    source: str,
+    positive: str,
+    complete: bool,
 ) -> None:
-    """The last lines of a run."""
+    """The last lines of a run; `positive` is the name of the class with label 1."""
     console = Console(highlight=False, soft_wrap=True)
     parts = [part for part in ("test", "val") if f"{part}/accuracy" in metrics]
     title = f"{cfg.model.name}, {'SYNTHETIC eyes: says nothing about real ones' if source == 'synthetic' else source}"
     table = Table(title=title, title_justify="left")
-    table.add_column("metric (male = positive)")
+    table.add_column(f"metric ({escape(one_line(positive))} = positive)")
     for part in parts:
         table.add_column({"test": "test", "val": "validation"}[part], justify="right")
     for name in SHOWN:

@@ -64,7 +64,7 @@ def compare_runs(store: TrackingStore, options: CompareOptions, folder: Path) ->
 
 
 def _classes(store: TrackingStore, records: Sequence[RunRecord]) -> tuple[str, str]:
-    """The class names that the runs' data sets tell, where they agree; CelebA's two otherwise."""
+    """The class names that the runs' data sets tell; only the labels where they disagree; CelebA's two if none does."""
     told = set()
     for record in records:
         inputs = store.run(record.run_id).inputs
@@ -75,7 +75,9 @@ def _classes(store: TrackingStore, records: Sequence[RunRecord]) -> tuple[str, s
                 continue
             if isinstance(names, list) and len(names) == 2:
                 told.add((str(names[0]), str(names[1])))
-    return told.pop() if len(told) == 1 else ("female", "male")
+    if len(told) > 1:
+        return "label 0", "label 1"
+    return told.pop() if told else ("female", "male")
 
 
 def _pictures(store: TrackingStore, comparison: Comparison) -> Pictures | None:

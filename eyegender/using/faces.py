@@ -56,7 +56,7 @@ class GivenEyes:
     """Eyes at the positions that a table states.
 
     A row belongs to the picture of its path, taken from the working directory or from the table's folder. A row that is
-    a mere file name belongs to the one picture of that name, wherever it lies.
+    a mere file name, and of no file there, belongs to the one picture of that name, wherever it lies.
 
     Args:
         table: the table's file.
@@ -107,7 +107,11 @@ class GivenEyes:
 
     def _row(self, path: Path) -> str | None:
         row = self._row_of.get(os.path.abspath(path))  # noqa: PTH100 - follows no link
-        return row if row is not None or path.name not in self.positions else path.name
+        if row is not None or path.name not in self.positions:
+            return row
+        # A mere name is that of another picture where one lies at that path.
+        elsewhere = any(os.path.lexists(place / path.name) for place in (Path.cwd(), self.table.parent))
+        return None if elsewhere else path.name
 
 
 class FoundEyes:
@@ -177,10 +181,15 @@ def read_eye_positions(path: Path, crop: float) -> GivenEyes:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+            columns = table.fieldnames or ()
+            missing = [name for name in COLUMNS if name not in columns]
+            twice = [name for name in COLUMNS if columns.count(name) > 1]
+            if twice:
+                raise UserError(f"eyes: {path} must name each column once, got {twice[0]} twice; remove one")
             if missing:
                 raise UserError(f"eyes: {path} must have the columns {', '.join(COLUMNS)}, got no {missing[0]}; add it")
-            for line, row in enumerate(table, start=2):
+            for row in table:
+                line = table.line_num
                 cells = [row[name] or "" for name in COLUMNS[1:]]
                 wrong = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
                 if wrong or not row["path"]:
@@ -188,6 +197,8 @@ def read_eye_positions(path: Path, crop: float) -> GivenEyes:
                         f"eyes: {path}, line {line}, must hold a path and four numbers, got "
                         f"{(wrong or [row['path']])[0]!r}; correct it"
                     )
+                if None in row:  # a comma in the path, say
+                    raise UserError(f"eyes: {path}, line {line}, must have {len(columns)} cells, got more; correct it")
                 lx, ly, rx, ry = map(float, cells)
                 if 0 <= rx <= lx < MOST_PIXELS:
                     raise UserError(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from pydantic import BaseModel
 
+from eyegender import sync
 from eyegender.command import config_folder, register_sweeps
 from eyegender.data.readers import check_source
 from eyegender.errors import UserError
@@ -144,6 +146,14 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments: list[str], told:
     assert told in lines[0]
     assert not Path("mlruns").exists()  # nothing half-written
     assert not Path("multirun").exists()  # nor begun
+
+
+def test_windows_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    with pytest.raises(SystemExit) as ended:
+        sync.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "eyegender: eyegender runs on Linux and macOS, got Windows; run it in WSL\n"
 
 
 @pytest.mark.parametrize(

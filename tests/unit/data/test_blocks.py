@@ -116,6 +116,18 @@ def test_the_blocks_of_small_classes_hold_pairs_where_they_can(count: int, sizes
     assert np.unique(blocks, return_counts=True)[1].tolist() == sizes * 2
 
 
+def test_a_small_class_does_not_shorten_the_blocks_of_the_other(tmp_path: Path) -> None:
+    names = {"cats": numbered("{}.jpg", 40), "dogs": numbered("{}.jpg", 3)}
+    data = module(make(tmp_path / "set", names), names)
+    assert data.groups is not None
+    assert np.unique(data.groups[data.samples.labels == 0], return_counts=True)[1].tolist() == [4] * 10
+    assert data.counts() == {
+        "train": {"cats": 28, "dogs": 1},
+        "val": {"cats": 4, "dogs": 1},
+        "test": {"cats": 8, "dogs": 1},
+    }
+
+
 def test_files_of_one_number_stay_together(tmp_path: Path) -> None:
     names = SHAPES["left and right"]
     data = module(make(tmp_path / "set", names), names)

@@ -165,6 +165,34 @@ def test_attributes_may_be_0_and_1_for_the_whole_file(celeba: Path) -> None:
     assert np.array_equal(CelebaReader(celeba).read().labels, labels)
 
 
+def test_attributes_without_names_are_told(celeba: Path) -> None:
+    path = celeba / "list_attr_celeba.txt"
+    head, _, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, "", *rows]) + "\n")
+    with pytest.raises(UserError, match="must have the column Male"):
+        CelebaReader(celeba).read()
+
+
+@pytest.mark.parametrize("of", [{"-1": "0"}, {"0": "-1"}])
+def test_the_label_may_be_0_and_1_beside_attributes_written_otherwise(celeba: Path, of: dict[str, str]) -> None:
+    labels = CelebaReader(celeba).read().labels
+    path = celeba / "list_attr_celeba.txt"
+    if "0" in of:
+        spread(celeba, {"-1": "0", "1": "1"})
+    head, columns, *rows = path.read_text().splitlines()
+    cells = [row.split() for row in rows]
+    male = 1 + columns.split().index("Male")
+    for row in cells:
+        row[male] = of.get(row[male], row[male])
+    path.write_text("\n".join([head, columns, *map(" ".join, cells)]) + "\n")
+    assert np.array_equal(CelebaReader(celeba).read().labels, labels)
+    one = next(row for row in cells if row[male] != "1")
+    one[male] = "-1" if one[male] == "0" else "0"
+    path.write_text("\n".join([head, columns, *map(" ".join, cells)]) + "\n")
+    with pytest.raises(UserError, match=f"got {one[male]} as Male of {one[0]} in line"):
+        CelebaReader(celeba).read()
+
+
 @pytest.mark.parametrize("of", [{"-1": "0", "1": "-1"}, {"-1": "2", "1": "1"}, {"-1": "1", "1": "10"}])
 def test_attributes_of_any_other_meaning_are_refused_with_the_row(celeba: Path, of: dict[str, str]) -> None:
     spread(celeba, of)

@@ -59,6 +59,7 @@ def test_a_picture_in_both_classes_stops_a_training_or_is_dropped(
     pairs = ("femaleeyes/4.png = maleeyes/904.png", "femaleeyes/8.png = femaleeyes/907.png = maleeyes/908.png")
     with pytest.raises(UserError, match=r"got 2 in both .femaleeyes/4.png = .*=drop, .* all 5") as caught:
         module(eyes, color=color)
+    assert "(femaleeyes/4.png = maleeyes/904.png)" in str(caught.value)
     assert caught.value.details == pairs
     for split_by in ("person", "random"):
         data = module(eyes, color=color, on_conflict="drop", split_by=split_by)
@@ -70,6 +71,14 @@ def test_a_picture_in_both_classes_stops_a_training_or_is_dropped(
     kept = module(eyes, color=color, on_conflict="keep")
     assert len(kept.samples) == 63
     assert [" = ".join(names) for names in kept.conflicts] == list(pairs)
+
+
+def test_many_copies_of_one_picture_are_told_in_a_short_line(eyes: Path) -> None:
+    for number in range(901, 960):
+        shutil.copy(eyes / "femaleeyes" / "4.png", eyes / "femaleeyes" / f"{number}.png")
+    shutil.copy(eyes / "femaleeyes" / "4.png", eyes / "maleeyes" / "999.png")
+    with pytest.raises(UserError, match=r"in both \(femaleeyes/4.png = maleeyes/999.png\); .* all 61$"):
+        module(eyes)
 
 
 def test_copies_within_a_class_and_pictures_that_only_shrink_alike_are_no_conflict(eyes: Path) -> None:
@@ -133,7 +142,7 @@ def test_a_face_with_both_labels_is_a_conflict(tmp_path: Path, moved: bool) -> N
     landmarks = [f"{name} {31 if moved and k == 1 else 30} 40 70 40 50 60 40 80 60 80" for k, name in enumerate(names)]
     (home / "list_landmarks_align_celeba.txt").write_text("\n".join(["24", points, *landmarks]))
     (home / "identity_CelebA.txt").write_text("\n".join(f"{name} {k}" for k, name in enumerate(names)))
-    with pytest.raises(UserError, match=r"got 1 in both .000001.jpg#left = 000001.jpg#right = 000002.jpg#left"):
+    with pytest.raises(UserError, match=r"got 1 in both .000001.jpg#left = 000002.jpg#left."):
         EyesDataModule(CelebaReader(home), 16).setup()
     data = EyesDataModule(CelebaReader(home), 16, on_conflict="drop")
     data.setup()

@@ -172,6 +172,7 @@ def test_a_written_split_is_read_back(tmp_path: Path) -> None:
         ("00006.png,0,dev,", "split must be train, val or test, got 'dev'"),
         ("00006.png,male,train,", "'00006.png' is female, got 'male'"),
         ("00006.png,0,test,a", "person 'a' in test and in train"),
+        ("00006.png,0,train,a,b", "more cells than the first line has columns"),
     ],
 )
 def test_rows_that_do_not_fit_are_listed(tmp_path: Path, row: str, fault: str) -> None:

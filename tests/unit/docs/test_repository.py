@@ -6,6 +6,7 @@ import tomllib
 
 import yaml
 
+from tests.composing import compose_config
 from tests.unit.docs.pages import ROOT
 
 
@@ -37,3 +38,8 @@ def test_hooks_and_workflow_call_what_ci_calls():
     assert all(f"\n{hook['entry']}\n" in ci for hook in hooks)
     steps = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text())["jobs"]["check"]["steps"]
     assert any(".ci/run" in step.get("run", "") for step in steps)
+
+
+def test_the_demo_takes_the_arguments_that_make_shows():
+    [shown] = re.findall(r'^demo:.*ARGS="(\S+)"', (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert compose_config(shown, name="demo").models == ["models:/NAME@ALIAS"]

@@ -3,10 +3,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from eyegender.serving.pictures import as_pixels
@@ -42,6 +44,10 @@ def png(array: np.ndarray) -> bytes:
         pd.DataFrame({"image": [base64.b64encode(png(GRAY)).decode()]}),
         {"image": GRAY[None]},
         np.array([png(GRAY)], dtype=object),
+        memoryview(png(GRAY)),
+        [bytearray(png(GRAY))],
+        torch.tensor(GRAY[None] / 255, requires_grad=True),
+        [torch.tensor(GRAY)],
     ],
     ids=repr,
 )
@@ -75,8 +81,10 @@ def test_no_picture_is_no_error() -> None:
         (["not base64!"], "picture 0 is text"),
         (["a.png"], "picture 0 is text"),
         ([png(GRAY), b"no picture"], "picture 1 cannot be read: not a JPEG"),
-        ([GRAY, None], "picture 1 must be"),
-        (None, "3 or 4 dimensions"),
+        ([GRAY, None], "picture 1 is neither an array .*, got NoneType"),
+        (None, "picture 0 is neither an array .*, got NoneType"),
+        ([Path("a.png")], "picture 0 is neither an array .*, got PosixPath"),
+        ([{"image": GRAY}], "picture 0 is neither an array .*, got dict"),
         (np.full((1, 6, 6), True), "must hold numbers, got bool"),
         (np.full((1, 6, 6), 1.5), "within 0..1 or 0..255, got a largest value of 1.5, which tells neither"),
         (np.full((1, 6, 6), -0.5), "within 0..255 .* got -0.5 to -0.5"),
@@ -107,6 +115,14 @@ def test_each_float_picture_is_judged_on_its_own(kind: type) -> None:
     assert both[3, 0, 1, 1] == both[2, 0, 1, 1] == 128
     batch = np.stack([bright, above])
     np.testing.assert_array_equal(as_pixels(batch, 6, "gray"), both[2:])
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_the_limit_between_the_ranges_is_meant_in_the_precision_of_the_picture(kind: type) -> None:
+    limit = np.full((1, 6, 6), 1.001, kind)
+    assert as_pixels(limit, 6, "gray").min() == 255
+    with pytest.raises(ValueError, match="tells neither"):
+        as_pixels(np.nextafter(limit, kind(2)), 6, "gray")
 
 
 WRAPPED = ["array", "lists", "objects", "list of arrays"]

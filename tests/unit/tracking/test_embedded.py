@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -262,6 +264,17 @@ def test_a_look_at_a_sound_or_a_missing_store_changes_nothing(location: Location
     nowhere = find_location(None, str(tmp_path / "nowhere" / "mlruns"))
     check_store(nowhere)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_look_at_a_store_prints_nothing(location: Location) -> None:
+    code = (
+        "import logging, pathlib, sys; logging.basicConfig(level=logging.INFO);"
+        "from eyegender.tracking.embedded import check; check(pathlib.Path(sys.argv[1]))"
+    )
+    look = subprocess.run(
+        [sys.executable, "-c", code, str(location.database)], capture_output=True, text=True, check=True
+    )
+    assert look.stdout + look.stderr == ""
 
 
 def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,9 @@ def test_positions_are_found_by_whole_path_or_by_name(tmp_path: Path) -> None:
         ("path,left_x,left_y,right_x,right_y\na,1,2,\uff13,4\n", "line 2, must hold"),
         ("path,left_x,left_y,right_x,right_y\n,1,2,3,4\n", "line 2, must hold a path"),
         ("path,left_x,left_y,right_x,right_y\na,1,2,3,4\nb,30,2,3,4\n", "line 3, must have the left eye .* swapped"),
+        ("path,left_x,left_y,right_x,right_y\na,1,2,3,4,5\n", "line 2, must have 5 cells, got more"),
+        ("path,left_x,left_y,right_x,right_y\n\n\na,1,2,x,4\n", "line 4, must hold"),
+        ("path,left_x,left_y,right_x,right_y,left_x\na,1,2,3,4,5\n", "name each column once, got left_x twice"),
         (
             "path,left_x,left_y,right_x,right_y\na,1,2,3,4\na,1,2,3,4\n",
             "line 3, must be of another picture",
@@ -79,6 +82,20 @@ def test_a_position_of_another_path_is_refused(tmp_path: Path, rows: str, pictur
     table.write_text(HEAD + rows)
     with pytest.raises(UserError, match=told):
         read_eye_positions(table, 1.0).check([Path(name) for name in pictures])
+
+
+def test_a_mere_name_is_not_taken_for_another_picture_than_the_one_of_that_path(tmp_path: Path) -> None:
+    for folder in ("tables", "x"):
+        (tmp_path / folder).mkdir()
+    table = tmp_path / "tables" / "eyes.csv"
+    table.write_text(f"{HEAD}a.jpg,10,10,20,10\n")
+    elsewhere = Path("x/a.jpg")
+    read_eye_positions(table, 1.0).check([elsewhere])
+    for place in (tmp_path / "tables" / "a.jpg", tmp_path / "a.jpg"):  # beside the table, or in the working directory
+        place.touch()
+        with pytest.raises(UserError, match=r"got a.jpg for the picture x/a.jpg; write that path"):
+            read_eye_positions(table, 1.0).check([elsewhere])
+        place.unlink()
 
 
 def test_paths_count_from_here_or_from_the_table(tmp_path: Path) -> None:
