@@ -80,6 +80,8 @@ class OptunaStudyConf:
     wait: bool = True
     # go on with a study whose search space, directions or fixed overrides were others
     allow_changes: bool = False
+    # {old key: new key}: names that an existing study may have for what is swept or fixed now
+    renamed: Any = None
     # minutes for which an operation is tried again while the database is away
     storage_patience: float = 10.0
     # objects with any of check_config(config), on_study_start(study), on_trial_finished(study, trial),
