@@ -1,11 +1,11 @@
-"""How often `compare` calls equal runs different, and how often it finds a run that is 3 points better.
+"""How often `compare` calls equal runs different, and how often it detects a run that is 3 points better.
 
-Run it: python -m benchmarks.comparison_error
-Also into benchmarks/RESULTS.md: python -m benchmarks.comparison_error --write
+Run: python -m benchmarks.comparison_error
+Write the table into benchmarks/RESULTS.md as well: python -m benchmarks.comparison_error --write
 
-Invented runs, on invented pictures, go through the correction that `compare` uses. Runs are either independent of each
-other, or they mostly fail on the same pictures and persons, as networks do. Half of the settings have two pictures per
-person, on which a run is right or wrong more or less together.
+Simulated runs on simulated images go through the correction that `compare` uses. Runs are either independent, or they
+mostly fail on the same images and persons, as networks do. Half of the settings have two images per person, and a run
+tends to be right or wrong on both.
 """
 
 from __future__ import annotations
@@ -130,9 +130,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
     options = parser.parse_args()
     text = (
-        f"{options.repetitions:,} repetitions of each setting, {options.pictures:,} test pictures, accuracy "
-        f"{100 * ACCURACY:.0f}%; power: how often a run that is better by {100 * BETTER_BY:.0f} points is told from an "
-        f"equal one, after the correction for all pairs.\n\n"
+        f"{options.repetitions:,} repetitions of each setting, {options.pictures:,} test images, accuracy "
+        f"{100 * ACCURACY:.0f}%. Power: one run is {100 * BETTER_BY:.0f} points better than the others; the share of "
+        f"its pairs with them in which the difference is detected, after the correction for all pairs.\n\n"
     )
     lines = rows(options.runs, options.pictures, options.repetitions)
     report("comparison_error", text + table(lines), write=options.write)

@@ -1,10 +1,11 @@
-"""One head-only trial of MobileNet-V2: ours from an empty cache and again from a full one, against the plain way.
+"""One head-only trial of MobileNet-V2: ours from an empty cache and from a full one, against a baseline.
 
 Run: python -m benchmarks.depth0 [--eyes=FOLDER] [--weights FILE] [--quick] [--write]
-2,000 pictures at 224, 30 epochs, the same pictures, split, batch size, schedule and augmentation (mirroring). Times are
-of whole commands: interpreter, imports, reading, training, test and, for ours, tracking and the logged model. With
---plain-epochs the plain way runs so many epochs only; the others count as much as the mean of those after the first.
---quick is for a look in some minutes: fewer pictures make ours look worse, as its start-up counts as much as ever.
+2,000 images at 224 pixels, 30 epochs; images, split, batch size, schedule and augmentation (mirroring) are the same.
+Times are for whole commands: interpreter, imports, reading, training, test and, for ours, tracking and the logged
+model. With --plain-epochs, the baseline runs only that many epochs; each further epoch is extrapolated as the mean of
+those after the first. --quick gives a rough result in a few minutes: with fewer images ours looks worse, because its
+start-up takes just as long.
 """
 
 from __future__ import annotations
@@ -61,14 +62,14 @@ def our_command(root: Path, options: argparse.Namespace) -> list[str]:
 
 def arguments(epochs: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--eyes", type=Path, help="class folders of real eyes; drawn ones without")
-    parser.add_argument("--weights", help="state dict of torchvision's MobileNet-V2; random weights without")
+    parser.add_argument("--eyes", type=Path, help="class folders of real eyes; default: synthetic eyes")
+    parser.add_argument("--weights", help="state dict of torchvision's MobileNet-V2; default: random weights")
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--plain-epochs", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="600 pictures, two epochs of the plain way")
+    parser.add_argument("--quick", action="store_true", help="600 images, two epochs of the baseline")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="put the result into RESULTS.md")
     return parser
@@ -119,15 +120,19 @@ def main() -> None:
         if way == "plain" and options.plain_epochs:
             reached += f" after {options.plain_epochs} epochs"
         rows.append((way, spread(values, 1), spread(ratios(taken["plain"], values), 1), reached))
-    ran = f"The plain way ran {options.plain_epochs} of them, the others are counted. " if options.plain_epochs else ""
-    kind = "real" if options.eyes else "drawn"
-    head = f"{options.pictures} {kind} pictures at {options.size}, {options.epochs} epochs. {ran}Aim: {AIM} times."
+    ran = f"The baseline (plain) ran {options.plain_epochs} of them; the rest is extrapolated. " * bool(
+        options.plain_epochs
+    )
+    kind = "real" if options.eyes else "synthetic"
+    head = (
+        f"{options.pictures} {kind} images at {options.size} pixels, {options.epochs} epochs. {ran}Goal: {AIM} times."
+    )
     # The last round's.
     own, epochs = taken[STORED][-1] - fit[STORED], fit[STORED]
     stored = taken[EMPTY][-1] - own - epochs
     parts = (
-        f"Of ours, {own:.1f} s are what any run takes (start, imports, tracking, test, logged model), "
-        f"{epochs:.1f} s the {options.epochs} epochs, and {stored:.1f} s the decoded pictures and the activations."
+        f"Of our time, any run takes {own:.1f} s (start, imports, tracking, test, logged model), the {options.epochs} "
+        f"epochs take {epochs:.1f} s, and decoding the images and computing the activations takes {stored:.1f} s."
     )
     report("depth0", f"{head}\n\n{table(rows)}\n\n{parts}", write=options.write)
 

@@ -1,11 +1,11 @@
-"""Full-depth training throughput against a plain loop in float32: both backbones, small and full size.
+"""Throughput of full-depth training against a plain float32 loop: both backbones, at a small and at full size.
 
 Run: python -m benchmarks.full [--only mobilenet_v2@96] [--compile] [--write]
-Ours is the Lightning run as `python -m eyegender.train` would set it up, precision and layout measured first, pictures
-from the store, augmented. The plain loop trains torchvision's network as it comes on a batch of random tensors in
-memory. With --compile ours may compile its steps, if a measurement (minutes on a CPU) says that a long run gains.
-Pictures per second from the median step; each measurement is a process of its own. Where the aim is missed, a profile
-of one of our steps follows.
+Ours is the Lightning run that `python -m eyegender.train` would set up: precision and memory format are measured first,
+images come from the store and are augmented. The plain loop trains torchvision's network, unchanged, on a batch of
+random tensors in memory. With --compile, ours may compile its steps if a measurement (minutes on a CPU) shows that a
+long run gains. The result is images per second from the median step; each measurement is a process of its own. Where
+the goal is missed, a profile of one of our steps follows.
 """
 
 from __future__ import annotations
@@ -183,9 +183,11 @@ def main() -> None:
         rows.append((case, spread(speeds["plain"], 1), spread(speeds["ours"], 1), spread(gain), chosen))
         if statistics.median(gain) < AIM:
             missed.append(profile(case, options))
-    text = f"Batches of {options.batch}, every stage trains. Aim: {AIM:.0f} times.\n\n{table(rows)}"
+    text = f"Batches of {options.batch}, all stages train. Goal: {AIM:.0f} times.\n\n{table(rows)}"
     if missed:
-        text += "\n\nWhere a step's time goes, where the aim is missed:\n\n" + "\n".join(f"- {line}" for line in missed)
+        text += "\n\nThe time of one step, by operation, where the goal is missed:\n\n" + "\n".join(
+            f"- {line}" for line in missed
+        )
     report("full", text, write=options.write)
 
 

@@ -1,9 +1,9 @@
-"""Damaged and hostile input in numbers: each file and each command line works or is refused in one line.
+"""Damaged and hostile input: each file and each command line works or is refused with a one-line error.
 
     python -m benchmarks.fuzz [--pictures 10000] [--annotations 1000] [--overrides 1000] [--seed 0] [--write]
 
-Ends with 1 if anything else happened, and prints what would repeat it. A case that takes longer than a minute ends the
-process with a traceback of where it hangs.
+If anything else happens, the command exits with code 1 and prints how to reproduce it. A case that takes longer than a
+minute ends the process with a traceback that shows where it hangs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Pictures into the PixelStore per core, against a bare decode-and-resize loop; and the memory that reading it takes.
+"""Images decoded into the PixelStore per core, against a bare decode-and-resize loop, and the memory of reading it.
 
 Run: python -m benchmarks.ingest [--eyes=FOLDER] [--pictures 2000] [--stored 400000] [--write]
 Both run on one core, each in a process of its own, from files in the page cache; imports are not counted. Without
---eyes the pictures are drawn ones of 96 pixels. The bare loop opens, converts to gray and resizes with Pillow, keeping
-nothing.
+--eyes, the images are synthetic, at 96 pixels. The bare loop opens, converts to gray and resizes with Pillow, and
+stores nothing.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def main() -> None:
         minutes = [CELEBA / speed / (os.cpu_count() or 1) / 60 for speed in speeds]
         rows.append((way, spread(speeds, 0), spread(ratios(taken["bare loop"], values)), spread(minutes, 1)))
     text = (
-        f"{options.pictures} {'real' if options.eyes else 'drawn'} pictures to 224 pixels, gray; CelebA's "
-        f"{CELEBA:,} pictures are extrapolated.\n\n{table(rows)}\n\nOne shuffled epoch over a store of "
-        f"{options.stored:,} pictures ({megabytes:,.0f} MB) raised the largest resident memory by {grown:,.0f} MB."
+        f"{options.pictures} {'real' if options.eyes else 'synthetic'} images to 224 pixels, gray. The times for "
+        f"CelebA's {CELEBA:,} images are extrapolated.\n\n{table(rows)}\n\nOne shuffled epoch over a store of "
+        f"{options.stored:,} images ({megabytes:,.0f} MB) raised the peak resident memory by {grown:,.0f} MB."
     )
     report("ingest", text, write=options.write)
 

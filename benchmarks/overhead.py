@@ -1,9 +1,10 @@
-"""Step time of a tracked Lightning run against a bare PyTorch loop on the same tensors.
+"""Epoch time of a tracked Lightning run against a bare PyTorch loop on the same tensors.
 
 Run: python -m benchmarks.overhead [--size 96] [--depth all] [--write]
-Both train the same network with AdamW, clipping and the one-cycle schedule in float32 on batches of 64 drawn eyes; the
-run augments and reads its pictures from the store, the bare loop finds them, augmented, in memory. Seconds per epoch,
-the first left out; the run's epochs hold its metrics, but neither validation nor checkpoints.
+Both train the same network with AdamW, gradient clipping and the one-cycle schedule in float32, on batches of 64
+synthetic eyes. The run augments images that it reads from the store; the bare loop has them, augmented, in memory. The
+result is seconds per epoch without the first one; the epochs of the run include its metrics, but neither validation nor
+checkpoints.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def main() -> None:
     taken = alternate({"bare loop": bare, "tracked run": lightning}, options.rounds)
     rows = [("way", "seconds per epoch", "this / bare loop")]
     rows += [(way, spread(values), spread(ratios(values, taken["bare loop"]), 3)) for way, values in taken.items()]
-    head = f"{options.pictures} drawn pictures at {options.size}, last {options.depth} stages train."
+    head = f"{options.pictures} synthetic images at {options.size} pixels, trained stages: {options.depth}."
     report("overhead", f"{head}\n\n{table(rows)}", write=options.write)
 
 

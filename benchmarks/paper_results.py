@@ -1,7 +1,7 @@
-"""The results that docs/paper.md rests on: kept from finished runs, read back by its tables.
+"""The results behind docs/paper.md: stored from finished runs, and read back for the tables.
 
-Keep a run: python -m benchmarks.paper_results PROTOCOL NAME RUN_FOLDER     (such as paper 'MobileNet-V2, ImageNet' DIR)
-Keep a study: python -m benchmarks.paper_results --study NAME multirun/NAME
+Store a run: python -m benchmarks.paper_results PROTOCOL NAME RUN_FOLDER    (for example paper 'MobileNet-V2, ImageNet')
+Store a study: python -m benchmarks.paper_results --study NAME multirun/NAME
 """
 
 from __future__ import annotations

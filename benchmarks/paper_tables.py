@@ -1,7 +1,7 @@
 """The tables of docs/paper.md, computed from docs/results.
 
 Print them: python -m benchmarks.paper_tables
-Put them into the page: python -m benchmarks.paper_tables --write
+Write them into the page: python -m benchmarks.paper_tables --write
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def written(page: str, made: dict[str, str]) -> str:
 
 
 def _claimed() -> str:
-    rows = [["network", "its Table 2", "elsewhere in it", "95% interval (ours)"]]
+    rows = [["network", "its Table 2", "elsewhere in the paper", "95% interval (ours)"]]
     for result in PAPER:
         elsewhere = ", ".join(f"{_percent(value)} ({place})" for place, value in result.elsewhere)
         rows.append([result.model, _percent(result.accuracy), elsewhere, _range(*result.interval[1:])])
@@ -62,12 +62,12 @@ def _claimed() -> str:
 def _accuracies(runs: list[Result]) -> str:
     rows = [
         [
-            "network, first weights",
-            "side",
+            "network, initial weights",
+            "size",
             "depth",
             "epochs",
             "seeds",
-            "test pictures",
+            "test images",
             "test accuracy",
             "95% interval, first seed",
         ]
@@ -109,13 +109,13 @@ def _differences(runs: list[Result]) -> str:
     corrected = [max(p, test.p_value) for p, test in zip(_corrected(pairs), tests, strict=True)]
     if len(tests) == 1:
         corrected = [tests[0].p_value]
-    rows = [["pair", "difference, 95% interval", "told apart", "p, corrected"]]
+    rows = [["pair", "difference, 95% interval", "discordant images", "corrected p"]]
     for (one, other), test, p in zip(pairs, tests, corrected, strict=True):
         right = one.predictions.right[None], other.predictions.right[None]
         gap = bootstrap_differences(*right, one.predictions.persons)[0]
         points = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
-        told_apart = str(test.only_first + test.only_second)
-        rows.append([f"{one.name} against {other.name}", points, told_apart, format_p(p)])
+        discordant = str(test.only_first + test.only_second)
+        rows.append([f"{one.name} against {other.name}", points, discordant, format_p(p)])
     return table(rows)
 
 

@@ -1,6 +1,6 @@
-"""The plain way, to measure against: torchvision, ImageFolder, a DataLoader with workers, Lightning, float32.
+"""The baseline: torchvision, ImageFolder, a DataLoader with workers, and Lightning, in float32.
 
-The frozen stages run for every picture in every epoch. One or several trials follow each other in one process.
+The frozen stages run for every image in every epoch. Several trials run one after another in one process.
 
 Run: python -m benchmarks.plain FOLDER --weights FILE --trials '[[0, 0.001]]' --epochs 30   (prints one JSON line)
 """

@@ -1,9 +1,9 @@
-"""Latency of the served network, picture by picture and in batches, against torchvision's network as it comes.
+"""Latency of the served network, for single images and for batches, against torchvision's unchanged network.
 
 Run: python -m benchmarks.serve [--write]
-Ours is what a logged model does with uint8 arrays of the right size: checks, conversion, network, sigmoid.
-The plain way is torchvision's float32 network on a tensor that is normalised already. Milliseconds per call, median
-of --calls.
+Ours does what a logged model does with uint8 arrays of the right size: checks, conversion, network, sigmoid. The
+baseline is torchvision's float32 network on a tensor that is already normalized. The result is milliseconds per call,
+the median of --calls.
 """
 
 from __future__ import annotations

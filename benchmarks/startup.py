@@ -1,4 +1,4 @@
-"""How long a command takes before it does anything: help, config, a mistake, and a run of one step.
+"""How long a command takes before it does any work: help, config, a misspelled key, and a run of one step.
 
 Run: python -m benchmarks.startup [--rounds 5] [--write]
 """

@@ -1,8 +1,8 @@
-"""Whether a process that trains run after run, or a study of many trials, grows.
+"""Whether a process keeps growing while it trains many runs or works on a study with many trials.
 
 Run: python -m benchmarks.steadiness [--runs 100] [--trials 1000]
-Prints resident memory, open file handles and threads of the process as it goes on, and what was added in the second
-half: in the first, libraries load and caches fill.
+Prints the resident memory, open file handles and threads of the process as it goes, and what the second half added; in
+the first half, libraries load and caches fill.
 """
 
 from __future__ import annotations

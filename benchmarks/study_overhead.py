@@ -1,8 +1,8 @@
-"""What a trial costs around its objective, with several workers on PostgreSQL and on sqlite.
+"""What a trial costs besides its objective, with several workers, in PostgreSQL and in SQLite.
 
 Run: python -m benchmarks.study_overhead [--workers 8] [--trials 200]
-Each line: trials per second, wall-clock milliseconds per trial of the whole study, and processor milliseconds per trial
-(of all workers together, without their start), which is what a trial costs where workers have a core each.
+Each line shows trials per second, wall-clock milliseconds per trial of the whole study, and CPU milliseconds per trial
+(of all workers together, without their start). The last is the cost of a trial if each worker has a core of its own.
 """
 
 import argparse

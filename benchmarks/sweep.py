@@ -1,11 +1,12 @@
-"""A sweep of 24 trials over depths 0, 1, 2, 4, 8 and learning rates: one worker of ours against plain trials in a row.
+"""A sweep of 24 trials over depths 0, 1, 2, 4, 8 and learning rates: one worker of ours against baseline trials.
 
 Run: python -m benchmarks.sweep [--eyes=FOLDER] [--weights FILE] [--quick] [--write]
-2,000 pictures at 224, 10 epochs. The plain way is what a sweeper that hands out configurations costs at best: one
-process, imports paid once, nothing shared between trials. Ours runs twice, each time from an empty cache: every trial
-to its end, and pruned by median from the second epoch on. With --plain-epochs it runs each depth once for so many
-epochs; further epochs and learning rates of that depth count as much as the mean of those after the first. To compare
-accuracies it then runs our best configuration to the end, which is not counted.
+2,000 images at 224 pixels, 10 epochs. The baseline is the least that a sweeper that only hands out configurations can
+cost: one process, imports paid once, nothing shared between trials. Ours runs twice, each time from an empty cache:
+once with every trial to its end, and once with median pruning from the second epoch on. With --plain-epochs, the
+baseline runs each depth once for that many epochs; further epochs and learning rates of that depth are extrapolated as
+the mean of the epochs after the first. To compare accuracies, it then trains our best configuration to the end, which
+is not counted.
 """
 
 from __future__ import annotations
@@ -98,19 +99,19 @@ def main() -> None:
     for way, values in taken.items():
         reached = f"{best[way]:.3f}" + " with ours' best configuration" * bool(way == PLAIN and options.plain_epochs)
         rows.append((way, spread(values, 1), spread(ratios(taken[PLAIN], values), 1), reached))
-    ran = f"The plain way ran {options.plain_epochs} epochs of each depth, the others are counted. " * bool(
+    ran = f"The baseline (plain) ran {options.plain_epochs} epochs of each depth; the rest is extrapolated. " * bool(
         options.plain_epochs
     )
-    kind = "real" if options.eyes else "drawn"
+    kind = "real" if options.eyes else "synthetic"
     head = (
-        f"{options.trials} trials, {options.pictures} {kind} pictures at {options.size}, {options.epochs} epochs. {ran}"
-        f"Aim: {AIM} times."
+        f"{options.trials} trials, {options.pictures} {kind} images at {options.size} pixels, {options.epochs} epochs. "
+        f"{ran}Goal: {AIM} times."
     )
     parts = [
         f"- {way}: " + ", ".join(f"{seconds:.0f} s at depth {depth}" for depth, seconds in sorted(told.items()))
         for way, told in of_depth.items() if told
     ]  # fmt: skip
-    means = f"{pruned[0]} trials were pruned. Where the time goes, as a trial's mean:\n\n" + "\n".join(parts)
+    means = f"{pruned[0]} trials were pruned. Mean time per trial:\n\n" + "\n".join(parts)
     report("sweep", f"{head}\n\n{table(rows)}\n\n{means}", write=options.write)
 
 

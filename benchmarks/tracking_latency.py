@@ -1,9 +1,9 @@
-"""What a tracking server that answers late costs: the same training with and without a delay before each answer.
+"""What a slow tracking server costs: the same training with and without a delay before each response.
 
 Run: python -m benchmarks.tracking_latency [--latency 0.2] [--write]
-A real MLflow server on this machine, behind a proxy that waits before it passes a request on. Seconds of the fit
-(reading and training), and of the whole command, which at its end waits until the server holds everything, the model
-included.
+A real MLflow server runs on this machine, behind a proxy that waits before it forwards a request. The result is the
+seconds of the fit (reading and training) and of the whole command, which at its end waits until the server has
+everything, the model included.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def main() -> None:
         all_of_it = (spread(whole[way], 1), spread(ratios(whole[way], whole["at once"]), 3))
         rows += [(way, *fit, *all_of_it, str(requests[way]))]
     head = (
-        f"{options.pictures} drawn pictures at {options.size}, {options.epochs} epochs, every stage trains; late is "
-        f"{1000 * options.latency:.0f} ms after each request."
+        f"{options.pictures} synthetic images at {options.size} pixels, {options.epochs} epochs, all stages train. "
+        f"Late answers come {1000 * options.latency:.0f} ms after each request."
     )
     report("tracking_latency", f"{head}\n\n{table(rows)}", write=options.write)
 

@@ -141,7 +141,7 @@ class Reference:
         if swept != path:
             return f"Swept. {self.describe(swept)}"
         if path == "model":
-            return "The backbone, see below."
+            return "The backbone; see its own section."
         return next((key.text for key in self._all() if key.path == path and key.text), "")
 
     def paths(self) -> set[str]:
@@ -206,9 +206,9 @@ def render(reference: Reference) -> str:
     lines = [
         "# Every config key",
         "",
-        "Made from the config files and their comments. Keys are written as on the command line: "
-        "`python -m eyegender.train model.lr=3e-4`. `???` has no default and must be given. "
-        "`--help` prints the same keys with the values that they have now.",
+        "Generated from the config files and their comments. Write keys on the command line as shown here: "
+        "`python -m eyegender.train model.lr=3e-4`. A key with `???` has no default, so you must set it. "
+        "`--help` prints the same keys with their current values.",
     ]
     train, *others = reference.commands
     lines += ["", "## A training run", "", train.about, "", *_commands(train), *_table(reference, train.keys)]
@@ -227,21 +227,21 @@ def render(reference: Reference) -> str:
             continue
         for option in options:
             lines += ["", f"### {group}={option.name}", "", *_commands(option), *_table(reference, option.keys)]
-    lines += ["", "## Experiments", "", "A whole protocol in one word: `+experiment=NAME`. They set:"]
+    lines += ["", "## Experiments", "", "`+experiment=NAME` selects a complete protocol."]
     for files in reference.groups.values():
         for file in files:
             if file.overlay:
                 lines += _overlay(reference, file, f"+experiment={file.name}")
-    lines += ["", "## Search spaces", "", "`-m +sweeps=NAME`. They set:"]
+    lines += ["", "## Search spaces", "", "`-m +sweeps=NAME` runs a sweep."]
     for file in reference.sweeps:
         shared_by_all = file.name.startswith("_")
-        lines += _overlay(reference, file, "What all of them share" if shared_by_all else f"+sweeps={file.name}")
+        lines += _overlay(reference, file, "Shared by all sweeps" if shared_by_all else f"+sweeps={file.name}")
     lines += ["", f"## {_SWEEPER}", "", "Fields of `hydra/sweeper=optuna_study`.", ""]
     lines += [*_table(reference, reference.sweeper), *_optunas()]
     lines += ["", "## The other commands"]
     for command in others:
         lines += ["", f"### eyegender.{command.name}", "", command.about, "", *_commands(command)]
-        lines += _table(reference, command.keys) if command.keys else ["Its keys are those of a training run."]
+        lines += _table(reference, command.keys) if command.keys else ["It has the same keys as a training run."]
     return "\n".join(lines) + "\n"
 
 
@@ -288,7 +288,7 @@ def _optunas() -> list[str]:
     kinds: Mapping[str, Mapping[str, Any]] = {"sampler": SAMPLERS, "pruner": PRUNERS}
     for kind, members in kinds.items():
         lines += ["", f"### hydra/sweeper/{kind}", ""]
-        lines += [f"Arguments are those of Optuna's class: `hydra.sweeper.{kind}.ARGUMENT=VALUE`.", ""]
+        lines += [f"Set the arguments of Optuna's class with `hydra.sweeper.{kind}.ARGUMENT=VALUE`.", ""]
         lines += [_row([f"`hydra/sweeper/{kind}=`", "class", "arguments"]), _row(["---"] * 3)]
         for name, config in members.items():
             built = config()

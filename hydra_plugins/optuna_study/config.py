@@ -39,53 +39,54 @@ class OptunaStudyConf:
     _recursive_: bool = False
     defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": "tpe"}, {"pruner": "nop"}])
 
-    # Optuna's sampler, from the group hydra/sweeper/sampler
+    # Optuna's sampler, from the group hydra/sweeper/sampler.
     sampler: Any = MISSING
-    # minimize, maximize, or a list of them: several objectives
+    # Direction: minimize, maximize, or a list of them for several objectives.
     direction: Any = "minimize"
-    # database URL, journal:///path/to/file.log, grpc://host:port, or null: in memory, for one worker in this process
+    # Database URL, journal:///path/to/file.log, grpc://host:port, or null: in memory, for one worker in this process.
     storage: Any = None
-    # what the same command finds the study by; null: a new one each time, named after the job and the time
+    # Name of the study, by which the same command finds it again; null: a new study each time, named by job and time.
     study_name: str | None = None
-    # finished trials (complete or pruned) the study is to have; retries and failures are not counted
+    # Number of finished trials (complete or pruned) of the study; retries and failures do not count.
     n_trials: int = 20
-    # workers, each a process that runs one trial at a time; the basic launcher always has one
+    # Number of workers, each a process that runs one trial at a time; the basic launcher always has one.
     n_jobs: int = 1
-    # the sweep stops when more than this share of n_trials failed since it was started (0..1), looked at from the third
-    # finished or failed trial on, or when n_trials of them failed; 0: it stops at the first failure
+    # Share of n_trials (0..1): the sweep stops if more trials than this have failed since it was started. It is checked
+    # from the third finished or failed trial on, or when n_trials trials have failed; 0: stop at the first failure.
     max_failure_rate: float = 0.34
-    # the search space, as above
+    # The search space: a range for each config key.
     params: Any = None
-    # dotpath of a function (cfg, optuna trial) that suggests further parameters
+    # Dotted path of a function (cfg, Optuna trial) that suggests further parameters.
     custom_search_space: str | None = None
-    # older spelling of params: {key: {type: int|float|categorical, low, high, step, log, choices}}
+    # Older spelling of params: {key: {type: int|float|categorical, low, high, step, log, choices}}.
     search_space: Any = None
 
-    # ---- what hydra-optuna-sweeper does not have
-    # Optuna's pruner, from the group hydra/sweeper/pruner
+    # ---- fields that hydra-optuna-sweeper does not have
+
+    # Optuna's pruner, from the group hydra/sweeper/pruner.
     pruner: Any = MISSING
-    # index of the objective whose values the task reports; only matters with several objectives
+    # Index of the objective that the task reports to the pruner; only used with several objectives.
     pruned_objective: int = 0
-    # seconds after which no worker starts a further trial
+    # Seconds after which no worker starts another trial.
     timeout: float | None = None
-    # stop when the best value has not improved for so many finished trials
+    # Stop if the best value has not improved for this number of finished trials.
     patience: int | None = None
-    # attempts after the first for a trial whose worker died; giving a trial back on a signal is not counted
+    # Number of retries of a trial whose worker died; a release on a signal does not count.
     max_retries: int = 3
-    # seconds between two signs of life; a worker is taken for dead after three of them without one
+    # Seconds between two heartbeats; a worker is declared dead after three missed heartbeats.
     heartbeat: float = 20.0
-    # configs to try first: list of {key: value}; those of a file that do not fit the command line are left out
+    # Configurations to run first: a list of {key: value}; those of a file that contradict the command line are skipped.
     enqueue: Any = None
-    # false: submit the workers and return (submitit launchers)
+    # False submits the workers and returns (submitit launchers).
     wait: bool = True
-    # go on with a study whose search space, directions or fixed overrides were others
+    # Continue a study even if its search space, directions or fixed overrides differ.
     allow_changes: bool = False
-    # {old key: new key}: names that an existing study may have for what is swept or fixed now
+    # Former names of keys, {old: new}: an existing study that has the old ones is continued.
     renamed: Any = None
-    # minutes for which an operation is tried again while the database is away
+    # Minutes for which an operation is retried while the database is unreachable.
     storage_patience: float = 10.0
-    # objects with any of check_config(config), on_study_start(study), on_trial_finished(study, trial),
-    # on_study_end(study, status)
+    # Objects with any of check_config(config), on_study_start(study), on_trial_finished(study, trial),
+    # on_study_end(study, status).
     callbacks: Any = None
 
 

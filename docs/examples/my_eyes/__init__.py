@@ -1,1 +1,1 @@
-"""A backbone and a data source of one's own; see docs/extending.md."""
+"""An example backbone and an example data source; see docs/extending.md."""

@@ -1,4 +1,4 @@
-"""Pictures listed in a CSV file with the columns file, label (female or male) and person."""
+"""Images listed in a CSV file with the columns file, label (female or male) and person."""
 
 import csv
 import hashlib
@@ -14,7 +14,7 @@ LABELS = ("female", "male")
 
 
 class CsvReader:
-    """Files are named relative to the table."""
+    """File names in the table are relative to its folder."""
 
     def __init__(self, table: str) -> None:
         self.table = Path(table)
@@ -32,7 +32,7 @@ class CsvReader:
             source="csv",
             names=tuple(row["file"] for row in rows),
             labels=np.array([LABELS.index(row["label"]) for row in rows], dtype=np.uint8),
-            # What is cached is found again by this: equal contents, equal digests.
+            # The cache finds an image by its digest: equal contents, equal digests.
             digests=tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths),
             open=lambda i: _open(paths[i]),
             persons=tuple(row["person"] for row in rows),

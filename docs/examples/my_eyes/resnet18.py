@@ -11,7 +11,7 @@ from eyegender.models.backbone import Backbone
 
 
 class ResNet18(Backbone):
-    """A first convolution with its pool, then 8 residual blocks."""
+    """The first convolution with its pooling, then 8 residual blocks."""
 
     name = "resnet18"
     default_size = 224
