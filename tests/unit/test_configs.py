@@ -266,8 +266,8 @@ def test_an_optimizer_is_swept_with_a_range_of_its_own_and_a_new_argument_needs_
     (tmp_path / "mine/sweep.yaml").write_text(SWEEP_OF_OPTIMIZERS)
     multirun(task, *TINY, "+mine=sweep", f"hydra.searchpath=[file://{tmp_path}]", "hydra/sweeper=optuna_study",
              "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0", "hydra.sweeper.n_trials=6",
-             "hydra.sweep.dir=out", "hydra.sweeper.direction=maximize", config_dir=config_folder("conf").resolve(), name="train",
-             version_base="1.3")  # fmt: skip
+             "hydra.sweep.dir=out", "hydra.sweeper.direction=maximize",
+             config_dir=config_folder("conf").resolve(), name="train", version_base="1.3")  # fmt: skip
     assert {optimizer for optimizer, _, _ in built} == {torch.optim.AdamW, torch.optim.SGD}
     assert all((rate >= 0.1) == (optimizer is torch.optim.SGD) for optimizer, rate, _ in built)
     assert all(arguments["maximize"] is False for _, _, arguments in built)
