@@ -22,7 +22,7 @@ from eyegender.features.use_activations import use_activations
 from eyegender.full_disk import told_when_full
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.memory import is_out_of_memory
-from eyegender.models.schedule import progress_of
+from eyegender.models.optimization import progress_of
 from eyegender.tracking.check import check_store
 from eyegender.tracking.location import find_location
 from eyegender.training.build import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from eyegender.models.schedule import progress_of
+from eyegender.models.optimization import progress_of
 from eyegender.tracking.location import find_location
 from eyegender.tracking.secrets import redact_config, redact_override
 from eyegender.tracking.tracker import Tracker, last_epoch

@@ -12,7 +12,8 @@ import yaml
 from eyegender.data.data_module import EyesDataModule
 from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier
-from eyegender.models.schedule import build_scheduler
+from eyegender.schema import TrainConfig
+from eyegender.training.build import build_optimization
 from eyegender.training.run import train
 from tests.composing import TINY, tiny_config
 from tests.processes import run
@@ -35,29 +36,35 @@ def only_run(folder: Path) -> tuple[mlflow.MlflowClient, mlflow.entities.Run]:
     return client, run
 
 
-def rates(schedule: str, epochs: int) -> list[float]:
+def rates(config: TrainConfig, epochs: int) -> list[float]:
     """The rate after each epoch of a run of so many."""
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1e-3)
-    scheduler, found = build_scheduler(optimizer, schedule, 0.25, epochs * STEPS), []
+    optimization = build_optimization(config)
+    optimizer = optimization.build_optimizer([{"params": [torch.nn.Parameter(torch.ones(1))], "lr": 1e-3}])
+    scheduler, found = optimization.build_scheduler(optimizer, epochs * STEPS), []
     for _ in range(epochs):
         for _ in range(STEPS):
             optimizer.step()
-            scheduler.step()
+            if scheduler is not None:
+                scheduler.step()
         found.append(optimizer.param_groups[0]["lr"])
     return found
 
 
-@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
-def test_a_longer_run_logs_the_rates_of_its_whole_length_and_all_its_epochs(tmp_path: Path, schedule: str) -> None:
-    options = (*HEAD, f"model.schedule={schedule}")
+@pytest.mark.parametrize(
+    ("scheduler", "optimizer"), [("onecycle", "adamw"), ("cosine", "sgd"), ("constant", "adam"), ("none", "nadam")]
+)
+def test_a_longer_run_logs_the_rates_of_its_whole_length_and_all_its_epochs(
+    tmp_path: Path, scheduler: str, optimizer: str
+) -> None:
+    options = (*HEAD, f"scheduler={scheduler}", f"optimizer={optimizer}")
     checkpoint = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
     first = train(tiny_config(*options, "trainer.max_epochs=2"), tmp_path / "first")
     second = train(
         tiny_config(*options, "trainer.max_epochs=5", "tracking.run_name=longer", checkpoint), tmp_path / "second"
     )
     logged = [row["lr"] for row in second.history]
-    assert logged[:2] == pytest.approx(rates(schedule, 2), abs=1e-12)
-    assert logged[2:] == pytest.approx(rates(schedule, 5)[2:], abs=1e-12)
+    assert logged[:2] == pytest.approx(rates(tiny_config(*options), 2), abs=1e-12)
+    assert logged[2:] == pytest.approx(rates(tiny_config(*options), 5)[2:], abs=1e-12)
     assert second.history[:2] == first.history
     client, run = only_run(tmp_path)
     for name in ("lr", "val/loss", "train/accuracy"):
