@@ -109,7 +109,7 @@ def test_no_secret_of_a_run_is_written_or_shown(tmp_path: Path) -> None:
         "data.split.by=file", "data.split.file=${oc.env:OWN_TOKEN}", "tracking.close_timeout=1",
     )  # fmt: skip
     assert done.returncode == 2
-    assert "data.split.file must be a readable CSV file" in done.stderr
+    assert "data.split.file must be a file for data.split.by=file" in done.stderr
     kept = next((work / "outputs").rglob(".hydra")) / "config.yaml"
     assert "http://me:${oc.env:" in kept.read_text()
     assert "file: ${oc.env:OWN_TOKEN}" in kept.read_text()
