@@ -69,6 +69,10 @@ def read_config(path: Path, prefix: str = "") -> ConfigFile:
     overlay = bool(top) and top[0].startswith("@package _global_")
     about, commands = _header(top[1:] if overlay else top)
     keys = tuple(_keys(root, prefix, source, lines)) if isinstance(root, yaml.MappingNode) else ()
+    target = next((key.value for key in keys if key.path.endswith("._target_")), None)
+    if target is not None:  # the whole file is a class and its arguments
+        own = (key for key in keys if not key.path.rpartition(".")[2].startswith("_") and key.text)
+        keys = (Key(prefix, target, about), *own)
     return ConfigFile(path.stem, about, commands, keys, overlay)
 
 

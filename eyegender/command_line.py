@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hydra._internal.utils import get_args_parser
 
 from eyegender.errors import UserError
+from eyegender.renamed_keys import with_new_names
 from hydra_plugins.optuna_study import without_secrets
 
 if TYPE_CHECKING:
@@ -27,4 +28,4 @@ def prepared(arguments: list[str]) -> list[str]:
     parser.error = refuse  # type: ignore[method-assign]  # otherwise it prints its usage and exits
     if parser.parse_args(arguments).experimental_rerun is not None:
         raise UserError("--experimental-rerun would run whatever code its file holds; give overrides or ckpt_path=FILE")
-    return [without_secrets(argument) for argument in arguments]
+    return [without_secrets(argument) for argument in with_new_names(arguments)]

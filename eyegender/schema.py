@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from eyegender.errors import UserError
 from eyegender.known_keys import keys_of, nearest
 from eyegender.objectives import check_mode
+from eyegender.renamed_keys import with_new_keys
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -33,6 +43,24 @@ class _Built(BaseModel):
         return dict(self.model_extra or {})
 
 
+class _Partial(_Built):
+    """A class of torch's that is given its parameters later; its arguments are plain values, which run no code."""
+
+    partial: Literal[True] = Field(alias="_partial_", default=True)
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> Self:
+        for name, value in self.arguments.items():
+            if name.startswith("_"):
+                raise ValueError(f"takes no {name}")
+            parts = value if isinstance(value, list) else [value]
+            if not all(part is None or isinstance(part, int | float | str) for part in parts):
+                raise ValueError(f"takes numbers, text and lists of them, got {name}={value!r}")
+            if not all(abs(part) <= LARGEST for part in parts if isinstance(part, float)):
+                raise ValueError(f"takes numbers up to 3.4e+38, got {name}={value!r}")
+        return self
+
+
 def _none_as_zero(value: Any) -> Any:
     return 0 if value is None else value
 
@@ -43,8 +71,19 @@ def _no_limit_or_some(value: int) -> int:
     return value
 
 
+LARGEST = 3.4e38
+
+
+def _finite_in_float32(value: float) -> float:
+    """Networks count in float32, in which a larger number is infinite."""
+    if value > LARGEST:
+        raise ValueError("must be at most 3.4e+38")
+    return value
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite_in_float32)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_finite_in_float32)]
 Count = Annotated[int, Field(ge=1)]
 
 # What `models.metrics.SplitMetrics` gives of the validation part; named here, too, as this module imports no torch.
@@ -111,14 +150,28 @@ class ModelSection(_Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     lr: Positive
     head_lr: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
-    schedule: Literal["onecycle", "cosine", "constant"]
-    warmup: Annotated[float, Field(gt=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    mixup: Annotated[float, Field(ge=0)]
+    mixup: NotNegative
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     pos_weight: Positive | Literal["balanced"]
     flip_test: bool
+
+
+class OptimizerSection(_Partial):
+    """The optimizer's class and its arguments, but for the learning rates: those are the model's."""
+
+    @model_validator(mode="after")
+    def _has_no_rate(self) -> OptimizerSection:
+        if "lr" in self.arguments:
+            raise ValueError("takes no lr, set model.lr and model.head_lr")
+        return self
+
+
+class SchedulerSection(_Partial):
+    """The scheduler's class and its arguments, and a warm-up before."""
+
+    target: str | None = Field(alias="_target_")  # type: ignore[assignment]  # none.yaml names no class
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class TrainerSection(_Section):
@@ -170,6 +223,8 @@ class TrainConfig(_Section):
 
     data: DataSection
     model: ModelSection
+    optimizer: OptimizerSection
+    scheduler: SchedulerSection
     trainer: TrainerSection
     features: FeaturesSection
     tracking: TrackingSection
@@ -203,6 +258,9 @@ class AuditConfig(TrainConfig):
 
 def parse(cfg: DictConfig) -> TrainConfig:
     """The typed config of a training run; raises UserError as `parse_as` does, and where `mode` wants the worst."""
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    moved = with_new_keys(raw)
+    cfg = cfg if moved is raw else OmegaConf.create(moved)
     parsed = parse_as(cfg, TrainConfig)
     check_mode(parsed.monitor, parsed.mode, "monitor")
     written: Any = OmegaConf.to_container(cfg, resolve=False)

@@ -1,4 +1,4 @@
-"""The LightningModule: loss, optimizer, schedule and metrics around either backbone."""
+"""The LightningModule: loss, optimization and metrics around either backbone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eyegender.models.finite_check import FiniteCheck
+from eyegender.models.finite_check import FiniteCheck, NotFiniteError
 from eyegender.models.memory import Parts
 from eyegender.models.metrics import SplitMetrics
-from eyegender.models.schedule import START, Progress, build_scheduler, progress_of, reschedule
+from eyegender.models.optimization import START, Optimization, Progress, progress_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +29,13 @@ FUSED_FROM = 8  # trainable tensors; with fewer, starting the threads takes long
 
 
 class Classifier(pl.LightningModule):
-    """Binary cross-entropy, AdamW and a one-cycle or cosine schedule around a `Network`.
+    """Binary cross-entropy, an optimizer and its scheduler around a `Network`.
 
     Args:
         network: maps pixels to logits.
         lr: peak learning rate of the backbone's stages.
         head_lr: peak learning rate of the head.
-        weight_decay: of AdamW; not applied to biases and batch-norm.
-        schedule: `onecycle` (Smith & Topin 2018, arXiv 1708.07120), `cosine` with warm-up, or `constant`.
-        warmup: fraction of all steps over which the rate rises.
+        optimization: optimizer and scheduler. Weight decay is not applied to biases and batch-norm.
         label_smoothing: 0..1; targets become s/2 and 1 - s/2.
         mixup: 0 or more; pictures and targets of a batch are mixed in pairs, by a weight from Beta(mixup, mixup) (Zhang
             et al. 2018, arXiv 1710.09412). Metrics then count the label with the larger weight.
@@ -57,9 +55,7 @@ class Classifier(pl.LightningModule):
         *,
         lr: float = 1e-3,
         head_lr: float | None = None,
-        weight_decay: float = 0.05,
-        schedule: str = "onecycle",
-        warmup: float = 0.25,
+        optimization: Optimization | None = None,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         pos_weight: float = 1.0,
@@ -72,7 +68,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.network = network
         self.lr, self.head_lr = lr, lr if head_lr is None else head_lr
-        self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
+        self.optimization = optimization or Optimization()
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
         self.augment, self.flip_test, self.seed, self.max_steps = augment, flip_test, seed, max_steps
@@ -142,6 +138,15 @@ class Classifier(pl.LightningModule):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         if not self.halve:  # by now `_step_in_parts` has filled the gradients
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(self, *given: Any, **named: Any) -> None:
+        """Raises NotFiniteError where the rate, or rate times weight decay, is larger than any number of a weight."""
+        try:
+            super().optimizer_step(*given, **named)
+        except RuntimeError as error:
+            if "without overflow" not in str(error):
+                raise
+            raise NotFiniteError("step", self._step, self._step_lr, self._indices.tolist()) from error
 
     def configure_gradient_clipping(
         self,
@@ -243,7 +248,7 @@ class Classifier(pl.LightningModule):
         if collected := checkpoint.get("train_collected"):
             self._resumed_metrics = {name: tensor.to(self.device) for name, tensor in collected.items()}
         groups, remaining = self.parameter_groups(), self._remaining_steps(progress_of(checkpoint))
-        reschedule(checkpoint, groups, self.schedule, self.warmup, remaining, fused=self._fuses(groups))
+        self.optimization.reschedule(checkpoint, groups, remaining, fused=self._fuses(groups))
 
     def on_train_start(self) -> None:
         if self._resumed_metrics:
@@ -267,8 +272,10 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Four groups whatever the depth, empty ones included, so that a checkpoint's groups always fit."""
         groups = self.parameter_groups()
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=self._fuses(groups))
-        scheduler = build_scheduler(optimizer, self.schedule, self.warmup, self._remaining_steps())
+        optimizer = self.optimization.build_optimizer(groups, fused=self._fuses(groups))
+        scheduler = self.optimization.build_scheduler(optimizer, self._remaining_steps())
+        if scheduler is None:
+            return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _fuses(self, groups: list[dict[str, Any]]) -> bool:
@@ -291,7 +298,7 @@ class Classifier(pl.LightningModule):
         groups: list[dict[str, Any]] = [
             {"name": f"{part}{kind}", "params": [], "lr": lr, "weight_decay": decay}
             for part, lr in (("backbone", self.lr), ("head", self.head_lr))
-            for kind, decay in (("", self.weight_decay), ("_no_decay", 0.0))
+            for kind, decay in (("", self.optimization.weight_decay), ("_no_decay", 0.0))
         ]
         for name, parameter in self.network.trainable():
             position = 2 * name.startswith("head.") + (parameter.ndim == 1)

@@ -19,6 +19,9 @@ LIMITS = (
 
 _NO_LOGIN = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"}
 _REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
+_NO_DATABASE_LOGIN = re.compile(
+    r"authentication failed|no pg_hba\.conf entry|(?:role|database) \".*\" does not exist|Access denied for user"
+)
 _STATUS = re.compile(r"failed with error code (\d{3}) |^(\d{3}) (?:Client|Server) Error")
 
 
@@ -41,6 +44,10 @@ def repair_of(error: BaseException) -> str | None:
         return error.repair
     if http_status(error) in {401, 403} or getattr(error, "error_code", None) in _NO_LOGIN:
         return LOGIN
+    if any(_NO_DATABASE_LOGIN.search(str(cause)) for cause in _causes(error)):
+        return "give the address a user, a password and a database that its server knows"
+    if any("attempt to write a readonly database" in str(cause) for cause in _causes(error)):
+        return "let this user write to the database and its folder"
     if any(_damaged(cause) for cause in _causes(error)):
         return "put a backup of the database in its place"
     return None

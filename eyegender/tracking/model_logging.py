@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import tempfile
@@ -21,6 +22,8 @@ REQUIREMENTS = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pillo
 # Requests to the store at the same moment: most wait for an answer, and a server queues what it cannot take at once.
 AT_ONCE = 8
 
+CONTENT = "eyegender.sha256"  # tag of a model: which network it holds
+
 
 def pinned() -> list[str]:
     """name==version of what a logged model needs; local version labels (+cu130) are no registry's."""
@@ -28,7 +31,9 @@ def pinned() -> list[str]:
 
 
 def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
-    """Log the network saved in `folder` as the run's model; a second call for the same run changes nothing.
+    """Log the network saved in `folder` as the run's model; a second call for the same network changes nothing.
+
+    A run that went on and became better has another network than before, and with it another model: the newest counts.
 
     MLflow's own Model.log would read the history of every metric, load the model to see whether it does, send its files
     one after the other, and find its store through global state.
@@ -36,9 +41,10 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
-    run = client.get_run(run_id)
+    run, content = client.get_run(run_id), _digest(folder / "network")
     # The status is compared here: in a query it never matches on sqlite, where the column holds a number.
-    made = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    made = [model for model in found if model.tags.get(CONTENT) == content]
     if any(str(model.status) == "READY" for model in made):
         return
     # One whose files did not all get through before is gone on with.
@@ -51,6 +57,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
             source_run_id=run_id,
             model_type="eye-classifier",
             params=facts["params"],
+            tags={CONTENT: content},
         )
     )
     known = run.outputs.model_outputs if run.outputs else []
@@ -113,6 +120,14 @@ def _send(client: MlflowClient, model_id: str, folder: Path) -> None:
     with ThreadPool(AT_ONCE) as pool:
         pool.map(send, paths)
     send(last)
+
+
+def _digest(folder: Path) -> str:
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            total.update(f"{path.relative_to(folder).as_posix()} {_size(path)} ".encode() + path.read_bytes())
+    return total.hexdigest()
 
 
 def _size(path: Path) -> int:

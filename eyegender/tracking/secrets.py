@@ -6,12 +6,19 @@ What a config names by `${oc.env:NAME}` and what looks like a secret is hidden b
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from hydra_plugins.optuna_study import hide_in_urls, hide_override, hide_secrets, is_name_key, is_secret_key
 
 HIDDEN = "***"
+
+# Keys with a choice of words. By the time that a run is written down, its value has been accepted as one of them: it is
+# no secret, though a password may be the same word, and without it nobody could test or repeat the run.
+_CHOICES = re.compile(
+    r"(^|\.)(head|on_bad|on_conflict|on_oom|precision|channels_last|compile|progress|pos_weight|classes|eyes)$"
+)
 
 
 def redact(text: str) -> str:
@@ -33,7 +40,7 @@ def redact_config(config: Any, key: str = "") -> Any:
     if isinstance(config, str):
         if config and is_secret_key(key):
             return HIDDEN
-        return redact_urls(config) if is_name_key(key) else redact(config)
+        return redact_urls(config) if is_name_key(key) or _CHOICES.search(key) else redact(config)
     return config
 
 

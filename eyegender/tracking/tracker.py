@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from eyegender.tracking.location import Location
 
 
+LAST_EPOCH = "tracking.epoch"
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -36,6 +40,7 @@ class Tracker:
         name: the run's name.
         tags: first tags.
         resume: key and, where known, run id of the run to go on with.
+        began_in: the folder in which that run began.
     """
 
     def __init__(
@@ -47,9 +52,13 @@ class Tracker:
         name: str,
         tags: Mapping[str, str],
         resume: tuple[str, str | None] | None = None,
+        began_in: Path | None = None,
     ) -> None:
         self.location, self.folder, self.name = location, folder, name
         self.key, run_id = resume or (uuid.uuid4().hex, None)
+        self.began_in = folder if began_in is None else began_in
+        if resume is None:
+            (folder / LAST_EPOCH).unlink(missing_ok=True)  # of another run in this folder
         self.journal = Journal(folder)
         self.store = Store(location.uri, location.artifacts, folder)
         self.sender = Sender(self.journal, self.store)
@@ -72,6 +81,9 @@ class Tracker:
         """`step` counts finished epochs. Values that are not finite are left out: JSON and SQL disagree about them."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         self._say(op="metrics", values=finite, step=step)
+        if step > last_epoch(self.began_in):
+            with contextlib.suppress(OSError):
+                (self.began_in / LAST_EPOCH).write_text(str(step))
 
     def tags(self, values: Mapping[str, str]) -> None:
         self._say(op="tags", values=_tags(values))
@@ -116,6 +128,14 @@ class Tracker:
         self.sender.wake()
 
 
+def last_epoch(began_in: Path) -> int:
+    """How far the run that began in this folder has told its epochs, in whichever folder it went on."""
+    try:
+        return int((began_in / LAST_EPOCH).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
 def _from_here(location: Location, folder: Path) -> dict[str, str]:
     """Where an embedded store lies seen from the run, so that both may be moved together."""
     database = location.database
@@ -125,7 +145,7 @@ def _from_here(location: Location, folder: Path) -> dict[str, str]:
 # Identifiers and paths of ours, which a password that is an ordinary word must not alter.
 _IDENTIFIERS = {
     "data.fingerprint", "data.source", "output_dir", "split.fingerprint", "split.kind", "study.name", "trial.number",
-    "weights.kind", "weights.sha256",
+    "weights.kind", "weights.sha256", "weights.source",
 }  # fmt: skip
 
 

@@ -11,6 +11,8 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from eyegender.allowed import load_class
 from eyegender.data.readers import build_reader
@@ -20,6 +22,7 @@ from eyegender.models.backbone import Backbone, resolve_depth
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import build_head
 from eyegender.models.network import Network
+from eyegender.models.optimization import Optimization
 from eyegender.models.weights import Weights, load_weights
 from eyegender.serving.saved_network import Card
 
@@ -104,6 +107,24 @@ def build_network(cfg: TrainConfig, *, fresh: bool = True) -> BuiltNetwork:
     return BuiltNetwork(Network(backbone, head, depth), weights, len(backbone.stages))
 
 
+def build_optimization(cfg: TrainConfig) -> Optimization:
+    """The optimizer and the scheduler that the config names.
+
+    Raises:
+        UserError: a class that is not built, or arguments that it does not take.
+    """
+    optimizer, scheduler = cfg.optimizer, cfg.scheduler
+    found = Optimization(
+        load_class(optimizer.target, Optimizer, "torch.optim"),
+        optimizer.arguments,
+        None if scheduler.target is None else load_class(scheduler.target, LRScheduler, "torch.optim"),
+        scheduler.arguments,
+        scheduler.warmup,
+    )
+    found.check()
+    return found
+
+
 def build_model(
     cfg: TrainConfig,
     *,
@@ -128,9 +149,7 @@ def build_model(
         network,
         lr=model.lr,
         head_lr=model.head_lr,
-        weight_decay=model.weight_decay,
-        schedule=model.schedule,
-        warmup=model.warmup,
+        optimization=build_optimization(cfg),
         label_smoothing=model.label_smoothing,
         mixup=model.mixup,
         pos_weight=balance if model.pos_weight == "balanced" else float(model.pos_weight),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.errors import UserError
-from eyegender.models.schedule import progress_of
+from eyegender.models.optimization import progress_of
+from eyegender.renamed_keys import with_new_keys
 from eyegender.tracking.secrets import redact_config
 from eyegender.training.checkpoint_io import load_checkpoint
 
@@ -89,10 +91,13 @@ def check_config(checkpoint: Checkpoint, cfg: TrainConfig, path: Path) -> list[C
         UserError: it asks for anything else to be different, or for less than has been done.
     """
     saved = checkpoint.get("config") or _config_beside(path)
-    changes = _changes(saved, written_config(cfg)) if saved else []
+    changes = _changes(with_new_keys(saved, tell=False), written_config(cfg)) if saved else []
     refused = [change for change in changes if change.key not in LENGTH]
     if refused:
-        told, undo = "; ".join(c.told for c in refused), " ".join(f"{c.key}={_shown(c.before)}" for c in refused)
+        told, undo = (
+            "; ".join(c.told for c in refused),
+            " ".join(shlex.quote(f"{c.key}={_shown(c.before)}") for c in refused),
+        )
         raise UserError(f"ckpt_path={path} was trained with {told}; set {undo}, or start anew without ckpt_path")
     done, trainer = progress_of(checkpoint), cfg.trainer
     epochs = done.epochs + (done.batches > 0)

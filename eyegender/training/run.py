@@ -22,7 +22,7 @@ from eyegender.features.use_activations import use_activations
 from eyegender.full_disk import told_when_full
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.memory import is_out_of_memory
-from eyegender.models.schedule import progress_of
+from eyegender.models.optimization import progress_of
 from eyegender.tracking.check import check_store
 from eyegender.tracking.location import find_location
 from eyegender.training.build import (
@@ -162,7 +162,7 @@ class _Run:
                 changes=self.changes,
             )
             self.epochs.tracker = self.tracker
-            self.built.classifier.origin = origin(self.tracker, cfg, self.data, checkpoint)
+            self.built.classifier.origin = origin(self.tracker, cfg, self.data)
         try:
             result = self._fit_and_test()
         except StoppedBySignalError as stopped:
@@ -312,11 +312,12 @@ class _Run:
         except NotFiniteError as error:
             raise not_finite(error, self.data) from error
         metrics = {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
-        history = load_checkpoint(self.output_dir / "checkpoints" / "last.ckpt")["callbacks"]["Epochs"]["history"]
+        last = load_checkpoint(self.output_dir / "checkpoints" / "last.ckpt")
+        history = last["callbacks"]["Epochs"]["history"]
         row = row_of(history, checkpoint["epoch"] + 1)
         tracker = begin_tracking(
             cfg, self.output_dir, self.overrides, self.built, self.data,
-            precision=str(arguments["precision"]), checkpoint=checkpoint,
+            precision=str(arguments["precision"]), checkpoint=last,
         )  # fmt: skip
         tracker.tags(tags)
         leave_outputs(

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from eyegender.models.schedule import progress_of
+from eyegender.models.optimization import progress_of
 from eyegender.tracking.location import find_location
 from eyegender.tracking.secrets import redact_config, redact_override
-from eyegender.tracking.tracker import Tracker
+from eyegender.tracking.tracker import Tracker, last_epoch
 from eyegender.training import environment
-from eyegender.training.requeue import key_of_earlier_start
+from eyegender.training.requeue import key_of_earlier_start, requeued
 from eyegender.training.resume import data_identity, written_config
+from eyegender.training.run_lock import run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +48,8 @@ def begin_tracking(
 ) -> Tracker:
     """Start the MLflow run, or go on with the one that the checkpoint or the trial's earlier attempt belongs to.
 
-    In another experiment than that one's a new run begins; it is told all earlier epochs, too.
+    In another experiment than that one's a new run begins, and where that one has gone on beyond this checkpoint, for
+    its later epochs were others. A new run is told all earlier epochs, too.
     """
     config = redact_config(cfg.model_dump(mode="json", by_alias=True))
     overrides = [redact_override(override) for override in overrides]
@@ -68,8 +70,16 @@ def begin_tracking(
     if built.weights.fallback:
         tags["weights.warning"] = "no pre-trained weights at hand: random weights"
     resume = None
+    began_in = None if checkpoint is None else began_in_of(checkpoint) or run_folder(Path(cfg.ckpt_path or output_dir))
     if checkpoint is not None and (identity := checkpoint.get("run")) and _same_experiment(identity, cfg):
-        resume = (identity["key"], identity["run_id"])
+        reached = 0 if began_in is None or trial is not None or requeued() else last_epoch(began_in)
+        if reached > progress_of(checkpoint).epochs:
+            log.warning(
+                "the run of this checkpoint has gone on to epoch %d; it goes on from here as a new run", reached
+            )
+            tags["branched_from"] = str(identity["run_id"] or identity["key"])
+        else:
+            resume = (identity["key"], identity["run_id"])
     elif trial is not None and (key := trial.user_attrs.get(RUN_KEY)):
         resume = (key, None)  # the earlier attempt died before its first checkpoint
     elif trial is None and (key := key_of_earlier_start(output_dir)):
@@ -83,6 +93,7 @@ def begin_tracking(
         name=cfg.tracking.run_name or run_name(cfg, overrides),
         tags=tags,
         resume=resume,
+        began_in=None if resume is None else began_in,
     )
     if trial is not None:
         trial.set_user_attr(RUN_KEY, tracker.key)
@@ -101,11 +112,13 @@ def begin_tracking(
         source=cfg.data.reader.arguments.get("root", data.source),
         profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
     )
+    after = progress_of(checkpoint).epochs if checkpoint is not None else 0
+    now = {f"resumed.{c.key}": f"{c.before} until epoch {after}, then {c.now}" for c in changes}
     if resume is not None:
-        after = progress_of(checkpoint).epochs if checkpoint is not None else 0
-        now = {f"resumed.{c.key}": f"{c.before} until epoch {after}, then {c.now}" for c in changes}
-        name = {"mlflow.runName": cfg.tracking.run_name} if cfg.tracking.run_name else {}
-        tracker.tags({"output_dir": str(output_dir), **now, **name})
+        now |= {"mlflow.runName": cfg.tracking.run_name} if cfg.tracking.run_name else {}
+        now["output_dir"] = str(output_dir)
+    if now:
+        tracker.tags(now)
     tracker.tags({"precision": precision, **{f"hardware.{k}": v for k, v in environment.hardware().items()}})
     tracker.artifact(CONFIG_FILE)
     tracker.artifact(ENVIRONMENT_FILE)
@@ -120,12 +133,9 @@ def trial_tags(trial: TrialHandle) -> dict[str, str]:
     return tags
 
 
-def origin(
-    tracker: Tracker, cfg: TrainConfig, data: EyesDataModule, checkpoint: Mapping[str, Any] | None
-) -> Callable[[], dict[str, Any]]:
+def origin(tracker: Tracker, cfg: TrainConfig, data: EyesDataModule) -> Callable[[], dict[str, Any]]:
     """What a checkpoint keeps of its run, config and data; the run's id is known once the store has been reached."""
-    began_in = (checkpoint and began_in_of(checkpoint)) or tracker.folder.resolve()
-    run = {"key": tracker.key, "began_in": str(began_in), "experiment": cfg.tracking.experiment}
+    run = {"key": tracker.key, "began_in": str(tracker.began_in.resolve()), "experiment": cfg.tracking.experiment}
     kept = {"config": written_config(cfg), "data": data_identity(data)}
     return lambda: {"run": {**run, "run_id": tracker.run_id}, **kept}
 

@@ -17,6 +17,20 @@ def definition(space: Space, directions: tuple[str, ...], custom_search_space: s
     }
 
 
+def with_new_names(stored: Mapping[str, Any] | None, renamed: Mapping[str, str]) -> dict[str, Any] | None:
+    """A study's definition as it would be with the names that its keys have now."""
+    if stored is None:
+        return None
+
+    def new(line: str) -> str:
+        key, equals, value = line.partition("=")
+        bare = key.lstrip("+~")
+        return key[: len(key) - len(bare)] + renamed.get(bare, bare) + equals + value
+
+    space = {",".join(map(new, keys.split(","))): branches for keys, branches in stored.get("space", {}).items()}
+    return {**stored, "space": space, "fixed": sorted(map(new, stored.get("fixed", ())))}
+
+
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Each difference in a few words; an empty list when it is the same study."""
     found = []

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ._compose import Composer
 from ._run_job import run_job
-from ._secrets import HIDDEN, hide, hide_override
+from ._secrets import HIDDEN, hide_in_urls, hide_override
 from ._set_aside import set_secrets_aside, written_overrides
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def hide_storage(config: DictConfig, spec: "StorageSpec") -> None:
         raw = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
         written = raw.get("storage") if isinstance(raw, dict) else None
         if isinstance(written, str) and "${" not in written:
-            config.hydra.sweeper.storage = hide(written, spec.secrets)
+            config.hydra.sweeper.storage = hide_in_urls(written)
         elif spec.kind == "object":
             config.hydra.sweeper.storage = HIDDEN
         for name in ("hydra", "task"):
@@ -78,15 +78,17 @@ class TrialJob:
         reserve: given the directory that `hydra.sweep` names, returns the one that the trial gets.
         """
         config = self.composer.compose(fixed, drawn)
+        root, subdir = _sweep_folders(config, number)
+        wanted = _joined(root, subdir)
         if directory is None:
-            directory = reserve(job_directory(config, number))
-        set_number(config, number)
+            directory = reserve(wanted)
+        if directory != wanted:
+            root, subdir = _parted(directory, root)
         with open_dict(config):
             # The task's original directory is the command's, wherever an earlier trial of this worker has gone.
             config.hydra.runtime.cwd = self.config.hydra.runtime.cwd
-            place = Path(directory)
-            config.hydra.sweep.dir = str(place.parent)
-            config.hydra.sweep.subdir = place.name
+            # With their values: while the job is set up, HydraConfig is still the worker's.
+            config.hydra.sweep.dir, config.hydra.sweep.subdir = root, subdir
             # Ranks that Lightning starts are told to use hydra.run.dir.
             config.hydra.run.dir = directory
         return config, directory
@@ -114,14 +116,28 @@ class TrialJob:
 
 
 def job_directory(config: DictConfig, number: int) -> str:
-    """The absolute directory that `hydra.sweep` names for the trial with this number and composed config.
+    """The absolute directory that `hydra.sweep` names for the trial with this number and composed config."""
+    return _joined(*_sweep_folders(config, number))
 
-    Either part may refer to the config by `${key}` or `${hydra.key}`, or to HydraConfig by `${hydra:key}`.
+
+def _sweep_folders(config: DictConfig, number: int) -> tuple[str, str]:
+    """`hydra.sweep.dir` and `hydra.sweep.subdir` for the trial with this number.
+
+    Either may refer to the config by `${key}` or `${hydra.key}`, or to HydraConfig by `${hydra:key}`.
     """
     set_number(config, number)
     with as_hydra_config(config):
-        path = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
-    return os.path.abspath(path)  # noqa: PTH100 - without "..", as Hydra names it
+        return str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir)
+
+
+def _joined(root: str, subdir: str) -> str:
+    return os.path.abspath(Path(root) / subdir)  # noqa: PTH100 - without "..", as Hydra names it
+
+
+def _parted(directory: str, root: str) -> tuple[str, str]:
+    """A job directory as `hydra.sweep.dir` and the rest of it; its parent takes the place of one that it is not in."""
+    place, above = Path(directory), Path(_joined(root, ""))
+    return (root, str(place.relative_to(above))) if above in place.parents else (str(place.parent), place.name)
 
 
 def set_number(config: DictConfig, number: int) -> None:

@@ -78,6 +78,8 @@ class Ledger:
         # What the last claim saw of the study, and the claimed trial as it is since.
         self.seen: list[FrozenTrial] = []
         self.claimed: FrozenTrial | None = None
+        # The trial that this process started last: a signal may come before its name is on it.
+        self._starting: int | None = None
         self._maximize = self.storage.get_study_directions(self.study_id)[0] == StudyDirection.MAXIMIZE
         self._single = len(self.storage.get_study_directions(self.study_id)) == 1
         # The watch and the requeueing are used by the worker's loop and by its vigil or follower.
@@ -186,6 +188,7 @@ class Ledger:
         return mine
 
     def _start(self, trial_id: int) -> bool:
+        self._starting = trial_id
         try:
             with self.store.exclusive():
                 return self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
@@ -259,7 +262,8 @@ class Ledger:
         """Give back whatever this process still runs; a signal may have come between claiming and running."""
         mine = self.owner.stored()
         for trial in self.trials():
-            if trial.state == TrialState.RUNNING and trial.system_attrs.get(OWNER) == mine:
+            nameless = trial._trial_id == self._starting and OWNER not in trial.system_attrs
+            if trial.state == TrialState.RUNNING and (nameless or trial.system_attrs.get(OWNER) == mine):
                 self.interrupt(trial._trial_id, reason, counted=False)
 
     def reserve_directory(self, number: int, wanted: str, store: Callable[[str], None]) -> tuple[str, bool]:

@@ -9,7 +9,7 @@ from ._attrs import DEFINITION, EXHAUSTED, SETTINGS, WORKERS
 from ._budget import count
 from ._conditions import bare_key, comparable
 from ._console import say
-from ._definition import definition, differences
+from ._definition import definition, differences, with_new_names
 from ._errors import StudyError
 from ._grammar import value_text
 from ._plan import Plan
@@ -29,7 +29,7 @@ def open_study(store: Store, plan: Plan, settings: Settings) -> None:
         known = {study.study_name: study for study in storage.get_all_studies()}
         if plan.study_name in known:
             found = known[plan.study_name]
-            stored = found.system_attrs.get(DEFINITION)
+            stored = with_new_names(found.system_attrs.get(DEFINITION), settings.renamed)
             directions = [direction.name.lower() for direction in found.directions]
             changed = differences(stored or {**wanted, "directions": directions}, wanted)
             if directions != list(plan.directions):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import _locate
 from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
@@ -90,6 +91,7 @@ class Preparation:
         # Both are built in each worker; here they are built to see that they can be.
         build_sampler(settings.sampler, space, 0)
         build_pruner(settings.pruner)
+        _check_function(settings.custom_search_space)
         if (line := drawn_at_random(settings.sampler, space)) is not None:
             say(line)
         return space
@@ -109,12 +111,18 @@ class Preparation:
         self.numbered_dirs = len(first) == len(_SOME_NUMBERS)
         directories = first | {_job_directory(config, _SOME_NUMBERS[0]) for config in composed}
         by_hook = settings.custom_search_space is not None  # what it suggests is not in the examples
-        if len(directories) == 1 and len(examples) > 1 and settings.n_trials > 1 and not by_hook:
+        differ = len(examples) > 1 and not by_hook
+        if len(directories) == 1 and settings.n_trials > 1 and (differ or self._is_plain("subdir")):
             raise StudyError(
                 "hydra.sweep.subdir must differ from trial to trial, got the same directory for all: "
                 f"{directories.pop()}; use ${{hydra.job.num}} or ${{hydra.job.override_dirname}} in it"
             )
         return examples
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether this part of `hydra.sweep` refers to nothing that a trial could fill in."""
+        written = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+        return isinstance(written, dict) and "${" not in str(written[name])
 
     def _composed(self, overrides: list[str]) -> DictConfig:
         try:
@@ -176,6 +184,16 @@ class Preparation:
             command=Owner.here(launch, -1, settings.heartbeat),
             ends_with_command=settings.wait and workers_are_children(self.config),
         )
+
+
+def _check_function(path: str | None) -> None:
+    try:
+        found = _locate(path) if path is not None else None
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise StudyError(f"hydra.sweeper.custom_search_space must name a function, got {path}: {said}") from None
+    if path is not None and not callable(found):
+        raise StudyError(f"hydra.sweeper.custom_search_space must name a function, got {path}, which is none")
 
 
 def _job_directory(config: DictConfig, number: int) -> str:

@@ -20,6 +20,7 @@ from omegaconf._utils import get_omega_conf_dumper
 
 from ._compose import Copies
 from ._errors import TaskExited
+from ._vigil import Stopped
 
 
 def run_job(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> JobReturn:
@@ -39,7 +40,7 @@ def run_job(context: HydraContext, task_function: TaskFunction, config: DictConf
     try:
         place = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
         with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
-            config.hydra.runtime.output_dir = str(place.absolute())
+            config.hydra.runtime.output_dir = os.path.abspath(place)  # noqa: PTH100 - without "..", as Hydra has it
         OmegaConf.set_readonly(config.hydra, True)
         result, copies = JobReturn(), Copies(config)
         result.cfg, result.hydra_cfg = _only(copies, hydra=False), _only(copies, hydra=True)
@@ -64,13 +65,12 @@ def run_job(context: HydraContext, task_function: TaskFunction, config: DictConf
             try:
                 result.return_value = task_function(result.cfg)
                 result.status = JobStatus.COMPLETED
-            except Exception as error:
-                result.return_value = error
-                result.status = JobStatus.FAILED
-            except SystemExit as error:
-                if raised_by_submitit(error):
+            except BaseException as error:  # asyncio.CancelledError is no Exception
+                if ends_process(error):
                     raise
-                result.return_value = TaskExited(f"the task called sys.exit({error.code!r})")
+                if isinstance(error, SystemExit):
+                    error = TaskExited(f"the task called sys.exit({error.code!r})")
+                result.return_value = error
                 result.status = JobStatus.FAILED
         result.task_name = JobRuntime.instance().get("name")
         utils._flush_loggers()
@@ -82,8 +82,12 @@ def run_job(context: HydraContext, task_function: TaskFunction, config: DictConf
         os.chdir(folder)
 
 
-def raised_by_submitit(error: SystemExit) -> bool:
-    """Whether submitit's signal handler ends the process, before a time limit or a preemption."""
+def ends_process(error: BaseException) -> bool:
+    """Whether it came from a signal, submitit's before a time limit or a preemption included, and not from the task."""
+    return isinstance(error, Stopped | KeyboardInterrupt) or (isinstance(error, SystemExit) and _is_submitits(error))
+
+
+def _is_submitits(error: SystemExit) -> bool:
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next

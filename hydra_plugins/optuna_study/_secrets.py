@@ -11,6 +11,8 @@ IN_URL = re.compile(
     r"(?P<before>[A-Za-z][\w+.-]*://[^\s:/'\"]*:)"
     r"(?P<secret>(?:(?![^\w+.-][A-Za-z][\w+.-]*://)[^\s'\"])+)(?P<after>@)"
 )
+# The same in a text that is one URL from end to end: there a quote is part of the password, too.
+_ALONE = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s:/]*:)(?P<secret>(?:(?!://)\S)+)(?P<after>@)(?=[^\s'\"@]+$)")
 IN_QUERY = re.compile(
     r"(?P<before>(?i:password|passwd|pwd|token|secret|api_?key|access_?key|sslkey\w*)=)(?P<secret>[^&\s'\"]+)(?P<after>)"
 )
@@ -21,10 +23,11 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(r"(cls|bos|eos|pad|sep|mask|unk)_token$", re.IGNORECASE)
-# Their values name something of ours or choose it by its name, and a password may be the same ordinary word.
+# Their values name something of ours, choose it by its name or say where it lies, and a password may be the same
+# ordinary word.
 _NAME_KEY = re.compile(
     r"(^|[._/@+~])(experiment|experiments|study|study_name|name|_target_|monitor|objectives"
-    r"|by|mode|color|schedule|dtype|accelerator|strategy|weights)$"
+    r"|by|mode|color|schedule|dtype|accelerator|strategy|weights|root|dir|subdir|folder|file|\w*path)$"
 )
 _SHORTEST = 4  # a shorter one cannot be told from ordinary text by its value
 
@@ -49,14 +52,19 @@ def hide(text: str, secrets: Iterable[str] = ()) -> str:
 
 def hide_in_urls(text: str) -> str:
     """The text with the password of every URL in it replaced by stars, and nothing else."""
-    text = IN_URL.sub(rf"\g<before>{HIDDEN}\g<after>", text)
+    text = in_url(text).sub(rf"\g<before>{HIDDEN}\g<after>", text)
     return IN_QUERY.sub(rf"\g<before>{HIDDEN}", text)
+
+
+def in_url(text: str) -> re.Pattern[str]:
+    """What finds the passwords of URLs in the text."""
+    return _ALONE if _ALONE.match(text) else IN_URL
 
 
 def secrets_in(url: str) -> tuple[str, ...]:
     """The passwords of a URL, as written and as decoded."""
     found: list[str] = []
-    match = IN_URL.search(url)
+    match = in_url(url).search(url)
     if match:
         # Where an @ follows in the path, the password ended before it.
         host_part = match["secret"].partition("/")[0]

@@ -12,12 +12,14 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf, flag_override
 
-from ._secrets import IN_QUERY, IN_URL, hide, is_secret_key, remember, secrets_in
+from ._secrets import IN_QUERY, hide, in_url, is_secret_key, remember, secrets_in
 
 PREFIX = "STUDY_SECRET_"
 
 _QUOTED = re.compile(r"(['\"]).*\1", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
+# A key and its value in a mapping of one line.
+_ENTRY = re.compile(r"(?P<before>[{,]\s*(?P<key>[\w./]+)\s*:\s*)(?P<value>'[^']*'|\"[^\"]*\"|[^\s,{}\[\]'\"$]+)")
 _NAMED = re.compile(r"\$\{\s*oc\.env\s*:\s*(\w+)")
 # Variables whose values are shown; in doubt a value is a secret. Paths, numbers and short words are shown as well.
 _HARMLESS = re.compile(
@@ -34,7 +36,20 @@ def without_secrets(override: str) -> str:
     if equals and is_secret_key(key.lstrip("+~")) and value and "${" not in value:
         plain = value[1:-1] if quoted else _ESCAPED.sub(r"\1", value)
         return f"{key}={_aside(key, plain)}"
+    if not quoted:
+        value = _entries_without_secrets(key, value)
     return key + equals + _text_without_secrets(value, escaped=not quoted)
+
+
+def _entries_without_secrets(place: str, text: str) -> str:
+    def moved(entry: re.Match[str]) -> str:
+        value = entry["value"]
+        if not is_secret_key(entry["key"]) or value == "null":
+            return entry[0]
+        plain = value[1:-1] if _QUOTED.fullmatch(value) else _ESCAPED.sub(r"\1", value)
+        return entry["before"] + _aside(f"{place} {entry['key']} {entry.start()}", plain)
+
+    return _ENTRY.sub(moved, text)
 
 
 def set_secrets_aside(config: DictConfig) -> None:
@@ -107,7 +122,7 @@ def _text_without_secrets(text: str, *, escaped: bool = False) -> str:
         name = f"{shown} {match.start()}"
         return match["before"] + _aside(name, _ESCAPED.sub(r"\1", secret) if escaped else secret) + match["after"]
 
-    return IN_QUERY.sub(moved, IN_URL.sub(moved, text))
+    return IN_QUERY.sub(moved, in_url(text).sub(moved, text))
 
 
 def _aside(place: str, secret: str) -> str:

@@ -38,6 +38,7 @@ class Settings:
     allow_changes: bool
     storage_patience: float
     callbacks: Sequence[Mapping[str, Any]]
+    renamed: Mapping[str, str]
 
     def max_failures(self, n_trials: int) -> int:
         """Failed trials that are more than `max_failure_rate` of so many."""
@@ -80,6 +81,7 @@ def read_settings(config: DictConfig) -> Settings:
         wait=bool(fields.get("wait", True)),
         allow_changes=bool(fields.get("allow_changes", False)),
         storage_patience=_at_least(fields, "storage_patience", 0, float),
+        renamed=_mapping(fields, "renamed"),
         callbacks=list(callbacks.values())
         if isinstance(callbacks, dict) and "_target_" not in callbacks
         else [callbacks]

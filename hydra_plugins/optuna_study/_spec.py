@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ._errors import StudyError
-from ._secrets import hide, remember, secrets_in
+from ._secrets import hide, hide_in_urls, remember, secrets_in
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def storage_spec(value: Any) -> StorageSpec:  # noqa: PLR0911 - one per kind
         raise StudyError(
             f"redis is no storage here, got '{hide(url)}'; use a database URL, journal:///file or grpc://host:port"
         )
-    shown = hide(url)
+    shown = hide_in_urls(url)  # and not a database that is called what some password is
     remember(secrets_in(url))
     if shown == url:
         return StorageSpec("rdb", url)

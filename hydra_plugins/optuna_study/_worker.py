@@ -37,6 +37,7 @@ from ._patient import is_storage_error
 from ._plan import WORKERS_FOLDER, Plan
 from ._ranks import announced
 from ._results import write_results
+from ._run_job import ends_process
 from ._running import RunningTrial
 from ._samplers import build_pruner, build_sampler, draws_together
 from ._secrets import hide_override, one_line
@@ -134,7 +135,7 @@ class _Shift:
         )
         self.together = draws_together(plan.sampler)
         # The trial drawn while it was claimed, or what the sampler raised instead.
-        self.prepared: optuna.Trial | Exception | None = None
+        self.prepared: optuna.Trial | BaseException | None = None
         self.done = 0
 
     def work(self) -> Shift:
@@ -191,7 +192,7 @@ class _Shift:
     def _draw(self, trial_id: int) -> None:
         try:
             self.prepared = self._drawn(trial_id)
-        except Exception as error:
+        except BaseException as error:
             if _ends_worker(error):
                 raise
             self.prepared = error
@@ -238,7 +239,7 @@ class _Shift:
                 frozen.number = self.ledger.claimed.number  # in the storage, not as samplers and pruners know it
             draw = self._full_draw(trial)
             result = self._job(trial, frozen, draw)
-        except Exception as error:
+        except BaseException as error:  # sys.exit() fails no other trial either
             if _ends_worker(error):
                 raise
             self._fail(trial or trial_id, one_line(error, self.plan.storage.secrets))
@@ -247,7 +248,7 @@ class _Shift:
 
     def _trial(self, trial_id: int) -> optuna.Trial:
         prepared, self.prepared = self.prepared, None
-        if isinstance(prepared, Exception):
+        if isinstance(prepared, BaseException):
             raise prepared
         return prepared or self._drawn(trial_id)
 
@@ -369,9 +370,10 @@ class _Shift:
         self.ledger.interrupt(trial_id, reason, counted=False)
 
 
-def _ends_worker(error: Exception) -> bool:
-    """Whether it concerns more than one trial: a mistake of the user's, the storage, or the trial's loss."""
-    return isinstance(error, StudyError | UpdateFinishedTrialError) or is_storage_error(error) or _is_job_end(error)
+def _ends_worker(error: BaseException) -> bool:
+    """Whether it concerns more than one trial: a signal, a mistake of the user's, the storage, or the trial's loss."""
+    of_all = isinstance(error, StudyError | UpdateFinishedTrialError) or is_storage_error(error)
+    return of_all or ends_process(error) or _is_job_end(error)
 
 
 def _is_job_end(error: BaseException) -> bool:

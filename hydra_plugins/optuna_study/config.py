@@ -81,6 +81,8 @@ class OptunaStudyConf:
     wait: bool = True
     # Continue a study even if its search space, directions or fixed overrides differ.
     allow_changes: bool = False
+    # Former names of keys, {old: new}: an existing study that has the old ones is continued.
+    renamed: Any = None
     # Minutes for which an operation is retried while the database is unreachable.
     storage_patience: float = 10.0
     # Objects with any of check_config(config), on_study_start(study), on_trial_finished(study, trial),

@@ -37,7 +37,7 @@ def test_a_run_whose_job_is_stopped_before_its_limit_and_started_again(cluster: 
     env = {**os.environ, **cluster, "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable, "-m", "eyegender.train", *TINY, "data.n=200", "trainer.max_epochs=$(cat epochs)",
-        "model.schedule=constant", "hydra.run.dir=out", "run_test=false",
+        "scheduler=constant", "hydra.run.dir=out", "run_test=false",
     ]  # fmt: skip
     (tmp_path / "job.sh").write_text(SCRIPT.format(command=" ".join(command)))
     (tmp_path / "epochs").write_text("1000")  # Slurm looks at its jobs' limits every half a minute

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 def run(folder: Path, *overrides: str) -> RunResult:
     return train(
         tiny_config(
-            "features=on", "model.finetune_depth=1", "model.schedule=constant", "run_test=false",
+            "features=on", "model.finetune_depth=1", "scheduler=constant", "run_test=false",
             f"tracking.root={folder.parent / 'mlruns'}", *overrides,
         ),
         folder,

@@ -240,7 +240,7 @@ def test_two_runs_from_the_store_are_equal_and_checkpoints_are_whole(tmp_path: P
 
 
 def test_a_run_from_the_store_goes_on_from_its_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    options = ("features=on", "model.finetune_depth=0", "trainer.max_epochs=4", "model.schedule=constant")
+    options = ("features=on", "model.finetune_depth=0", "trainer.max_epochs=4", "scheduler=constant")
     whole = run(tmp_path / "whole", *options)
     first = run(tmp_path / "first", *options, "trainer.max_epochs=2")
     checkpoint = first.output_dir / "checkpoints" / "last.ckpt"

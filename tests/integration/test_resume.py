@@ -12,7 +12,8 @@ import yaml
 from eyegender.data.data_module import EyesDataModule
 from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier
-from eyegender.models.schedule import build_scheduler
+from eyegender.schema import TrainConfig
+from eyegender.training.build import build_optimization
 from eyegender.training.run import train
 from tests.composing import TINY, tiny_config
 from tests.processes import run
@@ -35,29 +36,35 @@ def only_run(folder: Path) -> tuple[mlflow.MlflowClient, mlflow.entities.Run]:
     return client, run
 
 
-def rates(schedule: str, epochs: int) -> list[float]:
+def rates(config: TrainConfig, epochs: int) -> list[float]:
     """The rate after each epoch of a run of so many."""
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1e-3)
-    scheduler, found = build_scheduler(optimizer, schedule, 0.25, epochs * STEPS), []
+    optimization = build_optimization(config)
+    optimizer = optimization.build_optimizer([{"params": [torch.nn.Parameter(torch.ones(1))], "lr": 1e-3}])
+    scheduler, found = optimization.build_scheduler(optimizer, epochs * STEPS), []
     for _ in range(epochs):
         for _ in range(STEPS):
             optimizer.step()
-            scheduler.step()
+            if scheduler is not None:
+                scheduler.step()
         found.append(optimizer.param_groups[0]["lr"])
     return found
 
 
-@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
-def test_a_longer_run_logs_the_rates_of_its_whole_length_and_all_its_epochs(tmp_path: Path, schedule: str) -> None:
-    options = (*HEAD, f"model.schedule={schedule}")
+@pytest.mark.parametrize(
+    ("scheduler", "optimizer"), [("onecycle", "adamw"), ("cosine", "sgd"), ("constant", "adam"), ("none", "nadam")]
+)
+def test_a_longer_run_logs_the_rates_of_its_whole_length_and_all_its_epochs(
+    tmp_path: Path, scheduler: str, optimizer: str
+) -> None:
+    options = (*HEAD, f"scheduler={scheduler}", f"optimizer={optimizer}")
     checkpoint = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
     first = train(tiny_config(*options, "trainer.max_epochs=2"), tmp_path / "first")
     second = train(
         tiny_config(*options, "trainer.max_epochs=5", "tracking.run_name=longer", checkpoint), tmp_path / "second"
     )
     logged = [row["lr"] for row in second.history]
-    assert logged[:2] == pytest.approx(rates(schedule, 2), abs=1e-12)
-    assert logged[2:] == pytest.approx(rates(schedule, 5)[2:], abs=1e-12)
+    assert logged[:2] == pytest.approx(rates(tiny_config(*options), 2), abs=1e-12)
+    assert logged[2:] == pytest.approx(rates(tiny_config(*options), 5)[2:], abs=1e-12)
     assert second.history[:2] == first.history
     client, run = only_run(tmp_path)
     for name in ("lr", "val/loss", "train/accuracy"):
@@ -131,6 +138,26 @@ def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
     # Whoever goes on from the second folder meets those who go on from the first: it is one run.
     kept = torch.load(tmp_path / "second/checkpoints/last.ckpt", weights_only=True)["run"]
     assert kept["began_in"] == str((tmp_path / "first").resolve())
+
+
+def test_a_checkpoint_that_its_run_has_left_behind_goes_on_as_a_run_of_its_own(tmp_path: Path) -> None:
+    train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
+    last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
+    told = {"second": train(tiny_config(*HEAD, "trainer.max_epochs=2", last), tmp_path / "second")}
+    told["third"] = train(tiny_config(*HEAD, "trainer.max_epochs=3", last), tmp_path / "third")
+    assert told["third"].run_id != told["second"].run_id
+    third = f"ckpt_path={tmp_path / 'third/checkpoints/last.ckpt'}"
+    told["fourth"] = train(tiny_config(*HEAD, "trainer.max_epochs=4", third), tmp_path / "fourth")
+    assert told["fourth"].run_id == told["third"].run_id
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
+    for name in ("second", "fourth"):
+        history = client.get_metric_history(told[name].run_id, "lr")
+        assert [(point.step, point.value) for point in history] == [
+            (row["epoch"], row["lr"]) for row in told[name].history
+        ]
+    tags = client.get_run(told["third"].run_id).data.tags
+    assert tags["branched_from"] == told["second"].run_id
+    assert tags["resumed.trainer.max_epochs"] == "3 until epoch 3, then 4"
 
 
 def test_in_another_experiment_a_run_of_its_own_goes_on_with_all_epochs(tmp_path: Path) -> None:

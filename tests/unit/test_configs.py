@@ -18,10 +18,12 @@ from eyegender.command import config_folder, register_sweeps
 from eyegender.data.readers import check_source
 from eyegender.errors import UserError
 from eyegender.models.metrics import metrics
-from eyegender.objectives import check_directions
+from eyegender.objectives import check_directions, register_resolvers
 from eyegender.schema import Monitor, TrainConfig, parse
-from tests.composing import compose_config
+from eyegender.training.build import build_optimization
+from tests.composing import TINY, compose_config
 from tests.processes import run
+from tests.unit.optuna_study.sweeping import multirun
 
 NEEDED = {"data=folder": ["data.root=x"], "data=celeba": ["data.root=x"], "tracking=server": ["tracking.uri=http://x"]}
 NEEDED |= {f"experiment={path.stem}": ["data.root=x"] for path in (config_folder("conf") / "experiment").glob("*.yaml")}
@@ -32,7 +34,7 @@ def options(group: str) -> list[str]:
     return [f"{group}={path.stem}" for path in files if not path.stem.startswith("_")]
 
 
-GROUPS = ("data", "model", "trainer", "features", "tracking", "experiment")
+GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "features", "tracking", "experiment")
 
 
 @pytest.mark.parametrize("choice", [o for g in GROUPS for o in options(g)])
@@ -245,3 +247,37 @@ def test_a_sweep_of_wrong_values_is_refused_before_its_study_is_opened(arguments
 def test_no_sweep_touches_the_test_part(path: Path) -> None:
     cfg = compose_config(f"+sweeps={path.stem}", "data=folder", "data.root=x")
     assert parse(cfg).run_test is False
+
+
+SWEEP_OF_OPTIMIZERS = """\
+# @package _global_
+hydra:
+  sweeper:
+    params:
+      optimizer: choice(adamw, sgd)
+      +optimizer.maximize: choice(false)
+      model.lr:
+        optimizer=sgd: interval(0.1, 1)
+        else: interval(1e-4, 1e-3)
+"""
+
+
+def test_an_optimizer_is_swept_with_a_range_of_its_own_and_a_new_argument_needs_no_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    built = []
+
+    def task(cfg):
+        optimization = build_optimization(parse(cfg))
+        built.append((optimization.optimizer, cfg.model.lr, optimization.arguments))
+        return float(cfg.model.lr)
+
+    register_resolvers()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/sweep.yaml").write_text(SWEEP_OF_OPTIMIZERS)
+    multirun(task, *TINY, "+mine=sweep", f"hydra.searchpath=[file://{tmp_path}]", "hydra/sweeper=optuna_study",
+             "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0", "hydra.sweeper.n_trials=6",
+             "hydra.sweep.dir=out", "hydra.sweeper.direction=maximize",
+             config_dir=config_folder("conf").resolve(), name="train", version_base="1.3")  # fmt: skip
+    assert {optimizer for optimizer, _, _ in built} == {torch.optim.AdamW, torch.optim.SGD}
+    assert all((rate >= 0.1) == (optimizer is torch.optim.SGD) for optimizer, rate, _ in built)
+    assert all(arguments["maximize"] is False for _, _, arguments in built)

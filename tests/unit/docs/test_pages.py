@@ -28,7 +28,14 @@ OURS = sorted({tuple(words[2:]) for _, words in COMMANDS if words[2:] and words[
 ELSEWHERE = {"source", "export", "pip", "createdb"}
 HYDRAS_GROUPS = {"sweeps", "hydra/launcher", "hydra/sweeper", "hydra/sweeper/sampler", "hydra/sweeper/pruner"}
 # Arguments of classes that are not ours.
-OTHERS_KEYS = ("hydra.launcher.", "hydra.sweeper.sampler.", "hydra.sweeper.pruner.", "hydra.sweeper.params.")
+OTHERS_KEYS = (
+    "hydra.launcher.",
+    "optimizer.",
+    "scheduler.",
+    "hydra.sweeper.sampler.",
+    "hydra.sweeper.pruner.",
+    "hydra.sweeper.params.",
+)
 SCHEMAS = {
     "train": TrainConfig,
     "audit": AuditConfig,

@@ -34,8 +34,9 @@ def keys_of(path: Path) -> list[str]:
         content = {name: value for name, value in content.items() if name != "hydra"}
     content = {name: value for name, value in content.items() if name != "defaults"}
     found = leaves(content, "" if overlay else ".".join(folder.parts[1:])) if content else []
-    # A mapping that is one value, as Hydra's command line takes it.
-    return sorted({"data.subset" if key.startswith("data.subset.") else key for key in found})
+    # Mappings that are one value, as Hydra's command line takes it.
+    whole = ("data.subset", "hydra.sweeper.renamed")
+    return sorted({next((name for name in whole if key.startswith(f"{name}.")), key) for key in found})
 
 
 def test_there_are_files_to_hold() -> None:

@@ -50,6 +50,26 @@ def test_an_application_of_hydra_1_1_changes_directory_and_is_told_why(tmp_path)
     assert seen == [(tmp_path / f"out/{number}", str(tmp_path)) for number in range(3)]
 
 
+def test_a_trial_sees_the_sweeps_folder_as_under_hydras_own_sweeper():
+    seen = []
+
+    def task(cfg):
+        sweep = HydraConfig.get().sweep
+        seen.append((str(sweep.dir), str(sweep.subdir), HydraConfig.get().runtime.output_dir))
+        return float(cfg.x)
+
+    multirun(task, *FEW, "hydra.sweep.subdir='n${hydra:job.num}/deep'")
+    assert seen == [("out", f"n{number}/deep", str(Path(f"out/n{number}/deep").absolute())) for number in range(3)]
+    seen.clear()
+    multirun(task, *FEW, "hydra.sweep.subdir='../up/${hydra:job.num}'", "hydra.sweeper.study_name=up")
+    assert seen == [("out", f"../up/{number}", str(Path(f"up/{number}").absolute())) for number in range(3)]
+    seen.clear()
+    equal = ("~hydra.sweeper.params.y", "x=choice(1)", "hydra.sweeper.study_name=equal")
+    multirun(task, *FEW, *equal, "hydra.sweep.subdir='x/${x}'")
+    assert [subdir for _, subdir, _ in seen] == ["x/1", "x/1_1", "x/1_2"]
+    assert {root for root, _, _ in seen} == {"out"}
+
+
 def test_a_task_that_goes_elsewhere_takes_no_other_trial_with_it(tmp_path):
     places = []
 
@@ -104,6 +124,18 @@ def test_one_directory_for_all_trials_is_refused_before_the_first(sweep, subdir)
     with pytest.raises(StudyError, match=r"hydra\.sweep\.subdir must differ from trial to trial, got .*/out/"):
         sweep(*FEW, f"hydra.sweep.subdir={subdir}")
     assert not Path("study.db").exists()
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        ("x=choice(1)", "y=choice(2)"),  # one combination, drawn three times
+        ("hydra.sweeper.custom_search_space=builtins.dict",),  # whose values no example shows
+    ],
+)
+def test_a_constant_directory_is_refused_whatever_the_search_space(sweep, space):
+    with pytest.raises(StudyError, match=r"hydra\.sweep\.subdir must differ from trial to trial"):
+        sweep(*FEW, *space, "hydra.sweep.subdir=same")
 
 
 @pytest.mark.parametrize(

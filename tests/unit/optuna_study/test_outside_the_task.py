@@ -1,5 +1,7 @@
 """What fails around a task fails its trial; workers that do nothing are not started for ever."""
 
+import asyncio
+import sys
 from pathlib import Path
 
 import optuna
@@ -102,6 +104,49 @@ def test_a_task_that_ends_its_process_has_failed(status):
         multirun(task, "hydra.sweeper.n_trials=2", "hydra.sweeper.max_failure_rate=0.0")
     assert states() == ["FAIL"]
     assert load().trials[0].user_attrs["failure"] == f"TaskExited: the task called sys.exit({status})"
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError("from within"), GeneratorExit("from within")])
+def test_what_is_no_exception_of_pythons_usual_ones_fails_its_trial_alone(error):
+    def task(cfg):
+        if float(cfg.x) > 0:
+            raise error
+        return 1.0
+
+    multirun(task, "hydra.sweeper.enqueue=[{x: 1}, {x: -1}, {x: -2}]", "hydra.sweeper.n_trials=2")
+    assert states() == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert load().trials[0].user_attrs["failure"] == f"{type(error).__name__}: from within"
+
+
+def exits(config, trial):
+    sys.exit(3)
+
+
+class ExitsInDraw(optuna.samplers.RandomSampler):
+    def sample_independent(self, *arguments):
+        sys.exit("the sampler left")
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        (f"hydra.sweeper.custom_search_space={HERE}exits", "SystemExit: 3"),
+        (f"hydra.sweeper.sampler._target_={HERE}ExitsInDraw", "SystemExit: the sampler left"),
+    ],
+)
+def test_an_exit_outside_the_task_fails_its_trial_and_counts(sweep, override, reason):
+    with pytest.raises(SystemExit, match="1"):
+        sweep("hydra.sweeper.n_trials=4", "hydra/sweeper/sampler=random", override)
+    assert states() == ["FAIL"] * 3
+    assert load().trials[0].user_attrs["failure"] == reason
+
+
+@pytest.mark.parametrize(("path", "said"), [(f"{HERE}nowhere", "Error loading"), ("sys.path", "which is none")])
+def test_a_search_space_that_no_function_gives_is_refused_at_once(sweep, path, said):
+    rule = r"hydra\.sweeper\.custom_search_space must name a function, got .*"
+    with pytest.raises(StudyError, match=rule + said):
+        sweep(f"hydra.sweeper.custom_search_space={path}")
+    assert not Path("study.db").exists()
 
 
 class Workers:

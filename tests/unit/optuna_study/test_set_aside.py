@@ -2,6 +2,7 @@ import logging
 import re
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from eyegender.tracking.secrets import HideInLog
@@ -31,6 +32,22 @@ def test_an_override_means_the_same_without_its_password(override, value):
     assert "${oc.env:STUDY_SECRET_" in line
     assert config.value == value
     assert without_secrets(override) == line  # the same command is the same study
+
+
+def test_a_password_inside_a_mapping_leaves_the_command_line_too():
+    line = without_secrets("+x={a: {password: on3, n: 1}, b: {api_key: 'tw o'}, c: null}")
+    assert not re.search("on3|tw o", line)
+    config = OmegaConf.create(OverridesParser.create().parse_override(line).value())
+    assert OmegaConf.to_container(config, resolve=True) == {
+        "a": {"password": "on3", "n": 1},
+        "b": {"api_key": "tw o"},
+        "c": None,
+    }
+
+
+@pytest.mark.parametrize("override", ["x={token: ${oc.env:HOME}}", "x={password: null}", "x={max_tokens: 5}"])
+def test_mappings_without_a_password_stay_as_they_are(override):
+    assert without_secrets(override) == override
 
 
 @pytest.mark.parametrize(

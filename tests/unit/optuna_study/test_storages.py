@@ -1,5 +1,6 @@
 """Storages that are away, that many processes share, or that know no lock."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from hydra_plugins.optuna_study._owner import Owner, Watch
 from hydra_plugins.optuna_study._patient import LONGEST_PAUSE, again_while_away, is_passing, outages_of, patient
 from hydra_plugins.optuna_study._spec import storage_spec
 from hydra_plugins.optuna_study._store import Store
+from hydra_plugins.optuna_study._vigil import Stopped
 
 from .proxy import claim_all, proxy_before
 from .recording import calls
@@ -190,6 +192,22 @@ def test_two_workers_never_claim_one_trial(tmp_path):
     claimed = [first.claim(), second.claim(), first.claim()]
     assert sorted(first.storage.get_trial(trial_id).number for trial_id in claimed) == [0, 1, 2]
     assert second.claim() is Next.WAIT
+
+
+def test_a_signal_before_a_started_trial_has_its_owner_gives_it_back_at_once(tmp_path, monkeypatch):
+    worker = ledger(tmp_path, "a", n_trials=1)
+    worker.interrupt(worker.claim(), "stopped", counted=False)
+
+    def stop(*_):
+        raise Stopped(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.storage, "set_trial_system_attr", stop)
+        with pytest.raises(Stopped):
+            worker.claim()
+    assert [trial.state.name for trial in worker.trials()] == ["FAIL", "RUNNING"]
+    worker.give_back_mine("stopped by SIGTERM")
+    assert [trial.state.name for trial in worker.trials()] == ["FAIL", "FAIL", "WAITING"]
 
 
 def test_without_a_lock_a_trial_too_many_waits_for_ever(tmp_path, monkeypatch):

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import OperationalError
 
 from eyegender.errors import UserError
 from eyegender.tracking.check import check_store
 from eyegender.tracking.embedded import opening
-from eyegender.tracking.faults import StoreFaultError
+from eyegender.tracking.faults import StoreFaultError, repair_of
 from eyegender.tracking.location import Location, artifacts_beside, database_file, find_location
 from eyegender.tracking.store import Store
 from hydra_plugins.optuna_study._spec import storage_spec
@@ -217,6 +218,45 @@ def test_what_no_waiting_mends_is_told_before_training_and_left_as_it_is(
     with pytest.raises(StoreFaultError):  # the sender and the other commands, which come later
         _ = Store(location.uri, location.artifacts, Path()).client
     assert location.database.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("sqlite:///folder", r"must be the address of a store, got a folder; set tracking.uri to"),
+        ("sqlite:///file/mlflow.db", r"got a folder that cannot be made \(\S+file is a file\)"),
+        ("sqlite://", "got a database in memory"),
+        ("sqlite:///:memory:", "got a database in memory"),
+        ("sqlite+abacus:///mlflow.db", r"cannot be opened here \(Can't load plugin"),
+        ("postgresql+abacus://u:canary@h/db", r"postgresql\+abacus://u:\*\*\*@h/db .*cannot be opened here"),
+        ("http://", "got no host"),
+        ("http://[::1", "got none"),
+        ("htp://host:5000", "one that MLflow refuses"),
+        ("mlruns", "one that MLflow refuses"),
+        ("file:///tmp/mlruns", "one that MLflow refuses"),
+    ],
+)
+def test_an_address_that_no_store_can_have_is_told_before_training(tmp_path: Path, uri: str, told: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreFaultError, match=told) as caught:
+        check_store(find_location(uri))
+    assert "\n" not in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'FATAL:  password authentication failed for user "u"',
+        'FATAL:  database "runs" does not exist',
+        "(1045, \"Access denied for user 'u'@'h'\")",
+        "attempt to write a readonly database",
+    ],
+)
+def test_a_database_that_lets_nobody_in_needs_somebody(message: str) -> None:
+    assert repair_of(OperationalError("SELECT 1", {}, Exception(message))) is not None
+    assert repair_of(OperationalError("SELECT 1", {}, Exception("connection refused"))) is None
 
 
 def test_a_look_at_a_sound_or_a_missing_store_changes_nothing(location: Location, tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from eyegender.schema import parse
 from eyegender.tracking.location import Location
 from eyegender.tracking.secrets import redact, redact_config, redact_override
 from eyegender.tracking.store import Store
 from eyegender.tracking.tracker import Tracker
 from hydra_plugins.optuna_study import _secrets
 from hydra_plugins.optuna_study._secrets import secrets_in
+from tests.composing import SMALL, compose_config
 from tests.planted import assert_nowhere
 
 
@@ -23,6 +26,7 @@ from tests.planted import assert_nowhere
         ("https://h/x?token=canary&y=1", "https://h/x?token=***&y=1"),
         ("postgresql://u:can@ary@host/db", "postgresql://u:***@host/db"),
         ("postgresql://me@server:can@ary@host/db", "postgresql://me@server:***@host/db"),
+        ("postgresql://u:can'\"ary@host/db", "postgresql://u:***@host/db"),
         ("a://u:can@ary@h,b://v:canary@i and c://w:canary@j", "a://u:***@h,b://v:***@i and c://w:***@j"),
         ("sqlite:///mlruns/mlflow.db", "sqlite:///mlruns/mlflow.db"),
         ("http://127.0.0.1:5000/#/experiments/1", "http://127.0.0.1:5000/#/experiments/1"),
@@ -77,6 +81,15 @@ def test_names_are_not_altered_by_a_password_that_is_an_ordinary_word() -> None:
     assert redact_override("+experiment=test") == "+experiment=test"
     assert redact_override("data.note=s3cr3t-w0rd") == "data.note=***"
     assert redact_override("tracking.experiment=x://u:canary@h") == "tracking.experiment=x://u:***@h"
+
+
+def test_a_password_that_is_any_word_of_a_config_leaves_it_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = compose_config(*SMALL, "data=folder", "data.root=/data/eyes", "data.classes=[femaleeyes,maleeyes]")
+    written = parse(cfg).model_dump(mode="json", by_alias=True)
+    words = {word for text in str(written).split("'") for word in (text, *re.findall(r"\w+", text))}
+    monkeypatch.setattr(_secrets, "_remembered", {word for word in words if len(word) >= 4})
+    assert redact_config(written) == written
+    assert redact_config({"tags": "on eyes"}) == {"tags": "on ***"}
 
 
 @pytest.mark.usefixtures("remembered")

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from eyegender.tracking import model_logging
+from eyegender.tracking.location import Location
+from eyegender.tracking.store import Store
+from eyegender.using.run_artifacts import logged_model
+from eyegender.using.tracking_store import TrackingStore
+
+
+@pytest.mark.parametrize("becomes_better", [False, True])
+def test_a_run_that_goes_on_and_becomes_better_has_the_model_of_its_best_epoch(
+    location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes_better: bool
+) -> None:
+    def write(target: Path, folder: Path, _described: object) -> None:  # MLflow's own files take seconds
+        shutil.copytree(folder / "network", target / "artifacts" / "network")
+        (target / "MLmodel").touch()
+
+    monkeypatch.setattr(model_logging, "_write", write)
+    store = Store(location.uri, location.artifacts, tmp_path)
+    store.apply({"op": "run", "key": "k", "experiment": "eyegender", "name": "n", "tags": {}, "time": 1})
+    assert store.run_id is not None
+    weights = tmp_path / "model" / "network" / "weights"
+    weights.parent.mkdir(parents=True)
+    said = {"op": "model", "path": "model", "params": {}, "metadata": {}}
+    weights.write_text("before")
+    store.apply(said)
+    weights.write_text("after" if becomes_better else "before")
+    for _ in range(2):  # and what is sent again doubles nothing
+        store.apply(said)
+    readable = TrackingStore(location, store.client)
+    model = logged_model(readable, store.run_id)
+    assert model is not None
+    lies = Path(model.artifact_location.removeprefix("file://")) / "artifacts" / "network" / "weights"
+    assert lies.read_text() == weights.read_text()
+    found = store.client.search_logged_models([model.experiment_id], f"source_run_id = '{store.run_id}'")
+    assert len(found) == 1 + becomes_better
