@@ -24,7 +24,7 @@ def new_file(given: str, key: str) -> Path:
     path = _place(given, key)
     # A pipe or a terminal takes what is written and loses nothing.
     if path.is_dir() or path.is_file() or path.is_symlink():
-        raise UserError(f"{key} must be a file that is not there yet, got {path}; remove it, or set another {key}=")
+        raise UserError(f"{key} must be a file that is not there yet, got {path}; set another {key}=")
     return path
 
 
@@ -45,7 +45,7 @@ def new_folder(given: str, key: str, *names: str) -> Path:
     inside = {found.name for found in path.iterdir()} if path.is_dir() else set()
     if taken := [name for name in names if name in inside] if names else sorted(inside):
         what = f"without {taken[0]}" if names else "that is empty or not there yet"
-        raise UserError(f"{key} must be a folder {what}, got {path}; remove it, or set another {key}=")
+        raise UserError(f"{key} must be a folder {what}, got {path}; set another {key}=")
     return path
 
 

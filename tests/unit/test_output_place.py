@@ -27,13 +27,15 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
     Path("a.csv").write_text("")
     Path("link").symlink_to("nowhere")
     for taken in ("a.csv", str(tmp_path / "a.csv"), "link", "."):
-        with pytest.raises(UserError, match=f"output must be a file that is not there yet, got {taken}; .* output="):
+        with pytest.raises(UserError, match=f"output must be a file that is not there yet, got {taken}; set another"):
             new_file(taken, "output")
     Path("page").mkdir()
     Path("page/figures").mkdir()
-    with pytest.raises(UserError, match="output must be a folder without figures, got page; .* output="):
+    with pytest.raises(UserError, match="output must be a folder without figures, got page; set another"):
         new_folder("page", "output", "metrics.json", "figures")
-    with pytest.raises(UserError, match="grad_cam must be a folder that is empty or not there yet, got page"):
+    with pytest.raises(
+        UserError, match="grad_cam must be a folder that is empty or not there yet, got page; set another"
+    ):
         new_folder("page", "grad_cam")
     with pytest.raises(UserError, match="must be a folder, got the file a.csv"):
         new_folder("a.csv", "output", "metrics.json")
