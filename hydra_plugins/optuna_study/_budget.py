@@ -171,7 +171,7 @@ def why_stop(trials: Sequence[FrozenTrial], rules: Rules, launch: str, maximize:
     """Why no further trial starts although budget may be left, or None."""
     counts = count(trials, launch)
     if are_too_many_failures(counts, rules):
-        return f"{counts.failed} trials failed"
+        return f"{counts.failed} {'trial' if counts.failed == 1 else 'trials'} failed"
     if rules.patience is not None and finished_since_best(trials, maximize) >= rules.patience:
         return f"no better value in the last {rules.patience} finished trials"
     return None

@@ -81,12 +81,17 @@ def test_a_rate_that_spoils_the_weights_in_the_only_step_is_told(tmp_path: Path)
 
 @pytest.mark.parametrize("decay", ["0", "1e30"])
 def test_a_step_that_is_larger_than_any_number_of_a_weight_is_told(tmp_path: Path, decay: str) -> None:
-    over = ("model.lr=3e38", f"model.weight_decay={decay}", "model.schedule=constant", "model.finetune_depth=0")
+    over = ("model.lr=3e38", f"optimizer.weight_decay={decay}", "scheduler=constant", "model.finetune_depth=0")
     with pytest.raises(UserError, match=r"^step is not finite at step 0 with learning rate 3e\+38; lower model.lr"):
         train(tiny_config(*ONE_STEP, *over), tmp_path / "out")
 
 
-@pytest.mark.parametrize("key", ["lr", "head_lr", "weight_decay", "mixup", "pos_weight"])
+@pytest.mark.parametrize("key", ["lr", "head_lr", "mixup", "pos_weight"])
 def test_a_number_that_is_infinite_for_a_network_is_refused(key: str) -> None:
     with pytest.raises(UserError, match=rf"model.{key} must be at most 3.4e\+38, got 1e\+39"):
         tiny_config(f"model.{key}=1e39")
+
+
+def test_an_optimizers_number_that_is_infinite_for_a_network_is_refused() -> None:
+    with pytest.raises(UserError, match=r"optimizer .*takes numbers up to 3.4e\+38, got weight_decay=1e\+39"):
+        tiny_config("optimizer.weight_decay=1e39")

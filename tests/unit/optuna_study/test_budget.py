@@ -100,7 +100,7 @@ def test_failures_of_an_earlier_launch_do_not_stop_this_one():
     given[1].system_attrs[OWNER] = {"launch": "now"}
     assert count(given, "now").failed == 1
     assert why_stop(given, Rules(n_trials=10, max_failures=2), "now", False) is None
-    assert why_stop(given, Rules(n_trials=10, max_failures=1), "now", False) == "1 trials failed"
+    assert why_stop(given, Rules(n_trials=10, max_failures=1), "now", False) == "1 trial failed"
 
 
 @pytest.mark.parametrize(
