@@ -206,6 +206,12 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
             f"trainer.on_oom=halve needs one device, got trainer.devices={trainer.devices} on {trainer.num_nodes} "
             "nodes; set trainer.on_oom=stop and lower trainer.batch_size"
         )
+    most = max(8, os.cpu_count() or 1)
+    if not gpu and trainer.devices != "auto" and trainer.devices > most:
+        raise UserError(
+            f"trainer.devices must be at most {most} on a CPU, where each is a process of its own, got "
+            f"{trainer.devices}; set trainer.devices={os.cpu_count() or 1} or fewer"
+        )
     precision: str = trainer.precision
     if precision == "16-mixed" and not gpu:
         raise UserError(

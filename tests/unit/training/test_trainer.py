@@ -32,6 +32,7 @@ def test_what_lightning_does_not_know_is_one_line(override: str) -> None:
     [
         ("trainer.batch_size=1", "trainer.batch_size must leave no batch of one picture .*, got 1; set "),
         ("trainer.precision=16-mixed", "trainer.precision=16-mixed needs a GPU, got a CPU; set trainer.precision="),
+        ("trainer.devices=999", "trainer.devices must be at most .* on a CPU, .* got 999; set trainer.devices="),
         ("trainer.accelerator=abacus", "correct trainer.precision, trainer.accelerator"),
         ("trainer.strategy=luck", "correct trainer.precision, trainer.accelerator"),
         ("model.finetune_depth=20", "finetune_depth must be 0..19 for mobilenet_v2"),
