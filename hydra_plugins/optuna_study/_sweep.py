@@ -173,12 +173,14 @@ class Sweep:
             self.vigil.defer(math.inf)
         try:
             outcome = launch.workers(plan, workers, store, wait=True)
-        except Stopped as stopped:
+        except (Stopped, KeyboardInterrupt) as stopped:
+            # The latter comes from a task that handles Ctrl-C itself.
+            signum = stopped.signum if isinstance(stopped, Stopped) else signal.SIGINT
             if is_submitit(self.config) and not children:
                 say("the submitted jobs go on; scancel stops them")
             elif not is_in_process(self.config):
-                _stop_workers(ledger, stopped.signum)
-            raise
+                _stop_workers(ledger, signum)
+            raise Stopped(signum) from None
         finally:
             self.vigil.defer(None)
         self.vigil.check()

@@ -1,6 +1,7 @@
 """What fails around a task fails its trial; workers that do nothing are not started for ever."""
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -116,6 +117,17 @@ def test_what_is_no_exception_of_pythons_usual_ones_fails_its_trial_alone(error)
     multirun(task, "hydra.sweeper.enqueue=[{x: 1}, {x: -1}, {x: -2}]", "hydra.sweeper.n_trials=2")
     assert states() == ["FAIL", "COMPLETE", "COMPLETE"]
     assert load().trials[0].user_attrs["failure"] == f"{type(error).__name__}: from within"
+
+
+def test_a_task_that_handles_ctrl_c_itself_stops_the_sweep_and_gives_its_trial_back(capsys):
+    def task(cfg):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        multirun(task, "hydra.sweeper.n_trials=2")
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert states() == ["FAIL", "WAITING"]
+    assert "stopped by SIGINT; the same command goes on with the study" in capsys.readouterr().out
 
 
 def exits(config, trial):
