@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,8 @@ from eyegender.renamed_keys import with_new_keys
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+NO_WEIGHTS = "model.weights: no file {}; give a .pth or .safetensors state dict, imagenet, auto or null"
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -155,6 +158,11 @@ class ModelSection(_Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     pos_weight: Positive | Literal["balanced"]
     flip_test: bool
+
+    def check_weights_file(self) -> None:
+        """Raises UserError where `weights` names a file that is not there; a sweep would fail trial by trial."""
+        if self.weights not in {None, "auto", "imagenet"} and not Path(str(self.weights)).expanduser().is_file():
+            raise UserError(NO_WEIGHTS.format(self.weights))
 
 
 class OptimizerSection(_Partial):

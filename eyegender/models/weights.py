@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from eyegender.errors import UserError
+from eyegender.schema import NO_WEIGHTS
 
 if TYPE_CHECKING:
     from eyegender.models.backbone import Backbone
@@ -99,9 +100,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UserError: missing, damaged, or not a flat mapping from names to tensors.
     """
     if not path.is_file():
-        raise UserError(
-            f"model.weights: no file {path}; give a .pth or .safetensors state dict, imagenet, auto or null"
-        )
+        raise UserError(NO_WEIGHTS.format(path))
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -40,7 +40,9 @@ class StudyRun:
         from eyegender.schema import parse
 
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        check_source(parse(own).data)
+        parsed = parse(own)
+        parsed.model.check_weights_file()
+        check_source(parsed.data)
 
     def on_study_start(self, study: StudyHandle) -> None:
         """Create the parent run before the first trial; a store that is away costs the nesting, not the sweep.

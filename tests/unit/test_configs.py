@@ -233,7 +233,13 @@ def test_a_direction_that_looks_for_the_worst_run_is_refused(overrides: list[str
 
 
 @pytest.mark.parametrize(
-    "arguments", [["hydra.sweeper.direction=minimize"], ["model.dropout=2"], ["data=folder", "data.root=nowhere"]]
+    "arguments",
+    [
+        ["hydra.sweeper.direction=minimize"],
+        ["model.dropout=2"],
+        ["model.weights=nowhere.pth"],
+        ["data=folder", "data.root=nowhere"],
+    ],
 )
 def test_a_sweep_of_wrong_values_is_refused_before_its_study_is_opened(arguments: list[str]) -> None:
     done = run("eyegender.train", "-m", "+sweeps=finetune", *arguments)
