@@ -247,7 +247,7 @@ def _file_lock(path: Path) -> Iterator[bool]:
         yield False
         return
     except (NotImplementedError, OSError) as error:
-        _tell_no_locks(path.parent, str(error))
+        _tell_no_locks(path.parent, getattr(error, "strerror", None) or str(error))
         yield False
         return
     try:

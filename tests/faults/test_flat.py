@@ -17,6 +17,12 @@ pytestmark = pytest.mark.integration
 RUNS, WARM_UP = 5, 2
 
 
+def opened_files() -> list[str]:
+    """What this process holds open, but for a few connections to the store: a pool keeps up to five."""
+    links = list(Path("/proc/self/fd").iterdir())
+    return [str(link.readlink()) for link in links if link.is_symlink()]
+
+
 def test_handles_threads_and_networks_do_not_grow_from_run_to_run(tmp_path: Path) -> None:
     handles, threads, networks = [], [], []
     for number in range(RUNS):
@@ -25,7 +31,7 @@ def test_handles_threads_and_networks_do_not_grow_from_run_to_run(tmp_path: Path
             tmp_path / str(number),
         )
         gc.collect()
-        handles.append(len(list(Path("/proc/self/fd").iterdir())))
+        handles.append(sum("mlflow.db" not in opened for opened in opened_files()))
         threads.append(threading.active_count())
         networks.append(sum(type(held) is Network for held in gc.get_objects()))
     assert handles[-1] <= handles[WARM_UP - 1], handles

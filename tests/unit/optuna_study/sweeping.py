@@ -1,5 +1,6 @@
 """Running the toy as a sweep, in this process or as the command a user would type."""
 
+import logging
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,14 @@ def multirun(
     GlobalHydra.instance().clear()
     version.setbase(version_base)  # as @hydra.main would
     hydra = Hydra.create_main_hydra2("toy", create_config_search_path(str(config_dir)))
+    handlers, level = logging.root.handlers[:], logging.root.level
     try:
         return hydra.multirun(name, task, ["hydra.mode=MULTIRUN", *overrides], with_log_configuration=False)
     finally:
         GlobalHydra.instance().clear()
+        # Hydra's write to what pytest captures of this test alone.
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
 
 
 def start(*overrides: str, env: dict[str, str] | None = None, session: bool = False) -> processes.Command:
