@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.tracking._tracking_service import utils
 
 from eyegender import compare, evaluate, predict, promote
 from eyegender.tracking.location import find_location
@@ -20,6 +22,13 @@ from tests.integration.test_planted import told
 from tests.integration.test_use import eyes
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _places_forgotten() -> Iterator[None]:
+    """MLflow remembers for the whole process, by a run's id alone, where its artifacts lie: here that is a copy."""
+    yield
+    utils._artifact_repos_cache.clear()
 
 
 def test_a_moved_project_compares_evaluates_predicts_promotes_and_trains(
