@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 EYES, CELEBA, WEIGHTS = "EYEGENDER_TEST_EYES", "EYEGENDER_TEST_CELEBA", "EYEGENDER_TEST_WEIGHTS"
 
@@ -21,6 +22,7 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, session_cache: P
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "HYDRA_FULL_ERROR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    HydraConfig.instance().cfg = None  # which a command in an earlier test may have left
 
 
 def _given(name: str) -> Path:

@@ -29,12 +29,15 @@ def multirun(
     GlobalHydra.instance().clear()
     version.setbase(version_base)  # as @hydra.main would
     hydra = Hydra.create_main_hydra2("toy", create_config_search_path(str(config_dir)))
-    handlers, level = logging.root.handlers[:], logging.root.level
+    handlers = [handler for handler in logging.root.handlers if type(handler).__module__.startswith("_pytest")]
+    level = logging.root.level
     try:
         return hydra.multirun(name, task, ["hydra.mode=MULTIRUN", *overrides], with_log_configuration=False)
     finally:
         GlobalHydra.instance().clear()
         # Hydra's write to what pytest captures of this test alone.
+        for handler in set(logging.root.handlers) - set(handlers):
+            handler.close()
         logging.root.handlers[:] = handlers
         logging.root.setLevel(level)
 
