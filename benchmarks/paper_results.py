@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from eyegender.report.run_record import Predictions
+from eyegender.comparison.run_record import Predictions
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 _COLUMNS = ("name", "digest", "person", "label", "probability")

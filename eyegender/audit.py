@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from eyegender.command import command
+from eyegender.core.command import command
+from eyegender.core.errors import one_line
 from eyegender.data.readers import build_reader, check_source
-from eyegender.errors import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import Console
 
-    from eyegender.data.audit_report import AuditReport
+    from eyegender.data.audit import AuditReport
     from eyegender.data.samples import Reader
 
 REPORT_FILE, SHEET_FILE = "audit.json", "contact_sheet.png"
@@ -40,9 +40,9 @@ def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any)
     """
     import json
 
-    from eyegender.data.audit_report import examine
-    from eyegender.data.contact_sheet import draw_contact_sheet
+    from eyegender.data.audit import examine
     from eyegender.data.data_module import EyesDataModule
+    from eyegender.plots.contact_sheet import draw_contact_sheet
 
     data = EyesDataModule(reader, 32, color="gray", on_bad="skip", on_conflict="keep", **options)
     data.read(to_split=False)
@@ -113,8 +113,8 @@ def show(report: AuditReport, output_dir: Path, console: Console) -> None:
 
 @command("audit")
 def main(cfg: DictConfig) -> None:
-    from eyegender.output_place import new_folder
-    from eyegender.schema import AuditConfig, parse_as
+    from eyegender.core.output_folder import new_folder
+    from eyegender.core.schema import AuditConfig, parse_as
 
     parsed = parse_as(cfg, AuditConfig)  # before torch is imported: a mistake shows at once
     check_source(parsed.data)

@@ -6,8 +6,8 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
-from eyegender.command import command
-from eyegender.errors import UserError
+from eyegender.core.command import command
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -37,17 +37,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 @command("demo", groups=("tracking",))
 def main(cfg: DictConfig) -> None:
-    from eyegender.schema import parse_as
-    from eyegender.using.options import DemoOptions
+    from eyegender.core.options import DemoOptions
+    from eyegender.core.schema import parse_as
 
     options = parse_as(cfg, DemoOptions)  # before torch is imported: a mistake shows at once
     with listen(options.host, options.port) as door:
         import uvicorn
 
-        from eyegender.using.demo_choices import find_choices
-        from eyegender.using.demo_page import LOOPBACK, demo_app
-        from eyegender.using.loaded_model import load_model
-        from eyegender.using.tracking_store import open_store
+        from eyegender.inference.demo_choices import find_choices
+        from eyegender.inference.demo_page import LOOPBACK, demo_app
+        from eyegender.inference.loaded_model import load_model
+        from eyegender.tracking.tracking_store import open_store
 
         choices = find_choices(open_store(options.tracking), options.tracking.experiment, options.models)
         app = demo_app(choices, lambda reference: load_model(reference, options.tracking), host=options.host)

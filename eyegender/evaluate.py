@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eyegender.command import command
-from eyegender.errors import UserError
+from eyegender.core.command import command
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from eyegender.using.evaluation import Evaluation
-    from eyegender.using.options import EvaluateOptions
+    from eyegender.core.options import EvaluateOptions
+    from eyegender.inference.evaluation import Evaluation
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
@@ -22,23 +22,23 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     from rich.console import Console
 
-    from eyegender.output_place import new_folder
-    from eyegender.training.outputs import METRICS_FILE
-    from eyegender.using import evaluation as asking
-    from eyegender.using.class_names import ClassNames
-    from eyegender.using.evaluation_outputs import (
+    from eyegender.comparison.run_images import offline
+    from eyegender.core.output_folder import new_folder
+    from eyegender.inference import evaluation as asking
+    from eyegender.inference.class_names import ClassNames
+    from eyegender.inference.evaluation_outputs import (
         FIGURES_FOLDER,
         PREDICTIONS_FILE,
         show_evaluation,
         write_evaluation,
     )
-    from eyegender.using.labelled_pictures import read_pictures
-    from eyegender.using.loaded_model import load_model
-    from eyegender.using.run_pictures import offline
+    from eyegender.inference.labelled_images import read_pictures
+    from eyegender.inference.loaded_model import load_model
+    from eyegender.training.outputs import METRICS_FILE
 
     folder = new_folder(options.output, "output", METRICS_FILE, PREDICTIONS_FILE, FIGURES_FOLDER)
     if options.grad_cam:
-        from eyegender.using.grad_cam import check_installed
+        from eyegender.inference.grad_cam import check_installed
 
         check_installed()
     model = load_model(options.model, options.tracking)
@@ -55,7 +55,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     result = asking.evaluate(model, pictures)
     write_evaluation(folder, result, model, pictures, part)
     if options.grad_cam:
-        from eyegender.using.grad_cam_sheet import explain_most_wrong
+        from eyegender.inference.grad_cam_sheet import explain_most_wrong
 
         explain_most_wrong(model, pictures, result.table, options.grad_cam, folder)
     show_evaluation(Console(), result, model, pictures, part)
@@ -65,9 +65,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 
 @command("evaluate", groups=("data", "tracking"))
 def main(cfg: DictConfig) -> None:
+    from eyegender.core.options import EvaluateOptions
+    from eyegender.core.schema import parse_as
     from eyegender.data.readers import check_source
-    from eyegender.schema import parse_as
-    from eyegender.using.options import EvaluateOptions
 
     options = parse_as(cfg, EvaluateOptions)  # before torch is imported: a mistake shows at once
     if options.data is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eyegender.command import command
+from eyegender.core.command import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @command("export", groups=("tracking",))
 def main(cfg: DictConfig) -> None:
-    from eyegender.output_place import new_file
-    from eyegender.schema import parse_as
-    from eyegender.using.options import ExportOptions
+    from eyegender.core.options import ExportOptions
+    from eyegender.core.output_folder import new_file
+    from eyegender.core.schema import parse_as
 
     options = parse_as(cfg, ExportOptions)  # before torch is imported: a mistake shows at once
     path = new_file(options.output, "output")
-    from eyegender.using.loaded_model import load_model
-    from eyegender.using.onnx_export import check_installed, export_onnx
+    from eyegender.inference.loaded_model import load_model
+    from eyegender.inference.onnx_export import check_installed, export_onnx
 
     check_installed()
     model = load_model(options.model, options.tracking)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eyegender.command import command
-from eyegender.errors import one_line
+from eyegender.core.command import command
+from eyegender.core.errors import one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from eyegender.using.options import PredictOptions
-    from eyegender.using.prediction import Eyes, Row
+    from eyegender.core.options import PredictOptions
+    from eyegender.inference.prediction import Eyes, Row
 
 MOST_TOLD = 10
 
@@ -23,14 +23,14 @@ def predict(options: PredictOptions) -> list[Row]:
     Raises:
         UserError: the model or the pictures' folder cannot be read, or the output cannot be written.
     """
-    from eyegender.output_place import new_file, new_folder
-    from eyegender.using import prediction
-    from eyegender.using.loaded_model import load_model
-    from eyegender.using.picture_files import list_pictures
+    from eyegender.core.output_folder import new_file, new_folder
+    from eyegender.inference import prediction
+    from eyegender.inference.image_files import list_pictures
+    from eyegender.inference.loaded_model import load_model
 
     output = new_file(options.output, "output")
     if options.grad_cam is not None:
-        from eyegender.using.grad_cam import check_installed
+        from eyegender.inference.grad_cam import check_installed
 
         check_installed()
         figures = new_folder(options.grad_cam, "grad_cam")
@@ -43,7 +43,7 @@ def predict(options: PredictOptions) -> list[Row]:
             write(batch)
             rows += batch
     if options.grad_cam is not None:
-        from eyegender.using.grad_cam_sheet import explain_files
+        from eyegender.inference.grad_cam_sheet import explain_files
 
         explain_files(model, rows, cut, figures)
     _tell(rows, model.card.classes[1], output)
@@ -52,20 +52,20 @@ def predict(options: PredictOptions) -> list[Row]:
 
 def _eyes(options: PredictOptions, paths: list[Path]) -> Eyes | None:
     if options.eyes is not None:
-        from eyegender.using.faces import read_eye_positions
+        from eyegender.inference.faces import read_eye_positions
 
         given = read_eye_positions(Path(options.eyes), options.crop)
         given.check(paths)
         return given
     if options.faces:
-        from eyegender.using.faces import FoundEyes
+        from eyegender.inference.faces import FoundEyes
 
         return FoundEyes(options.crop)
     return None
 
 
 def _tell(rows: list[Row], positive: str, output: Path) -> None:
-    from eyegender.using.prediction import UNREADABLE, tally
+    from eyegender.inference.prediction import UNREADABLE, tally
 
     counts = ", ".join(f"{count:,} {what}" for what, count in tally(rows).most_common())
     print(f"{len(rows):,} rows: {counts} (probability of {positive})")
@@ -79,8 +79,8 @@ def _tell(rows: list[Row], positive: str, output: Path) -> None:
 
 @command("predict", groups=("tracking",))
 def main(cfg: DictConfig) -> None:
-    from eyegender.schema import parse_as
-    from eyegender.using.options import PredictOptions
+    from eyegender.core.options import PredictOptions
+    from eyegender.core.schema import parse_as
 
     predict(parse_as(cfg, PredictOptions))  # checked before torch is imported: a mistake shows at once
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eyegender.command import command
+from eyegender.core.command import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @command("promote", groups=("tracking",))
 def main(cfg: DictConfig) -> None:
-    from eyegender.schema import parse_as
-    from eyegender.using.options import PromoteOptions
+    from eyegender.core.options import PromoteOptions
+    from eyegender.core.schema import parse_as
 
     options = parse_as(cfg, PromoteOptions)  # before torch is imported: a mistake shows at once
-    from eyegender.tracking.secrets import redact
-    from eyegender.using.model_card import CARD_FILE
-    from eyegender.using.promotion import promote
-    from eyegender.using.tracking_store import open_store
+    from eyegender.core.secrets import redact
+    from eyegender.registry.model_card import CARD_FILE
+    from eyegender.registry.promotion import promote
+    from eyegender.tracking.tracking_store import open_store
 
     store = open_store(options.tracking)
     done = promote(store, options.run, name=options.name, alias=options.alias, force=options.force)

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eyegender.command import command
-from eyegender.errors import UserError
+from eyegender.core.command import command
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @command("sync")
 def main(cfg: DictConfig) -> None:
-    from eyegender.schema import parse_as
-    from eyegender.using.options import SyncOptions
+    from eyegender.core.options import SyncOptions
+    from eyegender.core.schema import parse_as
 
     options = parse_as(cfg, SyncOptions)
     folders = [Path(options.folder)] if options.folder else [Path("outputs"), Path("multirun")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 
-from eyegender.command import command
+from eyegender.core.command import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @command("train")
 def main(cfg: DictConfig) -> float | tuple[float, ...]:
     """Hydra's entry; returns what a sweep judges the run by."""
+    from eyegender.core.schema import parse
+    from eyegender.core.sweep_checks import refuse_plain_run
     from eyegender.data.readers import check_source
-    from eyegender.schema import parse
-    from eyegender.sweep_checks import refuse_plain_run
 
     refuse_plain_run(HydraConfig.get())
     parsed = parse(cfg)  # before torch is imported: a mistake shows at once

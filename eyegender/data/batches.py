@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eyegender.data.pixel_store import PixelStore
+    from eyegender.data.pixel_cache import PixelStore
 
 _PREFETCH = 2
 _MEMORY_SHARE = 0.4  # of a device's free memory that preloaded pictures may take

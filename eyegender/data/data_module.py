@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import pytorch_lightning as pl
 
+from eyegender.core.errors import UserError
 from eyegender.data.batches import BatchLoader, OrderedBatches
 from eyegender.data.blocks import cut_into_blocks
 from eyegender.data.conflicts import OnConflict, check_conflicts, find_conflicts
-from eyegender.data.groups import find_groups
+from eyegender.data.grouping import find_groups
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.split_file import read_split_csv
 from eyegender.data.split_warnings import warn_of_missed_fractions, warn_of_parted_persons
@@ -25,7 +26,6 @@ from eyegender.data.splits import (
     split_officially,
 )
 from eyegender.data.unreadable import check_readable
-from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eyegender.data.decode import Color
-    from eyegender.data.pixel_store import PixelStore
+    from eyegender.data.pixel_cache import PixelStore
     from eyegender.data.samples import Reader, Samples
 
 _log = logging.getLogger(__name__)

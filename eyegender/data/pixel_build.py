@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.data.cache_entry import (
+from eyegender.core.cache_entry import (
     only_builder,
     remove_leftovers,
     reserved_file,
@@ -21,12 +21,12 @@ from eyegender.data.cache_entry import (
     write_synced,
     written_aside,
 )
-from eyegender.data.cache_folder import cache_folder
+from eyegender.core.cache_folder import cache_folder
+from eyegender.core.cache_limit import limit_bytes, make_room
+from eyegender.core.progress import check_stop, show_progress
 from eyegender.data.decode import Color, to_pixels
-from eyegender.data.pixel_store import CHECKSUMS, FORMAT, MANIFEST, PIXELS, DamagedStoreError, PixelStore, mark_used
-from eyegender.data.progress import check_stop, show_progress
+from eyegender.data.pixel_cache import CHECKSUMS, FORMAT, MANIFEST, PIXELS, DamagedStoreError, PixelStore, mark_used
 from eyegender.data.samples import BadPictureError, Samples
-from eyegender.features.entry_limit import limit_bytes, make_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,9 +7,9 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from eyegender.data.cache_entry import told_in_one_line, write_synced
-from eyegender.data.cache_folder import cache_folder
-from eyegender.file_locks import new_lock
+from eyegender.core.cache_entry import told_in_one_line, write_synced
+from eyegender.core.cache_folder import cache_folder
+from eyegender.core.file_locks import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

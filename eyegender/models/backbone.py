@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum

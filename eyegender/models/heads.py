@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 
 
 class LinearHead(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 
 Groups = list[dict[str, Any]]
 

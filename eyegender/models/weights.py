@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eyegender.errors import UserError
-from eyegender.schema import NO_WEIGHTS
+from eyegender.core.errors import UserError
+from eyegender.core.schema import NO_WEIGHTS
 
 if TYPE_CHECKING:
     from eyegender.models.backbone import Backbone

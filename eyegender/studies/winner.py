@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from eyegender.errors import UserError
-from eyegender.schema import TrainConfig
+from eyegender.core.errors import UserError
+from eyegender.core.schema import TrainConfig
 from eyegender.tracking.faults import first_line
 from eyegender.training.checkpoint_io import load_checkpoint
 from eyegender.training.outputs import METRICS_FILE

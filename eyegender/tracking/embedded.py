@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from eyegender.file_locks import held_where_possible
+from eyegender.core.file_locks import held_where_possible
 from eyegender.tracking.faults import StoreFaultError
 from eyegender.tracking.location import artifacts_beside, database_uri
 

@@ -12,7 +12,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from eyegender.file_locks import held_where_possible
+from eyegender.core.file_locks import held_where_possible
 from eyegender.tracking.faults import LIMITS, StoreFaultError, first_line, is_refused, repair_of
 from eyegender.tracking.store import RunGoneError
 

@@ -9,10 +9,10 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from eyegender.errors import UserError
-from eyegender.full_disk import full_disk, is_full
+from eyegender.core.disk_errors import full_disk, is_full
+from eyegender.core.errors import UserError
+from eyegender.core.secrets import redact_config, redact_urls
 from eyegender.tracking.journal import Entry, Journal
-from eyegender.tracking.secrets import redact_config, redact_urls
 from eyegender.tracking.sender import Sender
 from eyegender.tracking.store import Store
 

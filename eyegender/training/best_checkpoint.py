@@ -9,8 +9,8 @@ from typing import Any
 
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from eyegender.errors import UserError
-from eyegender.training.atomic_file import replaced
+from eyegender.core.atomic_write import replaced
+from eyegender.core.errors import UserError
 from eyegender.training.checkpoint_io import load_checkpoint
 
 log = logging.getLogger("eyegender")

@@ -14,23 +14,23 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from eyegender.allowed import load_class
+from eyegender.core.allow_list import load_class
+from eyegender.core.errors import UserError
 from eyegender.data.readers import build_reader
-from eyegender.errors import UserError
 from eyegender.models.augment import Augment
 from eyegender.models.backbone import Backbone, resolve_depth
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import build_head
 from eyegender.models.network import Network
 from eyegender.models.optimization import Optimization
+from eyegender.models.saved_network import Card
 from eyegender.models.weights import Weights, load_weights
-from eyegender.serving.saved_network import Card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eyegender.core.schema import ModelSection, TrainConfig
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.schema import ModelSection, TrainConfig
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from eyegender.errors import UserError
-from eyegender.training.atomic_file import replaced
+from eyegender.core.atomic_write import replaced
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

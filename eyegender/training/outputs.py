@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eyegender.core.atomic_write import replaced
 from eyegender.training import environment
-from eyegender.training.atomic_file import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
     from eyegender.models.network import Network
-    from eyegender.schema import TrainConfig
-    from eyegender.serving.saved_network import Card
+    from eyegender.models.saved_network import Card
     from eyegender.tracking.tracker import Tracker
     from eyegender.training.build import BuiltModel
     from eyegender.training.epochs import History
@@ -55,7 +55,7 @@ def draw_figures(
     folder: Path, history: History, data: EyesDataModule, predictions: Mapping[str, Tensor] | None, note: str | None
 ) -> list[Path]:
     """The run's figures as files in `folder`."""
-    from eyegender.report import figures
+    from eyegender.plots import figures
 
     drawn = {"learning_curves": figures.learning_curves(history, note=note)}
     if predictions is not None:
@@ -154,7 +154,7 @@ def _model_params(cfg: TrainConfig, card: Card) -> dict[str, str]:
 
 def save_for_logging(folder: Path, network: Network, card: Card, example: np.ndarray[Any, Any]) -> None:
     """The network and its input example where `tracking.model_logging` expects them."""
-    from eyegender.serving.saved_network import save_network
+    from eyegender.models.saved_network import save_network
 
     (folder / "network").mkdir(parents=True, exist_ok=True)
     save_network(network, card, folder / "network")

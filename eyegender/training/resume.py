@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
+from eyegender.core.renamed_keys import with_new_keys
+from eyegender.core.secrets import redact_config
 from eyegender.models.optimization import progress_of
-from eyegender.renamed_keys import with_new_keys
-from eyegender.tracking.secrets import redact_config
 from eyegender.training.checkpoint_io import load_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.schema import TrainConfig
 
 log = logging.getLogger("eyegender")
 

@@ -14,17 +14,17 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
-from eyegender.command import quiet_libraries
-from eyegender.data.progress import stoppable
-from eyegender.errors import UserError
-from eyegender.features import quick_training
-from eyegender.features.use_activations import use_activations
-from eyegender.full_disk import told_when_full
+from eyegender.core.command import quiet_libraries
+from eyegender.core.disk_errors import told_when_full
+from eyegender.core.errors import UserError
+from eyegender.core.progress import stoppable
+from eyegender.features.plan import use_activations
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.memory import is_out_of_memory
 from eyegender.models.optimization import progress_of
 from eyegender.tracking.check import check_store
 from eyegender.tracking.location import find_location
+from eyegender.training import autotune as quick_training
 from eyegender.training.build import (
     BuiltModel,
     BuiltNetwork,
@@ -56,8 +56,8 @@ from eyegender.training.trial_callback import checkpoint_to_continue
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
 
 if TYPE_CHECKING:
+    from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.schema import TrainConfig
     from eyegender.tracking.tracker import Tracker
 
 log = logging.getLogger("eyegender")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 from lightning_fabric.utilities import rank_zero_only
 
-from eyegender.errors import UserError
-from eyegender.file_locks import held_where_possible
+from eyegender.core.errors import UserError
+from eyegender.core.file_locks import held_where_possible
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.models.classifier import Classifier
 from eyegender.training.run import train
 from tests.composing import tiny_config

@@ -10,7 +10,7 @@ import mlflow
 import pytest
 import torch
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.models.classifier import Classifier
 from eyegender.training.run import train
 from tests.composing import tiny_config

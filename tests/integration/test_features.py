@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.features import opened
-from eyegender.features.activation_build import EntrySource, PictureSource
-from eyegender.features.use_activations import _Preparation, use_activations
+from eyegender.features.build import EntrySource, PictureSource
+from eyegender.features.plan import _Preparation, use_activations
 from eyegender.training.build import build_data, build_model
 from eyegender.training.run import RunResult, train
 from tests.composing import compose_config, tiny_config
@@ -253,7 +253,7 @@ def test_a_run_from_the_store_goes_on_from_its_checkpoint(tmp_path: Path, caplog
 @pytest.mark.real_eyes
 @pytest.mark.parametrize("depth", [0, 4])
 def test_accuracy_on_real_eyes_is_the_same(real_eyes: Path, real_weights: Path, tmp_path: Path, depth: int) -> None:
-    from eyegender.schema import parse
+    from eyegender.core.schema import parse
 
     accuracy = {}
     for mode in ("on", "off"):

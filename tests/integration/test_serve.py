@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eyegender.serving.pictures import as_pixels
-from eyegender.using.loaded_model import load_model
-from eyegender.using.promotion import promote
-from eyegender.using.tracking_store import open_store
+from eyegender.inference.images import as_pixels
+from eyegender.inference.loaded_model import load_model
+from eyegender.registry.promotion import promote
+from eyegender.tracking.tracking_store import open_store
 from tests.integration.conftest import TrackedRuns
 from tests.integration.test_use import tracking
 from tests.processes import Command

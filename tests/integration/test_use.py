@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from eyegender.errors import UserError
-from eyegender.schema import TrackingSection
-from eyegender.using.loaded_model import LoadedModel, load_model
-from eyegender.using.onnx_export import CARD_KEY, TOLERANCE, export_onnx
-from eyegender.using.promotion import promote
-from eyegender.using.tracking_store import TrackingStore, open_store
+from eyegender.core.errors import UserError
+from eyegender.core.schema import TrackingSection
+from eyegender.inference.loaded_model import LoadedModel, load_model
+from eyegender.inference.onnx_export import CARD_KEY, TOLERANCE, export_onnx
+from eyegender.registry.promotion import promote
+from eyegender.tracking.tracking_store import TrackingStore, open_store
 from tests import processes
 from tests.integration.conftest import TrackedRuns
 

@@ -14,12 +14,12 @@ from omegaconf import DictConfig
 from pydantic import BaseModel
 
 from eyegender import sync
-from eyegender.command import config_folder, register_sweeps
+from eyegender.core.command import config_folder, register_sweeps
+from eyegender.core.errors import UserError
+from eyegender.core.objectives import check_directions, register_resolvers
+from eyegender.core.schema import Monitor, TrainConfig, parse
 from eyegender.data.readers import check_source
-from eyegender.errors import UserError
 from eyegender.models.metrics import metrics
-from eyegender.objectives import check_directions, register_resolvers
-from eyegender.schema import Monitor, TrainConfig, parse
 from eyegender.training.build import build_optimization
 from tests.composing import TINY, compose_config
 from tests.processes import run

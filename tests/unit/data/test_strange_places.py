@@ -16,16 +16,16 @@ import pytest
 from drawn_pictures import draw, encode
 from PIL import Image
 
-from eyegender.command import tell
+from eyegender.core.command import tell
+from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.decode import MAX_SCANS, decode
 from eyegender.data.folder import FolderReader
 from eyegender.data.samples import BadPictureError
 from eyegender.data.split_file import read_split_csv
-from eyegender.errors import UserError
-from eyegender.using.faces import read_eye_positions
-from eyegender.using.picture_files import decoded_batches, list_pictures
+from eyegender.inference.faces import read_eye_positions
+from eyegender.inference.image_files import decoded_batches, list_pictures
 
 CLASSES = ("femaleeyes", "maleeyes")
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.models.backbone import Backbone
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import HEADS, build_head

@@ -5,7 +5,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from eyegender.tracking.secrets import HideInLog
+from eyegender.core.secrets import HideInLog
 from hydra_plugins.optuna_study import hide_secrets, learn_secrets, set_secrets_aside, without_secrets
 from hydra_plugins.optuna_study._set_aside import plain_without_secrets
 

@@ -1,0 +1,144 @@
+"""Keys of earlier versions go on working: on command lines, in files, in checkpoints and in studies."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import optuna
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from eyegender.core import renamed_keys
+from eyegender.core.errors import UserError
+from eyegender.core.renamed_keys import RENAMED, RenameKeys, with_new_keys, with_new_names
+from eyegender.core.schema import parse
+from eyegender.training.resume import check_config
+from hydra_plugins.optuna_study import StudyError
+from hydra_plugins.optuna_study._attrs import DEFINITION
+from tests.composing import TINY, compose_config, tiny_config
+from tests.unit.optuna_study.sweeping import multirun
+
+RUN = Path("run/checkpoints/last.ckpt")
+# What an earlier version wrote of the model's part.
+EARLIER = {"weight_decay": 0.05, "schedule": "onecycle", "warmup": 0.25}
+
+
+def loose() -> DictConfig:
+    """A composed config to which keys can be added, as files of one's own do."""
+    config = compose_config(*TINY)
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+@pytest.fixture(autouse=True)
+def _tells_again() -> None:
+    renamed_keys._tell.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("typed", "now"),
+    [
+        ("model.weight_decay=0.1", "optimizer.weight_decay=0.1"),
+        ("model.schedule=cosine,constant", "scheduler=cosine,constant"),
+        ("++model.warmup=interval(0.1,0.3)", "++scheduler.warmup=interval(0.1,0.3)"),
+        ("~model.warmup", "~scheduler.warmup"),
+        ("model.lr=model.schedule", "model.lr=model.schedule"),
+        ("data.root=model.schedule=x", "data.root=model.schedule=x"),
+        ("+model.weight_decay_of_mine=1", "+model.weight_decay_of_mine=1"),
+    ],
+)
+def test_a_command_line_gets_the_new_names(typed: str, now: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "eyegender"):
+        assert with_new_names([typed, typed, "-m"]) == [now, now, "-m"]
+    assert len(caplog.messages) == (typed != now)  # once, however often it is given
+
+
+def test_a_config_with_old_keys_means_what_it_meant() -> None:
+    composed_now = loose()
+    for name in ("optimizer", "scheduler"):
+        del composed_now[name]
+    old = OmegaConf.merge(
+        composed_now, {"model": {**EARLIER, "weight_decay": 0.2, "schedule": "cosine", "warmup": 0.1}}
+    )
+    config = parse(old)
+    assert config.optimizer.target == "torch.optim.AdamW"
+    assert config.optimizer.arguments == {"weight_decay": 0.2}
+    assert config.scheduler.target == "torch.optim.lr_scheduler.CosineAnnealingLR"
+    assert config.scheduler.warmup == 0.1
+    assert not {"weight_decay", "schedule", "warmup"} & set(config.written["model"])
+
+
+def test_a_file_of_ones_own_with_an_old_key_is_written_down_with_the_new_one() -> None:
+    config = OmegaConf.merge(loose(), {"model": {"weight_decay": 0.2, "schedule": "constant"}})
+    RenameKeys().on_run_start(config)
+    assert config.optimizer.weight_decay == 0.2
+    assert config.scheduler._target_ == "torch.optim.lr_scheduler.ConstantLR"
+    assert not {"weight_decay", "schedule"} & set(config.model)
+    parse(config)
+
+
+def test_a_sweeps_params_get_the_new_names_and_a_file_below_it_is_to_be_repaired(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = loose()
+    config.hydra = {"sweeper": {"params": {"model.weight_decay": "interval(0.01,0.1)", "model.lr": "choice(1e-3)"}}}
+    RenameKeys().on_multirun_start(config)
+    assert dict(config.hydra.sweeper.params) == {
+        "optimizer.weight_decay": "interval(0.01,0.1)", "model.lr": "choice(1e-3)",
+    }  # fmt: skip
+    with pytest.raises(SystemExit):
+        RenameKeys().on_multirun_start(OmegaConf.merge(config, {"model": {"schedule": "cosine"}}))
+    assert "sets model.schedule, which is now called scheduler; rename it there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
+def test_a_checkpoint_of_an_earlier_version_goes_on_with_the_same_optimization(schedule: str) -> None:
+    now = tiny_config(f"scheduler={schedule}")
+    config = dict(now.written)
+    config["model"] = {**config["model"], **EARLIER, "schedule": schedule}
+    saved = {name: part for name, part in config.items() if name not in {"optimizer", "scheduler", "tracking"}}
+    loops = {
+        "epoch_progress": {"current": {"started": 1, "processed": 1}},
+        "epoch_loop.batch_progress": {"current": {"processed": 3}, "is_last_batch": True},
+    }
+    checkpoint = {"config": saved, "loops": {"fit_loop": loops}, "global_step": 3}
+    assert check_config(checkpoint, now, RUN) == []
+    other = tiny_config("scheduler=cosine" if schedule != "cosine" else "scheduler=constant")
+    with pytest.raises(UserError, match=r"was trained with scheduler\._target_="):
+        check_config(checkpoint, other, RUN)
+
+
+def test_nothing_changes_where_no_old_key_is() -> None:
+    config = {"model": {"lr": 1}, "optimizer": {}}
+    assert with_new_keys(config) is config
+    assert with_new_keys(None) is None
+
+
+def test_a_study_with_old_names_goes_on(tmp_path: Path) -> None:
+    def task(cfg):
+        return float(cfg.x)
+
+    few = ("hydra.sweeper.n_trials=1", "~hydra.sweeper.params.y", "mode=slow")
+    multirun(task, *few)
+    storage = optuna.storages.RDBStorage("sqlite:///study.db")
+    study_id = storage.get_study_id_from_name("toy")
+    stored = storage.get_study_system_attrs(study_id)[DEFINITION]
+    old = {
+        **stored,
+        "space": {"was_x": stored["space"]["x"]},
+        "fixed": [line.replace("mode", "was_mode") for line in stored["fixed"]],
+    }
+    storage.set_study_system_attr(study_id, DEFINITION, old)
+    more = ("hydra.sweeper.n_trials=2", *few[1:])
+    with pytest.raises(StudyError, match="'was_x' was swept"):
+        multirun(task, *more)
+    multirun(task, *more, "hydra.sweeper.renamed={was_x: x, was_mode: mode}")
+    assert [trial.state.name for trial in optuna.load_study(study_name="toy", storage=storage).trials] == [
+        "COMPLETE", "COMPLETE",
+    ]  # fmt: skip
+
+
+def test_our_sweeps_know_all_old_names() -> None:
+    sweep = OmegaConf.load(Path(__file__).parents[3] / "sweeps/_study.yaml")
+    assert dict(sweep.hydra.sweeper.renamed) == RENAMED
