@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.tracking.stored_config import parse_config
 from eyegender.models.inference import probabilities
 from eyegender.models.saved_network import CARD, load_network, untrained
 from eyegender.tracking.faults import is_gone, is_refused
 from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, read_config
+from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.tracking_store import open_store
 from eyegender.training.checkpoint_io import load_checkpoint
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eyegender.core.schema import TrackingSection
-    from eyegender.tracking.stored_config import StoredConfig
     from eyegender.models.network import Network
     from eyegender.models.saved_network import Card
+    from eyegender.tracking.stored_config import StoredConfig
     from eyegender.tracking.tracking_store import TrackingStore
 
 FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a .ckpt file or a folder with card.json"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from eyegender.comparison.run_record import Predictions
 from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_urls
-from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.faults import first_line
+from eyegender.tracking.stored_config import parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
