@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eyegender.inference.images import as_pixels
 from eyegender.inference.load import load_model
+from eyegender.inference.raw_images import as_pixels
 from eyegender.registry.promotion import promote
 from eyegender.tracking.tracking_store import open_store
 from tests.integration.conftest import TrackedRuns
