@@ -47,7 +47,8 @@ def check_mode(metric: str, mode: str, key: str) -> None:
     if mode != mode_of(metric):
         worst = "largest" if mode == "max" else "smallest"
         raise UserError(
-            f"mode must be {mode_of(metric)} for {key}={metric}, whose {worst} value is its worst, got {mode}; remove mode="
+            f"mode must be {mode_of(metric)} for {key}={metric}, whose {worst} value is its worst, got {mode}; "
+            "remove mode="
         )
 
 

@@ -41,9 +41,7 @@ def test_missing_locks_are_reported_once_with_advice(
     assert caplog.messages == [f"file locks do not work in {tmp_path} ({reason}); do this"]
 
 
-def test_a_lock_that_another_process_holds_is_not_a_missing_lock(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_lock_of_another_process_is_not_a_missing_lock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
         FileLock(tmp_path / "x.lock"),
         pytest.raises(Timeout),
