@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.inference.stored_config import parse_config
 from eyegender.models.saved_network import SPEC_FILE, load_network, probabilities, untrained
 from eyegender.tracking.faults import is_gone, is_refused
 from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, read_config
+from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.tracking_store import open_store
 from eyegender.training.checkpoint_io import load_checkpoint
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eyegender.core.schema import TrackingSection
-    from eyegender.inference.stored_config import KeptConfig
     from eyegender.models.network import Network
     from eyegender.models.saved_network import ModelSpec
+    from eyegender.tracking.stored_config import StoredConfig
     from eyegender.tracking.tracking_store import TrackingStore
 
 FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a .ckpt file or a folder with card.json"
@@ -47,7 +47,7 @@ class LoadedModel:
     card: ModelSpec
     reference: str
     run_id: str | None = None
-    config: KeptConfig | None = None
+    config: StoredConfig | None = None
     store: TrackingStore | None = None
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -159,7 +159,7 @@ def _placed(network: Network, card: ModelSpec, reference: str, **known: Any) -> 
     return LoadedModel(network, card, reference, **known)
 
 
-def _config_beside(output: Path) -> KeptConfig | None:
+def _config_beside(output: Path) -> StoredConfig | None:
     try:
         return parse_config((output / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
