@@ -96,7 +96,7 @@ def use_activations(
         _log.info("features: frozen stages run in every epoch, for %s", reason)
         return
     try:
-        data.stand_in = run.loaders()
+        data.batch_source = run.loaders()
     except TooLargeForTypeError as error:
         if cfg.features.mode == "on":
             raise UserError(

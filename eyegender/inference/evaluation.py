@@ -11,7 +11,7 @@ from eyegender.comparison.intervals import Interval, bootstrap_intervals
 from eyegender.comparison.run_record import Predictions
 from eyegender.core.errors import UserError
 from eyegender.core.progress import show_progress
-from eyegender.models.inference import BATCH
+from eyegender.models.saved_network import BATCH
 from eyegender.tracking.run_artifacts import read_predictions
 
 if TYPE_CHECKING:

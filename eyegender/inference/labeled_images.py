@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eyegender.data.pixel_cache import PixelStore
     from eyegender.data.samples import Samples
     from eyegender.inference.class_names import ClassNames
-    from eyegender.models.saved_network import Card
+    from eyegender.models.saved_network import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LabeledImages:
 
 
 def read_labeled_images(
-    data: DataSection, part: str, seed: int, card: Card, names: ClassNames | None = None
+    data: DataSection, part: str, seed: int, card: ModelSpec, names: ClassNames | None = None
 ) -> LabeledImages:
     """The pictures of a data source, all of them or one part.
 

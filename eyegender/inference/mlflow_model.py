@@ -20,7 +20,7 @@ class EyeModel(PythonModel):
     # MLflow reads this hint when it loads the file (hence no postponed annotations): an array, not validated further.
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> NDArray[np.float32]:  # noqa: ARG002
         from eyegender.inference.images import as_pixels
-        from eyegender.models.inference import probabilities
+        from eyegender.models.saved_network import probabilities
 
         return probabilities(self.network, self.card, as_pixels(model_input, self.card.size, self.card.color))
 

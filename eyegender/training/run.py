@@ -19,7 +19,7 @@ from eyegender.core.errors import UserError, translate_disk_errors
 from eyegender.core.progress import stoppable
 from eyegender.features.plan import use_activations
 from eyegender.models.finite_check import NotFiniteError
-from eyegender.models.memory import is_out_of_memory
+from eyegender.models.micro_batches import is_out_of_memory
 from eyegender.models.optimization import progress_of
 from eyegender.tracking.check import check_store
 from eyegender.tracking.location import find_location
@@ -161,7 +161,7 @@ class _Run:
                 changes=self.changes,
             )
             self.epochs.tracker = self.tracker
-            self.built.classifier.origin = origin(self.tracker, cfg, self.data)
+            self.epochs.origin = origin(self.tracker, cfg, self.data)
         try:
             result = self._fit_and_test()
         except StoppedBySignalError as stopped:

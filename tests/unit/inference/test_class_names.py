@@ -10,9 +10,9 @@ from eyegender.core.errors import UserError
 from eyegender.core.schema import DataSection
 from eyegender.inference.class_names import ClassNames
 from eyegender.inference.labeled_images import read_labeled_images
-from eyegender.models.saved_network import Card
+from eyegender.models.saved_network import ModelSpec
 
-CARD = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
+SPEC = ModelSpec("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
 
 
 def data(root: Path, first: str, second: str) -> DataSection:
@@ -36,8 +36,8 @@ def data(root: Path, first: str, second: str) -> DataSection:
 
 
 def labels(section: DataSection, **of: str) -> dict[str, int]:
-    samples = read_labeled_images(section, "all", 0, CARD, ClassNames(CARD.classes, of)).samples
-    assert samples.classes == CARD.classes
+    samples = read_labeled_images(section, "all", 0, SPEC, ClassNames(SPEC.classes, of)).samples
+    assert samples.classes == SPEC.classes
     return {name.partition("/")[0]: int(label) for name, label in zip(samples.names, samples.labels, strict=True)}
 
 

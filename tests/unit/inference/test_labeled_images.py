@@ -12,9 +12,9 @@ from PIL import Image
 
 from eyegender.core.schema import DataSection
 from eyegender.inference.labeled_images import read_labeled_images
-from eyegender.models.saved_network import Card
+from eyegender.models.saved_network import ModelSpec
 
-CARD = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
+SPEC = ModelSpec("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
 
 
 def png(seed: int, side: int = 60) -> bytes:
@@ -44,12 +44,12 @@ def section(reader: dict[str, Any], **options: Any) -> DataSection:
 def test_pictures_in_both_classes_stop_no_evaluation_and_are_known(
     tmp_path: Path, on_conflict: str, count: int, conflicts: int, part: str
 ) -> None:
-    for label, name in enumerate(CARD.classes):
+    for label, name in enumerate(SPEC.classes):
         (tmp_path / name).mkdir()
         for number in range(0, 8, 2):
             (tmp_path / name / f"{number}.png").write_bytes(png(0 if number == 0 else 10 * label + number))
-    reader = {"_target_": "eyegender.data.folder.FolderReader", "root": str(tmp_path), "classes": list(CARD.classes)}
-    pictures = read_labeled_images(section(reader, on_conflict=on_conflict), part, 0, CARD)
+    reader = {"_target_": "eyegender.data.folder.FolderReader", "root": str(tmp_path), "classes": list(SPEC.classes)}
+    pictures = read_labeled_images(section(reader, on_conflict=on_conflict), part, 0, SPEC)
     if part == "all":
         assert (len(pictures), len(pictures.conflicts)) == (count, conflicts)
     else:
@@ -69,7 +69,7 @@ def test_both_eyes_of_an_unknown_face_count_as_one_person(tmp_path: Path) -> Non
     points = " ".join(f"p{k}" for k in range(10))
     (tmp_path / "list_landmarks_align_celeba.txt").write_text("\n".join(["6", points, *landmarks]))
     reader = {"_target_": "eyegender.data.celeba.CelebaReader", "root": str(tmp_path)}
-    pictures = read_labeled_images(section(reader), "all", 0, CARD)
+    pictures = read_labeled_images(section(reader), "all", 0, SPEC)
     assert pictures.persons is not None
     assert len(pictures) == 12
     assert len(set(pictures.persons)) == 6

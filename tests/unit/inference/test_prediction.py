@@ -10,14 +10,14 @@ from eyegender.inference import image_files as picture_files
 from eyegender.inference.image_files import decoded_batches, list_pictures
 from eyegender.inference.load import LoadedModel
 from eyegender.inference.prediction import Row, predict, row_writer, tally
-from eyegender.models.saved_network import Card, untrained
+from eyegender.models.saved_network import ModelSpec, untrained
 
-CARD = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
+SPEC = ModelSpec("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
 
 
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
-    return LoadedModel(untrained(CARD), CARD, "random")
+    return LoadedModel(untrained(SPEC), SPEC, "random")
 
 
 def pictures(folder: Path, count: int) -> list[Path]:
