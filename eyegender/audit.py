@@ -116,7 +116,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.output_folder import new_folder
     from eyegender.core.schema import AuditConfig, parse_as
 
-    parsed = parse_as(cfg, AuditConfig)  # before torch is imported: so that a mistake is reported at once
+    parsed = parse_as(cfg, AuditConfig)  # before torch is imported, so that a mistake is reported at once
     check_source(parsed.data)
     output_dir = new_folder(parsed.output or HydraConfig.get().runtime.output_dir, "output", REPORT_FILE, SHEET_FILE)
     from rich.console import Console

@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.output_folder import new_folder
     from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, CompareOptions)  # before torch is imported: so that a mistake is reported at once
+    options = parse_as(cfg, CompareOptions)  # before torch is imported, so that a mistake is reported at once
     check_mode(options.by, options.mode, "by")
     from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE
 

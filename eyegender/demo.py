@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.options import DemoOptions
     from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, DemoOptions)  # before torch is imported: so that a mistake is reported at once
+    options = parse_as(cfg, DemoOptions)  # before torch is imported, so that a mistake is reported at once
     with listen(options.host, options.port) as listener:
         import uvicorn
 

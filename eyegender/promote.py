@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.options import PromoteOptions
     from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, PromoteOptions)  # before torch is imported: so that a mistake is reported at once
+    options = parse_as(cfg, PromoteOptions)  # before torch is imported, so that a mistake is reported at once
     from eyegender.core.secrets import redact
     from eyegender.registry.model_card import CARD_FILE
     from eyegender.registry.promotion import promote

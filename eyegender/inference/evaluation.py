@@ -12,7 +12,7 @@ from eyegender.comparison.intervals import Interval, bootstrap_intervals
 from eyegender.comparison.run_record import SYNTHETIC_NOTE, Predictions
 from eyegender.core.errors import UserError, one_line
 from eyegender.core.progress import show_progress
-from eyegender.models.inference import BATCH
+from eyegender.models.saved_network import BATCH
 from eyegender.tracking.run_artifacts import read_predictions
 from eyegender.training.outputs import METRICS_FILE, write_json
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from eyegender.core.schema import DataSection
     from eyegender.data.pixel_cache import PixelStore
     from eyegender.data.samples import Reader, Samples
-    from eyegender.models.saved_network import Card
+    from eyegender.models.saved_network import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class LabeledImages:
 
 
 def read_labeled_images(
-    data: DataSection, part: str, seed: int, card: Card, mapping: ClassMapping | None = None
+    data: DataSection, part: str, seed: int, card: ModelSpec, mapping: ClassMapping | None = None
 ) -> LabeledImages:
     """Read the images of a data source, or of one of its splits.
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.models.inference import probabilities
-from eyegender.models.saved_network import CARD, load_network, untrained
+from eyegender.models.saved_network import SPEC_FILE, load_network, probabilities, untrained
 from eyegender.tracking.faults import is_gone, is_refused
 from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, read_config
 from eyegender.tracking.stored_config import parse_config
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from eyegender.core.schema import TrackingSection
     from eyegender.models.network import Network
-    from eyegender.models.saved_network import Card
+    from eyegender.models.saved_network import ModelSpec
     from eyegender.tracking.stored_config import StoredConfig
     from eyegender.tracking.tracking_store import TrackingStore
 
@@ -45,7 +44,7 @@ class LoadedModel:
     """
 
     network: Network
-    card: Card
+    card: ModelSpec
     reference: str
     run_id: str | None = None
     config: StoredConfig | None = None
@@ -125,10 +124,10 @@ def _from_store(store: TrackingStore, model: LoggedModel, reference: str) -> Loa
 
 def _from_folder(path: Path, reference: str) -> LoadedModel:
     for folder in (path, path / "network", path / "model" / "network", path / NETWORK):
-        if (folder / CARD).is_file():
+        if (folder / SPEC_FILE).is_file():
             network, card = load_network(folder)
             return _on_device(network, card, reference)
-    raise UserError(f"{path} holds no {CARD}; give the model/network folder of a run's output, or a .ckpt file")
+    raise UserError(f"{path} holds no {SPEC_FILE}; give the model/network folder of a run's output, or a .ckpt file")
 
 
 def _from_checkpoint(path: Path, reference: str) -> LoadedModel:
@@ -155,7 +154,7 @@ def _from_checkpoint(path: Path, reference: str) -> LoadedModel:
     return _on_device(network, card, reference, run_id=identity.get("run_id"), config=config)
 
 
-def _on_device(network: Network, card: Card, reference: str, **origin: Any) -> LoadedModel:
+def _on_device(network: Network, card: ModelSpec, reference: str, **origin: Any) -> LoadedModel:
     if torch.cuda.is_available():
         network.to("cuda")
     return LoadedModel(network, card, reference, **origin)

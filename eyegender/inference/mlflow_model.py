@@ -24,7 +24,7 @@ class EyeModel(PythonModel):
     # array as the hint, MLflow passes any input on without validating it.
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> NDArray[np.float32]:  # noqa: ARG002
         from eyegender.inference.raw_images import as_pixels
-        from eyegender.models.inference import probabilities
+        from eyegender.models.saved_network import probabilities
 
         return probabilities(self.network, self.card, as_pixels(model_input, self.card.size, self.card.color))
 

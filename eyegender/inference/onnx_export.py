@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eyegender.core.atomic_write import replaced
+from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def export_onnx(model: LoadedModel, path: Path) -> float:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(path, "wb") as file:
+        with atomic_write(path, "wb", one_writer=False) as file:
             file.write(content)
     except OSError as error:
         raise UserError(f"output: cannot write {path} ({error.strerror}); set output=") from error

@@ -11,11 +11,11 @@ import numpy as np
 from eyegender.comparison.mcnemar import McNemar, mcnemar
 from eyegender.comparison.selection import Chosen
 from eyegender.core.errors import UserError
-from eyegender.models.saved_network import CARD
+from eyegender.models.saved_network import SPEC_FILE, parse_spec
 from eyegender.registry.model_card import CARD_FILE, model_card
 from eyegender.tracking.faults import first_line, is_gone, is_refused
 from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, lost_predictions, read_predictions
-from eyegender.tracking.run_loading import load_record, read_card
+from eyegender.tracking.run_loading import load_record
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -81,8 +81,8 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
         sentences.append(_judge(store, record.predictions, champion, alias, force=force))
     with store.as_global():  # the registry looks the model up through MLflow's global state
         version = _register(store, name, run_id, model)
-    with fetched(store, model, f"{NETWORK}/{CARD}") as path:
-        classes = read_card(path.read_text(encoding="utf-8")).classes
+    with fetched(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
+        classes = parse_spec(path.read_text(encoding="utf-8")).classes
     card = model_card(record, name=name, version=version, classes=classes, compared=tuple(sentences))
     store.client.log_text(run_id, card, CARD_FILE)
     store.client.update_model_version(name, version, description=_shortened(card, run_id))

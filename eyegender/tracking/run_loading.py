@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING
 
 from eyegender.comparison.run_record import ModelFacts, RunRecord
 from eyegender.core.errors import UserError
 from eyegender.models.model_costs import costs
-from eyegender.models.saved_network import CARD, WEIGHTS, Card
+from eyegender.models.saved_network import SPEC_FILE, WEIGHTS_FILE, parse_spec
 from eyegender.tracking.run_artifacts import (
     NETWORK,
     fetched,
@@ -66,22 +65,16 @@ def load_history(store: TrackingStore, run_id: str) -> list[dict[str, float]]:
     return [epochs[step] for step in sorted(epochs)]
 
 
-def read_card(folder_text: str) -> Card:
-    """A card from its JSON text; raises ValueError, TypeError or KeyError where it is none."""
-    fields = json.loads(folder_text)
-    return Card(**{**fields, "classes": tuple(fields["classes"])})
-
-
 def _facts(store: TrackingStore, run: Run, *, latency: bool) -> ModelFacts:
     seconds = run.data.metrics.get("fit_seconds")
     model = logged_model(store, run.info.run_id)
     if model is None:
         return ModelFacts(training_seconds=seconds)
-    size = network_files(store, model).get(WEIGHTS)
+    size = network_files(store, model).get(WEIGHTS_FILE)
     try:
-        with fetched(store, model, f"{NETWORK}/{CARD}") as path:
-            card = read_card(path.read_text(encoding="utf-8"))
-        parameters, multiply_adds, milliseconds = costs(card, latency=latency)
+        with fetched(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
+            spec = parse_spec(path.read_text(encoding="utf-8"))
+        parameters, multiply_adds, milliseconds = costs(spec, latency=latency)
     except (UserError, ValueError, TypeError, KeyError) as error:
         log.warning("run %s: its model cannot be measured (%s)", run.info.run_id, error)
         return ModelFacts(size_bytes=size, training_seconds=seconds)

@@ -3,14 +3,14 @@ import pytest
 
 from eyegender.inference.grad_cam import grad_cam, overlay
 from eyegender.inference.load import LoadedModel
-from eyegender.models.saved_network import Card, untrained
+from eyegender.models.saved_network import ModelSpec, untrained
 
 pytest.importorskip("pytorch_grad_cam")
 
 
 @pytest.mark.parametrize("depth", [0, 19])  # frozen stages must propagate the gradient, too
 def test_the_heat_map_is_within_0_to_1(depth: int) -> None:
-    card = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", depth, 64, "gray", ("female", "male"))
+    card = ModelSpec("eyegender.models.mobilenet_v2.MobileNetV2", "linear", depth, 64, "gray", ("female", "male"))
     model = LoadedModel(untrained(card), card, "random")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 1, 64, 64), dtype=np.uint8)
     before = model.probabilities(pixels)

@@ -13,9 +13,9 @@ from PIL import Image
 from eyegender.core.errors import UserError
 from eyegender.core.schema import DataSection
 from eyegender.inference.labeled_images import ClassMapping, read_labeled_images
-from eyegender.models.saved_network import Card
+from eyegender.models.saved_network import ModelSpec
 
-CARD = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
+SPEC = ModelSpec("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
 
 
 def png(seed: int, side: int = 60) -> bytes:
@@ -45,12 +45,12 @@ def section(reader: dict[str, Any], **options: Any) -> DataSection:
 def test_images_in_both_classes_are_reported_and_not_refused(
     tmp_path: Path, on_conflict: str, count: int, conflicts: int, part: str
 ) -> None:
-    for label, name in enumerate(CARD.classes):
+    for label, name in enumerate(SPEC.classes):
         (tmp_path / name).mkdir()
         for number in range(0, 8, 2):
             (tmp_path / name / f"{number}.png").write_bytes(png(0 if number == 0 else 10 * label + number))
-    reader = {"_target_": "eyegender.data.folder.FolderReader", "root": str(tmp_path), "classes": list(CARD.classes)}
-    images = read_labeled_images(section(reader, on_conflict=on_conflict), part, 0, CARD)
+    reader = {"_target_": "eyegender.data.folder.FolderReader", "root": str(tmp_path), "classes": list(SPEC.classes)}
+    images = read_labeled_images(section(reader, on_conflict=on_conflict), part, 0, SPEC)
     if part == "all":
         assert (len(images), len(images.conflicts)) == (count, conflicts)
     else:
@@ -70,7 +70,7 @@ def test_both_eyes_of_an_unknown_face_count_as_one_person(tmp_path: Path) -> Non
     points = " ".join(f"p{k}" for k in range(10))
     (tmp_path / "list_landmarks_align_celeba.txt").write_text("\n".join(["6", points, *landmarks]))
     reader = {"_target_": "eyegender.data.celeba.CelebaReader", "root": str(tmp_path)}
-    images = read_labeled_images(section(reader), "all", 0, CARD)
+    images = read_labeled_images(section(reader), "all", 0, SPEC)
     assert images.persons is not None
     assert len(images) == 12
     assert len(set(images.persons)) == 6
@@ -86,8 +86,8 @@ def class_folders(root: Path, first: str, second: str) -> DataSection:
 
 
 def labels(data: DataSection, **renamed: str) -> dict[str, int]:
-    samples = read_labeled_images(data, "all", 0, CARD, ClassMapping(CARD.classes, renamed)).samples
-    assert samples.classes == CARD.classes
+    samples = read_labeled_images(data, "all", 0, SPEC, ClassMapping(SPEC.classes, renamed)).samples
+    assert samples.classes == SPEC.classes
     return {name.partition("/")[0]: int(label) for name, label in zip(samples.names, samples.labels, strict=True)}
 
 

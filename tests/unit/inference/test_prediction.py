@@ -16,14 +16,14 @@ from eyegender.inference.prediction import (
     predict,
     row_writer,
 )
-from eyegender.models.saved_network import Card, untrained
+from eyegender.models.saved_network import ModelSpec, untrained
 
-CARD = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
+SPEC = ModelSpec("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
 
 
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
-    return LoadedModel(untrained(CARD), CARD, "random")
+    return LoadedModel(untrained(SPEC), SPEC, "random")
 
 
 def images(folder: Path, count: int) -> list[Path]:
