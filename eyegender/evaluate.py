@@ -43,10 +43,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     model = load_model(options.model, options.tracking)
     part = options.part or ("all" if options.data else "test")
     if options.data is not None:
-        mapping = ClassMapping(model.card.classes, options.classes or {})
-        images = read_labeled_images(options.data, part, options.seed, model.card, mapping)
+        mapping = ClassMapping(model.spec.classes, options.classes or {})
+        images = read_labeled_images(options.data, part, options.seed, model.spec, mapping)
     elif model.config is not None:
-        images = read_labeled_images(offline(model.config.data), part, model.config.seed, model.card)
+        images = read_labeled_images(offline(model.config.data), part, model.config.seed, model.spec)
     else:
         raise UserError(
             "data must be given because the model's training data is unknown; add data=folder data.root=DIR"

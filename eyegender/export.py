@@ -24,10 +24,10 @@ def main(cfg: DictConfig) -> None:
     check_installed()
     model = load_model(options.model, options.tracking)
     difference = export_onnx(model, path)
-    card = model.card
+    spec = model.spec
     print(f"Wrote    {path}, {path.stat().st_size / 1e6:.1f} MB")
-    print(f"Input    pixels: uint8 (N, {1 if card.color == 'gray' else 3}, {card.size}, {card.size}), {card.color}")
-    print(f"Output   probability of {card.classes[1]}: float32 (N,), within {difference:.1g} of PyTorch's")
+    print(f"Input    pixels: uint8 (N, {1 if spec.color == 'gray' else 3}, {spec.size}, {spec.size}), {spec.color}")
+    print(f"Output   probability of {spec.classes[1]}: float32 (N,), within {difference:.1g} of PyTorch's")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def predict(options: PredictOptions) -> list[PredictionRow]:
             rows += batch
     if options.grad_cam is not None:
         explain_files(model, rows, crop_eyes, figures)
-    _print_summary(rows, model.card.classes[1], output)
+    _print_summary(rows, model.spec.classes[1], output)
     return rows
 
 

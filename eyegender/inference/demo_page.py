@@ -136,13 +136,13 @@ def predict_image(model: LoadedModel, image: Image.Image) -> dict[str, Any]:
 
     Images are data URIs of PNG files.
     """
-    card = model.card
-    pixels = to_pixels(image, card.size, card.color)[None]
+    spec = model.spec
+    pixels = to_pixels(image, spec.size, spec.color)[None]
     p = float(model.probabilities(pixels)[0])
     result: dict[str, Any] = {
         "probability": p,
-        "positive": card.classes[1],
-        "label": card.classes[int(p > 0.5)],
+        "positive": spec.classes[1],
+        "label": spec.classes[int(p > 0.5)],
         "input": _data_uri(pixels[0]),
     }
     try:

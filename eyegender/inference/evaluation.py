@@ -63,9 +63,9 @@ class Evaluation:
             "part": self.part,
             "pictures": len(self.predictions),
             "persons": self.persons,
-            "positive": self.model.card.classes[1],
-            "size": self.model.card.size,
-            "color": self.model.card.color,
+            "positive": self.model.spec.classes[1],
+            "size": self.model.spec.size,
+            "color": self.model.spec.color,
             "metrics": {
                 name: {key: None if math.isnan(x) else float(x) for key, x in interval._asdict().items()}
                 for name, interval in self.metrics.items()

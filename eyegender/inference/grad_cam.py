@@ -153,8 +153,8 @@ def explain_files(
         image = decode(read_picture(path), upright=crop_eyes is None)
         if crop_eyes is not None:
             image = crop_eyes(path, image)[row.eye]
-        pixels = to_pixels(image, model.card.size, model.card.color)[None]
-        captions = ["input of the model", f"Grad-CAM\np({model.card.classes[1]}) {row.probability:.2f}"]
+        pixels = to_pixels(image, model.spec.size, model.spec.color)[None]
+        captions = ["input of the model", f"Grad-CAM\np({model.spec.classes[1]}) {row.probability:.2f}"]
         title = f"{one_line(path.name)} {row.eye}: {row.label or row.note}".replace(" :", ":")
         figure = picture_sheet(_with_heat_maps(model, pixels), captions, ["", ""], title, fewest_columns=2)
         name = one_line(path.stem)[:MAX_NAME_LENGTH]

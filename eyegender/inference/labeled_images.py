@@ -96,7 +96,7 @@ class LabeledImages:
 
 
 def read_labeled_images(
-    data: DataSection, part: str, seed: int, card: ModelSpec, mapping: ClassMapping | None = None
+    data: DataSection, part: str, seed: int, spec: ModelSpec, mapping: ClassMapping | None = None
 ) -> LabeledImages:
     """Read the images of a data source, or of one of its splits.
 
@@ -104,7 +104,7 @@ def read_labeled_images(
         data: config of the source; the model's size and color replace those in it.
         part: `all`, `train`, `val` or `test`; the data is split as a training would split it.
         seed: seed of the subset and, unless `data.split.seed` is set, of the split.
-        card: describes the input and the classes of the model.
+        spec: describes the input and the classes of the model.
         mapping: maps the class names of the data to those of the model; None if they are known to be the same.
 
     Raises:
@@ -114,8 +114,8 @@ def read_labeled_images(
     reader = build_reader(data)
     module = EyesDataModule(
         reader if mapping is None else _CheckedReader(reader, mapping),
-        card.size,
-        color=card.color,
+        spec.size,
+        color=spec.color,
         subset=data.subset.model_dump() if data.subset else None,
         split_by=data.split.by,
         split_file=data.split.file,

@@ -36,7 +36,7 @@ class LoadedModel:
 
     Args:
         network: the network, on the GPU if there is one.
-        card: how the network is built, and its input.
+        spec: how the network is built, and its input.
         reference: the reference as the user typed it.
         run_id: id of the run that trained the network; None if it is unknown.
         config: config of that run; None if it is unknown.
@@ -44,7 +44,7 @@ class LoadedModel:
     """
 
     network: Network
-    card: ModelSpec
+    spec: ModelSpec
     reference: str
     run_id: str | None = None
     config: StoredConfig | None = None
@@ -52,7 +52,7 @@ class LoadedModel:
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities of label 1, shape (N,), from pixels (N, C, size, size)."""
-        return probabilities(self.network, self.card, pixels)
+        return probabilities(self.network, self.spec, pixels)
 
 
 def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:
@@ -116,17 +116,17 @@ def _find_registered(store: TrackingStore, reference: str) -> LoggedModel:
 
 def _from_store(store: TrackingStore, model: LoggedModel, reference: str) -> LoadedModel:
     with fetched(store, model, NETWORK) as folder:
-        network, card = load_network(folder)
+        network, spec = load_network(folder)
     run_id = model.source_run_id
     config = read_config(store, run_id) if run_id else None
-    return _on_device(network, card, reference, run_id=run_id, config=config, store=store)
+    return _on_device(network, spec, reference, run_id=run_id, config=config, store=store)
 
 
 def _from_folder(path: Path, reference: str) -> LoadedModel:
     for folder in (path, path / "network", path / "model" / "network", path / NETWORK):
         if (folder / SPEC_FILE).is_file():
-            network, card = load_network(folder)
-            return _on_device(network, card, reference)
+            network, spec = load_network(folder)
+            return _on_device(network, spec, reference)
     raise UserError(f"{path} holds no {SPEC_FILE}; give the model/network folder of a run's output, or a .ckpt file")
 
 
@@ -139,8 +139,8 @@ def _from_checkpoint(path: Path, reference: str) -> LoadedModel:
             f"{path} needs the readable config.yaml of its run in {output}; leave checkpoints in their run's folder, "
             "or give runs:/ID"
         )
-    card = config.card()
-    network = untrained(card)
+    spec = config.spec()
+    network = untrained(spec)
     state = checkpoint["state_dict"]
     weights = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
     try:
@@ -151,13 +151,13 @@ def _from_checkpoint(path: Path, reference: str) -> LoadedModel:
             f"{path} does not fit the config.yaml in {output} ({fault}); restore the config.yaml of its run"
         ) from error
     identity: dict[str, Any] = checkpoint.get("run") or {}
-    return _on_device(network, card, reference, run_id=identity.get("run_id"), config=config)
+    return _on_device(network, spec, reference, run_id=identity.get("run_id"), config=config)
 
 
-def _on_device(network: Network, card: ModelSpec, reference: str, **origin: Any) -> LoadedModel:
+def _on_device(network: Network, spec: ModelSpec, reference: str, **origin: Any) -> LoadedModel:
     if torch.cuda.is_available():
         network.to("cuda")
-    return LoadedModel(network, card, reference, **origin)
+    return LoadedModel(network, spec, reference, **origin)
 
 
 def _read_config_file(output: Path) -> StoredConfig | None:

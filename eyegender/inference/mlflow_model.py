@@ -18,7 +18,7 @@ class EyeModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         from eyegender.models.saved_network import load_network
 
-        self.network, self.card = load_network(Path(context.artifacts["network"]))
+        self.network, self.spec = load_network(Path(context.artifacts["network"]))
 
     # MLflow reads the type hint of model_input, so this file must not postpone the evaluation of annotations. With an
     # array as the hint, MLflow passes any input on without validating it.
@@ -26,7 +26,7 @@ class EyeModel(PythonModel):
         from eyegender.inference.raw_images import as_pixels
         from eyegender.models.saved_network import probabilities
 
-        return probabilities(self.network, self.card, as_pixels(model_input, self.card.size, self.card.color))
+        return probabilities(self.network, self.spec, as_pixels(model_input, self.spec.size, self.spec.color))
 
 
 set_model(EyeModel())

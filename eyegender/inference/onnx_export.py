@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXTRA = "eyegender[onnx]"
 TOLERANCE = 1e-4
 INPUT, OUTPUT = "pixels", "probability"
-CARD_KEY = "eyegender.card"
+SPEC_KEY = "eyegender.card"
 
 
 class _PixelsToProbability(nn.Module):
@@ -56,9 +56,9 @@ def check_installed() -> None:
 def export_onnx(model: LoadedModel, path: Path) -> float:
     """Write the model to `path` if the probabilities of onnxruntime agree with those of PyTorch on random images.
 
-    The input `pixels` of the file is uint8 (N, C, size, size) for any N: decoded images, gray or rgb as the model's
-    card says, resized to size x size by bicubic interpolation. The metadata of the file holds the card. Resizing is not
-    part of the file because ONNX and Pillow round bicubic interpolation differently.
+    The input `pixels` of the file is uint8 (N, C, size, size) for any N: decoded images in the model's color
+    mode, resized to size x size by bicubic interpolation. The metadata of the file holds the model's specification.
+    Resizing is not part of the file because ONNX and Pillow round bicubic interpolation differently.
 
     Returns:
         The largest difference between two probabilities.
@@ -72,9 +72,9 @@ def export_onnx(model: LoadedModel, path: Path) -> float:
 
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):  # each optimization pass logs what it removed
         logging.getLogger(name).setLevel(logging.WARNING)
-    card = model.card
+    spec = model.spec
     network = model.network.to("cpu").to(memory_format=torch.contiguous_format)
-    graph = _PixelsToProbability(network, flip=card.flip_average).eval()
+    graph = _PixelsToProbability(network, flip=spec.flip_average).eval()
     example = torch.zeros((2, *_input_shape(model)), dtype=torch.uint8)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
@@ -90,7 +90,7 @@ def export_onnx(model: LoadedModel, path: Path) -> float:
     if program is None:
         raise RuntimeError("torch's exporter returned nothing")
     proto = program.model_proto
-    proto.metadata_props.append(onnx.StringStringEntryProto(key=CARD_KEY, value=json.dumps(asdict(card))))
+    proto.metadata_props.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=json.dumps(asdict(spec))))
     onnx.checker.check_model(proto)
     content = proto.SerializeToString()
     difference = _largest_difference(model, onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]))
@@ -120,4 +120,4 @@ def _largest_difference(model: LoadedModel, session: Any) -> float:
 
 
 def _input_shape(model: LoadedModel) -> tuple[int, int, int]:
-    return (1 if model.card.color == "gray" else 3, model.card.size, model.card.size)
+    return (1 if model.spec.color == "gray" else 3, model.spec.size, model.spec.size)

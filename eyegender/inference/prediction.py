@@ -83,7 +83,7 @@ def predict(
 def _predict_batch(
     model: LoadedModel, batch: list[DecodedFile], min_confidence: float, crop_eyes: EyeCropper | None
 ) -> list[PredictionRow]:
-    card = model.card
+    spec = model.spec
     inputs: list[tuple[DecodedFile, str, Image.Image | None]] = []
     for file in batch:
         if file.image is None or crop_eyes is None:
@@ -91,7 +91,7 @@ def _predict_batch(
         else:
             eyes = crop_eyes(file.path, file.image)
             inputs += [(file, eye, image) for eye, image in eyes.items()] or [(file, "", None)]
-    pixels = [to_pixels(image, card.size, card.color) for _, _, image in inputs if image is not None]
+    pixels = [to_pixels(image, spec.size, spec.color) for _, _, image in inputs if image is not None]
     probabilities = iter(model.probabilities(np.stack(pixels)).tolist() if pixels else [])
     rows = []
     for file, eye, image in inputs:
@@ -101,7 +101,7 @@ def _predict_batch(
             continue
         p = float(next(probabilities))
         confident = max(p, 1 - p) >= min_confidence  # False for NaN
-        label, note = (card.classes[int(p > 0.5)], "") if confident else ("", ABSTAINED)
+        label, note = (spec.classes[int(p > 0.5)], "") if confident else ("", ABSTAINED)
         rows.append(PredictionRow(str(file.path), eye, round(p, 6), label, note))
     return rows
 

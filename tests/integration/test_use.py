@@ -15,7 +15,7 @@ from PIL import Image
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrackingSection
 from eyegender.inference.load import LoadedModel, load_model
-from eyegender.inference.onnx_export import CARD_KEY, TOLERANCE, export_onnx
+from eyegender.inference.onnx_export import SPEC_KEY, TOLERANCE, export_onnx
 from eyegender.registry.promotion import promote
 from eyegender.tracking.tracking_store import TrackingStore, open_store
 from tests import processes
@@ -57,7 +57,7 @@ def test_a_run_a_checkpoint_and_a_folder_are_the_same_model(tracked: TrackedRuns
     says = model.probabilities(pixels)
     for reference in (str(tracked.checkpoint("first")), str(tracked.folder / "first")):
         other = load_model(reference, tracking(tracked))
-        assert other.card == model.card
+        assert other.spec == model.spec
         np.testing.assert_allclose(other.probabilities(pixels), says, atol=1e-6)
 
 
@@ -212,7 +212,7 @@ def test_onnxruntime_says_the_same(model: LoadedModel, tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
     (says,) = session.run(None, {"pixels": pixels})
     np.testing.assert_allclose(says, model.probabilities(pixels), atol=TOLERANCE)
-    assert json.loads(session.get_modelmeta().custom_metadata_map[CARD_KEY])["size"] == 32
+    assert json.loads(session.get_modelmeta().custom_metadata_map[SPEC_KEY])["size"] == 32
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
