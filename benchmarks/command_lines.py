@@ -16,8 +16,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from eyegender.command import command, config_folder
-from eyegender.errors import UserError
+from eyegender.core.command import command, config_folder
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     import random
@@ -166,8 +166,7 @@ def _beginning(name: str) -> Callable[[DictConfig], float]:
 
 
 def _begun(name: str, cfg: DictConfig) -> float:
-    from eyegender import schema
-    from eyegender.using import options
+    from eyegender.core import options, schema
 
     kinds: dict[str, Any] = {
         "evaluate": options.EvaluateOptions, "predict": options.PredictOptions, "compare": options.CompareOptions,

@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from benchmarks.measuring import alternate, environment, ratios, report, spread, table
-from eyegender.features import quick_training
-from eyegender.schema import parse
+from eyegender.core.schema import parse
+from eyegender.training import autotune as quick_training
 from eyegender.training.build import build_data, build_model, trainer_arguments
 from eyegender.training.freed_memory import keep_freed_memory
 
@@ -63,7 +63,7 @@ class Times(pl.Callback):
 def prepared(options: argparse.Namespace, case: str) -> tuple:
     from hydra import compose, initialize_config_dir
 
-    from eyegender.command import config_folder
+    from eyegender.core.command import config_folder
 
     model, _, size = case.partition("@")
     with initialize_config_dir(str(config_folder("conf").resolve()), version_base="1.3"):
@@ -106,7 +106,7 @@ def ours(options: argparse.Namespace, case: str) -> dict:
 
 
 def plain(options: argparse.Namespace, case: str) -> dict:
-    from eyegender.allowed import load_class
+    from eyegender.core.allow_list import load_class
     from eyegender.models.backbone import Backbone
 
     model, _, size = case.partition("@")

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from benchmarks.measuring import alternate, ratios, report, spread, table
-from eyegender.schema import TrainConfig, parse
+from eyegender.core.schema import TrainConfig, parse
 from eyegender.tracking.location import find_location
 from eyegender.tracking.tracker import Tracker
 from eyegender.training.build import build_data, build_model
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def config(options: argparse.Namespace) -> TrainConfig:
     from hydra import compose, initialize_config_dir
 
-    from eyegender.command import config_folder
+    from eyegender.core.command import config_folder
 
     with initialize_config_dir(str(config_folder("conf").resolve()), version_base="1.3"):
         return parse(

@@ -17,10 +17,10 @@ import numpy as np
 
 from benchmarks.measuring import table
 from benchmarks.paper_results import RESULTS, load, load_studies
-from eyegender.report.intervals import bootstrap_differences, bootstrap_interval
-from eyegender.report.mcnemar import format_p, mcnemar
-from eyegender.report.multiple_comparisons import Contest, corrected_p_values
-from eyegender.report.paper import PAPER
+from eyegender.comparison.intervals import bootstrap_differences, bootstrap_interval
+from eyegender.comparison.mcnemar import format_p, mcnemar
+from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
+from eyegender.comparison.paper import PAPER
 
 if TYPE_CHECKING:
     from benchmarks.paper_results import Result

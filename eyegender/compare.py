@@ -1,10 +1,10 @@
-"""`python -m eyegender.compare`: any number of tracked runs side by side, on a page that stands alone."""
+"""`python -m eyegender.compare`: compares any number of tracked runs on one self-contained page."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eyegender.command import command
+from eyegender.core.command import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 @command("compare", groups=("tracking",))
 def main(cfg: DictConfig) -> None:
-    from eyegender.objectives import check_mode
-    from eyegender.output_place import new_folder
-    from eyegender.schema import parse_as
-    from eyegender.using.options import CompareOptions
+    from eyegender.core.objectives import check_mode
+    from eyegender.core.options import CompareOptions
+    from eyegender.core.output_folder import new_folder
+    from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, CompareOptions)  # before torch is imported: a mistake shows at once
+    options = parse_as(cfg, CompareOptions)  # before torch is imported, so that a mistake is reported at once
     check_mode(options.by, options.mode, "by")
-    from eyegender.report.comparison_page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE
+    from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE
 
     folder = new_folder(options.output, "output", PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER)
     from rich.console import Console
 
-    from eyegender.using.comparing import compare_runs
-    from eyegender.using.comparison_console import show_comparison
-    from eyegender.using.tracking_store import open_store
+    from eyegender.comparison.compare import compare_runs
+    from eyegender.comparison.console import show_comparison
+    from eyegender.tracking.tracking_store import open_store
 
     show_comparison(compare_runs(open_store(options.tracking), options, folder), Console())
 

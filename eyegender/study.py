@@ -1,10 +1,10 @@
-"""`python -m eyegender.study name=...`: a study's state at any time, and its report."""
+"""`python -m eyegender.study name=...`: shows the state of a study at any time, and writes its report."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eyegender.command import command
+from eyegender.core.command import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,11 +14,11 @@ REPORT_FOLDER = "report"
 
 @command("study")
 def main(cfg: DictConfig) -> None:
-    from eyegender.output_place import new_folder
-    from eyegender.schema import parse_as
-    from eyegender.using.options import StudyOptions
+    from eyegender.core.options import StudyOptions
+    from eyegender.core.output_folder import new_folder
+    from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, StudyOptions)  # before Optuna is imported: a mistake shows at once
+    options = parse_as(cfg, StudyOptions)  # before Optuna is imported, so that a mistake is reported at once
     folder = new_folder(options.output, "output", REPORT_FOLDER)
     import optuna
 

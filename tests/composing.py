@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
 
-from eyegender.command import config_folder, register_sweeps
-from eyegender.schema import TrainConfig, parse
+from eyegender.core.command import config_folder, register_sweeps
+from eyegender.core.schema import TrainConfig, parse
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -1,8 +1,10 @@
-"""Every test has its own cache and its own working directory; none sees the machine's tracking settings."""
+"""Every test has its own cache, working directory and logging; none sees the machine's tracking settings."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,31 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, session_cache: P
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     HydraConfig.instance().cfg = None  # which a command in an earlier test may have left
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Hydra sets up logging for a whole process, with handlers for streams that pytest closes after a test."""
+
+    def loggers() -> list[logging.Logger]:
+        known = logging.root.manager.loggerDict.values()
+        return [logging.root, *(logger for logger in known if isinstance(logger, logging.Logger))]
+
+    before = {logger: (logger.level, logger.propagate, logger.disabled, logger.handlers[:]) for logger in loggers()}
+    disabled = logging.root.manager.disable
+    yield
+    logging.disable(disabled)
+    # What a library sets up when it is first imported, in the middle of a test, stays.
+    for logger, (level, propagate, off, handlers) in before.items():
+        logger.setLevel(level)
+        logger.propagate, logger.disabled = propagate, off
+        for handler in logger.handlers[:]:
+            if handler not in handlers:
+                logger.removeHandler(handler)
+                handler.close()
+        for handler in handlers:
+            if handler not in logger.handlers:
+                logger.addHandler(handler)
 
 
 def _given(name: str) -> Path:

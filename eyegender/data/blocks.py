@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.data.groups import LARGEST_GROUP, Joined
+from eyegender.data.grouping import LARGEST_GROUP, Joined
 from eyegender.data.number_runs import number_runs, place_in_series
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from eyegender.core.errors import UserError
+from eyegender.core.progress import check_stop
 from eyegender.data.annotations import Annotations, check_attributes, eye_columns, read_annotations
 from eyegender.data.decode import decode
 from eyegender.data.folder import is_folder, link_target, read_unchanged
 from eyegender.data.picture_facts import PictureFacts, picture_facts
-from eyegender.data.progress import check_stop
 from eyegender.data.samples import BadPictureError, Samples
-from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

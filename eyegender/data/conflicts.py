@@ -6,12 +6,12 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, Literal
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from eyegender.data.pixel_store import PixelStore
+    from eyegender.data.pixel_cache import PixelStore
     from eyegender.data.samples import Samples
 
 OnConflict = Literal["error", "drop", "keep"]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import pytorch_lightning as pl
 
+from eyegender.core.errors import UserError
 from eyegender.data.batches import BatchLoader, OrderedBatches
 from eyegender.data.blocks import cut_into_blocks
 from eyegender.data.conflicts import OnConflict, check_conflicts, find_conflicts
-from eyegender.data.groups import find_groups
+from eyegender.data.grouping import find_groups
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.split_file import read_split_csv
 from eyegender.data.split_warnings import warn_of_missed_fractions, warn_of_parted_persons
@@ -25,7 +26,6 @@ from eyegender.data.splits import (
     split_officially,
 )
 from eyegender.data.unreadable import check_readable
-from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eyegender.data.decode import Color
-    from eyegender.data.pixel_store import PixelStore
+    from eyegender.data.pixel_cache import PixelStore
     from eyegender.data.samples import Reader, Samples
 
 _log = logging.getLogger(__name__)
 
 
-class StandIn(Protocol):
-    """Where batches come from that need not begin with pictures."""
+class BatchSource(Protocol):
+    """A source of batches that replaces the images, such as stored activations."""
 
     def loader(self, part: str, *arguments: Any, **options: Any) -> OrderedBatches | None:
         """The loader of a part (train, val or test), or None for pictures as usual."""
@@ -53,7 +53,7 @@ class EyesDataModule(pl.LightningDataModule):
     After `setup`: `samples` are the pictures that take part, in a fixed order; `split`, `store`, `groups` (None unless
     they stood in for persons), `skipped` (unreadable pictures: reasons by name) and `conflicts` (names of the copies of
     each picture that lies in both classes) belong to them.
-    Whoever sets `stand_in` hands out the three parts' batches instead.
+    If `batch_source` is set, it supplies the batches of the splits.
 
     Args:
         reader: the data source.
@@ -81,7 +81,7 @@ class EyesDataModule(pl.LightningDataModule):
     groups: NDArray[np.int64] | None
     skipped: Mapping[str, str]
     conflicts: tuple[tuple[str, ...], ...]
-    stand_in: StandIn | None = None
+    batch_source: BatchSource | None = None
 
     def __init__(
         self,
@@ -247,9 +247,9 @@ class EyesDataModule(pl.LightningDataModule):
 
     def _part_loader(self, part: str, index: NDArray[np.int64], batch_size: int) -> OrderedBatches:
         shuffle = part == "train"
-        if self.stand_in is not None:
+        if self.batch_source is not None:
             options = self._loader_options(shuffle=shuffle)
-            found = self.stand_in.loader(part, self.samples.labels[index], index, batch_size, **options)
+            found = self.batch_source.loader(part, self.samples.labels[index], index, batch_size, **options)
             if found is not None:
                 return found
         return self.loader(index, batch_size, shuffle=shuffle)

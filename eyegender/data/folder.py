@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eyegender.core.errors import UserError, one_line
 from eyegender.data.decode import SUFFIXES, decode
 from eyegender.data.picture_bytes import read_picture
 from eyegender.data.picture_facts import PictureFacts, picture_facts
 from eyegender.data.samples import BadPictureError, Samples
-from eyegender.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.data.progress import show_progress
+from eyegender.core.progress import show_progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,10 +11,10 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eyegender.data.cache_folder import cache_folder
+from eyegender.core.cache import cache_folder
+from eyegender.core.progress import Progress, show_progress
 from eyegender.data.decode import read_header
 from eyegender.data.picture_bytes import read_picture
-from eyegender.data.progress import Progress, show_progress
 from eyegender.data.samples import BadPictureError
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eyegender.allowed import load_class
+from eyegender.core.allow_list import load_class
+from eyegender.core.errors import UserError
 from eyegender.data.samples import Reader
-from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eyegender.schema import DataSection
+    from eyegender.core.schema import DataSection
 
 _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 _NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}

@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eyegender.core.errors import UserError
 from eyegender.data.splits import PARTS, Split, make_split
-from eyegender.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eyegender.core.errors import one_line
 from eyegender.data.splits import PARTS, wanted_counts
-from eyegender.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Literal
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.features.kept_note import Note, kept_note
 from eyegender.features.precision_choice import MARGIN, clock, machine, measure
 

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eyegender.data.pixel_store import FORMAT as PIXEL_FORMAT
-from eyegender.features.activation_store import FORMAT
+from eyegender.data.pixel_cache import FORMAT as PIXEL_FORMAT
+from eyegender.features.store import FORMAT
 from eyegender.models.weights import digest
 
 if TYPE_CHECKING:

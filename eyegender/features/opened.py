@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from eyegender.data.pixel_store import mark_used
-from eyegender.features.activation_store import MANIFEST, ActivationStore, DamagedActivationsError
+from eyegender.core.cache import mark_used
+from eyegender.features.store import MANIFEST, ActivationStore, DamagedActivationsError
 
 if TYPE_CHECKING:
     from pathlib import Path

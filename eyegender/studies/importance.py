@@ -83,7 +83,7 @@ def importances(study: optuna.Study, *, seed: int = 0) -> list[Importances]:
 
 def importance_figure(found: Sequence[Importances]) -> Figure:
     """The same numbers as bars, a panel for each group of trials."""
-    from eyegender.report.style import BLUE, INK, dress, new_figure, percent_axis, plain
+    from eyegender.plots.style import BLUE, INK, dress, new_figure, percent_axis, plain
 
     counts = [len(group.shares) for group in found]
     figure = new_figure(9.0, 1.2 + sum(0.8 + 0.35 * count for count in counts), "Importance, with 95% intervals")

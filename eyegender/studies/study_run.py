@@ -36,8 +36,8 @@ class StudyRun:
 
     def check_config(self, config: DictConfig) -> None:
         """Refuse at once what every trial with these values would refuse."""
+        from eyegender.core.schema import parse
         from eyegender.data.readers import check_source
-        from eyegender.schema import parse
 
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         parsed = parse(own)

@@ -13,12 +13,12 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
+from eyegender.core.secrets import redact_urls
 from eyegender.tracking.embedded import opening
 from eyegender.tracking.faults import LOGIN, StoreFaultError, first_line, repair_of
 from eyegender.tracking.location import database_uri
 from eyegender.tracking.patience import request_seconds
-from eyegender.tracking.secrets import redact_urls
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ def http_status(error: BaseException) -> int | None:
 
 def first_line(error: BaseException) -> str:
     """What went wrong in one line, without the passwords that drivers like to quote."""
-    from eyegender.tracking.secrets import redact
+    from eyegender.core.secrets import redact
 
     return redact((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 
 DATABASE = "mlflow.db"
 

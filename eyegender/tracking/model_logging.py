@@ -95,7 +95,7 @@ def _write(target: Path, folder: Path, described: Model) -> None:
         pyfunc.save_model(
             path=str(target),
             mlflow_model=described,
-            python_model=str(package / "serving" / "eye_model.py"),
+            python_model=str(package / "inference" / "mlflow_model.py"),
             # An address: MLflow would read a plain path as one, and a ? or % in it as part of that.
             artifacts={"network": (folder / "network").absolute().as_uri()},
             code_paths=[str(package)],

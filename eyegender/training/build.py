@@ -14,23 +14,23 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from eyegender.allowed import load_class
+from eyegender.core.allow_list import load_class
+from eyegender.core.errors import UserError
 from eyegender.data.readers import build_reader
-from eyegender.errors import UserError
 from eyegender.models.augment import Augment
 from eyegender.models.backbone import Backbone, resolve_depth
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import build_head
 from eyegender.models.network import Network
 from eyegender.models.optimization import Optimization
+from eyegender.models.saved_network import ModelSpec
 from eyegender.models.weights import Weights, load_weights
-from eyegender.serving.saved_network import Card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eyegender.core.schema import ModelSection, TrainConfig
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.schema import ModelSection, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class BuiltModel:
     """A classifier with what must be told about it."""
 
     classifier: Classifier
-    card: Card
+    card: ModelSpec
     weights: Weights
     stages: int
 
@@ -156,10 +156,10 @@ def build_model(
         augment=Augment(**augment.model_dump(exclude={"enabled"})) if augment.enabled else None,
         flip_test=model.flip_test,
         seed=cfg.seed,
-        halve=cfg.trainer.on_oom == "halve",
+        micro_batches=cfg.trainer.on_oom == "halve",
         max_steps=cfg.trainer.max_steps,
     )
-    card = Card(
+    card = ModelSpec(
         backbone=model.backbone.target,
         head=model.head,
         depth=len(network.suffix),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eyegender.core.schema import TrainConfig
     from eyegender.models.classifier import Classifier
-    from eyegender.schema import TrainConfig
 
 
 def check_fits(checkpoint: dict[str, Any], module: Classifier, cfg: TrainConfig) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.tracking.faults import first_line
 
 if TYPE_CHECKING:
+    from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
     from eyegender.models.finite_check import NotFiniteError
-    from eyegender.schema import TrainConfig
 
 
 def not_finite(error: NotFiniteError, data: EyesDataModule) -> UserError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eyegender.errors import UserError
-from eyegender.using.model_costs import costs
+from eyegender.core.errors import UserError
+from eyegender.models.model_costs import costs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from eyegender.models.classifier import Classifier
-    from eyegender.serving.saved_network import Card
+    from eyegender.models.saved_network import ModelSpec
     from eyegender.training.epochs import History
 
 
@@ -39,7 +39,7 @@ class RunResult:
     history: History
     output_dir: Path
     run_id: str | None
-    card: Card
+    card: ModelSpec
     module: Classifier
     trainer: pl.Trainer
 

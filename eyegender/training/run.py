@@ -14,17 +14,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
-from eyegender.command import quiet_libraries
-from eyegender.data.progress import stoppable
-from eyegender.errors import UserError
-from eyegender.features import quick_training
-from eyegender.features.use_activations import use_activations
-from eyegender.full_disk import told_when_full
+from eyegender.core.command import quiet_libraries
+from eyegender.core.errors import UserError, translate_disk_errors
+from eyegender.core.progress import stoppable
+from eyegender.features.plan import use_activations
 from eyegender.models.finite_check import NotFiniteError
-from eyegender.models.memory import is_out_of_memory
+from eyegender.models.micro_batches import is_out_of_memory
 from eyegender.models.optimization import progress_of
 from eyegender.tracking.check import check_store
 from eyegender.tracking.location import find_location
+from eyegender.training import autotune as quick_training
 from eyegender.training.build import (
     BuiltModel,
     BuiltNetwork,
@@ -43,7 +42,7 @@ from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.epochs import Epochs, row_of
 from eyegender.training.failures import not_finite, out_of_memory
 from eyegender.training.freed_memory import keep_freed_memory
-from eyegender.training.outputs import leave_outputs
+from eyegender.training.outputs import write_outputs
 from eyegender.training.requeue import requeued
 from eyegender.training.result import RunResult
 from eyegender.training.resume import Change, check_config, check_data, load_latest
@@ -56,8 +55,8 @@ from eyegender.training.trial_callback import checkpoint_to_continue
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
 
 if TYPE_CHECKING:
+    from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.schema import TrainConfig
     from eyegender.tracking.tracker import Tracker
 
 log = logging.getLogger("eyegender")
@@ -162,7 +161,7 @@ class _Run:
                 changes=self.changes,
             )
             self.epochs.tracker = self.tracker
-            self.built.classifier.origin = origin(self.tracker, cfg, self.data)
+            self.epochs.origin = origin(self.tracker, cfg, self.data)
         try:
             result = self._fit_and_test()
         except StoppedBySignalError as stopped:
@@ -288,8 +287,8 @@ class _Run:
         if self.tracker is not None:
             facts = {"best_epoch": row["epoch"], "fit_seconds": fitted}
             weights = sum(tensor.nbytes for tensor in module.state_dict().values())
-            with told_when_full("weights, metrics and figures", self.output_dir, weights, ", then run again"):
-                leave_outputs(
+            with translate_disk_errors("weights, metrics and figures", self.output_dir, weights, ", then run again"):
+                write_outputs(
                     self.tracker, self.output_dir, cfg, data, self.built,
                     history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
                 )  # fmt: skip
@@ -320,7 +319,7 @@ class _Run:
             precision=str(arguments["precision"]), checkpoint=last,
         )  # fmt: skip
         tracker.tags(tags)
-        leave_outputs(
+        write_outputs(
             tracker, self.output_dir, cfg, self.data, self.built, history=history,
             metrics={name: value for name, value in row.items() if "/" in name} | metrics,
             facts={"best_epoch": row["epoch"]}, predictions=module.predictions("test"),

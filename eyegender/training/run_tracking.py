@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.secrets import redact_config, redact_override
 from eyegender.models.optimization import progress_of
 from eyegender.tracking.location import find_location
-from eyegender.tracking.secrets import redact_config, redact_override
 from eyegender.tracking.tracker import Tracker, last_epoch
 from eyegender.training import environment
 from eyegender.training.requeue import key_of_earlier_start, requeued
@@ -22,8 +22,8 @@ from eyegender.training.run_lock import run_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.schema import TrainConfig
     from eyegender.training.build import BuiltModel
     from eyegender.training.resume import Change
     from hydra_plugins.optuna_study import TrialHandle

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eyegender.errors import one_line
+from eyegender.core.errors import one_line
+from eyegender.core.secrets import redact
 from eyegender.tracking.experiment_view import link
 from eyegender.tracking.location import DATABASE, mlruns
-from eyegender.tracking.secrets import redact
 
 if TYPE_CHECKING:
-    from eyegender.schema import TrainConfig
+    from eyegender.core.schema import TrainConfig
     from eyegender.tracking.tracker import Tracker
 
 SHOWN = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "calibration_error", "loss")

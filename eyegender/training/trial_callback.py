@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.training.checkpoint_io import load_checkpoint
 from hydra_plugins.optuna_study import TrialPruned
 

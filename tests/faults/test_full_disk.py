@@ -12,7 +12,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.tracking.journal import Journal
 from eyegender.tracking.replay import send
 from eyegender.training.checkpoint_io import load_checkpoint

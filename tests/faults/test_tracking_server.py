@@ -10,7 +10,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.tracking import sender as sender_module
 from eyegender.tracking.replay import pending, send
 from eyegender.training.epochs import Epochs

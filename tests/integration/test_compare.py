@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Metric, Param, RunTag
 
-from eyegender.errors import UserError
-from eyegender.schema import parse_as
-from eyegender.using.comparing import Compared, compare_runs
-from eyegender.using.options import CompareOptions
-from eyegender.using.tracking_store import open_store
+from eyegender.comparison.compare import Compared, compare_runs
+from eyegender.core.errors import UserError
+from eyegender.core.options import CompareOptions
+from eyegender.core.schema import parse_as
+from eyegender.tracking.tracking_store import open_store
 from tests import processes
 from tests.composing import compose_config
 from tests.integration.conftest import TrackedRuns

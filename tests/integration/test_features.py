@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.features import opened
-from eyegender.features.activation_build import EntrySource, PictureSource
-from eyegender.features.use_activations import _Preparation, use_activations
+from eyegender.features.build import EntrySource, PictureSource
+from eyegender.features.plan import _Preparation, use_activations
 from eyegender.training.build import build_data, build_model
 from eyegender.training.run import RunResult, train
 from tests.composing import compose_config, tiny_config
@@ -49,8 +49,8 @@ class Prepared:
     module: Classifier
 
     def from_store(self, batch: Batch) -> torch.Tensor:
-        assert batch.at_cut
-        return self.module.network.from_store(batch.pixels)
+        assert batch.is_features
+        return self.module.network.from_features(batch.pixels)
 
     def from_pictures(self, batch: Batch) -> torch.Tensor:
         return self.module(torch.from_numpy(self.data.pixels(batch.indices.numpy())))
@@ -139,7 +139,7 @@ def test_flip_test_reads_the_mirror_image_from_the_store() -> None:
     with torch.inference_mode():
         expected = run.module(pixels.flip(3))
         assert torch.allclose(
-            run.module.network.from_store(batch.mirrored), expected, atol=0.02 * float(expected.std())
+            run.module.network.from_features(batch.mirrored), expected, atol=0.02 * float(expected.std())
         )
     assert next(iter(run.data.val_dataloader())).mirrored is None
 
@@ -253,7 +253,7 @@ def test_a_run_from_the_store_goes_on_from_its_checkpoint(tmp_path: Path, caplog
 @pytest.mark.real_eyes
 @pytest.mark.parametrize("depth", [0, 4])
 def test_accuracy_on_real_eyes_is_the_same(real_eyes: Path, real_weights: Path, tmp_path: Path, depth: int) -> None:
-    from eyegender.schema import parse
+    from eyegender.core.schema import parse
 
     accuracy = {}
     for mode in ("on", "off"):

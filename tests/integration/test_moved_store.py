@@ -14,8 +14,8 @@ from mlflow.tracking._tracking_service import utils
 
 from eyegender import compare, evaluate, predict, promote
 from eyegender.tracking.location import find_location
+from eyegender.tracking.tracking_store import TrackingStore
 from eyegender.training.run import train
-from eyegender.using.tracking_store import TrackingStore
 from tests.composing import tiny_config
 from tests.integration.conftest import SAME, TrackedRuns
 from tests.integration.test_planted import told

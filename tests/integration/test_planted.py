@@ -17,13 +17,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from eyegender import compare, evaluate, export, predict, promote, train
-from eyegender.errors import UserError
-from eyegender.schema import TrainConfig
+from eyegender.core.errors import UserError
+from eyegender.core.schema import TrainConfig
+from eyegender.inference.load import load_model
 from eyegender.studies.winner import again, test_winner
 from eyegender.tracking.journal import Journal
 from eyegender.tracking.replay import send
 from eyegender.training.build import build_model
-from eyegender.using.loaded_model import load_model
 from tests.composing import tiny_config
 from tests.integration.conftest import TrackedRuns
 from tests.integration.test_use import eyes, tracking

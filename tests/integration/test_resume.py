@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 
+from eyegender.core.errors import UserError
+from eyegender.core.schema import TrainConfig
 from eyegender.data.data_module import EyesDataModule
-from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier
-from eyegender.schema import TrainConfig
 from eyegender.training.build import build_optimization
 from eyegender.training.run import train
 from tests.composing import TINY, tiny_config

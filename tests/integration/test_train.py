@@ -19,9 +19,9 @@ import torch
 import yaml
 from PIL import Image
 
+from eyegender.core.errors import UserError
 from eyegender.data import pixel_build
 from eyegender.data.decode import Color, to_pixels
-from eyegender.errors import UserError
 from eyegender.models.classifier import Classifier
 from eyegender.training.run import RunResult, train
 from tests import processes

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from eyegender.errors import UserError
-from eyegender.schema import TrackingSection
-from eyegender.using.loaded_model import LoadedModel, load_model
-from eyegender.using.onnx_export import CARD_KEY, TOLERANCE, export_onnx
-from eyegender.using.promotion import promote
-from eyegender.using.tracking_store import TrackingStore, open_store
+from eyegender.core.errors import UserError
+from eyegender.core.schema import TrackingSection
+from eyegender.inference.load import LoadedModel, load_model
+from eyegender.inference.onnx_export import SPEC_KEY, TOLERANCE, export_onnx
+from eyegender.registry.promotion import promote
+from eyegender.tracking.tracking_store import TrackingStore, open_store
 from tests import processes
 from tests.integration.conftest import TrackedRuns
 
@@ -57,7 +57,7 @@ def test_a_run_a_checkpoint_and_a_folder_are_the_same_model(tracked: TrackedRuns
     says = model.probabilities(pixels)
     for reference in (str(tracked.checkpoint("first")), str(tracked.folder / "first")):
         other = load_model(reference, tracking(tracked))
-        assert other.card == model.card
+        assert other.spec == model.spec
         np.testing.assert_allclose(other.probabilities(pixels), says, atol=1e-6)
 
 
@@ -212,7 +212,7 @@ def test_onnxruntime_says_the_same(model: LoadedModel, tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
     (says,) = session.run(None, {"pixels": pixels})
     np.testing.assert_allclose(says, model.probabilities(pixels), atol=TOLERANCE)
-    assert json.loads(session.get_modelmeta().custom_metadata_map[CARD_KEY])["size"] == 32
+    assert json.loads(session.get_modelmeta().custom_metadata_map[SPEC_KEY])["size"] == 32
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -259,8 +259,8 @@ def test_a_strangers_config_builds_only_what_is_allowed(tracked: TrackedRuns, tm
         ("export", ["model=x", "format=pickle"], "format must be 'onnx', got 'pickle'"),
         ("demo", ["port=99999"], "port must be less than or equal to 65535"),
         # Before the model is looked at.
-        ("predict", ["model=x", "images=.", "output=.."], "output must be a file that is not there yet, got .."),
-        ("export", ["model=x", "output=.."], "output must be a file that is not there yet, got .."),
+        ("predict", ["model=x", "images=.", "output=.."], "output must be a file that does not exist, got .."),
+        ("export", ["model=x", "output=.."], "output must be a file that does not exist, got .."),
         ("evaluate", ["model=x", "output=/dev/null"], "output must be a folder, got the file /dev/null"),
         ("compare", ["output=/dev/null"], "output must be a folder, got the file /dev/null"),
     ],

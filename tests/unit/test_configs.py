@@ -14,12 +14,12 @@ from omegaconf import DictConfig
 from pydantic import BaseModel
 
 from eyegender import sync
-from eyegender.command import config_folder, register_sweeps
+from eyegender.core.command import config_folder, register_sweeps
+from eyegender.core.errors import UserError
+from eyegender.core.objectives import check_directions, register_resolvers
+from eyegender.core.schema import Monitor, TrainConfig, parse
 from eyegender.data.readers import check_source
-from eyegender.errors import UserError
 from eyegender.models.metrics import metrics
-from eyegender.objectives import check_directions, register_resolvers
-from eyegender.schema import Monitor, TrainConfig, parse
 from eyegender.training.build import build_optimization
 from tests.composing import TINY, compose_config
 from tests.processes import run
@@ -128,7 +128,7 @@ def test_a_value_without_default_is_asked_for() -> None:
         (["trainer.max_epochs=none"], "trainer.max_epochs must be a valid integer"),
         (["data=folder", "data.root=nowhere"], "nowhere"),
         (["model.finetune_depth=20"], "finetune_depth must be 0..19 for mobilenet_v2 or 'all', got 20"),
-        (["model=inception_v3", "data.size=64"], "inception_v3 needs pictures of at least 75x75 pixels, got 64"),
+        (["model=inception_v3", "data.size=64"], "inception_v3 needs images of at least 75x75 pixels, got 64"),
         (["model.weights=nowhere.pth"], "no file nowhere.pth"),
         (["model.head=big"], "unknown head 'big'; known: linear, paper"),
         (["model.backbone._target_=os.system"], "only classes of eyegender are"),

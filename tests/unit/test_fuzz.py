@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz import fuzz_annotations, fuzz_overrides, fuzz_pictures
 from benchmarks.mutation import KINDS, mutated
+from eyegender.core.secrets import redact
 from eyegender.data.decode import decode, read_header
 from eyegender.data.samples import BadPictureError
-from eyegender.features.activation_store import ActivationStore, DamagedActivationsError
-from eyegender.tracking.secrets import redact
-from eyegender.using.kept_config import parse_config
+from eyegender.features.store import ActivationStore, DamagedActivationsError
+from eyegender.tracking.stored_config import parse_config
 from hydra_plugins.optuna_study import without_secrets
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from eyegender.data.groups import find_groups
+from eyegender.core.errors import UserError
+from eyegender.data.grouping import find_groups
 from eyegender.data.picture_facts import picture_facts
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.synthetic import SyntheticReader
-from eyegender.errors import UserError
 from eyegender.features.precision_choice import quickest
 from eyegender.models.weights import read_state_dict
+from eyegender.tracking.stored_config import parse_config
 from eyegender.training.checkpoint_io import load_checkpoint
-from eyegender.using.kept_config import parse_config
 from tests.planted import forms
-from tests.unit.features.test_activation_store import entry, open_or_build
+from tests.unit.features.test_store import entry, open_or_build
 
 FORMS = ("pickle", "torch", "npy", "npz")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from eyegender.core.errors import UserError
 from eyegender.data.samples import BadPictureError, Samples
-from eyegender.errors import UserError
 
 LABELS = ("female", "male")
 

@@ -8,7 +8,7 @@ from PIL import Image
 from eyegender.data import batches as batches_module
 from eyegender.data.batches import Batch, BatchLoader
 from eyegender.data.pixel_build import open_pixel_store
-from eyegender.data.pixel_store import PixelStore
+from eyegender.data.pixel_cache import PixelStore
 from eyegender.data.samples import Samples
 
 N = 101

@@ -15,7 +15,7 @@ from PIL import Image
 from eyegender.data.blocks import cut_into_blocks
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.folder import FolderReader
-from eyegender.data.groups import find_groups
+from eyegender.data.grouping import find_groups
 from eyegender.data.number_runs import number_runs, place_in_series
 from eyegender.data.samples import Samples
 

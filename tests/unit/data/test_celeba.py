@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from drawn_pictures import draw, encode, real
 
+from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader
 from eyegender.data.data_module import EyesDataModule
-from eyegender.errors import UserError
 
 COLUMNS = [f"Attribute_{k}" for k in range(39)]
 COLUMNS.insert(20, "Male")

@@ -16,9 +16,9 @@ import pytest
 from drawn_pictures import draw, encode
 from torchvision.datasets import CelebA
 
+from eyegender.core.errors import UserError
+from eyegender.core.progress import stoppable
 from eyegender.data.celeba import CelebaReader
-from eyegender.data.progress import stoppable
-from eyegender.errors import UserError
 
 pytest.importorskip("gdown")
 requests = pytest.importorskip("requests")

@@ -13,10 +13,10 @@ import pytest
 from drawn_pictures import draw, encode
 from PIL import Image, PngImagePlugin
 
+from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.folder import FolderReader
-from eyegender.errors import UserError
 
 CLASSES = ["femaleeyes", "maleeyes"]
 

@@ -11,10 +11,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from eyegender.core.errors import UserError
 from eyegender.data.batches import Batch
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.folder import FolderReader
-from eyegender.errors import UserError
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
@@ -148,7 +148,7 @@ def test_lightning_resumes_within_an_epoch(folder: Callable[..., Path], tmp_path
 def test_readers_and_splits_do_not_wait_for_torch() -> None:
     script = """
 import sys
-import eyegender.data.celeba, eyegender.data.folder, eyegender.data.groups
+import eyegender.data.celeba, eyegender.data.folder, eyegender.data.grouping
 import eyegender.data.pixel_build, eyegender.data.split_file
 assert not {"torch", "pandas", "mlflow", "scipy"} & set(sys.modules)
 """

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from drawn_pictures import draw, encode
 
+from eyegender.core.errors import UserError
 from eyegender.data.folder import FolderReader
 from eyegender.data.samples import BadPictureError
-from eyegender.errors import UserError
 
 CLASSES = ["femaleeyes", "maleeyes"]
 

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from eyegender.core.errors import UserError
+from eyegender.core.progress import stoppable
 from eyegender.data import pixel_build
 from eyegender.data.decode import to_pixels
 from eyegender.data.folder import FolderReader
 from eyegender.data.pixel_build import open_pixel_store
-from eyegender.data.pixel_store import CHECKSUMS, MANIFEST, PIXELS
-from eyegender.data.progress import stoppable
+from eyegender.data.pixel_cache import CHECKSUMS, MANIFEST, PIXELS
 from eyegender.data.samples import Samples
-from eyegender.errors import UserError
 
 CLASSES = ["femaleeyes", "maleeyes"]
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from eyegender.core.errors import UserError
 from eyegender.data.samples import Samples
 from eyegender.data.split_file import read_split_csv, write_split_csv
 from eyegender.data.splits import PARTS, Split, draw_subset, split_at_random, split_by_group, split_officially
-from eyegender.errors import UserError
 
 
 def made_up(labels: list[int], parts: list[str] | None = None) -> Samples:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eyegender.data import eye_traits
-from eyegender.data.eye_drawing import draw_eye
+from eyegender.core.errors import UserError
 from eyegender.data.synthetic import SyntheticReader
-from eyegender.errors import UserError
+from eyegender.data.synthetic import traits as eye_traits
+from eyegender.data.synthetic.drawing import draw_eye
 
 
 def pixels(reader: SyntheticReader, index: int) -> np.ndarray:

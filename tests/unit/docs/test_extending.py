@@ -11,10 +11,10 @@ import pytest
 from my_eyes.csv_table import CsvReader
 from my_eyes.resnet18 import ResNet18
 
+from eyegender.core.errors import UserError
+from eyegender.core.schema import TrainConfig, parse
 from eyegender.data.samples import BadPictureError
 from eyegender.data.synthetic import SyntheticReader
-from eyegender.errors import UserError
-from eyegender.schema import TrainConfig, parse
 from eyegender.training.build import build_data
 from eyegender.training.run import train
 from tests.composing import SMALL, compose_config

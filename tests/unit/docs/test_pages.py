@@ -16,8 +16,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import OmegaConf
 
-from eyegender.schema import AuditConfig, TrainConfig, parse_as
-from eyegender.using import options
+from eyegender.core import options
+from eyegender.core.schema import AuditConfig, TrainConfig, parse_as
 from tests.unit.docs.pages import PAGES, ROOT, commands_in, inline_code, links
 
 REFERENCE = config_reference.read_reference()
@@ -130,9 +130,11 @@ def test_every_file_that_is_named_exists(page: str) -> None:
 def _importable(name: str) -> bool:
     module, _, member = name.rpartition(".")
     try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # a class in a module
-        return hasattr(import_module(module), member)
+        if find_spec(name):
+            return True
+    except ModuleNotFoundError:  # its parent is a module, not a package
+        pass
+    return hasattr(import_module(module), member)
 
 
 @pytest.mark.parametrize("page", sorted(set(TEXTS) - {"reference.md"}))  # that one shows values, too

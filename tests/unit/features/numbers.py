@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from eyegender.features.activation_build import Build, open_or_build
+from eyegender.features.build import Build, open_or_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eyegender.features.activation_store import ActivationStore
+    from eyegender.features.store import ActivationStore
 
 PICTURES, VIEWS, SHAPE = 150, 2, (2, 3, 4)  # three chunks; maps of 4 channels, 2 x 3 pixels
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.models.backbone import Backbone
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import HEADS, build_head
@@ -34,7 +34,7 @@ class BackboneContract:
 
     def test_the_stages_are_torchvisions_network(self) -> None:
         network = self.cls.torchvision_network().eval()
-        stages = torch.nn.Sequential(*[stage for _, stage in self.cls.cut(network)])
+        stages = torch.nn.Sequential(*[stage for _, stage in self.cls.named_stages(network)])
         x = torch.randn(2, 3, 96, 96)
         seen: list[torch.Tensor] = []
         last = list(network.children())[-1]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.models.backbone import resolve_depth
 from eyegender.models.inception_v3 import InceptionV3
 from eyegender.models.mobilenet_v2 import MobileNetV2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.models.optimization import Optimization, Progress, progress_of
 
 SCHEDULES: dict[str, Optimization] = {

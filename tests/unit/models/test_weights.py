@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.models import weights
 from eyegender.models.mobilenet_v2 import MobileNetV2
 from eyegender.models.weights import load_weights

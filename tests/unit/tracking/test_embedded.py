@@ -15,7 +15,7 @@ import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import OperationalError
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.tracking.check import check_store
 from eyegender.tracking.embedded import opening
 from eyegender.tracking.faults import StoreFaultError, repair_of

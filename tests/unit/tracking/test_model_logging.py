@@ -7,9 +7,9 @@ import pytest
 
 from eyegender.tracking import model_logging
 from eyegender.tracking.location import Location
+from eyegender.tracking.run_artifacts import logged_model
 from eyegender.tracking.store import Store
-from eyegender.using.run_artifacts import logged_model
-from eyegender.using.tracking_store import TrackingStore
+from eyegender.tracking.tracking_store import TrackingStore
 
 
 @pytest.mark.parametrize("becomes_better", [False, True])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.trial_callback import checkpoint_to_continue
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from eyegender.errors import UserError
-from eyegender.schema import TrainConfig, parse
+from eyegender.core.errors import UserError
+from eyegender.core.schema import TrainConfig, parse
 from eyegender.training.resume import check_config, written_config
 from tests.composing import SMALL, compose_config
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lightning_fabric.utilities import rank_zero_only
 
-from eyegender.errors import UserError
+from eyegender.core.errors import UserError
 from eyegender.training.run_lock import RunLock, run_folder
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning_fabric.utilities import rank_zero_only
 
+from eyegender.core.errors import UserError
 from eyegender.data.data_module import EyesDataModule
-from eyegender.errors import UserError
 from eyegender.training.build import (
     build_network,
     build_trainer,

@@ -1,0 +1,1 @@
+"""Tracked runs side by side: statistics, selection, tables, caveats and the page."""

@@ -1,0 +1,105 @@
+"""The schemas of the configs of all commands except training and audit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from eyegender.core.schema import DataSection, TrackingSection  # noqa: TC001 - pydantic reads it
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_texts(value: object) -> object:
+    """YAML parses folder names such as 0 and 1 as numbers."""
+    return {str(key): str(name) for key, name in value.items()} if isinstance(value, dict) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tracking: TrackingSection
+
+
+class StudyOptions(BaseModel):
+    """The study, and the folder for its report."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Annotated[str, Field(min_length=1)]
+    storage: Annotated[str, Field(min_length=1)]
+    output: Annotated[str, Field(min_length=1)]
+
+
+class SyncOptions(BaseModel):
+    """The runs, and the tracking store to send them to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    folder: Annotated[str, Field(min_length=1)] | None
+    uri: Annotated[str, Field(min_length=1)] | None
+
+
+class CompareOptions(_Options):
+    """The runs to compare."""
+
+    runs: Names | None
+    study: Annotated[str, Field(min_length=1)] | None
+    pick: Literal["best", "all"]
+    by: Annotated[str, Field(pattern=r"^val/\w+$")]
+    mode: Literal["min", "max"]
+    latency: bool
+    output: Annotated[str, Field(min_length=1)]
+
+
+class EvaluateOptions(_Options):
+    """The model, and the images to evaluate it on."""
+
+    model: Annotated[str, Field(min_length=1)]
+    data: DataSection | None = None
+    classes: Annotated[dict[str, str], BeforeValidator(_as_texts)] | None
+    part: Literal["all", "train", "val", "test"] | None
+    grad_cam: Annotated[int, Field(ge=0, le=48)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    output: Annotated[str, Field(min_length=1)]
+
+
+class PredictOptions(_Options):
+    """The model, the files, and the minimum confidence of a prediction."""
+
+    model: Annotated[str, Field(min_length=1)]
+    images: Names
+    output: Annotated[str, Field(min_length=1)]
+    min_confidence: Annotated[float, Field(ge=0.5, le=1)]
+    faces: bool
+    eyes: str | None
+    crop: Annotated[float, Field(gt=0, le=4)]
+    grad_cam: str | None
+
+
+class PromoteOptions(_Options):
+    """The run, and the registered name and alias of its model."""
+
+    run: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(pattern=r"^[\w. -]+$")]
+    alias: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    force: bool
+
+
+class ExportOptions(_Options):
+    """The model, and the file to export it to."""
+
+    model: Annotated[str, Field(min_length=1)]
+    format: Literal["onnx"]
+    output: Annotated[str, Field(min_length=1)]
+
+
+class DemoOptions(_Options):
+    """The models to choose between, and the address of the page."""
+
+    models: Names | None
+    host: Annotated[str, Field(pattern=r"^[\w.:-]+$")]
+    port: Annotated[int, Field(ge=0, le=65535)]

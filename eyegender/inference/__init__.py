@@ -1,0 +1,1 @@
+"""Trained models in use: load, predict, evaluate, explain, export, serve, demo."""

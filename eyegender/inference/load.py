@@ -1,0 +1,167 @@
+"""Loads a trained network from the registry, a run, a checkpoint or a folder. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eyegender.core.errors import UserError
+from eyegender.models.saved_network import SPEC_FILE, load_network, probabilities, untrained
+from eyegender.tracking.faults import is_gone, is_refused
+from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, read_config
+from eyegender.tracking.stored_config import parse_config
+from eyegender.tracking.tracking_store import open_store
+from eyegender.training.checkpoint_io import load_checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow.entities import LoggedModel
+    from numpy.typing import NDArray
+
+    from eyegender.core.schema import TrackingSection
+    from eyegender.models.network import Network
+    from eyegender.models.saved_network import ModelSpec
+    from eyegender.tracking.stored_config import StoredConfig
+    from eyegender.tracking.tracking_store import TrackingStore
+
+REFERENCE_FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a .ckpt file or a folder with card.json"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in eval mode, and what is known of its origin.
+
+    Args:
+        network: the network, on the GPU if there is one.
+        spec: how the network is built, and its input.
+        reference: the reference as the user typed it.
+        run_id: id of the run that trained the network; None if it is unknown.
+        config: config of that run; None if it is unknown.
+        store: the store that holds that run; None if the network was loaded from files.
+    """
+
+    network: Network
+    spec: ModelSpec
+    reference: str
+    run_id: str | None = None
+    config: StoredConfig | None = None
+    store: TrackingStore | None = None
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities of label 1, shape (N,), from pixels (N, C, size, size)."""
+        return probabilities(self.network, self.spec, pixels)
+
+
+def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:
+    """Load the model that `reference` names.
+
+    Args:
+        reference: reference in one of REFERENCE_FORMS.
+        tracking: config of the store in which `models:/` and `runs:/` are looked up.
+
+    Raises:
+        UserError: the model does not exist, is damaged, or was not made by this package.
+    """
+    if reference.startswith("models:/"):
+        store = open_store(tracking)
+        return _from_store(store, _find_registered(store, reference), reference)
+    if reference.startswith("runs:/"):
+        store = open_store(tracking)
+        run_id = reference.removeprefix("runs:/").strip("/").partition("/")[0]
+        model = logged_model(store, run_id)
+        if model is None:
+            raise UserError(f"run {run_id} in {store.name} logged no model; train it to its end, or give a checkpoint")
+        return _from_store(store, model, reference)
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return _from_folder(path, reference)
+    if path.suffix == ".ckpt":
+        return _from_checkpoint(path, reference)
+    raise UserError(f"model must be {REFERENCE_FORMS}; got {reference!r}")
+
+
+def _find_registered(store: TrackingStore, reference: str) -> LoggedModel:
+    """The logged model of `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `models:/MODEL_ID`.
+
+    Raises:
+        UserError: there is no such model, alias or version.
+    """
+    name = reference.removeprefix("models:/").strip("/")
+    client = store.client
+    try:
+        if "@" in name:
+            version = client.get_model_version_by_alias(*name.split("@", 1))
+        elif "/" in name:
+            version = client.get_model_version(*name.split("/", 1))
+        else:
+            return client.get_logged_model(name)
+    except Exception as error:  # of a database driver or an HTTP library
+        if not (is_gone(error) or is_refused(error)):
+            raise store.unreadable(reference, error) from error
+        known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+        raise UserError(
+            f"no model {reference} in {store.name} (registered: {known}); give {REFERENCE_FORMS}, or "
+            "promote a run first"
+        ) from error
+    if version.model_id:
+        return client.get_logged_model(version.model_id)
+    model = logged_model(store, version.run_id) if version.run_id else None
+    if model is None:
+        raise UserError(f"{reference} was not logged by eyegender.train; give a model that was")
+    return model
+
+
+def _from_store(store: TrackingStore, model: LoggedModel, reference: str) -> LoadedModel:
+    with fetched(store, model, NETWORK) as folder:
+        network, spec = load_network(folder)
+    run_id = model.source_run_id
+    config = read_config(store, run_id) if run_id else None
+    return _on_device(network, spec, reference, run_id=run_id, config=config, store=store)
+
+
+def _from_folder(path: Path, reference: str) -> LoadedModel:
+    for folder in (path, path / "network", path / "model" / "network", path / NETWORK):
+        if (folder / SPEC_FILE).is_file():
+            network, spec = load_network(folder)
+            return _on_device(network, spec, reference)
+    raise UserError(f"{path} holds no {SPEC_FILE}; give the model/network folder of a run's output, or a .ckpt file")
+
+
+def _from_checkpoint(path: Path, reference: str) -> LoadedModel:
+    checkpoint = load_checkpoint(path)
+    output = path.absolute().parent.parent
+    config = _read_config_file(output)
+    if config is None:
+        raise UserError(
+            f"{path} needs the readable config.yaml of its run in {output}; leave checkpoints in their run's folder, "
+            "or give runs:/ID"
+        )
+    spec = config.spec()
+    network = untrained(spec)
+    state = checkpoint["state_dict"]
+    weights = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        fault = str(error).splitlines()[1].strip()
+        raise UserError(
+            f"{path} does not fit the config.yaml in {output} ({fault}); restore the config.yaml of its run"
+        ) from error
+    identity: dict[str, Any] = checkpoint.get("run") or {}
+    return _on_device(network, spec, reference, run_id=identity.get("run_id"), config=config)
+
+
+def _on_device(network: Network, spec: ModelSpec, reference: str, **origin: Any) -> LoadedModel:
+    if torch.cuda.is_available():
+        network.to("cuda")
+    return LoadedModel(network, spec, reference, **origin)
+
+
+def _read_config_file(output: Path) -> StoredConfig | None:
+    try:
+        return parse_config((output / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None

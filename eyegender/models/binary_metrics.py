@@ -1,0 +1,107 @@
+"""The test metrics in plain numpy, many resamples at once; equal to what torchmetrics says during training.
+
+Label 1 (male) is the positive class and a probability above 0.5 predicts it. A ratio without a denominator (no picture
+predicted positive, say) is 0, as in torchmetrics; the AUROC of a single class is NaN.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eyegender.comparison.predictions import checked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+
+THRESHOLD = 0.5
+CALIBRATION_BINS = 15
+COUNT_METRICS = ("accuracy", "precision", "recall", "specificity", "f1")
+METRICS = (*COUNT_METRICS, "auroc", "calibration_error")
+
+
+def metrics_from_counts(tn: ArrayLike, fp: ArrayLike, fn: ArrayLike, tp: ArrayLike) -> dict[str, Floats]:
+    """Accuracy, precision, recall, specificity and F1 of one confusion matrix or, elementwise, of many."""
+    no, wrong_yes, wrong_no, yes = (np.asarray(count, dtype=np.float64) for count in (tn, fp, fn, tp))
+    return {
+        "accuracy": _ratio(yes + no, yes + no + wrong_yes + wrong_no),
+        "precision": _ratio(yes, yes + wrong_yes),
+        "recall": _ratio(yes, yes + wrong_no),
+        "specificity": _ratio(no, no + wrong_yes),
+        "f1": _ratio(2 * yes, 2 * yes + wrong_yes + wrong_no),
+    }
+
+
+def metrics_from_predictions(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
+    """All of METRICS, in 0..1. Raises ValueError for what `predictions.checked` refuses."""
+    truth, scores = checked(labels, probabilities)
+    once = np.ones((1, len(truth)))
+    return {name: float(value[0]) for name, value in weighted_metrics(METRICS, truth, scores, once).items()}
+
+
+def weighted_metrics(
+    names: Iterable[str], labels: NDArray[np.int64], probabilities: Floats, weights: Floats
+) -> dict[str, Floats]:
+    """Some metrics under each of R weightings of the N pictures.
+
+    Args:
+        names: of METRICS.
+        labels: 0/1, shape (N,).
+        probabilities: of label 1, shape (N,).
+        weights: how often each picture counts, shape (R, N).
+
+    Returns:
+        Shape (R,) by name.
+    """
+    wanted = list(names)
+    unknown = sorted(set(wanted) - set(METRICS))
+    if unknown:
+        raise ValueError(f"unknown metric '{unknown[0]}'; known: {', '.join(METRICS)}")
+    found: dict[str, Floats] = {}
+    if set(wanted) & set(COUNT_METRICS):
+        says_yes, is_yes = probabilities > THRESHOLD, labels == 1
+        cells = np.stack([~says_yes & ~is_yes, says_yes & ~is_yes, ~says_yes & is_yes, says_yes & is_yes], axis=1)
+        found |= metrics_from_counts(*(weights @ cells.astype(np.float64)).T)
+    if "auroc" in wanted:
+        found["auroc"] = _auroc(labels, probabilities, weights)
+    if "calibration_error" in wanted:
+        found["calibration_error"] = _calibration_error(labels, probabilities, weights)
+    return {name: found[name] for name in wanted}
+
+
+def calibration_bins(probabilities: Floats, bins: int = CALIBRATION_BINS) -> NDArray[np.int64]:
+    """The bin of each probability: 0..bins-1 for equal steps of [0, 1), `bins` for exactly 1, as in torchmetrics."""
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    return np.searchsorted(edges, probabilities, side="right").astype(np.int64) - 1
+
+
+def _auroc(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> Floats:
+    """Mann-Whitney's form: the share of (female, male) pairs that are ranked rightly, ties counting half."""
+    order = np.argsort(probabilities, kind="stable")
+    starts = np.flatnonzero(np.diff(probabilities[order], prepend=-1.0))
+    ranked = weights[:, order]
+    positive = np.add.reduceat(ranked * (labels[order] == 1), starts, axis=1)
+    negative = np.add.reduceat(ranked * (labels[order] == 0), starts, axis=1)
+    below: Floats = np.cumsum(negative, axis=1) - 0.5 * negative
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    ranked_rightly: Floats = (positive * below).sum(axis=1)
+    area: Floats = np.divide(ranked_rightly, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    return area
+
+
+def _calibration_error(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> Floats:
+    """Expected calibration error: per bin |share of males - mean probability|, weighted by the bin's share."""
+    which = calibration_bins(probabilities)
+    gaps = np.zeros((len(probabilities), CALIBRATION_BINS + 1))
+    gaps[np.arange(len(which)), which] = labels - probabilities
+    error: Floats = np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)
+    return error
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    return np.divide(above, below, out=np.zeros_like(below), where=below > 0)

@@ -1,0 +1,47 @@
+"""The figures of one run, and where they are written. Import this lazily: it brings matplotlib with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eyegender.plots.confusion_matrix import confusion_matrix
+from eyegender.plots.image_sheet import most_wrong_sheet
+from eyegender.plots.learning_curves import learning_curves
+from eyegender.plots.reliability import reliability_diagram
+from eyegender.plots.roc import roc_curve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "confusion_matrix",
+    "learning_curves",
+    "most_wrong_sheet",
+    "reliability_diagram",
+    "roc_curve",
+    "save_figures",
+]
+
+_DPI = 150
+
+
+def save_figures(figures: Mapping[str, Figure], folder: Path | str, *, svg: bool = False) -> list[Path]:
+    """Write `<name>.png` at 150 dpi, and `<name>.svg` if asked for, into `folder`, which is made if it is missing.
+
+    Returns the paths in the order of `figures`. The same figure gives the same PNG: no date is written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=_DPI, metadata={"Software": None})
+        written.append(path)
+        if svg:
+            path = folder / f"{name}.svg"
+            figure.savefig(path, metadata={"Date": None})
+            written.append(path)
+    return written

@@ -1,0 +1,92 @@
+"""Can the probabilities be taken at their word?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eyegender.comparison.intervals import share_interval
+from eyegender.comparison.predictions import finite
+from eyegender.models.binary_metrics import CALIBRATION_BINS, calibration_bins, metrics_from_predictions
+from eyegender.plots.style import BLUE, QUIET, dress, legend, new_figure, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
+
+
+def reliability_diagram(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    classes: Sequence[str] = ("female", "male"),
+    split: str = "test",
+    note: str | None = None,
+    persons: Sequence[str] | NDArray[Any] | None = None,
+) -> Figure:
+    """Share of label 1 in each of 15 bins of probability, with 95% intervals, and how many pictures each bin holds.
+
+    Args:
+        labels: 0/1, shape (N,).
+        probabilities: of label 1, shape (N,); NaN are left out and counted in the title.
+        classes: the names in label order.
+        split: which pictures, for the title.
+        note: what the reader must know, such as that the data is synthetic.
+        persons: whose picture each is, for the intervals; None where nobody knows.
+
+    Raises:
+        ValueError: no pictures, or not labels and probabilities.
+    """
+    truth, scores, missing = finite(labels, probabilities)
+    error = metrics_from_predictions(truth, scores)["calibration_error"]
+    title = f"{split.capitalize()} calibration error {percent(error)} (n={len(truth):,}{missing})"
+    figure = new_figure(5.2, 5.6, title, note)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
+    reliability_axes(upper, classes)
+    draw_reliability(upper, truth, scores, BLUE, "this model, 95% interval")
+    owners = None if persons is None else np.asarray(persons)[~np.isnan(np.asarray(probabilities, dtype=np.float64))]
+    _draw_intervals(upper, truth, scores, owners)
+    legend(upper, loc="upper left")
+    dress(lower, f"predicted probability of {classes[1]}", "pictures", grid="y")
+    lower.hist(scores, bins=np.linspace(0.0, 1.0, CALIBRATION_BINS + 1), color=BLUE, rwidth=0.9)
+    upper.set_xlabel("")
+    return figure
+
+
+def reliability_axes(axes: Axes, classes: Sequence[str]) -> Axes:
+    """The unit square with the line of perfect calibration."""
+    dress(axes, f"predicted probability of {classes[1]}", f"share that is {classes[1]}")
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.9, linestyle=":", label="perfectly calibrated")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.02, 1.02))
+    return axes
+
+
+def draw_reliability(
+    axes: Axes, labels: NDArray[np.int64], probabilities: NDArray[np.float64], color: str, name: str
+) -> None:
+    """One model's points on given axes: mean probability against share of label 1, bins without pictures left out."""
+    bins = list(_filled_bins(probabilities))
+    x = [float(probabilities[inside].mean()) for inside in bins]
+    y = [float(labels[inside].mean()) for inside in bins]
+    axes.plot(x, y, "-o", color=color, linewidth=1.6, markersize=5, markeredgecolor="white", label=name)
+
+
+def _draw_intervals(
+    axes: Axes, labels: NDArray[np.int64], probabilities: NDArray[np.float64], persons: NDArray[Any] | None
+) -> None:
+    for inside in _filled_bins(probabilities):
+        one = share_interval(labels[inside] == 1, None if persons is None else persons[inside])
+        reach = [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
+        x = float(probabilities[inside].mean())
+        axes.errorbar([x], [one.value], yerr=reach, fmt="none", ecolor=BLUE, elinewidth=1.0, alpha=0.55)
+
+
+def _filled_bins(probabilities: NDArray[np.float64]) -> Iterator[NDArray[np.bool_]]:
+    # In the error exactly 1 has a bin of its own, as in torchmetrics; a reader looks for it in the last one.
+    which = np.minimum(calibration_bins(probabilities), CALIBRATION_BINS - 1)
+    for one in np.unique(which):
+        yield which == one

@@ -1,0 +1,1 @@
+"""The model registry: promotion of a run's model, with a model card."""

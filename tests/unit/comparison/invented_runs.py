@@ -1,0 +1,52 @@
+"""Invented runs for the tests of the comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eyegender.comparison.run_record import ModelFacts, Predictions, RunRecord
+
+PICTURES = 120
+
+
+def table(seed: int, skill: float, n: int = PICTURES, first: int = 0) -> Predictions:
+    """Two pictures per person; the same seed and skill give the same predictions."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(first, first + n) // 2) % 2
+    scores = 1 / (1 + np.exp(-rng.normal((2 * labels - 1) * skill, 1.0)))
+    rows = range(first, first + n)
+    return Predictions(
+        names=tuple(f"{i:04d}.jpg" for i in rows),
+        keys=tuple(f"{i * 7919 % 100003:06x}" for i in rows),
+        labels=labels.astype(np.int64),
+        probabilities=scores,
+        persons=tuple(f"p{i // 2}" for i in rows),
+        attributes={
+            "Eyeglasses": np.where(np.arange(n) % 3 == 0, 1, -1).astype(np.int8),
+            "Male": np.where(labels == 1, 1, -1).astype(np.int8),
+        },
+    )
+
+
+def run(
+    name: str,
+    predictions: Predictions | None,
+    *,
+    params: dict[str, str] | None = None,
+    tags: dict[str, str] | None = None,
+    facts: ModelFacts | None = None,
+    trials: int | None = None,
+    chosen_by: str = "val/accuracy",
+) -> RunRecord:
+    return RunRecord(
+        run_id=f"{name:0<32}",
+        name=name,
+        params={"model.name": "mobilenet_v2", "note": name, "seed": "0"} | (params or {}),
+        metrics={},
+        history=[{"train/accuracy": 0.6, "val/accuracy": 0.55}, {"train/accuracy": 0.8, "val/accuracy": 0.75}],
+        predictions=predictions,
+        tags={"split.kind": "person", "split.fingerprint": "s1", "data.source": "folder"} | (tags or {}),
+        facts=facts or ModelFacts(),
+        trials=trials,
+        chosen_by=chosen_by,
+    )

@@ -1,0 +1,88 @@
+"""Commands write into new folders: they overwrite nothing and never write into a training run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from eyegender.core.command import config_folder
+from eyegender.core.errors import UserError
+from eyegender.core.output_folder import RUN_FILES, new_file, new_folder
+from eyegender.tracking.journal import JOURNAL
+from tests.composing import compose_config
+
+COMMANDS = ("compare", "evaluate", "predict", "export", "study")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_by_default_a_command_writes_into_a_new_folder(command: str) -> None:
+    output = str(compose_config(name=command).output)
+    assert re.match(rf"outputs/\d{{4}}-\d\d-\d\d/\d\d-\d\d-\d\d-\d{{6}}-{command}(/\w+\.(csv|onnx))?$", output)
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    Path("a.csv").write_text("")
+    Path("link").symlink_to("nowhere")
+    for taken in ("a.csv", str(tmp_path / "a.csv"), "link", "."):
+        with pytest.raises(UserError, match=f"output must be a file that does not exist, got {taken}; set another"):
+            new_file(taken, "output")
+    Path("page").mkdir()
+    Path("page/figures").mkdir()
+    with pytest.raises(UserError, match="output must be a folder without figures, got page; set another"):
+        new_folder("page", "output", "metrics.json", "figures")
+    with pytest.raises(
+        UserError, match="grad_cam must be a folder that is empty or does not exist, got page; set another"
+    ):
+        new_folder("page", "grad_cam")
+    with pytest.raises(UserError, match="must be a folder, got the file a.csv"):
+        new_folder("a.csv", "output", "metrics.json")
+    assert new_folder("page", "output", "metrics.json") == Path("page")
+
+
+def test_a_relative_output_is_in_the_working_directory() -> None:
+    assert new_file("b/c.csv", "output") == Path("b/c.csv")
+    assert not Path("b").exists()  # nothing is created for a command that may still be refused
+
+
+@pytest.mark.parametrize("left", RUN_FILES)
+def test_nothing_is_written_into_a_training_run(left: str) -> None:
+    assert JOURNAL in RUN_FILES
+    run = Path("outputs/2022-02-22/22-22-22")
+    run.mkdir(parents=True)
+    (run / left).touch() if "." in left[1:] else (run / left).mkdir()
+    for inside in (str(run), f"{run}/figures/more"):
+        with pytest.raises(UserError, match=f"must lie outside of training runs, got {inside} in the run .*22-22-22;"):
+            new_folder(inside, "output", "metrics.json")
+    with pytest.raises(UserError, match="outside of training runs"):
+        new_file(f"{run}/model.onnx", "output")
+    assert new_file("outputs/2022-02-22/model.onnx", "output")
+
+
+def test_a_folder_that_is_not_writable_is_refused_at_once() -> None:
+    Path("file").write_text("")
+    with pytest.raises(UserError, match=r"got file/x.csv \(.*/file is not a folder\); set output="):
+        new_file("file/x.csv", "output")
+    with pytest.raises(UserError, match="is not writable"):
+        new_folder("/proc/self/x", "output", "metrics.json")
+
+
+def test_a_pipe_is_accepted() -> None:
+    assert new_file("/dev/null", "output") == Path("/dev/null")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_outputs_leave_a_checkout_clean(tmp_path: Path) -> None:
+    ignored = config_folder("conf").parent / ".gitignore"
+    if not ignored.is_file():
+        pytest.skip("not a checkout")
+    subprocess.run(["git", "init", "-q"], check=True)
+    shutil.copy(ignored, tmp_path)
+    for folder in ("outputs/d/t-predict", "multirun/finetune/0", "docs/outputs/d/t", "mlruns/artifacts"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "x.csv").touch()
+    done = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["??", ".gitignore"]

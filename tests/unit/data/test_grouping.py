@@ -1,0 +1,179 @@
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_pictures import draw, encode, real
+from PIL import Image, ImageEnhance, ImageOps
+
+from eyegender.data.blocks import cut_into_blocks
+from eyegender.data.folder import FolderReader
+from eyegender.data.grouping import Groups, find_groups
+from eyegender.data.near_duplicates import describe, find_near_duplicates
+from eyegender.data.number_runs import cut_long_run, number_runs
+from eyegender.data.samples import Samples
+from eyegender.data.splits import split_by_group
+
+CLASSES = ["femaleeyes", "maleeyes"]
+
+
+def read(root: Path) -> Samples:
+    return FolderReader(root, CLASSES).read()
+
+
+def together(samples: Samples, groups: Groups) -> set[frozenset[str]]:
+    """Groups of two and more, by names."""
+    members: dict[int, set[str]] = {}
+    for name, group in zip(samples.names, groups.group.tolist(), strict=True):
+        members.setdefault(group, set()).add(name)
+    return {frozenset(names) for names in members.values() if len(names) > 1}
+
+
+def test_runs_of_numbers_stay_together_within_a_class(folder: Callable[..., Path]) -> None:
+    root = folder(range(3), range(2, 8, 2))
+    samples = read(root)
+    assert together(samples, find_groups(samples)) == {frozenset(f"femaleeyes/{n}.png" for n in range(3))}
+
+
+ALTERED: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "re-encoded": lambda eye: eye,
+    "half the size": lambda eye: eye.resize((20, 20)),
+    "darker": lambda eye: ImageEnhance.Brightness(eye).enhance(0.7),
+    "flatter": lambda eye: ImageEnhance.Contrast(eye).enhance(0.5),
+    "cropped": lambda eye: eye.crop((1, 0, 40, 40)),
+    "mirrored": ImageOps.mirror,
+    "gray and mirrored": lambda eye: ImageOps.mirror(eye.convert("L")),
+}
+
+
+@pytest.mark.parametrize("how", ALTERED)
+def test_altered_copies_are_found_across_classes(folder: Callable[..., Path], how: str) -> None:
+    root = folder()
+    (root / "maleeyes" / "901.png").write_bytes(encode(ALTERED[how](draw(10)), "JPEG", quality=60))
+    samples = read(root)
+    groups = find_groups(samples)
+    assert together(samples, groups) == {frozenset({"femaleeyes/10.png", "maleeyes/901.png"})}
+    assert len(groups.near_pairs) == 1
+    assert bool(groups.mirrored[0]) == ("mirrored" in how)
+
+
+def test_equal_files_are_one_group(folder: Callable[..., Path]) -> None:
+    root = folder()
+    (root / "maleeyes" / "901.png").write_bytes((root / "femaleeyes" / "10.png").read_bytes())
+    samples = read(root)
+    assert together(samples, find_groups(samples)) == {frozenset({"femaleeyes/10.png", "maleeyes/901.png"})}
+
+
+def test_pictures_without_contrast_do_not_chain_up(folder: Callable[..., Path]) -> None:
+    root = folder()
+    for shade in range(30):
+        (root / "femaleeyes" / f"{1001 + 2 * shade}.png").write_bytes(encode(Image.new("L", (40, 40), shade * 8)))
+    samples = read(root)
+    assert together(samples, find_groups(samples)) == set()
+
+
+def test_pictures_too_alike_are_said_to_be(folder: Callable[..., Path]) -> None:
+    root = folder(range(0, 2, 2), range(0, 8, 2))
+    for number in range(101, 401, 2):
+        (root / "femaleeyes" / f"{number}.png").write_bytes(
+            encode(ImageEnhance.Brightness(draw(1)).enhance(number / 500))
+        )
+    groups = find_groups(read(root))
+    assert "too alike" in groups.warnings[0]
+    assert len(groups.near_pairs) == 0
+
+
+def test_names_without_numbers_are_said_to_be(folder: Callable[..., Path]) -> None:
+    root = folder()
+    (root / "femaleeyes" / "eve.png").write_bytes(encode(draw(999)))
+    assert find_groups(read(root)).warnings[0].startswith("1 of 41 file names hold no number")
+
+
+def test_groups_follow_names_and_contents_only(folder: Callable[..., Path], tmp_path: Path) -> None:
+    root = folder(range(5), range(0, 20, 3))
+    first = find_groups(read(root))
+    moved = root.rename(tmp_path / "elsewhere")
+    assert np.array_equal(find_groups(read(moved)).group, first.group)
+
+
+def test_groups_are_remembered(folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    samples = read(folder(range(5), range(0, 20, 3)))
+    first = find_groups(samples)
+    with monkeypatch.context() as patch:
+        patch.setattr("eyegender.data.grouping._find", lambda *_: pytest.fail("worked out again"))
+        assert np.array_equal(find_groups(samples).group, first.group)
+    for path in (cache / "groups").iterdir():
+        path.write_bytes(b"damaged")
+    assert np.array_equal(find_groups(samples).group, first.group)
+
+
+@pytest.mark.parametrize(
+    ("names", "runs"),
+    [
+        (["a/1.jpg", "a/2.jpg", "a/4.jpg"], [[0, 1], [2]]),
+        (["a/9.jpg", "a/10.jpg"], [[0, 1]]),  # by number, not by name
+        (["a/1.jpg", "b/2.jpg"], [[0], [1]]),  # folders are apart
+        (["a/000001.jpg", "a/000002.jpg"], [[0, 1]]),
+        (["a/x1.jpg", "a/y2.jpg"], [[0], [1]]),  # other series
+        (["a/7-left.jpg", "a/7-right.jpg", "a/9-left.jpg"], [[0, 1], [2]]),
+        (["a/eve.jpg"], []),
+        (["a/" + "9" * 200 + ".jpg"], [[0]]),
+    ],
+)
+def test_number_runs(names: list[str], runs: list[list[int]]) -> None:
+    assert number_runs(names) == runs
+
+
+def test_long_runs_are_cut_at_weak_links_only() -> None:
+    rng = np.random.default_rng(0)
+    strength = rng.uniform(0.3, 0.9, 6000).astype(np.float32)
+    strength[rng.choice(6000, 600, replace=False)] = -0.5
+    pieces = cut_long_run(range(6001), strength, 0.0, 64)
+    assert [i for piece in pieces for i in piece] == list(range(6001))
+    cuts = [piece[-1] for piece in pieces[:-1]]
+    assert np.all(strength[cuts] == -0.5)
+    assert max(len(piece) for piece in pieces) <= 128
+    assert np.mean([len(piece) <= 64 for piece in pieces]) > 0.95
+
+
+def test_a_run_of_likely_pairs_is_never_cut() -> None:
+    assert cut_long_run(range(500), np.full(499, 0.9, dtype=np.float32), 0.0, 64) == [list(range(500))]
+
+
+def test_a_gapless_folder_can_still_be_split(folder: Callable[..., Path]) -> None:
+    samples = read(folder(range(300), range(300)))
+    sizes = np.unique(find_groups(samples).group, return_counts=True)[1]
+    assert len(sizes) >= 6
+    assert sizes.max() < 200
+
+
+@pytest.mark.real_eyes
+def test_real_eyes_form_no_giant_groups_and_no_neighbours_are_parted() -> None:
+    samples = read(real("EYEGENDER_TEST_EYES"))
+    group = find_groups(samples).group
+    sizes = np.unique(group, return_counts=True)[1]
+    assert sizes.max() <= 64
+    assert len(sizes) > len(samples) / 10
+    blocks, warning = cut_into_blocks(samples, group, [], 0.08)
+    assert warning is None
+    split = split_by_group(samples, blocks, kind="person", test=0.2, val=0.08, seed=0)
+    part = np.zeros(len(samples), int)
+    part[split.val], part[split.test] = 1, 2
+    links = [link for run in number_runs(samples.names) for link in pairwise(run)]
+    assert len(links) > len(samples) / 2
+    assert sum(int(part[a] != part[b]) for a, b in links) == 0
+
+
+def test_the_quick_search_finds_what_comparing_all_with_all_finds() -> None:
+    rng = np.random.default_rng(0)
+    eyes = np.stack([np.asarray(draw(seed, 32).convert("L")) for seed in range(150)])
+    noise = rng.normal(0, rng.uniform(1, 25, (450, 1, 1)), (450, 32, 32))
+    pixels = np.concatenate([np.clip(np.tile(eyes, (3, 1, 1)) + noise, 0, 255), eyes[:, :, ::-1]]).astype(np.uint8)
+    vectors, mirrors = describe(pixels)
+    alike = np.maximum(vectors @ vectors.T, vectors @ mirrors.T)
+    expected = {(i, j) for i, j in np.argwhere(alike >= 0.96).tolist() if i < j}
+    near = find_near_duplicates(vectors, mirrors)
+    assert {(i, j) for i, j in near.pairs.tolist()} == expected
+    assert len(expected) > 300
+    assert np.all(np.diff(near.alike) <= 0)
