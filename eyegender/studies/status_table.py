@@ -38,7 +38,7 @@ def show(status: StudyStatus, console: Console | None = None) -> None:
     if status.workers:
         table = Table("worker", "host", "process", "trial", "last sign of life", title="running", title_justify="left")
         for worker in status.workers:
-            silent = "?" if worker.silent is None else f"{worker.silent:.0f} s ago"
+            silent = "?" if worker.seconds_since_heartbeat is None else f"{worker.seconds_since_heartbeat:.0f} s ago"
             table.add_row(str(worker.worker), worker.host, str(worker.pid), str(worker.trial), silent)
         console.print(table)
     for trial in status.failures:

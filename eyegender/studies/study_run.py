@@ -74,7 +74,7 @@ class StudyRun:
 
         folder = Path(study.sweep_dir)
         # A sweep that gave up has not looked far enough for its best trial to be worth the one test.
-        chosen = len(status.directions) == 1 and not status.gave_up
+        chosen = len(status.directions) == 1 and not status.aborted
         winner = _first_whole(status, folder) if chosen else None
         tested: dict[str, float] = {}
         if winner is not None and self.test_winner:
@@ -116,7 +116,7 @@ class StudyRun:
                 inside = path.parent.relative_to(folder / "report")
                 to = str(inside) if inside.parts else None
                 store.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
-        store.apply({"op": "end", "status": "FAILED" if status.gave_up else "FINISHED", "time": now_ms()})
+        store.apply({"op": "end", "status": "FAILED" if status.aborted else "FINISHED", "time": now_ms()})
 
     def _store(self, study: StudyHandle, key: str) -> Store:
         from eyegender.tracking.store import Store

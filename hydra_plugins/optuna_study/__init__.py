@@ -16,13 +16,13 @@ state live in the underscore modules, and this one only exports them. Nothing im
 from ._redaction import (
     is_name_key,
     is_secret_key,
+    move_secrets_to_environment,
+    override_without_secrets,
     raw_overrides,
     redact,
     redact_override,
     redact_urls,
     register_secrets,
-    replace_secrets,
-    replace_secrets_in_override,
 )
 from ._status import StudyHandle, StudyStatus, TrialRow, load_study, study_status
 from ._trial import StudyError, TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
@@ -40,12 +40,12 @@ __all__ = [
     "is_name_key",
     "is_secret_key",
     "load_study",
+    "move_secrets_to_environment",
+    "override_without_secrets",
     "raw_overrides",
     "redact",
     "redact_override",
     "redact_urls",
     "register_secrets",
-    "replace_secrets",
-    "replace_secrets_in_override",
     "study_status",
 ]

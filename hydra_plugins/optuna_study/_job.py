@@ -34,7 +34,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict, read_write
 from omegaconf._utils import get_omega_conf_dumper
 
-from ._redaction import redact_override, redact_storage, replace_secrets, replace_secrets_in_override
+from ._redaction import move_secrets_to_environment, override_without_secrets, redact_override, redact_storage
 from ._trial import TaskExited
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class Composer:
         found = self._bases.get(choices)
         if found is None:
             config = self.loader.load_sweep_config(self.config, list(choices))
-            replace_secrets(config)
+            move_secrets_to_environment(config)
             if self._finish is not None:
                 self._finish(config)
             found = _Copies(config)
@@ -235,7 +235,7 @@ class Composer:
         """
         key, line = override.key_or_group, str(override.input_line)
         chooses = override.package is not None or override.is_hydra_override() or "/" in key
-        if chooses or replace_secrets_in_override(line) != line:
+        if chooses or override_without_secrets(line) != line:
             return False
         if isinstance(override.value(), dict):
             return True

@@ -128,10 +128,10 @@ def passwords_in(url: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def replace_secrets_in_override(override: str) -> str:
+def override_without_secrets(override: str) -> str:
     """A command-line override with the same meaning and with environment references in place of passwords.
 
-    >>> replace_secrets_in_override("db.password=abcd")  # doctest: +ELLIPSIS
+    >>> override_without_secrets("db.password=abcd")  # doctest: +ELLIPSIS
     'db.password=${oc.env:STUDY_SECRET_...}'
     """
     key, equals, value = override.partition("=")
@@ -144,7 +144,7 @@ def replace_secrets_in_override(override: str) -> str:
     return key + equals + _replace_in_text(value, escaped=not quoted)
 
 
-def replace_secrets(config: DictConfig) -> None:
+def move_secrets_to_environment(config: DictConfig) -> None:
     """Replace the passwords in a composed config by environment references, in place, and register its secrets."""
     with flag_override(config, ["readonly", "struct"], [False, False]):
         for parent, key, text in list(_texts(config)):
@@ -178,7 +178,7 @@ def redact_config(config: DictConfig, storage: "StorageSpec") -> None:
 
     An interpolation such as `${oc.env:STUDY_STORAGE}` stays as written.
     """
-    replace_secrets(config)
+    move_secrets_to_environment(config)
     redact_storage(config, storage)
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from hydra_plugins.optuna_study._spec import storage_spec
-from hydra_plugins.optuna_study._store import LOCK_SECONDS, Store, with_driver
+from hydra_plugins.optuna_study._storage import LOCK_SECONDS, Storage, storage_spec, with_driver
 from tests.unit.optuna_study.proxy import claim_all, proxy_before
 from tests.unit.optuna_study.sweeping import run, start
 
@@ -63,7 +62,7 @@ def test_through_a_grpc_proxy_no_trial_is_claimed_twice(server):
 
 
 def test_the_lock_is_held_again_right_after_an_outage(server):
-    store = Store(storage_spec(server.url))
+    store = Storage(storage_spec(server.url))
     with store.lock("toy") as held:
         assert held
     server.stop()

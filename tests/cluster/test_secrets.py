@@ -13,7 +13,7 @@ import optuna
 import pytest
 import sqlalchemy
 
-from hydra_plugins.optuna_study._store import with_driver
+from hydra_plugins.optuna_study._storage import with_driver
 from tests.cluster.postgres import PASSWORD, Postgres, running
 from tests.composing import TINY
 from tests.faults.mlflow_server import Server

@@ -13,7 +13,7 @@ import pytest
 
 from eyegender.core.standard_streams import log_in_utf8
 from eyegender.training.stop_signal import StopSignal
-from hydra_plugins.optuna_study._vigil import Stopped, Vigil
+from hydra_plugins.optuna_study._heartbeat import Heartbeat, Stopped
 
 # A command that prints what ours print, makes a file and starts a process that prints.
 COMMAND = """
@@ -100,14 +100,14 @@ def test_a_terminal_that_closes_stops_a_training_with_its_checkpoint_and_a_sweep
     with StopSignal().caught() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
         assert stop.number == signal.SIGHUP
-    with pytest.raises(Stopped, match="SIGHUP"), Vigil(None, 20.0, beats=False).kept():
+    with pytest.raises(Stopped, match="SIGHUP"), Heartbeat(None, 20.0, beats=False).running():
         signal.raise_signal(signal.SIGHUP)
 
 
 def test_nohup_is_respected() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with StopSignal().caught() as stop, Vigil(None, 20.0, beats=False).kept() as vigil:
+        with StopSignal().caught() as stop, Heartbeat(None, 20.0, beats=False).running() as vigil:
             os.kill(os.getpid(), signal.SIGHUP)
             assert (stop.number, vigil.signum) == (None, None)
     finally:

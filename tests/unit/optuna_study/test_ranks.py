@@ -1,7 +1,8 @@
 import pytest
 
 from hydra_plugins.optuna_study import StudyError
-from hydra_plugins.optuna_study._ranks import trial_of_this_rank
+from hydra_plugins.optuna_study._trial import rank_message
+from hydra_plugins.optuna_study.sweeper import check_started_once
 from tests.processes import run
 
 from .sweeping import HERE, load
@@ -38,10 +39,11 @@ def test_a_sweep_started_once_per_rank_is_refused(monkeypatch, variables, rule):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(StudyError, match=rule):
-        trial_of_this_rank()
+        check_started_once()
 
 
-def test_a_sweep_started_once_is_no_rank(monkeypatch):
+def test_a_sweep_started_once_is_accepted(monkeypatch):
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert trial_of_this_rank() is None
+    check_started_once()
+    assert rank_message() is None

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from hydra_plugins.optuna_study import study_status
-from hydra_plugins.optuna_study._attrs import OWNER
-from hydra_plugins.optuna_study._budget import is_interrupted
+from hydra_plugins.optuna_study._budget import OWNER, is_interrupted
 
 from .sweeping import load, run, start, states
 
@@ -96,7 +95,7 @@ def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
     ],
 )
 def test_after_a_signal_to_the_command_its_workers_write_their_checkpoints(launcher, signum, whole_group):
-    """Ctrl-C in a terminal reaches the workers, too; they must not take the forwarded signal for a second one."""
+    """Ctrl-C in a terminal reaches the workers, too; they must not mistake the forwarded signal for a second one."""
     workers = 1 if launcher == "basic" else 2
     process = start(f"hydra/launcher={launcher}", f"hydra.sweeper.n_jobs={workers}", "mode=saves", "seconds=2",
                     "hydra.sweeper.n_trials=4", "hydra.sweep.dir=out", session=True)  # fmt: skip
@@ -108,9 +107,9 @@ def test_after_a_signal_to_the_command_its_workers_write_their_checkpoints(launc
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signum, out
     assert len(list(Path("out").glob("*/checkpoint"))) == workers
-    given_back = [trial for trial in load().trials if trial.state.name == "FAIL"]
-    assert len(given_back) == workers
-    assert not any(trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in given_back)
+    released = [trial for trial in load().trials if trial.state.name == "FAIL"]
+    assert len(released) == workers
+    assert not any(trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in released)
     assert "Traceback" not in out
     assert not _workers()
 
@@ -147,7 +146,7 @@ def test_a_command_whose_workers_wait_for_others_ends_on_a_signal(launcher):
 
 
 @pytest.mark.integration
-def test_a_worker_that_was_only_slow_drops_its_trial_and_goes_on():
+def test_a_worker_that_was_only_slow_drops_its_trial_and_continues():
     over = ("hydra.sweeper.n_trials=3", "mode=slow", "steps=20", "seconds=0.1", "hydra.sweeper.heartbeat=0.3")
     slow = start(*over)
     _until(lambda: any(len(t.intermediate_values) > 1 for t in load().trials))

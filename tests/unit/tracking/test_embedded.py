@@ -21,7 +21,7 @@ from eyegender.tracking.embedded import opening
 from eyegender.tracking.faults import StoreFaultError, repair_of
 from eyegender.tracking.location import Location, artifacts_beside, database_file, find_location
 from eyegender.tracking.store import Store
-from hydra_plugins.optuna_study._spec import storage_spec
+from hydra_plugins.optuna_study._storage import storage_spec
 from tests.stores import give_store
 
 ODD = (
