@@ -130,7 +130,7 @@ class LaunchResult:
         results: what each worker did.
         failure: what the launcher reported when a worker died, in one line.
         error: an error that ended a worker.
-        jobs: ids of submitted jobs for which nobody waits.
+        jobs: ids of submitted jobs for which the command does not wait.
         killed_externally: whether a signal or the cluster ended a worker, so that a new one may well succeed.
     """
 
@@ -260,7 +260,7 @@ def is_time_limit(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class LostJob:
-    """Stands for the result of a job that ended without one; `killed_externally` is as in LaunchResult."""
+    """Replaces the result of a job that ended without one; `killed_externally` is as in LaunchResult."""
 
     reason: str
     killed_externally: bool = False

@@ -1,4 +1,4 @@
-"""Samplers and pruners: built from their configs, asked, and told; with every private name of Optuna that we use.
+"""Samplers, pruners and objective values; with every private name of Optuna that the plugin uses.
 
 All other modules use Optuna's public interface only. `tests/unit/optuna_study/test_private_names.py` names the versions
 of Optuna for which the private names below hold.
@@ -262,7 +262,7 @@ def _build(arguments: dict[str, Any], kind: Any, what: str) -> Any:
     target = str(arguments.pop("_target_", ""))
     own = getattr(optuna.samplers if what == "sampler" else optuna.pruners, target.rpartition(".")[2], None)
     with warnings.catch_warnings():
-        # The user chose it by name, so warnings that it is experimental or has deprecated arguments are no news.
+        # The user chose it by name, so warnings that it is experimental or deprecated would not help.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.simplefilter("ignore", FutureWarning)
         try:

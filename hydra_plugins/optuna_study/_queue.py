@@ -43,8 +43,8 @@ from ._optuna import id_of, identify
 from ._storage import Storage
 from ._storage_wrappers import outages_of
 
-# Seconds after which any worker may requeue an attempt that ended without being requeued, because whoever ended it died
-# in between.
+# Seconds after which any worker may requeue an attempt that was ended but not requeued, because the process that ended
+# it died in between.
 _ORPHAN_SECONDS = 10.0
 # Attributes of one attempt, which the next one does not inherit.
 _PER_ATTEMPT = (OWNER, ALIVE, INTERRUPTED, COMPLETION)
@@ -75,7 +75,7 @@ class TrialQueue:
         self.budget = budget
         self.worker_id = worker_id
         self.staleness = StalenessMonitor(outages_of(self.storage))
-        # The signal on which this command stops its launch: a worker that dies later is no retry of its trial.
+        # The signal on which this command stops its launch: the death of a worker then counts as no retry.
         self.stop_signal: int | None = None
         # Trials that failed for good because their workers kept dying, until their callbacks are called.
         self._retries_exhausted: list[FrozenTrial] = []

@@ -140,7 +140,7 @@ def retrying(inner: BaseStorage, seconds: float) -> BaseStorage:
     """The same storage, whose operations are retried for this many seconds while the server is unreachable.
 
     An operation may have taken effect although its answer was lost. That is safe here: what is created twice is a
-    waiting trial, which the budget ignores, and whoever sets a state checks it if the second attempt is refused.
+    waiting trial, which the budget ignores, and a process that sets a state checks it if the second attempt is refused.
     """
     wrapped: BaseStorage = _RETRYING(inner, seconds)
     return wrapped

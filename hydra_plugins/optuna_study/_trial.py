@@ -323,7 +323,7 @@ def rank_environment(
 
 
 def rank_message() -> Mapping[str, Any] | None:
-    """What `rank_environment` told this process, if it is a child of a running task."""
+    """What `rank_environment` passes to this process, if it is a child of a running task."""
     text = os.environ.get(_TRIAL_VARIABLE)
     message: Mapping[str, Any] | None = None if text is None else json.loads(text)
     # The worker's own process has the variable, too.

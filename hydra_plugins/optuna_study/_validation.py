@@ -84,7 +84,7 @@ def read_settings(config: DictConfig) -> Settings:
     fields = {str(key): value for key, value in raw.items()}
     for old, new in _RENAMED_FIELDS.items():
         if fields.get(old) is not None:
-            log.warning("hydra.sweeper.%s is now called %s; the old name still works", old, new)
+            log.warning("hydra.sweeper.%s is now called hydra.sweeper.%s; the old name still works", old, new)
             if not _is_from_command_line(config, f"hydra.sweeper.{new}"):
                 fields[new] = fields[old]
     callbacks = fields.get("callbacks") or []
