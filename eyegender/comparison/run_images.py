@@ -9,8 +9,7 @@ import numpy as np
 
 from eyegender.core.errors import UserError
 from eyegender.data.decode import to_pixels
-from eyegender.data.readers import build_reader
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError, build_reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from eyegender.comparison.disagreements import Pictures
     from eyegender.comparison.run_record import Predictions
     from eyegender.core.schema import DataSection
-    from eyegender.data.samples import Samples
+    from eyegender.data.readers import Samples
     from eyegender.tracking.stored_config import StoredConfig
 
 SIZE = 96  # on a sheet
@@ -56,5 +55,5 @@ def offline(data: DataSection) -> DataSection:
 def _pixels(samples: Samples, i: int) -> NDArray[np.uint8]:
     try:
         return to_pixels(samples.open(i), SIZE, "gray")
-    except BadPictureError:
+    except UnreadableImageError:
         return np.full((1, SIZE, SIZE), 128, np.uint8)

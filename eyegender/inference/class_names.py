@@ -10,7 +10,7 @@ from eyegender.core.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eyegender.data.samples import Reader, Samples
+    from eyegender.data.readers import Reader, Samples
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from eyegender.core.errors import UserError
 from eyegender.data.decode import decode, to_pixels
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 from eyegender.inference.grad_cam import explain, overlay
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def demo_app(choices: Sequence[Choice], load: Callable[[str], LoadedModel], host
                 if reference not in loaded:
                     loaded[reference] = load(reference)
                 return JSONResponse(answer(loaded[reference], image))
-        except BadPictureError as error:
+        except UnreadableImageError as error:
             return JSONResponse({"error": f"this picture cannot be read: {error}"}, 422)
         except UserError as error:
             return JSONResponse({"error": str(error)}, 422)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.core.errors import one_line
-from eyegender.data.decode import decode, to_pixels
-from eyegender.data.picture_bytes import read_picture
+from eyegender.data.decode import decode, read_image_bytes, to_pixels
 from eyegender.inference.grad_cam import explain, overlay
 from eyegender.plots.figures import save_figures
 from eyegender.plots.image_sheet import picture_sheet
@@ -62,7 +61,7 @@ def explain_files(model: LoadedModel, rows: Sequence[Row], eyes: Eyes | None, fo
     written = []
     answered = [row for row in rows if row.probability is not None]
     for number, row in enumerate(answered[:MOST_FILES]):
-        image = decode(read_picture(Path(row.path)), upright=eyes is None)
+        image = decode(read_image_bytes(Path(row.path)), upright=eyes is None)
         if eyes is not None:
             image = eyes(Path(row.path), image)[row.eye]
         pixels = to_pixels(image, model.card.size, model.card.color)[None]

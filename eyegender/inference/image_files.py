@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.core.errors import UserError
-from eyegender.data.decode import SUFFIXES, decode
-from eyegender.data.picture_bytes import read_picture
-from eyegender.data.samples import BadPictureError
+from eyegender.data.decode import SUFFIXES, decode, read_image_bytes
+from eyegender.data.readers import UnreadableImageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +52,7 @@ def list_pictures(images: Sequence[str]) -> list[Path]:
 
 
 def decoded_batches(
-    paths: Sequence[Path], *, upright: bool = True, opener: Callable[[Path], bytes] = read_picture
+    paths: Sequence[Path], *, upright: bool = True, opener: Callable[[Path], bytes] = read_image_bytes
 ) -> Iterator[list[Decoded]]:
     """The pictures in order, `BATCH` at a time; the next batch is decoded while the caller works on one.
 
@@ -66,7 +65,7 @@ def decoded_batches(
     def read(path: Path) -> Decoded:
         try:
             return Decoded(path, decode(opener(path), upright=upright))
-        except BadPictureError as error:
+        except UnreadableImageError as error:
             return Decoded(path, None, str(error))
         except OSError as error:
             return Decoded(path, None, error.strerror or type(error).__name__)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from eyegender.data.decode import Color, decode, to_pixels
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +81,7 @@ def _single(picture: Any, position: int) -> NDArray[Any] | Image.Image:
     if isinstance(picture, bytes | bytearray | memoryview):
         try:
             return decode(bytes(picture))
-        except BadPictureError as error:
+        except UnreadableImageError as error:
             raise ValueError(f"picture {position} cannot be read: {error}") from error
     if isinstance(picture, Image.Image):
         return picture

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from eyegender.core.schema import DataSection
     from eyegender.data.pixel_cache import PixelStore
-    from eyegender.data.samples import Samples
+    from eyegender.data.readers import Samples
     from eyegender.inference.class_names import ClassNames
     from eyegender.models.saved_network import ModelSpec
 
@@ -86,7 +86,7 @@ def read_labeled_images(
         index = np.arange(len(module.samples), dtype=np.int64)
     else:
         module.setup()
-        index = module.split.part(part)
+        index = module.split.index(part)
     samples = module.samples.take(index)
     if names is not None:
         samples = names.relabelled(samples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from drawn_pictures import draw, encode
+from random_images import draw, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, encode
+from random_images import draw, encode
 from rich.console import Console
 
 from eyegender.audit import audit, show

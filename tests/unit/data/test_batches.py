@@ -5,11 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from eyegender.data import batches as batches_module
-from eyegender.data.batches import Batch, BatchLoader
-from eyegender.data.pixel_build import open_pixel_store
-from eyegender.data.pixel_cache import PixelStore
-from eyegender.data.samples import Samples
+from eyegender.data import loader as batches_module
+from eyegender.data.loader import Batch, ImageLoader
+from eyegender.data.pixel_cache import PixelStore, open_pixel_store
+from eyegender.data.readers import Samples
 
 N = 101
 
@@ -26,9 +25,9 @@ def store(cache: Path) -> PixelStore:
     return open_pixel_store(samples, 8, "gray")
 
 
-def loader(store: PixelStore, batch_size: int = 16, *, shuffle: bool = True, **options: int) -> BatchLoader:
+def loader(store: PixelStore, batch_size: int = 16, *, shuffle: bool = True, **options: int) -> ImageLoader:
     rows = np.arange(N)
-    return BatchLoader(store, rows, (rows % 2).astype(np.uint8), rows + 1000, batch_size, shuffle=shuffle, **options)
+    return ImageLoader(store, rows, (rows % 2).astype(np.uint8), rows + 1000, batch_size, shuffle=shuffle, **options)
 
 
 def order(batches: list[Batch]) -> list[int]:
@@ -135,7 +134,7 @@ def test_pictures_that_do_not_fit_beside_the_rest_stay_where_they_are(
 
 def test_pictures_go_to_the_gpu_when_a_second_epoch_begins(store: PixelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(BatchLoader, "preload", lambda _, device: asked.append(device))
+    monkeypatch.setattr(ImageLoader, "preload", lambda _, device: asked.append(device))
     batches = loader(store)
     batches.gpu = "cuda:1"
     for begun in range(4):

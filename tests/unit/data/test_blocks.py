@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, encode
 from PIL import Image
+from random_images import draw, encode
 
-from eyegender.data.blocks import cut_into_blocks
+from eyegender.data.blocks import split_into_blocks
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.folder import FolderReader
-from eyegender.data.grouping import find_groups
-from eyegender.data.number_runs import number_runs, place_in_series
-from eyegender.data.samples import Samples
+from eyegender.data.grouping import consecutive_runs, find_groups, parse_numbered_name
+from eyegender.data.readers import Samples
 
 Names = dict[str, list[str]]
 
@@ -67,7 +66,7 @@ def parted(samples: Samples, data: EyesDataModule) -> tuple[int, int]:
     part = np.zeros(len(samples), int)
     for number, name in enumerate(("train", "val", "test")):
         part[data.split.part(name)] = number
-    links = [link for run in number_runs(samples.names) for link in pairwise(run)]
+    links = [link for run in consecutive_runs(samples.names) for link in pairwise(run)]
     return sum(int(part[a] != part[b]) for a, b in links), len(links)
 
 
@@ -83,7 +82,9 @@ def test_numbered_pictures_of_other_things_can_be_split(
         assert data.groups is not None
         # Neighbours part only at a block's edge.
         apart, links = parted(data.samples, data)
-        cut = sum(int(data.groups[a] != data.groups[b]) for run in number_runs(data.names) for a, b in pairwise(run))
+        cut = sum(
+            int(data.groups[a] != data.groups[b]) for run in consecutive_runs(data.names) for a, b in pairwise(run)
+        )
         assert apart <= cut
         assert f"and {cut} of {links} pairs of neighbours may be in two parts" in caplog.text
         for part in ("train", "val", "test"):
@@ -101,7 +102,7 @@ def test_blocks_are_long_where_the_parts_allow_it(tmp_path: Path) -> None:
     assert np.unique(data.groups, return_counts=True)[1].tolist() == [6] * 20
     assert data.counts()["test"] == {"cats": 12, "dogs": 12}
     assert data.counts()["val"] == {"cats": 6, "dogs": 6}
-    where = [place_in_series(name) for name in data.names]
+    where = [parse_numbered_name(name) for name in data.names]
     for block in np.unique(data.groups):
         numbers = sorted(where[i][2] for i in np.flatnonzero(data.groups == block))
         assert numbers == list(range(numbers[0], numbers[0] + 6))
@@ -112,7 +113,7 @@ def test_the_blocks_of_small_classes_hold_pairs_where_they_can(count: int, sizes
     names = tuple(f"{label}/{k:03d}.png" for label in "ab" for k in range(count))
     labels = np.repeat(np.array([0, 1], np.uint8), count)
     samples = Samples("drawn", names, labels, tuple(map(str, range(2 * count))), lambda i: Image.new("L", (8, 8), i))
-    blocks, _ = cut_into_blocks(samples, labels.astype(np.int64), [], 0.08)
+    blocks, _ = split_into_blocks(samples, labels.astype(np.int64), [], 0.08)
     assert np.unique(blocks, return_counts=True)[1].tolist() == sizes * 2
 
 
@@ -168,7 +169,7 @@ def test_runs_across_classes_are_cut_too() -> None:
     names = tuple(f"{k:03d}.png" for k in range(60))
     labels = np.array([k % 2 for k in range(60)], dtype=np.uint8)
     samples = Samples("drawn", names, labels, tuple(map(str, range(60))), lambda i: Image.new("L", (8, 8), i))
-    blocks, warning = cut_into_blocks(samples, np.zeros(60, np.int64), [], 0.1)
+    blocks, warning = split_into_blocks(samples, np.zeros(60, np.int64), [], 0.1)
     assert np.unique(blocks, return_counts=True)[1].tolist() == [3] * 20
     assert np.all(np.diff(blocks) >= 0)
     assert warning is not None

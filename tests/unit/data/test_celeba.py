@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, encode, real
+from random_images import draw, encode, real
 
 from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader

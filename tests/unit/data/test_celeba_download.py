@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from drawn_pictures import draw, encode
+from random_images import draw, encode
 from torchvision.datasets import CelebA
 
 from eyegender.core.errors import UserError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, encode
 from PIL import Image, PngImagePlugin
+from random_images import draw, encode
 
 from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader

@@ -12,9 +12,9 @@ import pytorch_lightning as pl
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.data.batches import Batch
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.folder import FolderReader
+from eyegender.data.loader import Batch
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
@@ -149,7 +149,7 @@ def test_readers_and_splits_do_not_wait_for_torch() -> None:
     script = """
 import sys
 import eyegender.data.celeba, eyegender.data.folder, eyegender.data.grouping
-import eyegender.data.pixel_build, eyegender.data.split_file
+import eyegender.data.pixel_cache, eyegender.data.split_file
 assert not {"torch", "pandas", "mlflow", "scipy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)

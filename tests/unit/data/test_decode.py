@@ -4,11 +4,11 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, encode
 from PIL import Image
+from random_images import draw, encode
 
 from eyegender.data.decode import MAX_PIXELS, decode, to_pixels
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 
 
 def mode_cases() -> list[tuple[str, bytes]]:
@@ -70,7 +70,7 @@ def png_that_claims(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [7_100, 12_000, 60_000])  # above ours, above Pillow's warning, above Pillow's limit
 def test_giants_are_refused_before_they_are_unpacked(side: int) -> None:
     assert side * side > MAX_PIXELS
-    with pytest.raises(BadPictureError, match="more than 50,000,000 pixels"):
+    with pytest.raises(UnreadableImageError, match="more than 50,000,000 pixels"):
         decode(png_that_claims(side, side))
 
 
@@ -85,7 +85,7 @@ def test_giants_are_refused_before_they_are_unpacked(side: int) -> None:
     ],
 )
 def test_what_is_no_picture_says_why(data: bytes, reason: str) -> None:
-    with pytest.raises(BadPictureError, match=reason):
+    with pytest.raises(UnreadableImageError, match=reason):
         decode(data)
 
 
@@ -97,7 +97,7 @@ def test_noise_after_a_header_never_escapes_as_another_error() -> None:
             broken = bytearray(whole)
             for place in rng.integers(4, len(broken), 8):
                 broken[place] = rng.integers(256)
-            with suppress(BadPictureError):
+            with suppress(UnreadableImageError):
                 decode(bytes(broken))
 
 

@@ -3,11 +3,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from drawn_pictures import draw, encode
+from random_images import draw, encode
 
 from eyegender.core.errors import UserError
 from eyegender.data.folder import FolderReader
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
@@ -84,7 +84,7 @@ def test_hashes_are_remembered(folder: Callable[..., Path], monkeypatch: pytest.
     for path in root.rglob("*.png"):
         os.utime(path, (1, 1))
     first = FolderReader(root, CLASSES).read()
-    monkeypatch.setattr("eyegender.data.picture_facts._read_all", lambda paths: pytest.fail("read again"))
+    monkeypatch.setattr("eyegender.data.image_facts._read_all", lambda paths: pytest.fail("read again"))
     assert FolderReader(root, CLASSES).read().digests == first.digests
 
 
@@ -100,7 +100,7 @@ def test_a_broken_link_is_a_bad_picture(folder: Callable[..., Path]) -> None:
     root = folder(range(2), range(2))
     (root / "femaleeyes" / "9.png").symlink_to(root / "gone.png")
     samples = FolderReader(root, CLASSES).read()
-    with pytest.raises(BadPictureError, match="No such file"):
+    with pytest.raises(UnreadableImageError, match="No such file"):
         samples.open(samples.names.index("femaleeyes/9.png"))
 
 

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, encode, real
 from PIL import Image, ImageEnhance, ImageOps
+from random_images import draw, encode, real
 
-from eyegender.data.blocks import cut_into_blocks
+from eyegender.data.blocks import split_into_blocks
 from eyegender.data.folder import FolderReader
-from eyegender.data.grouping import Groups, find_groups
-from eyegender.data.near_duplicates import describe, find_near_duplicates
-from eyegender.data.number_runs import cut_long_run, number_runs
-from eyegender.data.samples import Samples
+from eyegender.data.grouping import Groups, consecutive_runs, find_groups, split_long_run
+from eyegender.data.near_duplicates import find_near_duplicates, image_vectors
+from eyegender.data.readers import Samples
 from eyegender.data.splits import split_by_group
 
 CLASSES = ["femaleeyes", "maleeyes"]
@@ -122,14 +121,14 @@ def test_groups_are_remembered(folder: Callable[..., Path], monkeypatch: pytest.
     ],
 )
 def test_number_runs(names: list[str], runs: list[list[int]]) -> None:
-    assert number_runs(names) == runs
+    assert consecutive_runs(names) == runs
 
 
 def test_long_runs_are_cut_at_weak_links_only() -> None:
     rng = np.random.default_rng(0)
     strength = rng.uniform(0.3, 0.9, 6000).astype(np.float32)
     strength[rng.choice(6000, 600, replace=False)] = -0.5
-    pieces = cut_long_run(range(6001), strength, 0.0, 64)
+    pieces = split_long_run(range(6001), strength, 0.0, 64)
     assert [i for piece in pieces for i in piece] == list(range(6001))
     cuts = [piece[-1] for piece in pieces[:-1]]
     assert np.all(strength[cuts] == -0.5)
@@ -138,7 +137,7 @@ def test_long_runs_are_cut_at_weak_links_only() -> None:
 
 
 def test_a_run_of_likely_pairs_is_never_cut() -> None:
-    assert cut_long_run(range(500), np.full(499, 0.9, dtype=np.float32), 0.0, 64) == [list(range(500))]
+    assert split_long_run(range(500), np.full(499, 0.9, dtype=np.float32), 0.0, 64) == [list(range(500))]
 
 
 def test_a_gapless_folder_can_still_be_split(folder: Callable[..., Path]) -> None:
@@ -155,12 +154,12 @@ def test_real_eyes_form_no_giant_groups_and_no_neighbours_are_parted() -> None:
     sizes = np.unique(group, return_counts=True)[1]
     assert sizes.max() <= 64
     assert len(sizes) > len(samples) / 10
-    blocks, warning = cut_into_blocks(samples, group, [], 0.08)
+    blocks, warning = split_into_blocks(samples, group, [], 0.08)
     assert warning is None
     split = split_by_group(samples, blocks, kind="person", test=0.2, val=0.08, seed=0)
     part = np.zeros(len(samples), int)
     part[split.val], part[split.test] = 1, 2
-    links = [link for run in number_runs(samples.names) for link in pairwise(run)]
+    links = [link for run in consecutive_runs(samples.names) for link in pairwise(run)]
     assert len(links) > len(samples) / 2
     assert sum(int(part[a] != part[b]) for a, b in links) == 0
 
@@ -170,7 +169,7 @@ def test_the_quick_search_finds_what_comparing_all_with_all_finds() -> None:
     eyes = np.stack([np.asarray(draw(seed, 32).convert("L")) for seed in range(150)])
     noise = rng.normal(0, rng.uniform(1, 25, (450, 1, 1)), (450, 32, 32))
     pixels = np.concatenate([np.clip(np.tile(eyes, (3, 1, 1)) + noise, 0, 255), eyes[:, :, ::-1]]).astype(np.uint8)
-    vectors, mirrors = describe(pixels)
+    vectors, mirrors = image_vectors(pixels)
     alike = np.maximum(vectors @ vectors.T, vectors @ mirrors.T)
     expected = {(i, j) for i, j in np.argwhere(alike >= 0.96).tolist() if i < j}
     near = find_near_duplicates(vectors, mirrors)

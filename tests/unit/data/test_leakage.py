@@ -1,6 +1,6 @@
 import numpy as np
 
-from eyegender.data.leakage import nearest_neighbour_accuracy, pairs_across
+from eyegender.data.audit import count_pairs_across, nearest_neighbour_accuracy
 from eyegender.data.splits import Split
 
 
@@ -10,9 +10,9 @@ def split(train: list[int], val: list[int], test: list[int]) -> Split:
 
 def test_pairs_count_where_one_side_is_tested() -> None:
     pairs = np.array([[0, 1], [1, 2], [2, 4], [4, 5], [4, 6]])  # 6 takes no part
-    assert pairs_across(split([0, 1], [2], [4, 5]), pairs) == 1
-    assert pairs_across(split([0, 4], [1], [2, 5]), pairs) == 3
-    assert pairs_across(split([0, 4], [1], [2, 5]), pairs[:0]) == 0
+    assert count_pairs_across(split([0, 1], [2], [4, 5]), pairs) == 1
+    assert count_pairs_across(split([0, 4], [1], [2, 5]), pairs) == 3
+    assert count_pairs_across(split([0, 4], [1], [2, 5]), pairs[:0]) == 0
 
 
 def test_twins_in_training_are_found_whatever_their_brightness() -> None:

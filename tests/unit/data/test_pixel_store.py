@@ -17,28 +17,27 @@ from filelock import FileLock
 
 from eyegender.core.errors import UserError
 from eyegender.core.progress import stoppable
-from eyegender.data import pixel_build
+from eyegender.data import pixel_cache
 from eyegender.data.decode import to_pixels
 from eyegender.data.folder import FolderReader
-from eyegender.data.pixel_build import open_pixel_store
-from eyegender.data.pixel_cache import CHECKSUMS, MANIFEST, PIXELS
-from eyegender.data.samples import Samples
+from eyegender.data.pixel_cache import CHECKSUMS, MANIFEST, PIXELS, open_pixel_store
+from eyegender.data.readers import Samples
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
 SCRIPT = textwrap.dedent("""
     import sys, time
-    from eyegender.data import pixel_build
+    from eyegender.data import pixel_cache
     from eyegender.data.folder import FolderReader
     samples = FolderReader(sys.argv[1], ["femaleeyes", "maleeyes"]).read()
     if sys.argv[2] == "slow":
-        whole = pixel_build.to_pixels
+        whole = pixel_cache.to_pixels
         def slow(*arguments):
             print("decoding", flush=True)
             time.sleep(0.5)
             return whole(*arguments)
-        pixel_build.to_pixels = slow
-    store = pixel_build.open_pixel_store(samples, 16, "gray")
+        pixel_cache.to_pixels = slow
+    store = pixel_cache.open_pixel_store(samples, 16, "gray")
     import numpy, zlib
     print(zlib.crc32(store.read(numpy.arange(len(store))).tobytes()))
 """)
@@ -138,7 +137,7 @@ def test_bad_pictures_are_remembered(folder: Callable[..., Path], monkeypatch: p
     samples = read(root)
     bad = open_pixel_store(samples, 16, "gray").bad
     assert list(bad.values()) == ["not a JPEG, PNG, BMP or WebP picture"]
-    monkeypatch.setattr("eyegender.data.pixel_build._build", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr("eyegender.data.pixel_cache._build", lambda *_: pytest.fail("built again"))
     assert open_pixel_store(samples, 16, "gray").bad == bad
 
 
@@ -152,8 +151,8 @@ def test_a_build_stops_when_asked_and_leaves_nothing(
         raise StopError
 
     samples, decoded = read(folder(range(150), range(150))), []
-    monkeypatch.setattr(pixel_build, "_TASK", 2)
-    monkeypatch.setattr(pixel_build, "to_pixels", lambda *given: decoded.append(1) or to_pixels(*given))
+    monkeypatch.setattr(pixel_cache, "_TASK", 2)
+    monkeypatch.setattr(pixel_cache, "to_pixels", lambda *given: decoded.append(1) or to_pixels(*given))
     with stoppable(check), pytest.raises(StopError):
         open_pixel_store(samples, 16, "gray", tmp_path / "own")
     assert len(decoded) < len(samples)
@@ -310,7 +309,7 @@ def test_an_interrupted_build_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eyegender.data.pixel_build.to_pixels", interrupt)
+    monkeypatch.setattr("eyegender.data.pixel_cache.to_pixels", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_pixel_store(read(folder()), 16, "gray")
     assert stored(cache) == []
@@ -322,8 +321,8 @@ def test_resident_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
         import hashlib, resource, sys
         import numpy as np
         from PIL import Image
-        from eyegender.data.pixel_build import open_pixel_store
-        from eyegender.data.samples import Samples
+        from eyegender.data.pixel_cache import open_pixel_store
+        from eyegender.data.readers import Samples
         n = 4000
         digests = tuple(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
         opener = lambda i: Image.new("L", (320, 320), i % 255 + 1)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from eyegender.core.errors import UserError
-from eyegender.data.samples import Samples
+from eyegender.data.readers import Samples
 from eyegender.data.split_file import read_split_csv, write_split_csv
-from eyegender.data.splits import PARTS, Split, draw_subset, split_at_random, split_by_group, split_officially
+from eyegender.data.splits import SPLITS, Split, official_split, sample_subset, split_at_random, split_by_group
 
 
 def made_up(labels: list[int], parts: list[str] | None = None) -> Samples:
@@ -40,7 +40,7 @@ def crowds(draw: st.DrawFn) -> tuple[Samples, list[str]]:
 
 
 def content(samples: Samples, split: Split) -> dict[str, set[str]]:
-    return {part: {samples.digests[i] for i in split.part(part)} for part in PARTS}
+    return {part: {samples.digests[i] for i in split.part(part)} for part in SPLITS}
 
 
 @given(crowds(), st.integers(0, 2**32 - 1))
@@ -52,7 +52,7 @@ def test_person_splits_hold_their_promises(crowd: tuple[Samples, list[str]], see
     assert sorted(everything.tolist()) == list(range(len(samples)))
     # No person is in two parts.
     where: dict[str, set[str]] = {}
-    for part in PARTS:
+    for part in SPLITS:
         for i in split.part(part):
             where.setdefault(persons[i], set()).add(part)
     assert all(len(parts) == 1 for parts in where.values())
@@ -132,16 +132,16 @@ def test_two_persons_of_a_class_cannot_be_split_in_three() -> None:
 
 def test_official_needs_a_partition() -> None:
     with pytest.raises(UserError, match="needs a data set with its own partition, got drawn"):
-        split_officially(made_up([0, 1]))
+        official_split(made_up([0, 1]))
     samples = made_up([0, 1] * 3, ["train", "train", "val", "val", "test", "test"])
-    assert split_officially(samples).test.tolist() == [4, 5]
+    assert official_split(samples).test.tolist() == [4, 5]
     with pytest.raises(UserError, match="no female in val, no male in val"):
-        split_officially(made_up([0, 1] * 2, ["train", "train", "test", "test"]))
+        official_split(made_up([0, 1] * 2, ["train", "train", "test", "test"]))
 
 
 def test_subset_draws_that_many_from_the_seed() -> None:
     samples = made_up([0, 1] * 50)
-    first, again, other = (draw_subset(samples, {"female": 7, "male": 5}, seed) for seed in (1, 1, 2))
+    first, again, other = (sample_subset(samples, {"female": 7, "male": 5}, seed) for seed in (1, 1, 2))
     assert np.bincount(samples.labels[first]).tolist() == [7, 5]
     assert first.tolist() == again.tolist() != other.tolist()
 
@@ -151,7 +151,7 @@ def test_subset_draws_that_many_from_the_seed() -> None:
 )
 def test_impossible_subsets_are_refused(subset: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"data\.subset"):
-        draw_subset(made_up([0, 1] * 50), subset, 0)
+        sample_subset(made_up([0, 1] * 50), subset, 0)
 
 
 def test_a_written_split_is_read_back(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_written_split_is_read_back(tmp_path: Path) -> None:
     split = split_by_group(samples, persons, kind="person", test=0.2, val=0.1, seed=3)
     write_split_csv(tmp_path / "split.csv", samples, split, persons)
     back = read_split_csv(tmp_path / "split.csv", samples)
-    assert all(np.array_equal(split.part(part), back.part(part)) for part in PARTS)
+    assert all(np.array_equal(split.part(part), back.part(part)) for part in SPLITS)
     assert back.kind == "file"
 
 

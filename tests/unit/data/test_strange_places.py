@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from drawn_pictures import draw, encode
 from PIL import Image
+from random_images import draw, encode
 
 from eyegender.core.command import print_error
 from eyegender.core.errors import UserError
@@ -22,7 +22,7 @@ from eyegender.data.celeba import CelebaReader
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.decode import MAX_SCANS, decode
 from eyegender.data.folder import FolderReader
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 from eyegender.data.split_file import read_split_csv
 from eyegender.inference.faces import read_eye_positions
 from eyegender.inference.image_files import decoded_batches, list_pictures
@@ -61,7 +61,7 @@ def test_giants_of_every_format_are_refused_undecoded(monkeypatch: pytest.Monkey
         raise AssertionError("unpacked")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", unpack)
-    with pytest.raises(BadPictureError) as caught:
+    with pytest.raises(UnreadableImageError) as caught:
         decode(giant(kind, side))
     assert "unpacked" not in str(caught.value)
 
@@ -72,7 +72,7 @@ def test_a_jpeg_of_countless_scans_is_refused() -> None:
     data = buffer.getvalue()
     last = data.rindex(b"\xff\xda")
     assert decode(data).size == (40, 40)
-    with pytest.raises(BadPictureError, match="scans, more than 200"):
+    with pytest.raises(UnreadableImageError, match="scans, more than 200"):
         decode(data[:last] + data[last:-2] * (MAX_SCANS + 1) + data[-2:])
 
 
@@ -141,7 +141,7 @@ def test_what_only_looks_like_a_picture_is_told_and_not_waited_for(eyes: Path, m
         folder.mkdir()
     samples = FolderReader(eyes, CLASSES).read()
     assert len(samples) == 7
-    with pytest.raises(BadPictureError, match=STRANGE[make]):
+    with pytest.raises(UnreadableImageError, match=STRANGE[make]):
         samples.open(samples.names.index("maleeyes/9.png"))
     for images in ([str(place)], [str(eyes)]):
         read = {one.path.name: one.reason for batch in decoded_batches(list_pictures(images)) for one in batch}
@@ -166,7 +166,7 @@ def test_a_face_that_is_no_file_is_told(eyes: Path, tmp_path: Path, make: Callab
     place.unlink()
     make(place)
     samples = CelebaReader(home, eyes="left").read()
-    with pytest.raises(BadPictureError, match=STRANGE[make]):
+    with pytest.raises(UnreadableImageError, match=STRANGE[make]):
         samples.open(samples.names.index("3.png#left"))
 
 
