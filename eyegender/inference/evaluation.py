@@ -35,7 +35,7 @@ class Evaluation:
     Args:
         model: the model.
         images: the images.
-        part: the split that the images are, or `all`.
+        split: the split that the images are, or `all`.
         predictions: one prediction per image.
         metrics: each metric with its 95% interval.
         warnings: sentences that the reader must know before the metrics.
@@ -43,7 +43,7 @@ class Evaluation:
 
     model: LoadedModel
     images: LabeledImages
-    part: str
+    split: str
     predictions: Predictions
     metrics: dict[str, Interval]
     warnings: tuple[str, ...]
@@ -60,7 +60,7 @@ class Evaluation:
             "model": self.model.reference,
             "run": self.model.run_id,
             "data": self.images.samples.source,
-            "part": self.part,
+            "part": self.split,
             "pictures": len(self.predictions),
             "persons": self.persons,
             "positive": self.model.spec.classes[1],
@@ -76,13 +76,13 @@ class Evaluation:
         }
 
 
-def evaluate_model(model: LoadedModel, images: LabeledImages, part: str) -> Evaluation:
+def evaluate_model(model: LoadedModel, images: LabeledImages, split: str) -> Evaluation:
     """Predict every image and compute the metrics.
 
     Args:
         model: the model to evaluate.
         images: the labeled images.
-        part: the split that the images are, or `all`.
+        split: the split that the images are, or `all`.
 
     Raises:
         UserError: a prediction is NaN.
@@ -106,7 +106,7 @@ def evaluate_model(model: LoadedModel, images: LabeledImages, part: str) -> Eval
         attributes=samples.attributes,
     )
     metrics = bootstrap_intervals(predictions.labels, predictions.probabilities, predictions.persons)
-    return Evaluation(model, images, part, predictions, metrics, _warnings(model, images))
+    return Evaluation(model, images, split, predictions, metrics, _warnings(model, images))
 
 
 def _warnings(model: LoadedModel, images: LabeledImages) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ def _warnings(model: LoadedModel, images: LabeledImages) -> tuple[str, ...]:
         if 0 < shared < len(images):
             found.append(
                 f"{shared:,} of these {len(images):,} images are in the model's own test set: the others are probably "
-                "images that it was trained on; add part=test, with the data.split options of its run."
+                "images that it was trained on; add split=test, with the data.split options of its run."
             )
     return tuple(found)
 
@@ -174,7 +174,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
 
     images = evaluation.images
     persons = "" if evaluation.persons is None else f" of {evaluation.persons:,} persons"
-    which = "all images" if evaluation.part == "all" else f"the {evaluation.part} split"
+    which = "all images" if evaluation.split == "all" else f"the {evaluation.split} split"
     title = f"{evaluation.model.reference} on {images.samples.source}, {which}: {len(images):,}{persons}"
     table = Table("metric", "value", "95% interval")
     for name, interval in evaluation.metrics.items():

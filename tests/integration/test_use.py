@@ -246,7 +246,7 @@ def test_a_strangers_config_builds_only_what_is_allowed(tracked: TrackedRuns, tm
     [
         ("evaluate", [], "model must be given"),
         ("evaluate", ["model=x"], "model must be models:/NAME@ALIAS"),
-        ("evaluate", ["model=x", "part=some"], "part must be 'all', 'train', 'val' or 'test'"),
+        ("evaluate", ["model=x", "split=some"], "split must be 'all', 'train', 'val' or 'test'"),
         ("predict", ["model=x", "images=nowhere"], "images must exist, got nowhere"),
         (
             "predict",
