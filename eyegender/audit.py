@@ -1,4 +1,4 @@
-"""`python -m eyegender.audit`: report on a data set before training on it."""
+"""`python -m eyegender.audit`: reports what is in a data set, before a training on it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ REPORT_FILE, SHEET_FILE = "audit.json", "contact_sheet.png"
 
 
 def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any) -> AuditReport:
-    """Examine a data set and write `audit.json` and `contact_sheet.png`.
+    """Examine a data set, and write `audit.json` and `contact_sheet.png` into `output_dir`.
 
-    Unreadable images are listed and left out, and images in both classes are listed and used, whatever `data.on_bad`
-    and `data.on_conflict` say. If no split can be made with these options, the report says why.
+    Whatever `data.on_bad` and `data.on_conflict` say, unreadable images are listed and left out, and images in both
+    classes are listed and kept. If the images cannot be split with these options, the report says why.
 
     Args:
-        reader: the data source.
-        output_dir: folder for the files; it is created if it does not exist.
+        reader: reader of the data source.
+        output_dir: the output folder, created if it does not exist.
         repeats: number of seeds over which a random split and a split by person are compared, 1 or more.
-        **options: subset, split, seed and cache, as arguments of `EyesDataModule`.
+        options: options of the subset, the split, the seed and the cache, as `EyesDataModule` takes them.
 
     Raises:
         UserError: the source cannot be read.
@@ -53,7 +53,7 @@ def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any)
     return report
 
 
-def show(report: AuditReport, output_dir: Path, console: Console) -> None:
+def print_report(report: AuditReport, output_dir: Path, console: Console) -> None:
     """Print the report as tables."""
     from rich.markup import escape
     from rich.table import Table
@@ -65,30 +65,30 @@ def show(report: AuditReport, output_dir: Path, console: Console) -> None:
         table.add_row(split, *(str(counts[name]) for name in classes), str(sum(counts.values())))
     console.print(table)
 
-    facts = Table("what", "found", title="contents")
+    facts = Table("property", "value", title="contents")
     if report.sizes is not None:
-        facts.add_row("side lengths, smallest / median / largest", "{} / {:g} / {} pixels".format(*report.sizes))
+        facts.add_row("side length, smallest / median / largest", "{} / {:g} / {} pixels".format(*report.sizes))
     facts.add_row("unreadable files", str(len(report.unreadable)))
     copies = sum(len(names) - 1 for names in report.duplicates)
-    facts.add_row("files that repeat another", str(copies))
+    facts.add_row("copies of another file", str(copies))
     facts.add_row("images in both classes", str(len(report.conflicts)))
     in_both = sum(pair.in_both_classes for pair in report.near_pairs)
     near = f"{len(report.near_pairs)}, {in_both} of them in both classes"
-    facts.add_row("pairs of near-duplicates", "images are too similar for a search" if report.near_aborted else near)
+    facts.add_row("pairs of near-duplicates", "unknown: all images are similar" if report.near_aborted else near)
     if report.separated_persons is not None:
-        facts.add_row("persons in more than one split", str(len(report.separated_persons)))
+        facts.add_row("persons in several splits", str(len(report.separated_persons)))
     if report.group_sizes is not None:
         groups, largest = sum(report.group_sizes.values()), max(report.group_sizes, default=0)
-        facts.add_row("groups of images", f"{groups}, the largest of {largest} images")
+        facts.add_row("groups that stay together", f"{groups}, the largest of {largest} images")
     console.print(facts)
 
-    leaks = Table("split", "duplicates across", "1-nearest neighbor", title="leakage of a split")
+    leaks = Table("split", "duplicates across", "1-nearest neighbor", title="leakage between splits")
     for kind, leak in report.leaks.items():
         shown_kind = report.split_kind if (kind, report.split_kind) == ("person", "blocks") else kind
         leaks.add_row(shown_kind, f"{leak.across:g} pairs", f"{100 * leak.accuracy:.1f}%")
     if report.gain is not None:
         gain, error = report.gain
-        leaks.add_row("random gains", "", f"{100 * gain:+.1f} ± {100 * error:.1f} points")
+        leaks.add_row("gain of random", "", f"{100 * gain:+.1f} ± {100 * error:.1f} points")
     if report.leaks:
         console.print(leaks)
 
@@ -99,7 +99,7 @@ def show(report: AuditReport, output_dir: Path, console: Console) -> None:
         ("in both classes", [" = ".join(names) for names in report.conflicts]),
         ("person in several splits", [f"{person}: {', '.join(splits)}" for person, splits in separated.items()]),
         ("unreadable", [f"{name}: {reason}" for name, reason in report.unreadable.items()]),
-        ("equal files", [" = ".join(names) for names in report.duplicates]),
+        ("identical files", [" = ".join(names) for names in report.duplicates]),
         ("near-duplicates", [f"{p.first} ~ {p.second} ({p.similarity:.3f}{', mirrored' if p.mirrored else ''})"
                              for p in report.near_pairs]),
     ):  # fmt: skip
@@ -133,7 +133,7 @@ def main(cfg: DictConfig) -> None:
         seed=split.seed,
         cache_gb=parsed.features.max_gb,
     )
-    show(report, output_dir, Console())
+    print_report(report, output_dir, Console())
 
 
 if __name__ == "__main__":
