@@ -67,7 +67,7 @@ def test_no_person_of_the_table_is_in_two_parts(table: Path, monkeypatch: pytest
     data = build_data(composed(table, monkeypatch))
     data.setup("fit")
     persons = np.array(data.persons)
-    parts = [set(persons[data.split.part(part)]) for part in ("train", "val", "test")]
+    parts = [set(persons[data.split.index(part)]) for part in ("train", "val", "test")]
     assert all(parts)
     assert sum(map(len, parts)) == len(set().union(*parts)) == 24
 
