@@ -19,9 +19,9 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks.measuring import report, table
-from eyegender.comparison.intervals import wilson_interval
-from eyegender.comparison.mcnemar import SIGNIFICANT
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
+from eyegender.models.intervals import wilson_interval
+from eyegender.comparison.significance import SIGNIFICANT
+from eyegender.comparison.significance import Contest, corrected_p_values
 
 ACCURACY, BETTER_BY = 0.9, 0.03
 RESAMPLES = 999

@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks.measuring import table
 from benchmarks.paper_results import RESULTS, load, load_studies
-from eyegender.comparison.intervals import bootstrap_differences, bootstrap_interval
-from eyegender.comparison.mcnemar import format_p, mcnemar
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
+from eyegender.models.intervals import bootstrap_differences, bootstrap_interval
+from eyegender.comparison.significance import format_p, mcnemar
+from eyegender.comparison.significance import Contest, corrected_p_values
 from eyegender.comparison.paper import PAPER
 
 if TYPE_CHECKING:

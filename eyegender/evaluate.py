@@ -22,7 +22,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     from rich.console import Console
 
-    from eyegender.comparison.run_images import offline
+    from eyegender.comparison.workflow import offline
     from eyegender.core.output_folder import new_folder
     from eyegender.inference import evaluation as asking
     from eyegender.inference.class_names import ClassNames

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.comparison.caveats import headlines, remarks, warnings
-from eyegender.comparison.intervals import Interval, bootstrap_intervals
+from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.comparison.pairs import ALL_PAIRS_UP_TO, Pair, compare_pairs
 from eyegender.core.errors import UserError
 from eyegender.models.binary_metrics import METRICS

@@ -13,7 +13,7 @@ from eyegender.comparison.tables import facts_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from eyegender.comparison.compare import Compared
+    from eyegender.comparison.workflow import Compared
     from eyegender.comparison.comparison import Comparison
 
 MOST_PAIRS = 5

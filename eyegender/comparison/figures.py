@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import roc_curve as roc_points
 
-from eyegender.comparison.attribute_accuracy import attribute_accuracy
-from eyegender.comparison.disagreements import disagreements_sheet
+from eyegender.comparison.figures import attribute_accuracy
+from eyegender.comparison.figures import disagreements_sheet
 from eyegender.comparison.run_record import SYNTHETIC_NOTE
 from eyegender.plots.confusion_matrix import draw_confusion
 from eyegender.plots.learning_curves import SPLITS, epochs, finite_curves, whole_epochs
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from eyegender.comparison.comparison import Comparison, Row
-    from eyegender.comparison.disagreements import Pictures
+    from eyegender.comparison.figures import Pictures
 
 # More lines than colours cannot be told apart; the table still has every run.
 MOST_RUNS = 8

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from eyegender.comparison.comparison import Comparison
-    from eyegender.comparison.disagreements import Pictures
+    from eyegender.comparison.figures import Pictures
     from eyegender.comparison.tables import Cell, Table
 
 PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER = "comparison.html", "comparison.md", "figures"

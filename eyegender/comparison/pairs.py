@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.intervals import Interval, bootstrap_differences
-from eyegender.comparison.mcnemar import SIGNIFICANT, McNemar, mcnemar
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
+from eyegender.models.intervals import Interval, bootstrap_differences
+from eyegender.comparison.significance import SIGNIFICANT, McNemar, mcnemar
+from eyegender.comparison.significance import Contest, corrected_p_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eyegender.comparison.intervals import Interval, wilson_interval
+from eyegender.models.intervals import Interval, wilson_interval
 
 CITATION = "S. W. P. Listio, Sinkron 7(4), 2022, doi 10.33395/sinkron.v7i4.11887"
 # 20% of 2,681 pictures; it does not state the number itself.

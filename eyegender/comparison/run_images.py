@@ -15,11 +15,11 @@ from eyegender.data.samples import BadPictureError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eyegender.comparison.disagreements import Pictures
+    from eyegender.comparison.figures import Pictures
     from eyegender.comparison.run_record import Predictions
     from eyegender.core.schema import DataSection
     from eyegender.data.samples import Samples
-    from eyegender.inference.stored_config import KeptConfig
+    from eyegender.tracking.stored_config import KeptConfig
 
 SIZE = 96  # on a sheet
 

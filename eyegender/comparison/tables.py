@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eyegender.comparison.mcnemar import format_p
+from eyegender.comparison.significance import format_p
 from eyegender.comparison.paper import PAPER
 from eyegender.models.binary_metrics import METRICS
 from eyegender.plots.style import percent
 
 if TYPE_CHECKING:
     from eyegender.comparison.comparison import Comparison, Row
-    from eyegender.comparison.intervals import Interval
+    from eyegender.models.intervals import Interval
 
 TITLES = {
     "accuracy": "accuracy",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.comparison.intervals import Interval, bootstrap_intervals
+from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.comparison.run_record import Predictions
 from eyegender.core.errors import UserError
 from eyegender.core.progress import show_progress

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.inference.stored_config import parse_config
+from eyegender.tracking.stored_config import parse_config
 from eyegender.models.inference import probabilities
 from eyegender.models.saved_network import CARD, load_network, untrained
-from eyegender.tracking.faults import is_gone, is_refused
+from eyegender.tracking.errors import is_gone, is_refused
 from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, read_config
 from eyegender.tracking.tracking_store import open_store
 from eyegender.training.checkpoint_io import load_checkpoint
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eyegender.core.schema import TrackingSection
-    from eyegender.inference.stored_config import KeptConfig
+    from eyegender.tracking.stored_config import KeptConfig
     from eyegender.models.network import Network
     from eyegender.models.saved_network import Card
     from eyegender.tracking.tracking_store import TrackingStore

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.predictions import finite
+from eyegender.models.binary_metrics import finite
 from eyegender.core.errors import one_line
 from eyegender.plots.style import INK, QUIET, SMALL_SIZE, VERMILION, dress, new_figure, plain
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.comparison.intervals import share_interval
-from eyegender.comparison.predictions import finite
+from eyegender.models.intervals import share_interval
+from eyegender.models.binary_metrics import finite
 from eyegender.models.binary_metrics import CALIBRATION_BINS, calibration_bins, metrics_from_predictions
 from eyegender.plots.style import BLUE, QUIET, dress, legend, new_figure, percent
 

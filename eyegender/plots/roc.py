@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as roc_points
 
-from eyegender.comparison.predictions import finite
+from eyegender.models.binary_metrics import finite
 from eyegender.models.binary_metrics import THRESHOLD
 from eyegender.plots.style import BLUE, INK, QUIET, SMALL_SIZE, TEXT_SIZE, dress, new_figure, percent
 

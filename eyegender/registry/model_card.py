@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.intervals import bootstrap_intervals, share_interval
+from eyegender.models.intervals import bootstrap_intervals, share_interval
 from eyegender.comparison.tables import TITLES
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from eyegender.comparison.intervals import Interval
+    from eyegender.models.intervals import Interval
     from eyegender.comparison.run_record import Predictions, RunRecord
 
 CARD_FILE = "model_card.md"

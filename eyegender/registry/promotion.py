@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.mcnemar import McNemar, mcnemar
+from eyegender.comparison.significance import McNemar, mcnemar
 from eyegender.comparison.selection import Chosen
 from eyegender.core.errors import UserError
 from eyegender.models.saved_network import CARD
 from eyegender.registry.model_card import CARD_FILE, model_card
-from eyegender.tracking.faults import first_line, is_gone, is_refused
+from eyegender.tracking.errors import first_line, is_gone, is_refused
 from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, lost_predictions, read_predictions
-from eyegender.tracking.run_loading import load_record, read_card
+from eyegender.comparison.run_record import load_record, read_card
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eyegender.tracking.faults import StoreFaultError, first_line
+from eyegender.tracking.errors import StoreFaultError, first_line
 from eyegender.tracking.location import find_location
 
 if TYPE_CHECKING:
-    from eyegender.tracking.store import Store
+    from eyegender.tracking.writer import Store
     from hydra_plugins.optuna_study import StudyHandle, StudyStatus, TrialRow
 
 log = logging.getLogger("eyegender")
@@ -119,7 +119,7 @@ class StudyRun:
         store.apply({"op": "end", "status": "FAILED" if status.gave_up else "FINISHED", "time": now_ms()})
 
     def _store(self, study: StudyHandle, key: str) -> Store:
-        from eyegender.tracking.store import Store
+        from eyegender.tracking.writer import Store
         from eyegender.tracking.tracker import now_ms
 
         location = find_location(self.uri, self.root)

@@ -10,7 +10,7 @@ import yaml
 
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig
-from eyegender.tracking.faults import first_line
+from eyegender.tracking.errors import first_line
 from eyegender.training.checkpoint_io import load_checkpoint
 from eyegender.training.outputs import METRICS_FILE
 from eyegender.training.run_tracking import CONFIG_FILE

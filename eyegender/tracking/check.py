@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_urls
-from eyegender.tracking.embedded import opening
-from eyegender.tracking.faults import LOGIN, StoreFaultError, first_line, repair_of
+from eyegender.tracking.local_store import opening
+from eyegender.tracking.errors import LOGIN, StoreFaultError, first_line, repair_of
 from eyegender.tracking.location import database_uri
-from eyegender.tracking.patience import request_seconds
+from eyegender.tracking.client import request_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ from filelock import Timeout
 from eyegender.core.errors import UserError
 from eyegender.core.file_locks import held_where_possible
 from eyegender.core.secrets import HIDDEN
-from eyegender.tracking.faults import first_line, repair_of
+from eyegender.tracking.errors import first_line, repair_of
 from eyegender.tracking.journal import JOURNAL, Journal
 from eyegender.tracking.location import DATABASE, artifacts_beside, database_file, database_uri, mlruns
 from eyegender.tracking.sender import Sender
-from eyegender.tracking.store import Store
+from eyegender.tracking.writer import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

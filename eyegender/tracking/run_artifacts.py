@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from eyegender.comparison.run_record import Predictions
 from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_urls
-from eyegender.inference.stored_config import parse_config
-from eyegender.tracking.faults import first_line
+from eyegender.tracking.stored_config import parse_config
+from eyegender.tracking.errors import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlflow.entities import LoggedModel, Run
 
-    from eyegender.inference.stored_config import KeptConfig
+    from eyegender.tracking.stored_config import KeptConfig
     from eyegender.tracking.tracking_store import TrackingStore
 
 PREDICTIONS, CONFIG = "test_predictions.json", "config.yaml"

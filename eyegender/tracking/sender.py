@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from eyegender.core.file_locks import held_where_possible
-from eyegender.tracking.faults import LIMITS, StoreFaultError, first_line, is_refused, repair_of
-from eyegender.tracking.store import RunGoneError
+from eyegender.tracking.errors import LIMITS, StoreFaultError, first_line, is_refused, repair_of
+from eyegender.tracking.writer import RunGoneError
 
 if TYPE_CHECKING:
     from eyegender.tracking.journal import Entry, Journal
-    from eyegender.tracking.store import Store
+    from eyegender.tracking.writer import Store
 
 log = logging.getLogger(__name__)
 

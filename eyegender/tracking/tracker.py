@@ -14,7 +14,7 @@ from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_config, redact_urls
 from eyegender.tracking.journal import Entry, Journal
 from eyegender.tracking.sender import Sender
-from eyegender.tracking.store import Store
+from eyegender.tracking.writer import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact
-from eyegender.tracking.faults import first_line, is_gone, is_refused, repair_of
+from eyegender.tracking.errors import first_line, is_gone, is_refused, repair_of
 from eyegender.tracking.location import DATABASE, Location, find_location, mlruns
-from eyegender.tracking.store import Store
+from eyegender.tracking.writer import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pytest
 
 from eyegender.core.errors import UserError
 from eyegender.tracking import sender as sender_module
-from eyegender.tracking.replay import pending, send
+from eyegender.tracking.sender import pending, send
 from eyegender.training.epochs import Epochs
 from eyegender.training.run import RunResult, train
 from tests.composing import TINY, tiny_config

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Metric, Param, RunTag
 
-from eyegender.comparison.compare import Compared, compare_runs
+from eyegender.comparison.workflow import Compared, compare_runs
 from eyegender.core.errors import UserError
 from eyegender.core.options import CompareOptions
 from eyegender.core.schema import parse_as

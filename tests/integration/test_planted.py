@@ -22,7 +22,7 @@ from eyegender.core.schema import TrainConfig
 from eyegender.inference.loaded_model import load_model
 from eyegender.studies.winner import again, test_winner
 from eyegender.tracking.journal import Journal
-from eyegender.tracking.replay import send
+from eyegender.tracking.sender import send
 from eyegender.training.build import build_model
 from tests.composing import tiny_config
 from tests.integration.conftest import TrackedRuns

@@ -16,7 +16,7 @@ from eyegender.core.secrets import redact
 from eyegender.data.decode import decode, read_header
 from eyegender.data.samples import BadPictureError
 from eyegender.features.store import ActivationStore, DamagedActivationsError
-from eyegender.inference.stored_config import parse_config
+from eyegender.tracking.stored_config import parse_config
 from hydra_plugins.optuna_study import without_secrets
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from eyegender.comparison.comparison import Comparison, compare, short_names
-from eyegender.comparison.mcnemar import mcnemar
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
+from eyegender.comparison.significance import mcnemar
+from eyegender.comparison.significance import Contest, corrected_p_values
 from eyegender.comparison.pairs import ALL_PAIRS_UP_TO
 from eyegender.comparison.run_record import Predictions, RunRecord
 from eyegender.core.errors import UserError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from eyegender.comparison.intervals import (
+from eyegender.models.intervals import (
     bootstrap_differences,
     bootstrap_interval,
     bootstrap_intervals,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, permutation_test
 
-from eyegender.comparison.mcnemar import format_p, mcnemar
+from eyegender.comparison.significance import format_p, mcnemar
 
 
 def outcomes(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.comparison_error import Setting, measure
-from eyegender.comparison.intervals import wilson_interval
-from eyegender.comparison.mcnemar import mcnemar
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
+from eyegender.models.intervals import wilson_interval
+from eyegender.comparison.significance import mcnemar
+from eyegender.comparison.significance import Contest, corrected_p_values
 
 
 def drawn(accuracies: list[float], n: int = 600, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from eyegender.comparison.attribute_accuracy import by_attribute
+from eyegender.comparison.figures import by_attribute
 from eyegender.comparison.comparison import Comparison, compare
 from eyegender.comparison.figures import comparison_figures, pareto_front
 from eyegender.comparison.page import render_html, render_markdown, write_comparison

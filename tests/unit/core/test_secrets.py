@@ -9,7 +9,7 @@ import pytest
 from eyegender.core.schema import parse
 from eyegender.core.secrets import redact, redact_config, redact_override
 from eyegender.tracking.location import Location
-from eyegender.tracking.store import Store
+from eyegender.tracking.writer import Store
 from eyegender.tracking.tracker import Tracker
 from hydra_plugins.optuna_study import _secrets
 from hydra_plugins.optuna_study._secrets import secrets_in

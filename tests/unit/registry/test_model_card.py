@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eyegender.comparison.mcnemar import mcnemar
+from eyegender.comparison.significance import mcnemar
 from eyegender.registry.model_card import failures, model_card
 from eyegender.registry.promotion import shared_test
 from tests.unit.comparison.invented_runs import run, table

@@ -13,8 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from eyegender.tracking.journal import Journal
 from eyegender.tracking.location import Location
-from eyegender.tracking.replay import pending, send
-from eyegender.tracking.store import Store
+from eyegender.tracking.sender import pending, send
+from eyegender.tracking.writer import Store
 from eyegender.tracking.tracker import Tracker, now_ms
 
 

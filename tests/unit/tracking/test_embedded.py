@@ -17,10 +17,10 @@ from sqlalchemy.exc import OperationalError
 
 from eyegender.core.errors import UserError
 from eyegender.tracking.check import check_store
-from eyegender.tracking.embedded import opening
-from eyegender.tracking.faults import StoreFaultError, repair_of
+from eyegender.tracking.local_store import opening
+from eyegender.tracking.errors import StoreFaultError, repair_of
 from eyegender.tracking.location import Location, artifacts_beside, database_file, find_location
-from eyegender.tracking.store import Store
+from eyegender.tracking.writer import Store
 from hydra_plugins.optuna_study._spec import storage_spec
 from tests.stores import give_store
 
@@ -269,7 +269,7 @@ def test_a_look_at_a_sound_or_a_missing_store_changes_nothing(location: Location
 def test_a_look_at_a_store_prints_nothing(location: Location) -> None:
     code = (
         "import logging, pathlib, sys; logging.basicConfig(level=logging.INFO);"
-        "from eyegender.tracking.embedded import check; check(pathlib.Path(sys.argv[1]))"
+        "from eyegender.tracking.local_store import check; check(pathlib.Path(sys.argv[1]))"
     )
     look = subprocess.run(
         [sys.executable, "-c", code, str(location.database)], capture_output=True, text=True, check=True

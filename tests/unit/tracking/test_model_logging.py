@@ -8,7 +8,7 @@ import pytest
 from eyegender.tracking import model_logging
 from eyegender.tracking.location import Location
 from eyegender.tracking.run_artifacts import logged_model
-from eyegender.tracking.store import Store
+from eyegender.tracking.writer import Store
 from eyegender.tracking.tracking_store import TrackingStore
 
 

@@ -12,9 +12,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from eyegender.tracking import sender as sender_module
-from eyegender.tracking.faults import StoreFaultError
+from eyegender.tracking.errors import StoreFaultError
 from eyegender.tracking.journal import Entry, Journal
-from eyegender.tracking.patience import upload_seconds, waiting_for
+from eyegender.tracking.client import upload_seconds, waiting_for
 from eyegender.tracking.sender import Sender
 
 

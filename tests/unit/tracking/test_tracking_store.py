@@ -18,7 +18,7 @@ from eyegender.core.errors import UserError
 from eyegender.registry.promotion import _champion
 from eyegender.tracking.location import Location, find_location
 from eyegender.tracking.run_artifacts import lost_predictions, read_predictions
-from eyegender.tracking.run_loading import load_record
+from eyegender.comparison.run_record import load_record
 from eyegender.tracking.tracking_store import TrackingStore
 from tests.stores import give_store
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from eyegender.comparison.comparison import Comparison, compare
 from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE, write_comparison
-from eyegender.comparison.run_images import pictures_of
+from eyegender.comparison.workflow import pictures_of
 from eyegender.comparison.selection import choose_runs
 from eyegender.tracking.experiment_view import TAGS
 from eyegender.tracking.run_artifacts import read_config
-from eyegender.tracking.run_loading import load_record
+from eyegender.comparison.run_record import load_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from eyegender.comparison.disagreements import Pictures
+    from eyegender.comparison.figures import Pictures
     from eyegender.comparison.run_record import RunRecord
     from eyegender.core.options import CompareOptions
     from eyegender.tracking.tracking_store import TrackingStore

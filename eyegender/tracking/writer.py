@@ -10,12 +10,12 @@ import warnings
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING
 
-from eyegender.tracking.embedded import adapt_addresses, opening
+from eyegender.tracking.local_store import adapt_addresses, opening
 from eyegender.tracking.experiment_view import TAGS
-from eyegender.tracking.faults import is_gone, is_refused
+from eyegender.tracking.errors import is_gone, is_refused
 from eyegender.tracking.location import database_file
 from eyegender.tracking.model_logging import AT_ONCE, log_model
-from eyegender.tracking.patience import SECONDS, TIMEOUT, waiting_for
+from eyegender.tracking.client import SECONDS, TIMEOUT, waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

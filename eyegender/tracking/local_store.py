@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from eyegender.core.file_locks import held_where_possible
-from eyegender.tracking.faults import StoreFaultError
+from eyegender.tracking.errors import StoreFaultError
 from eyegender.tracking.location import artifacts_beside, database_uri
 
 if TYPE_CHECKING:
