@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> None:
 
         from eyegender.inference.demo_choices import find_choices
         from eyegender.inference.demo_page import LOOPBACK, demo_app
-        from eyegender.inference.loaded_model import load_model
+        from eyegender.inference.load import load_model
         from eyegender.tracking.tracking_store import open_store
 
         choices = find_choices(open_store(options.tracking), options.tracking.experiment, options.models)

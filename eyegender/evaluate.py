@@ -32,8 +32,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         show_evaluation,
         write_evaluation,
     )
-    from eyegender.inference.labelled_images import read_pictures
-    from eyegender.inference.loaded_model import load_model
+    from eyegender.inference.labeled_images import read_labeled_images
+    from eyegender.inference.load import load_model
     from eyegender.training.outputs import METRICS_FILE
 
     folder = new_folder(options.output, "output", METRICS_FILE, PREDICTIONS_FILE, FIGURES_FOLDER)
@@ -48,10 +48,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
             raise UserError(
                 "data must be given: this model does not tell what it was trained on; add data=folder data.root=DIR"
             )
-        pictures = read_pictures(offline(model.config.data), part, model.config.seed, model.card)
+        pictures = read_labeled_images(offline(model.config.data), part, model.config.seed, model.card)
     else:
         names = ClassNames(model.card.classes, options.classes or {})
-        pictures = read_pictures(options.data, part, options.seed, model.card, names)
+        pictures = read_labeled_images(options.data, part, options.seed, model.card, names)
     result = asking.evaluate(model, pictures)
     write_evaluation(folder, result, model, pictures, part)
     if options.grad_cam:

@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
 
     options = parse_as(cfg, ExportOptions)  # before torch is imported: a mistake shows at once
     path = new_file(options.output, "output")
-    from eyegender.inference.loaded_model import load_model
+    from eyegender.inference.load import load_model
     from eyegender.inference.onnx_export import check_installed, export_onnx
 
     check_installed()

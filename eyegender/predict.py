@@ -26,7 +26,7 @@ def predict(options: PredictOptions) -> list[Row]:
     from eyegender.core.output_folder import new_file, new_folder
     from eyegender.inference import prediction
     from eyegender.inference.image_files import list_pictures
-    from eyegender.inference.loaded_model import load_model
+    from eyegender.inference.load import load_model
 
     output = new_file(options.output, "output")
     if options.grad_cam is not None:

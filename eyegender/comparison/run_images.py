@@ -15,18 +15,18 @@ from eyegender.data.samples import BadPictureError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eyegender.comparison.figures import Pictures
+    from eyegender.comparison.disagreements import Pictures
     from eyegender.comparison.run_record import Predictions
     from eyegender.core.schema import DataSection
     from eyegender.data.samples import Samples
-    from eyegender.tracking.stored_config import KeptConfig
+    from eyegender.tracking.stored_config import StoredConfig
 
 SIZE = 96  # on a sheet
 
 log = logging.getLogger(__name__)
 
 
-def pictures_of(cfg: KeptConfig, table: Predictions) -> Pictures | None:
+def pictures_of(cfg: StoredConfig, table: Predictions) -> Pictures | None:
     """From picture names to pixels, or None where not all of the run's pictures are here any more.
 
     Args:

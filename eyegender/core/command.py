@@ -82,7 +82,7 @@ def command(
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN or not is_users(error) or wants_traceback():
                     raise  # a sweeper records it as the trial's reason
-                tell(error)
+                print_error(error)
                 raise SystemExit(USER_MISTAKE) from None
 
         @wraps(task)
@@ -92,12 +92,12 @@ def command(
             make_unfailing()
             register_resolvers()
             if (mistake := _unusable_system() or _unusable_folder()) is not None:
-                tell(mistake)
+                print_error(mistake)
                 sys.exit(USER_MISTAKE)
             register_sweeps() if groups is None else register_alone(config_name, groups)
             # Hydra would copy all registered configs for each group that --help lists, and only ever reads them.
             ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
-            sys.excepthook = _tell_bug
+            sys.excepthook = _print_bug
             logging.raiseExceptions = False  # a log file on a full disk would print a traceback for every line
             # An experiment may be named either way; Hydra itself would refuse the plus for a group with a default.
             sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
@@ -111,7 +111,7 @@ def command(
             except Exception as error:
                 if not (is_users(error) or (not begun and _is_hydras(error))) or wants_traceback():
                     raise
-                tell(error, config_files(config_name, groups))
+                print_error(error, config_files(config_name, groups))
                 sys.exit(USER_MISTAKE)
             except KeyboardInterrupt:
                 print("eyegender: interrupted", file=sys.stderr)
@@ -166,7 +166,7 @@ def _is_of_logging(error: BaseException) -> bool:
     return any(frame.name == "configure_log" for frame in traceback.extract_tb(error.__traceback__))
 
 
-def tell(error: Exception, files: Sequence[Path] = ()) -> None:
+def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
     """Print one line (and the details that a `UserError` brings) to standard error; `files` hold the known keys."""
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         # Who fills a disk in the middle of a file is told no name; Hydra's own files are what is written first.
@@ -180,7 +180,7 @@ def tell(error: Exception, files: Sequence[Path] = ()) -> None:
         print(f"  {redact(detail)}", file=sys.stderr)
 
 
-def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python's own traceback, without secrets."""
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 

@@ -83,9 +83,9 @@ class RenameKeys(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         for name, new in RENAMED.items():
             if OmegaConf.select(config, name) is not None:  # each trial is composed anew from the same files
-                from eyegender.core.command import USER_MISTAKE, tell
+                from eyegender.core.command import USER_MISTAKE, print_error
 
-                tell(UserError(f"a config file sets {name}, which is now called {new}; rename it there"))
+                print_error(UserError(f"a config file sets {name}, which is now called {new}; rename it there"))
                 raise SystemExit(USER_MISTAKE)
         params = OmegaConf.select(config, "hydra.sweeper.params")
         if params:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
-from eyegender.core.command import USER_MISTAKE, tell
+from eyegender.core.command import USER_MISTAKE, print_error
 from eyegender.core.errors import UserError
 from eyegender.core.objectives import check_directions
 from eyegender.core.schema import check_judged_by
@@ -26,7 +26,7 @@ class CheckSweep(Callback):
             check_judged_by(config)
             check_directions(config)
         except UserError as error:  # Hydra would make a warning of it and go on
-            tell(error)
+            print_error(error)
             raise SystemExit(USER_MISTAKE) from None
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from eyegender.inference.loaded_model import LoadedModel
+    from eyegender.inference.load import LoadedModel
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")  # pictures of faces are nobody else's business
 PAGE = Path(__file__).parent / "templates" / "demo.html"

@@ -15,8 +15,8 @@ from eyegender.models.inference import BATCH
 from eyegender.tracking.run_artifacts import read_predictions
 
 if TYPE_CHECKING:
-    from eyegender.inference.labelled_images import LabelledPictures
-    from eyegender.inference.loaded_model import LoadedModel
+    from eyegender.inference.labeled_images import LabeledImages
+    from eyegender.inference.load import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Evaluation:
     metrics: dict[str, Interval]
     warnings: tuple[str, ...]
 
-    def as_json(self, model: LoadedModel, pictures: LabelledPictures, part: str) -> dict[str, Any]:
+    def as_json(self, model: LoadedModel, pictures: LabeledImages, part: str) -> dict[str, Any]:
         """What `metrics.json` holds; an undefined value (the AUROC of one class) is null."""
         (tn, fp), (fn, tp) = self.table.counts.tolist()
         persons = None if pictures.persons is None else len(set(pictures.persons))
@@ -54,7 +54,7 @@ class Evaluation:
         }
 
 
-def evaluate(model: LoadedModel, pictures: LabelledPictures) -> Evaluation:
+def evaluate(model: LoadedModel, pictures: LabeledImages) -> Evaluation:
     """Ask the model about every picture.
 
     Raises:
@@ -84,7 +84,7 @@ def evaluate(model: LoadedModel, pictures: LabelledPictures) -> Evaluation:
     return Evaluation(table, metrics, _warnings(model, pictures))
 
 
-def _warnings(model: LoadedModel, pictures: LabelledPictures) -> tuple[str, ...]:
+def _warnings(model: LoadedModel, pictures: LabeledImages) -> tuple[str, ...]:
     found = []
     if pictures.samples.source == "synthetic":
         found.append("Drawn eyes: what the model reaches says nothing about real eyes.")

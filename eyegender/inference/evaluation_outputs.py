@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
     from eyegender.comparison.run_record import Predictions
     from eyegender.inference.evaluation import Evaluation
-    from eyegender.inference.labelled_images import LabelledPictures
-    from eyegender.inference.loaded_model import LoadedModel
+    from eyegender.inference.labeled_images import LabeledImages
+    from eyegender.inference.load import LoadedModel
 
 PREDICTIONS_FILE, FIGURES_FOLDER = "predictions.json", "figures"
 WORST = 24
 
 
 def write_evaluation(
-    folder: Path, evaluation: Evaluation, model: LoadedModel, pictures: LabelledPictures, part: str
+    folder: Path, evaluation: Evaluation, model: LoadedModel, pictures: LabeledImages, part: str
 ) -> list[Path]:
     """Write everything into `folder`, made if it is missing; returns the figures."""
     from eyegender.comparison.run_record import SYNTHETIC_NOTE
@@ -63,7 +63,7 @@ def as_table(table: Predictions) -> dict[str, list[object]]:
 
 
 def show_evaluation(
-    console: Console, evaluation: Evaluation, model: LoadedModel, pictures: LabelledPictures, part: str
+    console: Console, evaluation: Evaluation, model: LoadedModel, pictures: LabeledImages, part: str
 ) -> None:
     """Print the metrics."""
     from rich.table import Table

@@ -13,7 +13,7 @@ from eyegender.core.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eyegender.inference.loaded_model import LoadedModel
+    from eyegender.inference.load import LoadedModel
     from eyegender.models.network import Network
 
 EXTRA = "eyegender[explain]"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eyegender.comparison.run_record import Predictions
-    from eyegender.inference.labelled_images import LabelledPictures
-    from eyegender.inference.loaded_model import LoadedModel
+    from eyegender.inference.labeled_images import LabeledImages
+    from eyegender.inference.load import LoadedModel
     from eyegender.inference.prediction import Eyes, Row
 
 FIGURE = "grad_cam"
@@ -28,7 +28,7 @@ LONGEST_NAME = 60  # of a picture, within the name of its figure
 
 
 def explain_most_wrong(
-    model: LoadedModel, pictures: LabelledPictures, table: Predictions, count: int, folder: Path
+    model: LoadedModel, pictures: LabeledImages, table: Predictions, count: int, folder: Path
 ) -> Path:
     """`figures/grad_cam.png` with the pictures that are furthest from the truth, on the model's run, too.
 

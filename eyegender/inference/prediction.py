@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from eyegender.inference.loaded_model import LoadedModel
+    from eyegender.inference.load import LoadedModel
 
     # From a face picture and its path to its eyes by name (`left` and `right` as seen in the picture), or none.
     Eyes = Callable[[Path, Image.Image], dict[str, Image.Image]]

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from eyegender.comparison.run_record import Predictions
 from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_urls
-from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.errors import first_line
+from eyegender.tracking.stored_config import parse_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlflow.entities import LoggedModel, Run
 
-    from eyegender.tracking.stored_config import KeptConfig
+    from eyegender.tracking.stored_config import StoredConfig
     from eyegender.tracking.tracking_store import TrackingStore
 
 PREDICTIONS, CONFIG = "test_predictions.json", "config.yaml"
@@ -72,7 +72,7 @@ def read_predictions(store: TrackingStore, run_id: str) -> Predictions | None:
         return None
 
 
-def read_config(store: TrackingStore, run_id: str) -> KeptConfig | None:
+def read_config(store: TrackingStore, run_id: str) -> StoredConfig | None:
     """What the run kept of its config; None where that is missing or unreadable."""
     text = read_text(store, run_id, CONFIG)
     return None if text is None else parse_config(text)

@@ -13,30 +13,30 @@ from eyegender.models.backbone import Backbone, resolve_depth
 from eyegender.models.saved_network import Card
 
 
-class _Kept(BaseModel):
+class _Stored(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class KeptBackbone(_Kept):
+class StoredBackbone(_Stored):
     """The class of the backbone."""
 
     target: str = Field(alias="_target_")
 
 
-class KeptModel(_Kept):
+class StoredModel(_Stored):
     """What the network was built from."""
 
-    backbone: KeptBackbone
+    backbone: StoredBackbone
     head: str
     finetune_depth: int | Literal["all"]
     flip_test: bool = False
 
 
-class KeptConfig(_Kept):
+class StoredConfig(_Stored):
     """A run's data, network and seed."""
 
     data: DataSection
-    model: KeptModel
+    model: StoredModel
     seed: int
 
     def card(self) -> Card:
@@ -65,9 +65,9 @@ class KeptConfig(_Kept):
         return "female", "male"
 
 
-def parse_config(text: str) -> KeptConfig | None:
+def parse_config(text: str) -> StoredConfig | None:
     """A run's `config.yaml`, maybe a stranger's: checked here, and what it names is built by `allowed` only."""
     try:
-        return KeptConfig.model_validate(yaml.safe_load(text))
+        return StoredConfig.model_validate(yaml.safe_load(text))
     except (ValidationError, yaml.YAMLError, ValueError, RecursionError):  # dates that are none, nesting without end
         return None

@@ -88,7 +88,7 @@ def draw_figures(
     return list(figures.save_figures(drawn, folder))
 
 
-def leave_outputs(
+def write_outputs(
     tracker: Tracker,
     output_dir: Path,
     cfg: TrainConfig,

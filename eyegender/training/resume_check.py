@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
-from eyegender.core.command import USER_MISTAKE, tell
+from eyegender.core.command import USER_MISTAKE, print_error
 from eyegender.core.errors import UserError
 from hydra_plugins.optuna_study import learn_secrets
 
@@ -31,5 +31,5 @@ class CheckCheckpoint(Callback):
             path, checkpoint = load_latest(Path(config.ckpt_path))
             check_config(checkpoint, parse(own), path)
         except UserError as error:
-            tell(error)
+            print_error(error)
             raise SystemExit(USER_MISTAKE) from None  # of an exception Hydra would only warn

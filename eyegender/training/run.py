@@ -43,7 +43,7 @@ from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
 from eyegender.training.epochs import Epochs, row_of
 from eyegender.training.failures import not_finite, out_of_memory
 from eyegender.training.freed_memory import keep_freed_memory
-from eyegender.training.outputs import leave_outputs
+from eyegender.training.outputs import write_outputs
 from eyegender.training.requeue import requeued
 from eyegender.training.result import RunResult
 from eyegender.training.resume import Change, check_config, check_data, load_latest
@@ -289,7 +289,7 @@ class _Run:
             facts = {"best_epoch": row["epoch"], "fit_seconds": fitted}
             weights = sum(tensor.nbytes for tensor in module.state_dict().values())
             with told_when_full("weights, metrics and figures", self.output_dir, weights, ", then run again"):
-                leave_outputs(
+                write_outputs(
                     self.tracker, self.output_dir, cfg, data, self.built,
                     history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
                 )  # fmt: skip
@@ -320,7 +320,7 @@ class _Run:
             precision=str(arguments["precision"]), checkpoint=last,
         )  # fmt: skip
         tracker.tags(tags)
-        leave_outputs(
+        write_outputs(
             tracker, self.output_dir, cfg, self.data, self.built, history=history,
             metrics={name: value for name, value in row.items() if "/" in name} | metrics,
             facts={"best_epoch": row["epoch"]}, predictions=module.predictions("test"),

@@ -19,7 +19,7 @@ from hydra.core.plugins import Plugins
 from eyegender import compare, evaluate, export, predict, promote, train
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig
-from eyegender.inference.loaded_model import load_model
+from eyegender.inference.load import load_model
 from eyegender.studies.winner import again, test_winner
 from eyegender.tracking.journal import Journal
 from eyegender.tracking.sender import send

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from eyegender.inference.images import as_pixels
-from eyegender.inference.loaded_model import load_model
+from eyegender.inference.load import load_model
 from eyegender.registry.promotion import promote
 from eyegender.tracking.tracking_store import open_store
 from tests.integration.conftest import TrackedRuns

@@ -14,7 +14,7 @@ from PIL import Image
 
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrackingSection
-from eyegender.inference.loaded_model import LoadedModel, load_model
+from eyegender.inference.load import LoadedModel, load_model
 from eyegender.inference.onnx_export import CARD_KEY, TOLERANCE, export_onnx
 from eyegender.registry.promotion import promote
 from eyegender.tracking.tracking_store import TrackingStore, open_store

@@ -15,8 +15,8 @@ from eyegender.data.picture_facts import picture_facts
 from eyegender.data.pixel_build import open_pixel_store
 from eyegender.data.synthetic import SyntheticReader
 from eyegender.features.precision_choice import quickest
-from eyegender.tracking.stored_config import parse_config
 from eyegender.models.weights import read_state_dict
+from eyegender.tracking.stored_config import parse_config
 from eyegender.training.checkpoint_io import load_checkpoint
 from tests.planted import forms
 from tests.unit.features.test_store import entry, open_or_build

@@ -16,7 +16,7 @@ import pytest
 from drawn_pictures import draw, encode
 from PIL import Image
 
-from eyegender.core.command import tell
+from eyegender.core.command import print_error
 from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader
 from eyegender.data.data_module import EyesDataModule
@@ -183,7 +183,7 @@ def test_names_that_steer_terminals_are_spelt_out(eyes: Path, capsys: pytest.Cap
     (eyes / "maleeyes" / os.fsdecode(b"\xff.png")).write_bytes(b"")
     with pytest.raises(UserError) as caught:
         EyesDataModule(FolderReader(eyes, CLASSES), 16).setup()
-    tell(caught.value)
+    print_error(caught.value)
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 3
     assert said.replace("\n", "").isprintable()

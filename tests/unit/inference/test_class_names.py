@@ -9,7 +9,7 @@ from PIL import Image
 from eyegender.core.errors import UserError
 from eyegender.core.schema import DataSection
 from eyegender.inference.class_names import ClassNames
-from eyegender.inference.labelled_images import read_pictures
+from eyegender.inference.labeled_images import read_labeled_images
 from eyegender.models.saved_network import Card
 
 CARD = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
@@ -36,7 +36,7 @@ def data(root: Path, first: str, second: str) -> DataSection:
 
 
 def labels(section: DataSection, **of: str) -> dict[str, int]:
-    samples = read_pictures(section, "all", 0, CARD, ClassNames(CARD.classes, of)).samples
+    samples = read_labeled_images(section, "all", 0, CARD, ClassNames(CARD.classes, of)).samples
     assert samples.classes == CARD.classes
     return {name.partition("/")[0]: int(label) for name, label in zip(samples.names, samples.labels, strict=True)}
 

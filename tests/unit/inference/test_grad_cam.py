@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eyegender.inference.grad_cam import explain, overlay
-from eyegender.inference.loaded_model import LoadedModel
+from eyegender.inference.load import LoadedModel
 from eyegender.models.saved_network import Card, untrained
 
 pytest.importorskip("pytorch_grad_cam")

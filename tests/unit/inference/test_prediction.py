@@ -8,7 +8,7 @@ from PIL import Image
 from eyegender.core.errors import UserError
 from eyegender.inference import image_files as picture_files
 from eyegender.inference.image_files import decoded_batches, list_pictures
-from eyegender.inference.loaded_model import LoadedModel
+from eyegender.inference.load import LoadedModel
 from eyegender.inference.prediction import Row, predict, row_writer, tally
 from eyegender.models.saved_network import Card, untrained
 

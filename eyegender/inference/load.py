@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.tracking.stored_config import parse_config
 from eyegender.models.inference import probabilities
 from eyegender.models.saved_network import CARD, load_network, untrained
 from eyegender.tracking.errors import is_gone, is_refused
 from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, read_config
+from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.tracking_store import open_store
 from eyegender.training.checkpoint_io import load_checkpoint
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eyegender.core.schema import TrackingSection
-    from eyegender.tracking.stored_config import KeptConfig
     from eyegender.models.network import Network
     from eyegender.models.saved_network import Card
+    from eyegender.tracking.stored_config import StoredConfig
     from eyegender.tracking.tracking_store import TrackingStore
 
 FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a .ckpt file or a folder with card.json"
@@ -48,7 +48,7 @@ class LoadedModel:
     card: Card
     reference: str
     run_id: str | None = None
-    config: KeptConfig | None = None
+    config: StoredConfig | None = None
     store: TrackingStore | None = None
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -160,7 +160,7 @@ def _placed(network: Network, card: Card, reference: str, **known: Any) -> Loade
     return LoadedModel(network, card, reference, **known)
 
 
-def _config_beside(output: Path) -> KeptConfig | None:
+def _config_beside(output: Path) -> StoredConfig | None:
     try:
         return parse_config((output / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LabelledPictures:
+class LabeledImages:
     """N readable pictures.
 
     Args:
@@ -50,9 +50,9 @@ class LabelledPictures:
         return self.store.read(rows)
 
 
-def read_pictures(
+def read_labeled_images(
     data: DataSection, part: str, seed: int, card: Card, names: ClassNames | None = None
-) -> LabelledPictures:
+) -> LabeledImages:
     """The pictures of a data source, all of them or one part.
 
     Args:
@@ -95,4 +95,4 @@ def read_pictures(
     persons = None if known is None else [str(known[int(i)]) for i in index]
     here = set(samples.names)
     conflicts = tuple(copies for copies in module.conflicts if here.intersection(copies))
-    return LabelledPictures(samples, persons, module.skipped, conflicts, module.store)
+    return LabeledImages(samples, persons, module.skipped, conflicts, module.store)

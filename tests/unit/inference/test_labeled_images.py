@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from eyegender.core.schema import DataSection
-from eyegender.inference.labelled_images import read_pictures
+from eyegender.inference.labeled_images import read_labeled_images
 from eyegender.models.saved_network import Card
 
 CARD = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
@@ -49,7 +49,7 @@ def test_pictures_in_both_classes_stop_no_evaluation_and_are_known(
         for number in range(0, 8, 2):
             (tmp_path / name / f"{number}.png").write_bytes(png(0 if number == 0 else 10 * label + number))
     reader = {"_target_": "eyegender.data.folder.FolderReader", "root": str(tmp_path), "classes": list(CARD.classes)}
-    pictures = read_pictures(section(reader, on_conflict=on_conflict), part, 0, CARD)
+    pictures = read_labeled_images(section(reader, on_conflict=on_conflict), part, 0, CARD)
     if part == "all":
         assert (len(pictures), len(pictures.conflicts)) == (count, conflicts)
     else:
@@ -69,7 +69,7 @@ def test_both_eyes_of_an_unknown_face_count_as_one_person(tmp_path: Path) -> Non
     points = " ".join(f"p{k}" for k in range(10))
     (tmp_path / "list_landmarks_align_celeba.txt").write_text("\n".join(["6", points, *landmarks]))
     reader = {"_target_": "eyegender.data.celeba.CelebaReader", "root": str(tmp_path)}
-    pictures = read_pictures(section(reader), "all", 0, CARD)
+    pictures = read_labeled_images(section(reader), "all", 0, CARD)
     assert pictures.persons is not None
     assert len(pictures) == 12
     assert len(set(pictures.persons)) == 6
