@@ -22,7 +22,6 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     from rich.console import Console
 
-    from eyegender.comparison.workflow import offline
     from eyegender.core.output_folder import new_folder
     from eyegender.inference import evaluation as asking
     from eyegender.inference.class_names import ClassNames
@@ -48,7 +47,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
             raise UserError(
                 "data must be given: this model does not tell what it was trained on; add data=folder data.root=DIR"
             )
-        pictures = read_labeled_images(offline(model.config.data), part, model.config.seed, model.card)
+        pictures = read_labeled_images(model.config.offline_data(), part, model.config.seed, model.card)
     else:
         names = ClassNames(model.card.classes, options.classes or {})
         pictures = read_labeled_images(options.data, part, options.seed, model.card, names)

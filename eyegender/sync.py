@@ -1,4 +1,4 @@
-"""`python -m eyegender.sync`: send what runs could not send while their tracking store was away."""
+"""`python -m eyegender.sync`: sends the data that runs could not send while their tracking store was unreachable."""
 
 from __future__ import annotations
 

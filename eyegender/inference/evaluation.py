@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.models.intervals import Interval, bootstrap_intervals
-from eyegender.comparison.run_record import Predictions
 from eyegender.core.errors import UserError
 from eyegender.core.progress import show_progress
 from eyegender.models.inference import BATCH
+from eyegender.models.intervals import Interval, bootstrap_intervals
+from eyegender.tracking.predictions import Predictions
 from eyegender.tracking.run_artifacts import read_predictions
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Evaluation:
 
     def as_json(self, model: LoadedModel, pictures: LabeledImages, part: str) -> dict[str, Any]:
         """What `metrics.json` holds; an undefined value (the AUROC of one class) is null."""
-        (tn, fp), (fn, tp) = self.table.counts.tolist()
+        (tn, fp), (fn, tp) = self.table.confusion_matrix.tolist()
         persons = None if pictures.persons is None else len(set(pictures.persons))
         return {
             "model": model.reference,

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from eyegender.comparison.run_record import Predictions
     from eyegender.inference.evaluation import Evaluation
     from eyegender.inference.labeled_images import LabeledImages
     from eyegender.inference.load import LoadedModel
@@ -26,17 +25,17 @@ def write_evaluation(
     folder: Path, evaluation: Evaluation, model: LoadedModel, pictures: LabeledImages, part: str
 ) -> list[Path]:
     """Write everything into `folder`, made if it is missing; returns the figures."""
-    from eyegender.comparison.run_record import SYNTHETIC_NOTE
     from eyegender.plots import figures
+    from eyegender.plots.style import SYNTHETIC_NOTE
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / METRICS_FILE, evaluation.as_json(model, pictures, part))
     table = evaluation.table
-    write_json(folder / PREDICTIONS_FILE, as_table(table))
+    write_json(folder / PREDICTIONS_FILE, table.to_table())
     note = SYNTHETIC_NOTE if pictures.samples.source == "synthetic" else None
     classes = pictures.samples.classes
     drawn = {
-        "confusion_matrix": figures.confusion_matrix(table.counts, classes, note=note),
+        "confusion_matrix": figures.confusion_matrix(table.confusion_matrix, classes, note=note),
         "reliability": figures.reliability_diagram(
             table.labels, table.probabilities, classes=classes, note=note, persons=table.persons
         ),
@@ -47,19 +46,6 @@ def write_evaluation(
     if not math.isnan(evaluation.metrics["auroc"].value):
         drawn["roc"] = figures.roc_curve(table.labels, table.probabilities, classes=classes, note=note)
     return figures.save_figures(drawn, folder / FIGURES_FOLDER)
-
-
-def as_table(table: Predictions) -> dict[str, list[object]]:
-    """The layout that `mlflow.load_table` and the comparison read."""
-    columns: dict[str, list[object]] = {
-        "name": list(table.names),
-        "digest": list(table.keys),
-        "person": list(table.persons) if table.persons is not None else [""] * len(table),
-        "label": table.labels.tolist(),
-        "probability": [float(f"{p:.9g}") for p in table.probabilities.tolist()],
-    }
-    columns |= {name: values.tolist() for name, values in table.attributes.items()}
-    return {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
 
 
 def show_evaluation(
@@ -77,7 +63,7 @@ def show_evaluation(
         table.add_row(name, value, f"{interval.low:.4f} to {interval.high:.4f}")
     console.print(title, markup=False, highlight=False, soft_wrap=True)
     console.print(table)
-    (tn, fp), (fn, tp) = evaluation.table.counts.tolist()
+    (tn, fp), (fn, tp) = evaluation.table.confusion_matrix.tolist()
     female, male = pictures.samples.classes
     lines = [
         f"{male} is positive: {tp} found, {fn} taken for {female}; {tn} {female} told rightly, {fp} taken for {male}",

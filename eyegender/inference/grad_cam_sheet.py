@@ -12,15 +12,15 @@ from eyegender.data.decode import decode, to_pixels
 from eyegender.data.picture_bytes import read_picture
 from eyegender.inference.grad_cam import explain, overlay
 from eyegender.plots.figures import save_figures
-from eyegender.plots.image_sheet import picture_sheet
+from eyegender.plots.image_sheet import image_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eyegender.comparison.run_record import Predictions
     from eyegender.inference.labeled_images import LabeledImages
     from eyegender.inference.load import LoadedModel
     from eyegender.inference.prediction import Eyes, Row
+    from eyegender.tracking.predictions import Predictions
 
 FIGURE = "grad_cam"
 MOST_FILES = 200
@@ -50,7 +50,7 @@ def explain_most_wrong(
             f"spoke for {said}\np({classes[1]}) {table.probabilities[i]:.2f}",
         ]
         names += [table.names[i], ""]
-    figure = picture_sheet(both, captions, names, f"The {len(chosen)} pictures furthest from the truth, by Grad-CAM")
+    figure = image_sheet(both, captions, names, f"The {len(chosen)} pictures furthest from the truth, by Grad-CAM")
     path = save_figures({FIGURE: figure}, folder / "figures")[0]
     if model.store is not None and model.run_id is not None:
         model.store.client.log_artifact(model.run_id, str(path), "figures")
@@ -71,7 +71,7 @@ def explain_files(model: LoadedModel, rows: Sequence[Row], eyes: Eyes | None, fo
         said = f"p({model.card.classes[1]}) {row.probability:.2f}"
         name = one_line(Path(row.path).stem)
         title = f"{one_line(Path(row.path).name)} {row.eye}: {row.label or row.note}".replace(" :", ":")
-        figure = picture_sheet(
+        figure = image_sheet(
             both, ["as the model sees it", f"what spoke for it\n{said}"], ["", ""], title, fewest_columns=2
         )
         written += save_figures({f"{number:04d}-{name[:LONGEST_NAME]}{row.eye and '-' + row.eye}": figure}, folder)

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eyegender.comparison.run_record import load_record, read_card
+from eyegender.comparison.selection import SelectedRun
 from eyegender.comparison.significance import McNemar, mcnemar
-from eyegender.comparison.selection import Chosen
 from eyegender.core.errors import UserError
 from eyegender.models.saved_network import CARD
 from eyegender.registry.model_card import CARD_FILE, model_card
 from eyegender.tracking.errors import first_line, is_gone, is_refused
-from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, lost_predictions, read_predictions
-from eyegender.comparison.run_record import load_record, read_card
+from eyegender.tracking.run_artifacts import NETWORK, downloaded, logged_model, lost_predictions, read_predictions
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-    from eyegender.comparison.run_record import Predictions
+    from eyegender.tracking.predictions import Predictions
     from eyegender.tracking.tracking_store import TrackingStore
 
 # The registry's SQL column for a version's description is this long.
@@ -65,7 +65,7 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
     model = logged_model(store, run_id)
     if model is None:
         raise UserError(f"run {run_id} in {store.name} logged no model; train it to its end, or give another run=")
-    record = load_record(store, Chosen(run), "val/accuracy", latency=True)
+    record = load_record(store, SelectedRun(run), "val/accuracy", latency=True)
     if record.predictions is None:
         if lost := lost_predictions(run):
             raise UserError(f"run {run_id} {lost}; put its artifacts back there, or train it again")
@@ -81,7 +81,7 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
         sentences.append(_judge(store, record.predictions, champion, alias, force=force))
     with store.as_global():  # the registry looks the model up through MLflow's global state
         version = _register(store, name, run_id, model)
-    with fetched(store, model, f"{NETWORK}/{CARD}") as path:
+    with downloaded(store, model, f"{NETWORK}/{CARD}") as path:
         classes = read_card(path.read_text(encoding="utf-8")).classes
     card = model_card(record, name=name, version=version, classes=classes, compared=tuple(sentences))
     store.client.log_text(run_id, card, CARD_FILE)
@@ -112,7 +112,7 @@ def shared_test(first: Predictions, second: Predictions) -> McNemar | None:
         persons = [first.persons[place] for place in one]
     elif second.persons is not None:
         persons = [second.persons[place] for place in other]
-    return mcnemar(first.right[one], second.right[other], persons)
+    return mcnemar(first.correct[one], second.correct[other], persons)
 
 
 def _judge(store: TrackingStore, mine: Predictions, champion: ModelVersion, alias: str, *, force: bool) -> str:

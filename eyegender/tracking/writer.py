@@ -1,21 +1,19 @@
-"""Applies journal entries to an MLflow tracking store. Every call may be repeated: none of them doubles anything."""
+"""Applies journal entries to an MLflow tracking store. Applying an entry twice duplicates nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
-import os
-import warnings
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING
 
-from eyegender.tracking.local_store import adapt_addresses, opening
-from eyegender.tracking.experiment_view import TAGS
+from eyegender.tracking.client import CONCURRENT_REQUESTS, connect, upload_timeout
 from eyegender.tracking.errors import is_gone, is_refused
+from eyegender.tracking.experiment_view import TAGS
+from eyegender.tracking.local_store import adapt_addresses
 from eyegender.tracking.location import database_file
-from eyegender.tracking.model_logging import AT_ONCE, log_model
-from eyegender.tracking.client import SECONDS, TIMEOUT, waiting_for
+from eyegender.tracking.model_logging import log_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,84 +28,59 @@ log = logging.getLogger("eyegender")
 
 RUN_FILE = "run.json"
 KEY_TAG = "eyegender.key"
-MAX_PARAMS, MAX_METRICS = 100, 1000  # of one log_batch request
+MAX_PARAMS, MAX_METRICS = 100, 1000  # per log_batch request
 
 
 class RunGoneError(Exception):
-    """The run is not in the store any more, and everything that was said of it must be sent again."""
+    """The run no longer exists in the store, so all of its entries must be sent again."""
 
 
-class Store:
-    """One run in one tracking store.
+class RunWriter:
+    """Writes one run to one tracking store.
 
     Args:
         uri: tracking URI.
-        artifact_location: where a new experiment keeps its artifacts, or None for the server's choice.
-        folder: the run's output folder; artifact paths are relative to it, and `run.json` is written there.
+        artifact_location: where a new experiment stores its artifacts; None leaves the choice to the server.
+        folder: output folder of the run. Paths of artifacts are relative to it, and `run.json` is written there.
     """
 
     def __init__(self, uri: str, artifact_location: str | None, folder: Path) -> None:
         self.uri, self.artifact_location, self.folder = uri, artifact_location, folder
         self.run_id: str | None = None
         self.experiment_id: str | None = None
-        # Steps of each metric that the store holds; None until they are read of a run that was there before.
-        self._held: dict[str, set[int]] | None = None
-        self._made_client: MlflowClient | None = None
-        self._gone: str | None = None  # a run that was said to be lost
-        self.attempt = 0  # at an upload; each next one is waited for twice as long
+        self.attempt = 0  # of the current upload; each attempt has twice the time of the previous one
+        self._client: MlflowClient | None = None
+        # Steps of each metric that the store contains; None until they are read for a run that existed before.
+        self._stored_steps: dict[str, set[int]] | None = None
+        self._reported_gone: str | None = None  # id of a run about whose loss a warning was logged
 
     @property
     def client(self) -> MlflowClient:
-        if self._made_client is None:
-            # MLflow prints the address of each run, password included.
-            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-            # A bar for two copied files would stand between a run's own lines.
-            os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-            # The sender has its own patience; MLflow's would hold one request for many minutes.
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-            os.environ.setdefault(TIMEOUT, str(SECONDS))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # import-time deprecations inside MLflow are nobody's to repair here
-                import mlflow
-
-            # Migration notes, retries and the like would stand between a run's own lines.
-            for noisy in ("mlflow", "alembic", "urllib3"):
-                logging.getLogger(noisy).setLevel(logging.ERROR)
-            database = database_file(self.uri)
-            with opening(database) if database is not None else contextlib.nullcontext():
-                client = mlflow.MlflowClient(self.uri)
-                client.search_experiments(max_results=1)
-            self._made_client = client
-        return self._made_client
+        """The client, connected at first use, because the store may be unreachable when the run starts."""
+        if self._client is None:
+            self._client = connect(self.uri)
+        return self._client
 
     def apply(self, entry: Entry) -> None:
-        """Bring one entry into the store.
+        """Apply one entry.
 
         Raises:
-            RunGoneError: the store has lost the run.
+            RunGoneError: the run no longer exists in the store.
         """
-        self._alive(lambda: getattr(self, f"_apply_{entry['op']}")(entry))
+        self._with_restore(lambda: getattr(self, f"_apply_{entry['op']}")(entry))
 
     def apply_metrics(self, entries: list[Entry]) -> None:
-        """Bring many epochs' metrics into the store with few requests."""
-        self._alive(lambda: self._log_metrics(entries))
-
-    def _log_metrics(self, entries: list[Entry]) -> None:
-        batch = [metric for entry in entries for metric in self._as_metrics(entry)]
-        for start in range(0, len(batch), MAX_METRICS):
-            part = batch[start : start + MAX_METRICS]
-            self.client.log_batch(self._run(), metrics=part)
-            for metric in part:
-                self._steps(metric.key).add(metric.step)
+        """Apply the metrics of many epochs with few requests."""
+        self._with_restore(lambda: self._log_metrics(entries))
 
     def apply_artifacts(self, entries: list[Entry]) -> None:
-        """Bring several files into the store at a time: each waits for an answer."""
-        self.apply(entries[0])  # alone, as it opens the way that the others share
+        """Upload several files concurrently."""
+        self.apply(entries[0])  # before the others, because it may have to connect or to restore the run
         paths = [self._inside(entry["path"]) for entry in entries]
-        with waiting_for(paths, self.attempt), ThreadPool(AT_ONCE) as pool:
+        with upload_timeout(paths, self.attempt), ThreadPool(CONCURRENT_REQUESTS) as pool:
             pool.map(self._log_artifact, entries[1:])
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         """Whether the store answers a small request about the run."""
         try:
             self.client.get_run(self._run())
@@ -115,33 +88,45 @@ class Store:
             return False
         return True
 
-    def _alive(self, call: Callable[[], None]) -> None:
-        """Make a call once more where it failed because the run, or its experiment, had been deleted."""
+    def attach(self, first: Entry) -> None:
+        """Continue the run that an earlier process created: the one in `run.json`, otherwise the one of its entry."""
+        try:
+            known = json.loads((self.folder / RUN_FILE).read_text())
+            self.run_id, self.experiment_id = known["run_id"], known["experiment_id"]
+        except (OSError, ValueError, KeyError, TypeError):
+            self._apply_run(first)
+
+    def detach(self) -> None:
+        """Forget a run that no longer exists; its first entry then creates a new one."""
+        self.run_id, self._stored_steps = None, None
+
+    def _with_restore(self, call: Callable[[], None]) -> None:
+        """Make a call, and repeat it if it failed because the run or its experiment had been deleted."""
         try:
             call()
         except Exception as error:
-            if self.run_id is None or not is_refused(error) or not self._restore(self.run_id):
+            if self.run_id is None or not is_refused(error) or not self._restore_run(self.run_id):
                 raise
             call()
 
-    def _restore(self, run_id: str) -> bool:
-        """Take the run that goes on out of MLflow's bin; False where it is not in there.
+    def _restore_run(self, run_id: str) -> bool:
+        """Restore a deleted run, because it continues; False if it had not been deleted.
 
         Raises:
-            RunGoneError: the run was deleted for good.
+            RunGoneError: the run was deleted permanently.
         """
         try:
             info = self.client.get_run(run_id).info
         except Exception as error:
             if not is_gone(error):
                 raise
-            log.warning("tracking: run %s is not in the store any more; all of it goes into a new run", run_id)
-            self._gone = run_id
+            log.warning("tracking: run %s no longer exists in the store; everything is sent to a new run", run_id)
+            self._reported_gone = run_id
             raise RunGoneError(run_id) from error
         restored = self._restore_experiment(info.experiment_id)
         if self.client.get_run(run_id).info.lifecycle_stage == "deleted":
             self.client.restore_run(run_id)
-            log.warning("tracking: run %s had been deleted; it is restored, as it goes on", run_id)
+            log.warning("tracking: run %s had been deleted; it is restored, because it continues", run_id)
             restored = True
         return restored
 
@@ -153,24 +138,20 @@ class Store:
         log.warning("tracking: experiment %s had been deleted; it is restored with its runs", experiment.name)
         return True
 
-    def forget(self) -> None:
-        """Of a run that is gone; the next entry that begins it makes it anew."""
-        self.run_id, self._held = None, None
-
-    def attach(self, beginning: Entry) -> None:
-        """Go on with the run that an earlier process created: the one that `run.json` names, else the entry's."""
-        try:
-            known = json.loads((self.folder / RUN_FILE).read_text())
-            self.run_id, self.experiment_id = known["run_id"], known["experiment_id"]
-        except (OSError, ValueError, KeyError, TypeError):
-            self._apply_run(beginning)
-
     def _run(self) -> str:
         if self.run_id is None:
             raise RuntimeError("the journal does not begin with its run")
         return self.run_id
 
-    def _as_metrics(self, entry: Entry) -> list[Metric]:
+    def _log_metrics(self, entries: list[Entry]) -> None:
+        metrics = [metric for entry in entries for metric in self._new_metrics(entry)]
+        for start in range(0, len(metrics), MAX_METRICS):
+            batch = metrics[start : start + MAX_METRICS]
+            self.client.log_batch(self._run(), metrics=batch)
+            for metric in batch:
+                self._steps(metric.key).add(metric.step)
+
+    def _new_metrics(self, entry: Entry) -> list[Metric]:
         from mlflow.entities import Metric
 
         return [
@@ -180,35 +161,34 @@ class Store:
         ]
 
     def _steps(self, name: str) -> set[int]:
-        """At which steps the store holds this metric. A run that goes on repeats what followed its last checkpoint."""
-        if self._held is None:
+        """The steps of this metric in the store. A resumed run repeats the epochs after its last checkpoint."""
+        if self._stored_steps is None:
             names = self.client.get_run(self._run()).data.metrics
-            self._held = {
+            self._stored_steps = {
                 known: {metric.step for metric in self.client.get_metric_history(self._run(), known)} for known in names
             }
-        return self._held.setdefault(name, set())
+        return self._stored_steps.setdefault(name, set())
 
     def _apply_run(self, entry: Entry) -> None:
-        """Create the run, or find it: by id when a checkpoint knew it, else by the key that every attempt shares."""
-        self._held = None
+        """Create the run or find it: by its id if a checkpoint contains it, otherwise by the key of all attempts."""
+        self._stored_steps = None
         run = self._find(entry)
         if run is None:
             experiment_id = self._experiment(entry["experiment"])
-            run_id = self.client.create_run(
-                experiment_id, entry["time"], {**entry["tags"], KEY_TAG: entry["key"]}, entry["name"]
-            ).info.run_id
-            self._held = {}
+            tags = {**entry["tags"], KEY_TAG: entry["key"]}
+            run_id = self.client.create_run(experiment_id, entry["time"], tags, entry["name"]).info.run_id
+            self._stored_steps = {}
         else:
             run_id, experiment_id = run.info.run_id, run.info.experiment_id
             if run.info.lifecycle_stage == "deleted":
-                self._restore(run_id)
+                self._restore_run(run_id)
             if not _ended_after(run, entry):
                 self.client.update_run(run_id, status="RUNNING")
         self.run_id, self.experiment_id = run_id, experiment_id
-        aside = self.folder / f"{RUN_FILE}.new"
-        with contextlib.suppress(OSError):  # on a full disk; the key finds the run as well
-            aside.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}))
-            aside.replace(self.folder / RUN_FILE)
+        temporary = self.folder / f"{RUN_FILE}.new"
+        with contextlib.suppress(OSError):  # on a full disk; the run is then found by its key
+            temporary.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}))
+            temporary.replace(self.folder / RUN_FILE)
 
     def _find(self, entry: Entry) -> Run | None:
         from mlflow.entities import ViewType
@@ -219,40 +199,41 @@ class Store:
             except Exception as error:
                 if not is_gone(error):
                     raise
-        found = self.client.get_experiment_by_name(entry["experiment"])
-        if found is not None:
+        experiment = self.client.get_experiment_by_name(entry["experiment"])
+        if experiment is not None:
             key = f"tags.`{KEY_TAG}` = '{entry['key']}'"
-            runs = self.client.search_runs([found.experiment_id], key, ViewType.ALL, max_results=1)
+            runs = self.client.search_runs([experiment.experiment_id], key, ViewType.ALL, max_results=1)
             if runs:
                 return runs[0]
-        if run_id not in {None, self._gone}:
-            log.warning("tracking: run %s is not in the store any more; it goes on as a new run", run_id)
+        if run_id not in {None, self._reported_gone}:
+            log.warning("tracking: run %s no longer exists in the store; it continues as a new run", run_id)
         return None
 
     def _experiment(self, name: str) -> str:
+        """The id of the experiment, which is created if it does not exist and restored if it was deleted."""
         from mlflow.exceptions import MlflowException
 
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             try:
-                made: str = self.client.create_experiment(name, self.artifact_location, dict(TAGS))
-            except MlflowException:  # another run was quicker
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
+                created: str = self.client.create_experiment(name, self.artifact_location, dict(TAGS))
+            except MlflowException:  # another run has just created it
+                experiment = self.client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
             else:
-                return made
-        self._restore_experiment(found.experiment_id)
+                return created
+        self._restore_experiment(experiment.experiment_id)
         for tag, value in TAGS.items():
-            if tag not in found.tags:
-                self.client.set_experiment_tag(found.experiment_id, tag, value)
-        experiment_id: str = found.experiment_id
+            if tag not in experiment.tags:
+                self.client.set_experiment_tag(experiment.experiment_id, tag, value)
+        experiment_id: str = experiment.experiment_id
         return experiment_id
 
     def _apply_params(self, entry: Entry) -> None:
         from mlflow.entities import Param
 
-        # Of a run that goes on they are there already, and may not change.
+        # A resumed run has its parameters already, and parameters cannot change.
         if entry.get("unless_there") and self.client.get_run(self._run()).data.params:
             return
         params = [Param(name, value) for name, value in entry["values"].items()]
@@ -277,8 +258,8 @@ class Store:
         self.client.log_inputs(self._run(), datasets=[DatasetInput(dataset, tags)])
 
     def _apply_artifact(self, entry: Entry) -> None:
-        self._follow_moves()
-        with waiting_for([self._inside(entry["path"])], self.attempt):
+        self._adapt_to_moves()
+        with upload_timeout([self._inside(entry["path"])], self.attempt):
             self._log_artifact(entry)
 
     def _log_artifact(self, entry: Entry) -> None:
@@ -286,31 +267,31 @@ class Store:
 
     def _apply_model(self, entry: Entry) -> None:
         folder = self._inside(entry["path"])
-        self._follow_moves()
-        with waiting_for([folder], self.attempt):
+        self._adapt_to_moves()
+        with upload_timeout([folder], self.attempt):
             log_model(self.client, self._run(), folder, entry)
 
-    def _follow_moves(self) -> None:
-        """Where the store was moved meanwhile, MLflow would make its old folder again and write there."""
+    def _adapt_to_moves(self) -> None:
+        """If the local store was moved since, MLflow would create its old folder again and write to it."""
         database = database_file(self.uri)
         if database is not None:
             adapt_addresses(database)
 
     def _inside(self, path: str) -> Path:
-        """A file of the run; a journal that came from elsewhere must not send others of this machine."""
-        found = self.folder / path
-        if not found.resolve().is_relative_to(self.folder.resolve()):
+        """A file in the output folder. A journal from somebody else must not send other files of this machine."""
+        file = self.folder / path
+        if not file.resolve().is_relative_to(self.folder.resolve()):
             raise FileNotFoundError(f"{path} is not in the run's folder")
-        return found
+        return file
 
     def _apply_end(self, entry: Entry) -> None:
         if not _ended_after(self.client.get_run(self._run()), entry):
             self.client.set_terminated(self._run(), entry["status"], entry["time"])
 
     def _apply_cut(self, entry: Entry) -> None:
-        """A line that a kill cut short: what it said is said again by the resumed run."""
+        """An incomplete line of a process that was killed; the resumed run writes its content again."""
 
 
 def _ended_after(run: Run, entry: Entry) -> bool:
-    """Whether a later attempt, told to the store before this one, has ended the run already."""
+    """Whether a later attempt, whose entries were sent first, has already ended the run."""
     return bool(run.info.end_time and run.info.end_time > entry["time"])

@@ -102,8 +102,8 @@ def test_the_same_command_on_a_finished_study_only_reports(finished: tuple[Path,
 
 def test_the_printed_command_trains_the_winner_again(finished: tuple[Path, str]) -> None:
     folder, output = finished
-    line = next(line for line in output.splitlines() if line.startswith("Again"))
-    arguments = line.removeprefix("Again").split()[3:]
+    line = next(line for line in output.splitlines() if line.startswith("Retrain"))
+    arguments = line.removeprefix("Retrain").split()[3:]
     assert not any("sweep" in argument for argument in arguments)
     assert any(argument.startswith("model.lr=") for argument in arguments)
     done = run("eyegender.train", *arguments, "--cfg", "job", cwd=folder)

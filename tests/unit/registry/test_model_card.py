@@ -43,8 +43,8 @@ def test_a_promotion_counts_persons_where_either_run_knows_them() -> None:
     by_picture = shared_test(replace(first, persons=None), replace(second, persons=None))
     by_person = shared_test(first, second)
     assert by_picture is not None
-    assert by_picture == mcnemar(first.right, second.right)
-    assert by_person == mcnemar(first.right, second.right, first.persons)
+    assert by_picture == mcnemar(first.correct, second.correct)
+    assert by_person == mcnemar(first.correct, second.correct, first.persons)
     assert (
         by_person
         == shared_test(replace(first, persons=None), second)
