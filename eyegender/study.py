@@ -1,4 +1,4 @@
-"""`python -m eyegender.study name=...`: shows the state of a study and writes its report."""
+"""`python -m eyegender.study name=...`: shows the state of a study at any time, and writes its report."""
 
 from __future__ import annotations
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eyegender.core.errors import UserError
 from eyegender.models.model_costs import costs
-from eyegender.models.saved_network import CARD, WEIGHTS, Card
+from eyegender.models.saved_network import SPEC_FILE, WEIGHTS_FILE, parse_spec
 from eyegender.tracking.run_artifacts import (
     NETWORK,
     downloaded,
@@ -143,12 +142,6 @@ def load_record(store: TrackingStore, selected: SelectedRun, by: str, *, latency
     )
 
 
-def read_card(text: str) -> Card:
-    """A card from its JSON text; raises ValueError, TypeError or KeyError if the text is no card."""
-    fields = json.loads(text)
-    return Card(**{**fields, "classes": tuple(fields["classes"])})
-
-
 def _load_history(store: TrackingStore, run_id: str) -> list[dict[str, float]]:
     epochs: dict[int, dict[str, float]] = {}
     for name in _CURVES:
@@ -162,11 +155,11 @@ def _load_costs(store: TrackingStore, run: Run, *, latency: bool) -> ModelCosts:
     model = logged_model(store, run.info.run_id)
     if model is None:
         return ModelCosts(training_seconds=seconds)
-    size = network_files(store, model).get(WEIGHTS)
+    size = network_files(store, model).get(WEIGHTS_FILE)
     try:
-        with downloaded(store, model, f"{NETWORK}/{CARD}") as path:
-            card = read_card(path.read_text(encoding="utf-8"))
-        parameters, multiply_adds, milliseconds = costs(card, latency=latency)
+        with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
+            spec = parse_spec(path.read_text(encoding="utf-8"))
+        parameters, multiply_adds, milliseconds = costs(spec, latency=latency)
     except (UserError, ValueError, TypeError, KeyError) as error:
         log.warning("run %s: its model cannot be measured (%s)", run.info.run_id, error)
         return ModelCosts(size_bytes=size, training_seconds=seconds)

@@ -27,17 +27,17 @@ class Batch(NamedTuple):
     """B pictures.
 
     Args:
-        pixels: uint8 of shape (B, C, H, W); with `at_cut`, what frozen stages made of them, (B, C', h, w) or (B, C').
+        pixels: uint8 of shape (B, C, H, W), or with `is_features` outputs of frozen stages, (B, C', h, w) or (B, C').
         labels: int64 of shape (B,), 0 or 1.
         indices: int64 of shape (B,), positions in the data module's samples.
-        at_cut: the frozen stages, and all changes of pictures before them, are behind these numbers.
-        mirrored: with `at_cut`, the same of the pictures' mirror images, where they are wanted.
+        is_features: `pixels` are stored outputs of the frozen stages, augmentation included.
+        mirrored: with `is_features`, the features of the mirror images, if they are needed.
     """
 
     pixels: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
-    at_cut: bool = False
+    is_features: bool = False
     mirrored: torch.Tensor | None = None  # the last one: Lightning leaves out what is None as it moves a batch
 
 

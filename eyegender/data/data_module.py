@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class StandIn(Protocol):
-    """Where batches come from that need not begin with pictures."""
+class BatchSource(Protocol):
+    """A source of batches that replaces the images, such as stored activations."""
 
     def loader(self, part: str, *arguments: Any, **options: Any) -> OrderedBatches | None:
         """The loader of a part (train, val or test), or None for pictures as usual."""
@@ -53,7 +53,7 @@ class EyesDataModule(pl.LightningDataModule):
     After `setup`: `samples` are the pictures that take part, in a fixed order; `split`, `store`, `groups` (None unless
     they stood in for persons), `skipped` (unreadable pictures: reasons by name) and `conflicts` (names of the copies of
     each picture that lies in both classes) belong to them.
-    Whoever sets `stand_in` hands out the three parts' batches instead.
+    If `batch_source` is set, it supplies the batches of the splits.
 
     Args:
         reader: the data source.
@@ -81,7 +81,7 @@ class EyesDataModule(pl.LightningDataModule):
     groups: NDArray[np.int64] | None
     skipped: Mapping[str, str]
     conflicts: tuple[tuple[str, ...], ...]
-    stand_in: StandIn | None = None
+    batch_source: BatchSource | None = None
 
     def __init__(
         self,
@@ -247,9 +247,9 @@ class EyesDataModule(pl.LightningDataModule):
 
     def _part_loader(self, part: str, index: NDArray[np.int64], batch_size: int) -> OrderedBatches:
         shuffle = part == "train"
-        if self.stand_in is not None:
+        if self.batch_source is not None:
             options = self._loader_options(shuffle=shuffle)
-            found = self.stand_in.loader(part, self.samples.labels[index], index, batch_size, **options)
+            found = self.batch_source.loader(part, self.samples.labels[index], index, batch_size, **options)
             if found is not None:
                 return found
         return self.loader(index, batch_size, shuffle=shuffle)

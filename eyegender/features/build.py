@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from eyegender.core.cache_entry import (
-    only_builder,
-    remove_leftovers,
-    reserved_file,
-    told_in_one_line,
-    write_all,
-    write_synced,
-    written_aside,
-)
+from eyegender.core.atomic_write import atomic_folder, preallocated_file, write_at, write_synced
+from eyegender.core.cache import build_lock, remove_unfinished, translate_cache_errors
 from eyegender.core.progress import show_progress
 from eyegender.features.store import (
     ACTIVATIONS,
@@ -114,26 +107,26 @@ def open_or_build(build: Build) -> ActivationStore:
         UserError: the disk is full or the cache cannot be written.
         TooLargeForTypeError: the stored type cannot hold the numbers.
     """
-    with told_in_one_line("stored activations", build.folder.parent, build.nbytes):
+    with translate_cache_errors("stored activations", build.folder.parent, build.nbytes):
         build.folder.parent.mkdir(exist_ok=True)
-        with only_builder(build.folder, "computing these activations", build.check):
+        with build_lock(build.folder, "computing these activations", build.check):
             try:
                 return ActivationStore(build.folder, build.pictures, build.views)  # built meanwhile
             except DamagedActivationsError:
-                remove_leftovers(build.folder)
+                remove_unfinished(build.folder)
             _write(build)
             return ActivationStore(build.folder, build.pictures, build.views)
 
 
 def _write(build: Build) -> None:
     source, prefix = build.source(), build.prefix()
-    with written_aside(build.folder) as aside:
+    with atomic_folder(build.folder) as aside:
         checksums = np.empty(build.pictures * build.views, dtype="<u4")
         elements = int(np.prod(build.row_shape))
         kind = np.dtype(DTYPES[build.dtype][1])
         row_bytes = elements * kind.itemsize
         with (
-            reserved_file(aside / ACTIVATIONS, len(checksums) * row_bytes) as file,
+            preallocated_file(aside / ACTIVATIONS, len(checksums) * row_bytes) as file,
             show_progress("computing frozen stages", len(checksums)) as progress,
         ):
             for start in range(0, build.pictures, CHUNK):
@@ -146,7 +139,7 @@ def _write(build: Build) -> None:
                 first = start * build.views
                 for i, row in enumerate(chunk.reshape(-1, elements)):
                     checksums[first + i] = zlib.crc32(row.data)
-                write_all(file, chunk.data, first * row_bytes)
+                write_at(file, chunk.data, first * row_bytes)
         write_synced(aside / CHECKSUMS, checksums.tobytes())
         manifest = {
             "format": FORMAT,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
-from eyegender.core.cache_entry import told_in_one_line, write_synced
-from eyegender.core.cache_folder import cache_folder
-from eyegender.core.file_locks import new_lock
+from eyegender.core.atomic_write import atomic_write
+from eyegender.core.cache import cache_folder, translate_cache_errors
+from eyegender.core.file_locks import file_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +30,9 @@ def kept_note(
     """
     folder = cache_folder(cache) / "precision"
     path = folder / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
-    with told_in_one_line("measured speeds", folder, 1000):
+    with translate_cache_errors("measured speeds", folder, 1000):
         folder.mkdir(exist_ok=True)
-        with new_lock(path.with_name(f"{path.name}.lock")):
+        with file_lock(path.with_name(f"{path.name}.lock")):
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
                 if usable(found):
@@ -41,10 +40,6 @@ def kept_note(
             except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: measured anew
                 pass
             note = {"what": what, **measure()}
-            aside = path.with_name(f"{path.name}.{os.getpid()}")
-            try:
-                write_synced(aside, json.dumps(note, indent=1).encode())
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
+            with atomic_write(path) as file:
+                json.dump(note, file, indent=1)
     return note, True

@@ -49,7 +49,7 @@ class ActivationLoader(OrderedBatches):
         mirrored = self._ready(self.store.read(pictures, 1)) if self.mirrored else None
         labels = self._ready(torch.from_numpy(self.labels[positions]))
         index = self._ready(torch.from_numpy(self.index[positions]))
-        return Batch(features, labels, index, at_cut=True, mirrored=mirrored)
+        return Batch(features, labels, index, is_features=True, mirrored=mirrored)
 
 
 @dataclass(frozen=True)

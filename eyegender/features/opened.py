@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from eyegender.data.pixel_cache import mark_used
+from eyegender.core.cache import mark_used
 from eyegender.features.store import MANIFEST, ActivationStore, DamagedActivationsError
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from eyegender.core.cache_folder import cache_folder
-from eyegender.core.cache_limit import limit_bytes, make_room
+from eyegender.core.cache import cache_folder, limit_bytes, make_room
 from eyegender.core.errors import UserError
 from eyegender.features.build import (
     Build,
@@ -97,7 +96,7 @@ def use_activations(
         _log.info("features: frozen stages run in every epoch, for %s", reason)
         return
     try:
-        data.stand_in = run.loaders()
+        data.batch_source = run.loaders()
     except TooLargeForTypeError as error:
         if cfg.features.mode == "on":
             raise UserError(

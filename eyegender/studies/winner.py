@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.config_keys import rename_keys
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig
 from eyegender.tracking.errors import first_line
@@ -61,7 +62,8 @@ def evaluate_winner(output_dir: Path, uri: str | None, root: str | None, *, tied
     fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     fields["tracking"] |= {"uri": uri, "root": root}
     fields["run_test"] = True
-    return test_again(TrainConfig.model_validate(fields), output_dir, tags={"winner": "tied" if tied else "true"})
+    config = TrainConfig.model_validate(rename_keys(fields, warn=False))  # a trial of an earlier version
+    return test_again(config, output_dir, tags={"winner": "tied" if tied else "true"})
 
 
 def retrain_command(output_dir: Path) -> str:

@@ -12,6 +12,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,15 +117,14 @@ class Journal:
             return 0
 
     def mark_sent(self, offset: int) -> None:
-        """Move the cursor with an atomic write, so that a killed process leaves the old one or the new one.
+        """Move the cursor.
 
         On a full disk, the cursor moves in memory only. Another process then sends the entries again, which duplicates
         nothing.
         """
-        temporary = self._cursor.with_suffix(".sent.new")
         try:
-            temporary.write_text(str(offset))
-            temporary.replace(self._cursor)
+            with atomic_write(self._cursor, sync=False) as file:
+                file.write(str(offset))
             self._sent = None
         except OSError:
             self._sent = offset

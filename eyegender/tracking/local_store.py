@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from eyegender.core.file_locks import held_where_possible
+from eyegender.core.file_locks import optional_file_lock
 from eyegender.tracking.errors import StoreFaultError
 from eyegender.tracking.location import artifacts_beside, database_uri
 
@@ -44,7 +44,7 @@ def open_database(database: Path) -> Iterator[None]:
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     without_locks = "start one run alone first, or set tracking.root to a folder on another file system"
-    with held_where_possible(database.with_suffix(".lock"), -1, without_locks) as locked:
+    with optional_file_lock(database.with_suffix(".lock"), -1, without_locks) as locked:
         if database.exists():
             check_database(database)
             adapt_addresses(database)

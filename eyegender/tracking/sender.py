@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from eyegender.core.errors import UserError
-from eyegender.core.file_locks import held_where_possible
+from eyegender.core.file_locks import optional_file_lock
 from eyegender.core.secrets import HIDDEN
 from eyegender.tracking.errors import LIMITS, StoreFaultError, first_line, is_refused, repair_of
 from eyegender.tracking.journal import JOURNAL, Journal
@@ -114,7 +114,7 @@ class Sender(threading.Thread):
         # The lock is held while this thread lives, so that `eyegender.sync` does not send the same entries meanwhile.
         while not self._abandon.is_set():
             try:
-                with held_where_possible(self.journal.folder / LOCK_FILE, 1, WITHOUT_LOCKS):
+                with optional_file_lock(self.journal.folder / LOCK_FILE, 1, WITHOUT_LOCKS):
                     self._send_until_closed()
             except Timeout:
                 continue
@@ -247,7 +247,7 @@ def send(folder: Path, uri: str | None) -> tuple[int, str | None]:
     database = database_file(address)
     artifacts = None if database is None else artifacts_beside(database)
     try:
-        with held_where_possible(folder / LOCK_FILE, _LAST_REQUEST_SECONDS, "see that its run has ended"):
+        with optional_file_lock(folder / LOCK_FILE, _LAST_REQUEST_SECONDS, "see that its run has ended"):
             writer = RunWriter(address, artifacts, folder)
             sender = Sender(journal, writer)
             total = 0

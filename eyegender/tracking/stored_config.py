@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eyegender.core.allow_list import load_class
 from eyegender.core.schema import DataSection  # noqa: TC001 - pydantic reads it
 from eyegender.models.backbone import Backbone, resolve_depth
-from eyegender.models.saved_network import Card
+from eyegender.models.saved_network import ModelSpec
 
 
 class _Stored(BaseModel):
@@ -39,7 +39,7 @@ class StoredConfig(_Stored):
     model: StoredModel
     seed: int
 
-    def card(self) -> Card:
+    def spec(self) -> ModelSpec:
         """The specification from which a checkpoint's network is built.
 
         Raises:
@@ -47,7 +47,7 @@ class StoredConfig(_Stored):
         """
         cls = load_class(self.model.backbone.target, Backbone)
         stages = len(cls().stages)
-        return Card(
+        return ModelSpec(
             backbone=self.model.backbone.target,
             head=self.model.head,
             depth=resolve_depth(self.model.finetune_depth, stages, cls.name),

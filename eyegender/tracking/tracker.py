@@ -9,8 +9,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from eyegender.core.disk_errors import full_disk, is_full
-from eyegender.core.errors import UserError
+from eyegender.core.errors import UserError, disk_full_error, is_disk_full
 from eyegender.core.secrets import redact_config, redact_urls
 from eyegender.tracking.journal import Entry, Journal
 from eyegender.tracking.sender import Sender
@@ -119,10 +118,10 @@ class Tracker:
     def disk_full_error(self) -> UserError | None:
         """After `close`: the error if the disk of a local store is full; otherwise None."""
         database = self.location.database
-        if database is None or not is_full(self.sender.problem):
+        if database is None or not is_disk_full(self.sender.problem):
             return None
         again = f", then send the rest with python -m eyegender.sync folder={self.folder}"
-        return full_disk("metrics and artifacts of the run", database.parent, self.journal.unsent_bytes(), again)
+        return disk_full_error("metrics and artifacts of the run", database.parent, self.journal.unsent_bytes(), again)
 
     def abandon(self) -> None:
         """Stop tracking, because another process continues the run."""

@@ -8,6 +8,7 @@ import logging
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING
 
+from eyegender.core.atomic_write import atomic_write
 from eyegender.tracking.client import CONCURRENT_REQUESTS, connect, upload_timeout
 from eyegender.tracking.errors import is_gone, is_refused
 from eyegender.tracking.experiment_view import TAGS
@@ -185,10 +186,9 @@ class RunWriter:
             if not _ended_after(run, entry):
                 self.client.update_run(run_id, status="RUNNING")
         self.run_id, self.experiment_id = run_id, experiment_id
-        temporary = self.folder / f"{RUN_FILE}.new"
-        with contextlib.suppress(OSError):  # on a full disk; the run is then found by its key
-            temporary.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}))
-            temporary.replace(self.folder / RUN_FILE)
+        # On a full disk, the run is found by its key.
+        with contextlib.suppress(OSError), atomic_write(self.folder / RUN_FILE, sync=False) as file:
+            json.dump({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}, file)
 
     def _find(self, entry: Entry) -> Run | None:
         from mlflow.entities import ViewType

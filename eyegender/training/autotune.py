@@ -71,8 +71,7 @@ def settle(cfg: TrainConfig, arguments: dict[str, Any], network: Network, train_
 
 def lay_out(network: Network, *, channels_last: bool) -> None:
     """Weights, and from now on inputs, in this memory layout."""
-    network.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    network.to(memory_format=network.memory_format)
+    network.use_memory_format(torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def training_way(network: Network, name: str, size: int, device: torch.device, *, from_cut: bool) -> tuple[str, bool]:
@@ -145,7 +144,7 @@ def _step(
             made.append((own, given if from_cut else pixels))
         own, given = made[0]
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = own(given, at_cut=from_cut)
+            logits = own(given, is_features=from_cut)
         logits.sum().backward()  # type: ignore[no-untyped-call]
 
     return run

@@ -23,7 +23,7 @@ from eyegender.models.classifier import Classifier
 from eyegender.models.heads import build_head
 from eyegender.models.network import Network
 from eyegender.models.optimization import Optimization
-from eyegender.models.saved_network import Card
+from eyegender.models.saved_network import ModelSpec
 from eyegender.models.weights import Weights, load_weights
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class BuiltModel:
     """A classifier with what must be told about it."""
 
     classifier: Classifier
-    card: Card
+    card: ModelSpec
     weights: Weights
     stages: int
 
@@ -156,10 +156,10 @@ def build_model(
         augment=Augment(**augment.model_dump(exclude={"enabled"})) if augment.enabled else None,
         flip_test=model.flip_test,
         seed=cfg.seed,
-        halve=cfg.trainer.on_oom == "halve",
+        micro_batches=cfg.trainer.on_oom == "halve",
         max_steps=cfg.trainer.max_steps,
     )
-    card = Card(
+    card = ModelSpec(
         backbone=model.backbone.target,
         head=model.head,
         depth=len(network.suffix),

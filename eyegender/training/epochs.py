@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from eyegender.models.classifier import Classifier
     from eyegender.tracking.tracker import Tracker
 
@@ -30,6 +32,7 @@ class Epochs(pl.Callback):
     def __init__(self, tracker: Tracker | None, max_steps: int = -1) -> None:
         self.tracker, self.max_steps = tracker, max_steps
         self.history: History = []
+        self.origin: Callable[[], dict[str, Any]] = dict
         self._recorded = 0
         self._began = 0.0
         self._spent = 0.0
@@ -80,6 +83,9 @@ class Epochs(pl.Callback):
             values = {name: value for name, value in row.items() if name != "epoch"}
             self.tracker.metrics(values, step=int(row["epoch"]))
         self._recorded = len(self.history)
+
+    def on_save_checkpoint(self, _trainer: Any, _module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint |= self.origin()
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "epoch_seconds": time.monotonic() - self._began}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.core.atomic_write import replaced
+from eyegender.core.atomic_write import atomic_write
 from eyegender.training import environment
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
     from eyegender.models.network import Network
-    from eyegender.models.saved_network import Card
+    from eyegender.models.saved_network import ModelSpec
     from eyegender.tracking.tracker import Tracker
     from eyegender.training.build import BuiltModel
     from eyegender.training.epochs import History
@@ -30,7 +30,7 @@ METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "test_predictions.json"
 
 def write_json(path: Path, content: Any) -> None:
     """Raises ValueError for what JSON cannot say, NaN above all."""
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         json.dump(content, file, indent=2, allow_nan=False, default=str)
 
 
@@ -137,7 +137,7 @@ def write_outputs(
     tracker.model("model", metadata=_model_metadata(card, data.source), params=_model_params(cfg, card))
 
 
-def _model_metadata(card: Card, source: str) -> dict[str, Any]:
+def _model_metadata(card: ModelSpec, source: str) -> dict[str, Any]:
     return {
         "input": "pictures, any size and number: integers 0..255, floats 0..1 or 0..255, or files",
         "output": f"probability of {card.classes[1]}",
@@ -148,11 +148,11 @@ def _model_metadata(card: Card, source: str) -> dict[str, Any]:
     }
 
 
-def _model_params(cfg: TrainConfig, card: Card) -> dict[str, str]:
+def _model_params(cfg: TrainConfig, card: ModelSpec) -> dict[str, str]:
     return {"model": cfg.model.name, "finetune_depth": str(card.depth)}
 
 
-def save_for_logging(folder: Path, network: Network, card: Card, example: np.ndarray[Any, Any]) -> None:
+def save_for_logging(folder: Path, network: Network, card: ModelSpec, example: np.ndarray[Any, Any]) -> None:
     """The network and its input example where `tracking.model_logging` expects them."""
     from eyegender.models.saved_network import save_network
 

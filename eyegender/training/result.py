@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from eyegender.models.classifier import Classifier
-    from eyegender.models.saved_network import Card
+    from eyegender.models.saved_network import ModelSpec
     from eyegender.training.epochs import History
 
 
@@ -39,7 +39,7 @@ class RunResult:
     history: History
     output_dir: Path
     run_id: str | None
-    card: Card
+    card: ModelSpec
     module: Classifier
     trainer: pl.Trainer
 

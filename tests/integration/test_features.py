@@ -49,8 +49,8 @@ class Prepared:
     module: Classifier
 
     def from_store(self, batch: Batch) -> torch.Tensor:
-        assert batch.at_cut
-        return self.module.network.from_store(batch.pixels)
+        assert batch.is_features
+        return self.module.network.from_features(batch.pixels)
 
     def from_pictures(self, batch: Batch) -> torch.Tensor:
         return self.module(torch.from_numpy(self.data.pixels(batch.indices.numpy())))
@@ -139,7 +139,7 @@ def test_flip_test_reads_the_mirror_image_from_the_store() -> None:
     with torch.inference_mode():
         expected = run.module(pixels.flip(3))
         assert torch.allclose(
-            run.module.network.from_store(batch.mirrored), expected, atol=0.02 * float(expected.std())
+            run.module.network.from_features(batch.mirrored), expected, atol=0.02 * float(expected.std())
         )
     assert next(iter(run.data.val_dataloader())).mirrored is None
 

@@ -128,7 +128,7 @@ def test_a_value_without_default_is_asked_for() -> None:
         (["trainer.max_epochs=none"], "trainer.max_epochs must be a valid integer"),
         (["data=folder", "data.root=nowhere"], "nowhere"),
         (["model.finetune_depth=20"], "finetune_depth must be 0..19 for mobilenet_v2 or 'all', got 20"),
-        (["model=inception_v3", "data.size=64"], "inception_v3 needs pictures of at least 75x75 pixels, got 64"),
+        (["model=inception_v3", "data.size=64"], "inception_v3 needs images of at least 75x75 pixels, got 64"),
         (["model.weights=nowhere.pth"], "no file nowhere.pth"),
         (["model.head=big"], "unknown head 'big'; known: linear, paper"),
         (["model.backbone._target_=os.system"], "only classes of eyegender are"),

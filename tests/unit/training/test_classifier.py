@@ -52,13 +52,13 @@ def test_mixup_weighs_two_pictures_and_their_targets_alike() -> None:
     labels = torch.arange(16) % 2
     # Each picture is as bright as its label, so a mixed one tells its own target.
     batch = Batch(labels.view(-1, 1, 1, 1) * torch.full((16, 1, 4, 4), 200.0), labels, torch.arange(16))
-    pixels, targets = classifier._drawn(batch)
+    pixels, targets = classifier._augmented(batch)
     torch.testing.assert_close(pixels.mean((1, 2, 3)) / 200, targets)
     assert len(targets.unique()) > 2
-    assert torch.equal(classifier._drawn(batch)[0], pixels)  # of one step the same, whenever it is drawn
+    assert torch.equal(classifier._augmented(batch)[0], pixels)  # of one step the same, whenever it is drawn
 
 
 def test_without_mixup_targets_are_the_labels() -> None:
     labels = torch.tensor([0, 1])
     batch = Batch(torch.zeros(2, 1, 4, 4), labels, torch.arange(2))
-    assert torch.equal(Classifier(torch.nn.Identity())._drawn(batch)[1], labels)  # type: ignore[arg-type]
+    assert torch.equal(Classifier(torch.nn.Identity())._augmented(batch)[1], labels)  # type: ignore[arg-type]
