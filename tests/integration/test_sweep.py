@@ -90,7 +90,7 @@ def test_the_report_lies_in_the_folder_and_on_the_parent(finished: tuple[Path, s
     assert {"report.md", "trials.csv", "best.json", "figures"} <= names
     figures = {item.path for item in client.list_artifacts(parent.info.run_id, "figures")}
     assert {"figures/history.png", "figures/parallel_coordinates.png", "figures/slice.png"} <= figures
-    assert "What mattered" in (folder / "multirun/finetune/report/report.md").read_text()
+    assert "Parameter importance" in (folder / "multirun/finetune/report/report.md").read_text()
 
 
 def test_the_same_command_on_a_finished_study_only_reports(finished: tuple[Path, str]) -> None:
