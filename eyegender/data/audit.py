@@ -13,7 +13,7 @@ import numpy as np
 from eyegender.core.errors import UserError, one_line
 from eyegender.data.near_duplicates import find_near_duplicates, image_vectors
 from eyegender.data.splits import Split, separated_persons, split_at_random, split_by_group
-from eyegender.plots.contact_sheet import Row
+from eyegender.plots.contact_sheet import SheetRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,7 +110,7 @@ class AuditReport:
         return float(each.mean()), error
 
 
-def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[Row]]:
+def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[SheetRow]]:
     """The report on a data module that was read but not split, and the rows of a contact sheet.
 
     Args:
@@ -270,19 +270,21 @@ def _sheet_rows(
     near_pairs: NDArray[np.int64],
     similarity: NDArray[np.float32],
     equal: list[list[int]],
-) -> list[Row]:
+) -> list[SheetRow]:
     rows = []
     for label, name in enumerate(samples.classes):
         # Sorted by digest, so that equal data give equal sheets in an order that does not depend on names.
         some = sorted(np.flatnonzero(samples.labels == label).tolist(), key=lambda i: samples.digests[i])[:28]
-        rows.append(Row(f"{label} = {name}", [[i] for i in some], [_short(samples.names[i]) for i in some]))
+        rows.append(SheetRow(f"{label} = {name}", [[i] for i in some], [_short(samples.names[i]) for i in some]))
     if equal:
         shown = equal[:14]
-        rows.append(Row("equal files", [m[:4] for m in shown], [", ".join(samples.names[i] for i in m) for m in shown]))
+        rows.append(
+            SheetRow("equal files", [m[:4] for m in shown], [", ".join(samples.names[i] for i in m) for m in shown])
+        )
     if len(near_pairs):
         shown = near_pairs[:28].tolist()
         captions = [f"{c:.3f} {_short(samples.names[a])}" for (a, _), c in zip(shown, similarity, strict=False)]
-        rows.append(Row("near-duplicates, most similar first (correlation)", shown, captions))
+        rows.append(SheetRow("near-duplicates, most similar first (correlation)", shown, captions))
     if groups is not None:
         members: dict[object, list[int]] = {}
         for i, group in enumerate(_as_list(groups)):
@@ -290,9 +292,9 @@ def _sheet_rows(
         large = sorted(members.values(), key=lambda m: (-len(m), m[0]))
         for m in large[:2]:
             heading = f"one group: {len(m)} images" + (", the first 28" if len(m) > 28 else "")
-            rows.append(Row(heading, [[i] for i in m[:28]], [_short(samples.names[i]) for i in m[:28]]))
+            rows.append(SheetRow(heading, [[i] for i in m[:28]], [_short(samples.names[i]) for i in m[:28]]))
         pairs = [m for m in large if len(m) == 2]
         pairs = pairs[:: max(1, len(pairs) // 21)][:21]
         if pairs:
-            rows.append(Row("groups of two", pairs, [samples.names[m[0]] for m in pairs]))
+            rows.append(SheetRow("groups of two", pairs, [samples.names[m[0]] for m in pairs]))
     return rows

@@ -99,7 +99,7 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (told["pictures"], told["part"], told["positive"]) == (7, "all", "male")
     assert told["skipped"] == {"m/bad.jpg": "not a JPEG, PNG, BMP or WebP picture"}
-    assert "3 pictures are in both classes (f/000.png = m/000.png first)" in told["warnings"][0]
+    assert "3 images are in both classes (f/000.png = m/000.png first)" in told["warnings"][0]
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"confusion_matrix", "reliability", "most_wrong", "roc", "grad_cam"}
 
