@@ -22,7 +22,6 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     from rich.console import Console
 
-    from eyegender.comparison.run_images import offline
     from eyegender.core.output_folder import new_folder
     from eyegender.inference.evaluation import (
         FIGURES_FOLDER,
@@ -41,17 +40,17 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 
         check_installed()
     model = load_model(options.model, options.tracking)
-    part = options.part or ("all" if options.data else "test")
+    split = options.split or ("all" if options.data else "test")
     if options.data is not None:
         mapping = ClassMapping(model.spec.classes, options.classes or {})
-        images = read_labeled_images(options.data, part, options.seed, model.spec, mapping)
+        images = read_labeled_images(options.data, split, options.seed, model.spec, mapping)
     elif model.config is not None:
-        images = read_labeled_images(offline(model.config.data), part, model.config.seed, model.spec)
+        images = read_labeled_images(model.config.offline_data(), split, model.config.seed, model.spec)
     else:
         raise UserError(
             "data must be given because the model's training data is unknown; add data=folder data.root=DIR"
         )
-    evaluation = evaluate_model(model, images, part)
+    evaluation = evaluate_model(model, images, split)
     write_evaluation(evaluation, folder)
     if options.grad_cam:
         explain_most_wrong(model, images, evaluation.predictions, options.grad_cam, folder)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.comparison.intervals import Interval, bootstrap_intervals
-from eyegender.comparison.run_record import SYNTHETIC_NOTE, Predictions
 from eyegender.core.errors import UserError, one_line
 from eyegender.core.progress import show_progress
+from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.models.saved_network import BATCH
+from eyegender.tracking.predictions import Predictions
 from eyegender.tracking.run_artifacts import read_predictions
 from eyegender.training.outputs import METRICS_FILE, write_json
 
@@ -35,7 +35,7 @@ class Evaluation:
     Args:
         model: the model.
         images: the images.
-        part: the split that the images are, or `all`.
+        split: the split that the images are, or `all`.
         predictions: one prediction per image.
         metrics: each metric with its 95% interval.
         warnings: sentences that the reader must know before the metrics.
@@ -43,7 +43,7 @@ class Evaluation:
 
     model: LoadedModel
     images: LabeledImages
-    part: str
+    split: str
     predictions: Predictions
     metrics: dict[str, Interval]
     warnings: tuple[str, ...]
@@ -55,12 +55,12 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The content of `metrics.json`; an undefined value (the AUROC of a single class) is null."""
-        (tn, fp), (fn, tp) = self.predictions.counts.tolist()
+        (tn, fp), (fn, tp) = self.predictions.confusion_matrix.tolist()
         return {
             "model": self.model.reference,
             "run": self.model.run_id,
             "data": self.images.samples.source,
-            "part": self.part,
+            "part": self.split,
             "pictures": len(self.predictions),
             "persons": self.persons,
             "positive": self.model.spec.classes[1],
@@ -76,13 +76,13 @@ class Evaluation:
         }
 
 
-def evaluate_model(model: LoadedModel, images: LabeledImages, part: str) -> Evaluation:
+def evaluate_model(model: LoadedModel, images: LabeledImages, split: str) -> Evaluation:
     """Predict every image and compute the metrics.
 
     Args:
         model: the model to evaluate.
         images: the labeled images.
-        part: the split that the images are, or `all`.
+        split: the split that the images are, or `all`.
 
     Raises:
         UserError: a prediction is NaN.
@@ -106,7 +106,7 @@ def evaluate_model(model: LoadedModel, images: LabeledImages, part: str) -> Eval
         attributes=samples.attributes,
     )
     metrics = bootstrap_intervals(predictions.labels, predictions.probabilities, predictions.persons)
-    return Evaluation(model, images, part, predictions, metrics, _warnings(model, images))
+    return Evaluation(model, images, split, predictions, metrics, _warnings(model, images))
 
 
 def _warnings(model: LoadedModel, images: LabeledImages) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ def _warnings(model: LoadedModel, images: LabeledImages) -> tuple[str, ...]:
         if 0 < shared < len(images):
             found.append(
                 f"{shared:,} of these {len(images):,} images are in the model's own test set: the others are probably "
-                "images that it was trained on; add part=test, with the data.split options of its run."
+                "images that it was trained on; add split=test, with the data.split options of its run."
             )
     return tuple(found)
 
@@ -133,16 +133,17 @@ def _warnings(model: LoadedModel, images: LabeledImages) -> tuple[str, ...]:
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write metrics.json, predictions.json and figures into `folder`, which is created if it does not exist."""
     from eyegender.plots import figures
+    from eyegender.plots.style import SYNTHETIC_NOTE
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / METRICS_FILE, evaluation.as_json())
     images, predictions = evaluation.images, evaluation.predictions
-    write_json(folder / PREDICTIONS_FILE, _as_table(predictions))
+    write_json(folder / PREDICTIONS_FILE, predictions.to_table())
     labels, probabilities = predictions.labels, predictions.probabilities
     note = SYNTHETIC_NOTE if images.samples.source == "synthetic" else None
     classes = images.samples.classes
     made = {
-        "confusion_matrix": figures.confusion_matrix(predictions.counts, classes, note=note),
+        "confusion_matrix": figures.confusion_matrix(predictions.confusion_matrix, classes, note=note),
         "reliability": figures.reliability_diagram(
             labels, probabilities, classes=classes, note=note, persons=predictions.persons
         ),
@@ -155,32 +156,19 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     figures.save_figures(made, folder / FIGURES_FOLDER)
 
 
-def _as_table(predictions: Predictions) -> dict[str, list[object]]:
-    """The layout that `mlflow.load_table` and the comparison read."""
-    columns: dict[str, list[object]] = {
-        "name": list(predictions.names),
-        "digest": list(predictions.keys),
-        "person": list(predictions.persons) if predictions.persons is not None else [""] * len(predictions),
-        "label": predictions.labels.tolist(),
-        "probability": [float(f"{p:.9g}") for p in predictions.probabilities.tolist()],
-    }
-    columns |= {name: values.tolist() for name, values in predictions.attributes.items()}
-    return {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
-
-
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print the metrics, the confusion matrix in words and the warnings."""
     from rich.table import Table
 
     images = evaluation.images
     persons = "" if evaluation.persons is None else f" of {evaluation.persons:,} persons"
-    which = "all images" if evaluation.part == "all" else f"the {evaluation.part} split"
+    which = "all images" if evaluation.split == "all" else f"the {evaluation.split} split"
     title = f"{evaluation.model.reference} on {images.samples.source}, {which}: {len(images):,}{persons}"
     table = Table("metric", "value", "95% interval")
     for name, interval in evaluation.metrics.items():
         value = "-" if math.isnan(interval.value) else f"{interval.value:.4f}"
         table.add_row(name, value, f"{interval.low:.4f} to {interval.high:.4f}")
-    (tn, fp), (fn, tp) = evaluation.predictions.counts.tolist()
+    (tn, fp), (fn, tp) = evaluation.predictions.confusion_matrix.tolist()
     negative, positive = images.samples.classes
     lines = [
         f"{positive} (positive): {tp} classified correctly, {fn} misclassified as {negative}",

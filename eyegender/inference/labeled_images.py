@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from eyegender.core.schema import DataSection
     from eyegender.data.pixel_cache import PixelStore
-    from eyegender.data.samples import Reader, Samples
+    from eyegender.data.readers import Reader, Samples
     from eyegender.models.saved_network import ModelSpec
 
 
@@ -96,13 +96,13 @@ class LabeledImages:
 
 
 def read_labeled_images(
-    data: DataSection, part: str, seed: int, spec: ModelSpec, mapping: ClassMapping | None = None
+    data: DataSection, split: str, seed: int, spec: ModelSpec, mapping: ClassMapping | None = None
 ) -> LabeledImages:
     """Read the images of a data source, or of one of its splits.
 
     Args:
         data: config of the source; the model's size and color replace those in it.
-        part: `all`, `train`, `val` or `test`; the data is split as a training would split it.
+        split: `all`, `train`, `val` or `test`; the data is split as a training would split it.
         seed: seed of the subset and, unless `data.split.seed` is set, of the split.
         spec: describes the input and the classes of the model.
         mapping: maps the class names of the data to those of the model; None if they are known to be the same.
@@ -126,12 +126,12 @@ def read_labeled_images(
         on_bad=data.on_bad,
         on_conflict="drop" if data.on_conflict == "drop" else "keep",
     )
-    if part == "all":
+    if split == "all":
         module.read(to_split=False)
         index = np.arange(len(module.samples), dtype=np.int64)
     else:
         module.setup()
-        index = module.split.part(part)
+        index = module.split.index(split)
     samples = module.samples.take(index)
     if mapping is not None:
         samples = mapping.relabel(samples)

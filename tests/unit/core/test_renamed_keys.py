@@ -44,6 +44,7 @@ def _warns_again() -> None:
         ("model.schedule=cosine,constant", "scheduler=cosine,constant"),
         ("++model.warmup=interval(0.1,0.3)", "++scheduler.warmup=interval(0.1,0.3)"),
         ("~model.warmup", "~scheduler.warmup"),
+        ("part=test", "split=test"),
         ("model.lr=model.schedule", "model.lr=model.schedule"),
         ("data.root=model.schedule=x", "data.root=model.schedule=x"),
         ("+model.weight_decay_of_mine=1", "+model.weight_decay_of_mine=1"),

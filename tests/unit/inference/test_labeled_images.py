@@ -41,17 +41,17 @@ def section(reader: dict[str, Any], **options: Any) -> DataSection:
 
 
 @pytest.mark.parametrize(("on_conflict", "count", "conflicts"), [("error", 8, 1), ("keep", 8, 1), ("drop", 6, 0)])
-@pytest.mark.parametrize("part", ["all", "train"])
+@pytest.mark.parametrize("split", ["all", "train"])
 def test_images_in_both_classes_are_reported_and_not_refused(
-    tmp_path: Path, on_conflict: str, count: int, conflicts: int, part: str
+    tmp_path: Path, on_conflict: str, count: int, conflicts: int, split: str
 ) -> None:
     for label, name in enumerate(SPEC.classes):
         (tmp_path / name).mkdir()
         for number in range(0, 8, 2):
             (tmp_path / name / f"{number}.png").write_bytes(png(0 if number == 0 else 10 * label + number))
     reader = {"_target_": "eyegender.data.folder.FolderReader", "root": str(tmp_path), "classes": list(SPEC.classes)}
-    images = read_labeled_images(section(reader, on_conflict=on_conflict), part, 0, SPEC)
-    if part == "all":
+    images = read_labeled_images(section(reader, on_conflict=on_conflict), split, 0, SPEC)
+    if split == "all":
         assert (len(images), len(images.conflicts)) == (count, conflicts)
     else:
         here = set(images.samples.names)
