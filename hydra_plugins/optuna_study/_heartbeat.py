@@ -306,32 +306,32 @@ class StalenessMonitor:
     def __init__(self, outages: Outages | None = None, missed_heartbeats: float = 3.0) -> None:
         self.outages = outages or Outages()
         self.missed_heartbeats = missed_heartbeats
-        # For each key: its last sign of life, when it was first seen, and the total outage at that time.
+        # For each key: its last state, when it was first seen, and the total outage at that time.
         self._seen: dict[object, tuple[object, float, float]] = {}
 
-    def seconds_unchanged(self, key: object, sign: object) -> float:
-        """Seconds since this sign of life was first seen under this key, without those of outages.
+    def seconds_unchanged(self, key: object, state: object) -> float:
+        """Seconds since this state was first seen under this key, without those of outages.
 
         After an outage, other workers get the longest pause between two attempts as extra time.
         """
         now, outage = time.monotonic(), self.outages.seconds
         last = self._seen.get(key)
-        if last is None or last[0] != sign:
-            self._seen[key] = (sign, now, outage)
+        if last is None or last[0] != state:
+            self._seen[key] = (state, now, outage)
             return 0.0
         outage_since = outage - last[2]
         return max(0.0, now - last[1] - outage_since - (LONGEST_PAUSE if outage_since > 0 else 0.0))
 
-    def is_dead(self, key: object, worker_id: WorkerId | None, sign: object, heartbeat: float) -> bool:
+    def is_dead(self, key: object, worker_id: WorkerId | None, state: object, heartbeat: float) -> bool:
         """Whether a worker is dead.
 
         Args:
             key: what the worker holds.
             worker_id: None if the process died before it could store its id.
-            sign: its last sign of life.
+            state: what each of its heartbeats changes.
             heartbeat: seconds between two heartbeats, for a process without a stored id.
         """
-        silent = self.seconds_unchanged(key, sign)
+        silent = self.seconds_unchanged(key, state)
         if worker_id is not None and worker_id.has_exited():
             return True
         return silent > self.missed_heartbeats * (worker_id.heartbeat if worker_id else heartbeat)

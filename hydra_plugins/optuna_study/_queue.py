@@ -222,8 +222,8 @@ class TrialQueue:
                 if trial.state != TrialState.RUNNING:
                     continue
                 owner = WorkerId.from_stored(trial.system_attrs.get(OWNER))
-                sign = (trial.system_attrs.get(OWNER), trial.system_attrs.get(ALIVE))
-                if self.staleness.is_dead(id_of(trial), owner, sign, self.worker_id.heartbeat):
+                state = (trial.system_attrs.get(OWNER), trial.system_attrs.get(ALIVE))
+                if self.staleness.is_dead(id_of(trial), owner, state, self.worker_id.heartbeat):
                     reason, worker_died = self._cause_of_death(owner)
                     changed = self.release(id_of(trial), reason, worker_died) or changed
             return self._requeue_orphans(trials) or changed

@@ -36,17 +36,17 @@ def test_a_trial_that_changes_directory_knows_where_the_sweep_was_started(tmp_pa
     assert Path.cwd() == tmp_path
 
 
-def test_an_application_of_hydra_1_1_changes_directory_and_is_told_why(tmp_path):
+def test_an_application_of_hydra_1_1_changes_directory_and_warns(tmp_path):
     seen = []
 
     def task(cfg):
         seen.append((Path.cwd(), get_original_cwd()))
         return float(cfg.x)
 
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         multirun(task, *FEW, version_base="1.1")
-    assert any("hydra.job.chdir is true because version_base is 1.1" in str(each.message) for each in told)
+    assert any("hydra.job.chdir is true because version_base is 1.1" in str(each.message) for each in raised)
     assert seen == [(tmp_path / f"out/{number}", str(tmp_path)) for number in range(3)]
 
 
@@ -71,15 +71,15 @@ def test_a_trial_sees_the_sweeps_folder_as_under_hydras_own_sweeper():
 
 
 def test_a_task_that_changes_directory_affects_no_other_trial(tmp_path):
-    places = []
+    folders = []
 
     def task(cfg):
-        places.append((Path.cwd(), get_original_cwd()))
+        folders.append((Path.cwd(), get_original_cwd()))
         os.chdir("/")
         return float(cfg.x)
 
     multirun(task, *FEW)
-    assert places == [(tmp_path, str(tmp_path))] * 3
+    assert folders == [(tmp_path, str(tmp_path))] * 3
     assert Path.cwd() == tmp_path
 
 

@@ -154,7 +154,7 @@ def test_a_report_of_infinite_values_is_written(tmp_path):
     assert [row["values"] for row in best] == [["-inf"], [1.0], [2.0], ["inf"]]
 
 
-def test_reports_that_are_no_numbers_reach_the_pruner_of_several_objectives():
+def test_reports_that_are_not_finite_reach_the_pruner_of_several_objectives():
     def task(cfg: Any) -> list[float]:
         trial = current_trial()
         trial.report([math.nan, math.inf, -math.inf][trial.number], 0)
@@ -174,7 +174,7 @@ def test_a_rate_of_zero_stops_at_the_first_failure(rate):
 
 
 def test_the_share_of_failures_is_checked_from_the_third_trial_on():
-    # 0.34 of 3 allows one; two fail at once, and the sweep goes on to the third.
+    # 0.34 of 3 allows one; two fail at once, and the sweep continues with the third.
     with pytest.raises(SystemExit):
         multirun(lambda cfg: [math.nan, math.nan, 1.0, 1.0][current_trial().number], "hydra.sweeper.n_trials=3")
     assert states() == ["FAIL", "FAIL", "COMPLETE"]
@@ -195,7 +195,7 @@ def test_a_grid_without_a_finished_trial_is_aborted():
 
 
 @pytest.mark.parametrize("rate", ["nan", "inf", "-0.1", "1.01"])
-def test_a_rate_that_is_no_share_is_refused(rate):
+def test_a_failure_rate_outside_0_to_1_is_refused(rate):
     with pytest.raises(StudyError, match="max_failure_rate must be"):
         multirun(number, f"hydra.sweeper.max_failure_rate={rate}")
 
@@ -270,7 +270,7 @@ def test_overrides_apply_in_the_order_of_the_command_line(overrides, found, tmp_
     assert sorted(seen) == found
 
 
-def test_a_tag_of_ones_own_changes_nothing():
+def test_a_custom_tag_changes_nothing():
     seen = []
     multirun(lambda cfg: seen.append(cfg.x) or 0.0, "x=tag(t1,choice(1,2))", "y=tag(t1,t2,range(0,1))",
              "hydra/sweeper/sampler=grid", NO_STORAGE)  # fmt: skip

@@ -66,7 +66,7 @@ def test_what_fails_around_the_task_fails_its_trial_and_counts(sweep, overrides,
     assert all(trial.user_attrs["failure"].startswith(reason) for trial in load().trials)
 
 
-def test_a_file_in_the_place_of_the_directory_fails_the_only_trial(sweep):
+def test_a_file_with_the_name_of_the_directory_fails_the_trial(sweep):
     Path("out").mkdir()
     Path("out/taken").touch()
     with pytest.raises(SystemExit):
@@ -108,7 +108,7 @@ def test_a_task_that_ends_its_process_has_failed(status):
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError("from within"), GeneratorExit("from within")])
-def test_what_is_no_exception_of_pythons_usual_ones_fails_its_trial_alone(error):
+def test_a_base_exception_of_the_task_fails_its_trial_only(error):
     def task(cfg):
         if float(cfg.x) > 0:
             raise error
@@ -154,7 +154,7 @@ def test_an_exit_outside_the_task_fails_its_trial_and_counts(sweep, override, re
 
 
 @pytest.mark.parametrize(("path", "said"), [(f"{HERE}nowhere", "no attribute"), ("sys.path", "which is not callable")])
-def test_a_search_space_that_no_function_gives_is_refused_at_once(sweep, path, said):
+def test_a_custom_search_space_that_is_not_a_function_is_refused(sweep, path, said):
     rule = r"hydra\.sweeper\.custom_search_space must name a function, got .*"
     with pytest.raises(StudyError, match=rule + said):
         sweep(f"hydra.sweeper.custom_search_space={path}")

@@ -10,7 +10,7 @@ from .sweeping import HERE, load
 
 @pytest.mark.integration
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
-def test_all_ranks_of_a_trial_share_its_config_and_none_sweeps(launcher, tmp_path):
+def test_all_ranks_of_a_trial_share_its_config_and_none_starts_a_sweep(launcher, tmp_path):
     over = (f"hydra/launcher={launcher}", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=out",
             "hydra/sweeper/sampler=grid", "x=choice(1, 3)", "y=choice(0)",
             "hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.upper=4")  # fmt: skip

@@ -52,7 +52,7 @@ def job(own: bool, folder: Path, *overrides: str, fails: bool = False) -> dict[s
         inside["readonly"] = OmegaConf.is_readonly(HydraConfig.get())
         cfg.x = 99.0  # its own copy: nothing written down changes
         if fails:
-            raise RuntimeError("told to")
+            raise RuntimeError("a failing task")
         return 1.5
 
     seen = Seen()
@@ -86,7 +86,7 @@ def job(own: bool, folder: Path, *overrides: str, fails: bool = False) -> dict[s
         (["+seen=${hydra:job.num}", "+hydra.job.env_set.TOY=set", "x='7'"], False),
     ],
 )
-def test_a_job_is_as_hydra_runs_it(overrides, fails, tmp_path, monkeypatch):
+def test_run_job_gives_what_hydras_run_job_gives(overrides, fails, tmp_path, monkeypatch):
     version.setbase(None)
     monkeypatch.chdir(tmp_path)
     left = []

@@ -28,12 +28,12 @@ def sampled(built: Space, number: int = 60) -> list[dict[str, Any]]:
 
 def test_a_conditional_range_follows_the_swept_key_it_names():
     depths: dict[str, set[int]] = {"inception_v3": set(), "mobilenet_v2": set()}
-    for draw in sampled(space(BACKBONES), 400):
-        depths[draw["model"]].add(draw["model.finetune_depth"])
+    for one in sampled(space(BACKBONES), 400):
+        depths[one["model"]].add(one["model.finetune_depth"])
     assert depths == {"inception_v3": set(range(17)), "mobilenet_v2": set(range(20))}
 
 
-def test_each_branch_is_a_parameter_of_its_own_to_the_sampler():
+def test_each_branch_is_a_separate_parameter_to_the_sampler():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     names = set()
     for _ in range(20):
@@ -50,20 +50,20 @@ def test_each_branch_is_a_parameter_of_its_own_to_the_sampler():
 
 def test_a_condition_on_a_fixed_key_is_decided_at_once():
     built = space(BACKBONES, "model=mobilenet_v2")
-    assert {draw["model.finetune_depth"] for draw in sampled(built, 400)} == set(range(20))
+    assert {one["model.finetune_depth"] for one in sampled(built, 400)} == set(range(20))
     assert built.fixed == ("model=mobilenet_v2",)
     assert [branch.name for p in built.parameters for branch in p.branches] == ["model.finetune_depth", "model.lr"]
 
 
 def test_a_condition_on_the_config_is_decided_at_once():
     built = space({"x": {"data=celeba": "range(0, 2)", "else": "choice(7, 8)"}})
-    assert {draw["x"] for draw in sampled(built)} == {7, 8}
+    assert {one["x"] for one in sampled(built)} == {7, 8}
 
 
-def test_no_condition_holds_then_the_key_is_not_set():
+def test_a_key_without_a_condition_that_holds_is_not_set():
     built = space({"model": "choice(a, b)", "x": {"model=a": "range(0, 3)"}})
-    for draw in sampled(built):
-        assert ("x" in draw) == (draw["model"] == "a")
+    for one in sampled(built):
+        assert ("x" in one) == (one["model"] == "a")
 
 
 def test_conditions_may_be_nested_joined_and_written_in_any_order():
@@ -76,26 +76,26 @@ def test_conditions_may_be_nested_joined_and_written_in_any_order():
         }
     )
     seen = set()
-    for draw in sampled(built, 200):
-        assert ("momentum" in draw) == (draw["optimizer"] == "sgd" and draw["big"] is True)
-        assert draw["model"] == "a" or draw["optimizer"] == "adam"
-        seen.add("momentum" in draw)
+    for one in sampled(built, 200):
+        assert ("momentum" in one) == (one["optimizer"] == "sgd" and one["big"] is True)
+        assert one["model"] == "a" or one["optimizer"] == "adam"
+        seen.add("momentum" in one)
     assert seen == {True, False}
 
 
 def test_one_parameter_may_set_several_keys():
     built = space({"head.lr, body.lr": "choice(0.1, 0.2)"})
     study = optuna.create_study()
-    draw = built.suggest(study.ask())
-    assert draw.params["head.lr"] == draw.params["body.lr"]
-    assert [line.partition("=")[0] for line in draw.overrides] == ["head.lr", "body.lr"]
+    one = built.suggest(study.ask())
+    assert one.params["head.lr"] == one.params["body.lr"]
+    assert [line.partition("=")[0] for line in one.overrides] == ["head.lr", "body.lr"]
 
 
 def test_the_command_line_replaces_fixes_and_adds():
     built = space({"a": "range(0, 3)", "b": "range(0, 3)"}, "a=range(5, 7)", "b=1", "+c=choice(x, y)", "~d")
-    assert {draw["a"] for draw in sampled(built)} == {5, 6}
+    assert {one["a"] for one in sampled(built)} == {5, 6}
     assert set(built.fixed) == {"b=1", "~d"}
-    assert {draw["c"] for draw in sampled(built)} == {"x", "y"}
+    assert {one["c"] for one in sampled(built)} == {"x", "y"}
 
 
 def test_examples_show_both_ends_and_every_choice():

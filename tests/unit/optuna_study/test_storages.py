@@ -169,7 +169,7 @@ def test_overlapping_outages_of_two_threads_count_once():
 
 
 def test_an_attempt_that_ended_in_an_outage_is_requeued_once(clock):
-    """Whoever ended it waits for the server before requeueing it; others must not requeue it, too."""
+    """The process that ended it waits for the server before requeueing it; others must not requeue it, too."""
     shared = Flaky(InMemoryStorage())
     optuna.create_study(study_name="toy", storage=shared.inner)
     observer, finder = worker_of(shared, 0), worker_of(shared, 1)

@@ -39,7 +39,7 @@ def test_the_same_command_again_only_reports_and_a_larger_one_continues(sweep, c
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [
-        ("raise", "RuntimeError: the toy was told to fail"),
+        ("raise", "RuntimeError: the toy fails"),
         ("not_a_number", "the objective is nan, which no study can compare"),
         ("text", "the task must return a number per objective, got 'seven'"),
         ("two", "the task must return 1 value(s), got 2"),

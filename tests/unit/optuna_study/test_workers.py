@@ -27,7 +27,7 @@ def test_workers_share_one_budget(workers, storage):
 
 
 @pytest.mark.integration
-def test_workers_walk_a_grid_without_meeting():
+def test_workers_share_a_grid_without_repeating_a_value():
     run(JOBLIB, "hydra.sweeper.n_jobs=4", "hydra/sweeper/sampler=grid", "x=range(0,5)", "y=range(0,4)",
         "hydra.sweeper.n_trials=99")  # fmt: skip
     assert states() == ["COMPLETE"] * 20
@@ -35,13 +35,13 @@ def test_workers_walk_a_grid_without_meeting():
 
 
 @pytest.mark.integration
-def test_first_draws_of_workers_with_one_seed_differ():
+def test_first_values_of_workers_with_one_seed_differ():
     run(JOBLIB, "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=8", "hydra.sweeper.sampler.seed=3", "mode=slow")
     assert len({trial.params["x"] for trial in load().trials}) == 8
 
 
 @pytest.mark.integration
-def test_a_trial_whose_worker_dies_goes_on_elsewhere_with_what_it_had():
+def test_a_trial_whose_worker_dies_resumes_in_another_worker():
     run(JOBLIB, "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2", "mode=die_once")
     rows = study_status("sqlite:///study.db", "toy").trials
     assert [row.state for row in rows] == ["complete"] * 2
@@ -51,7 +51,7 @@ def test_a_trial_whose_worker_dies_goes_on_elsewhere_with_what_it_had():
 
 
 @pytest.mark.integration
-def test_a_trial_that_kills_its_worker_each_time_fails_in_the_end():
+def test_a_trial_that_always_kills_its_worker_fails():
     done = run(JOBLIB, "hydra.sweeper.n_trials=1", "mode=die", "hydra.sweeper.max_retries=1", check=1)
     trials = load().trials
     assert [trial.state.name for trial in trials] == ["FAIL", "FAIL"]
@@ -62,7 +62,7 @@ def test_a_trial_that_kills_its_worker_each_time_fails_in_the_end():
 @pytest.mark.integration
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
+def test_a_signal_releases_the_running_trial_at_once(launcher, signum):
     over = (f"hydra/launcher={launcher}", "hydra.sweeper.n_trials=2", "mode=slow", "steps=50", "seconds=0.05",
             "hydra.sweeper.heartbeat=600", "hydra.sweeper.max_retries=0")  # fmt: skip
     process = start(*over)
@@ -70,7 +70,7 @@ def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
     process.send_signal(signum)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signum
-    assert "the same command goes on" in out
+    assert "run the same command again to continue the study" in out
     first = load().trials[0]
     assert is_interrupted(first)
     reported = len(first.intermediate_values)

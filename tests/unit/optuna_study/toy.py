@@ -16,7 +16,7 @@ def main(cfg: DictConfig) -> float | list[float]:
     value = float(cfg.x) ** 2 + float(cfg.y) ** 2
     trial = current_trial()
     if cfg.mode == "raise" or (cfg.mode == "raise_some" and float(cfg.x) > 0):
-        raise RuntimeError("the toy was told to fail")
+        raise RuntimeError("the toy fails")
     if cfg.mode == "not_a_number":
         return float("nan")
     if cfg.mode == "text":
