@@ -195,7 +195,7 @@ def _enqueued(space: "Space", settings: "Settings") -> Iterator[dict[str, Any]]:
             overridden = error.key in (space.from_command_line if error.swept else declared)
             if settings.enqueue_from_command_line or not overridden:
                 raise
-            print_line(f"skipped a configuration of enqueue: {error}")
+            print_line(f"skipped an enqueued configuration: {error}")
 
 
 def _parameters_of(space: "Space", entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,16 +100,16 @@ def test_a_terminal_that_closes_stops_a_training_with_its_checkpoint_and_a_sweep
     with StopSignal().caught() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
         assert stop.number == signal.SIGHUP
-    with pytest.raises(Stopped, match="SIGHUP"), Heartbeat(None, 20.0, beats=False).running():
+    with pytest.raises(Stopped, match="SIGHUP"), Heartbeat(None, 20.0, enabled=False).running():
         signal.raise_signal(signal.SIGHUP)
 
 
 def test_nohup_is_respected() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with StopSignal().caught() as stop, Heartbeat(None, 20.0, beats=False).running() as vigil:
+        with StopSignal().caught() as stop, Heartbeat(None, 20.0, enabled=False).running() as heartbeat:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert (stop.number, vigil.signum) == (None, None)
+            assert (stop.number, heartbeat.signum) == (None, None)
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -165,7 +165,7 @@ def test_an_enqueued_entry_that_contradicts_the_command_line_is_skipped(sweep_of
     assert load().trials[0].params["x"] == 1
     assert len(load().trials) == 2
     lines = [
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped a configuration of enqueue")
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped an enqueued configuration: ")
     ]
     assert len(lines) == 1
     assert said in lines[0]
