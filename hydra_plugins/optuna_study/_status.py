@@ -1,4 +1,4 @@
-"""The state of a study, read from its storage alone, and how it is printed and written."""
+"""A study as others see it: its state, read from its storage alone, its handle for callbacks, and its printed lines."""
 
 import contextlib
 import time
