@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> float | tuple[float, ...]:
     """Hydra's entry; returns what a sweep judges the run by."""
     from eyegender.core.schema import parse
-    from eyegender.core.sweep_checks import refuse_plain_run
     from eyegender.data.readers import check_source
+    from eyegender.training.hydra_callbacks import check_single_run
 
-    refuse_plain_run(HydraConfig.get())
+    check_single_run(HydraConfig.get())
     parsed = parse(cfg)  # before torch is imported: a mistake shows at once
     check_source(parsed.data)
     from eyegender.training.run import train

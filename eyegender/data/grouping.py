@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.core.cache_folder import cache_folder
+from eyegender.core.atomic_write import atomic_write
+from eyegender.core.cache import cache_folder
 from eyegender.data.near_duplicates import THRESHOLD, centred, correlate, describe, find_near_duplicates
 from eyegender.data.number_runs import cut_long_run, number_runs
 from eyegender.data.pixel_build import open_pixel_store
@@ -172,19 +172,16 @@ def _load(path: Path, count: int) -> Groups | None:
 
 
 def _save(path: Path, groups: Groups) -> None:
-    aside = path.with_name(f"{path.stem}.{os.getpid()}.npz")
     try:
         path.parent.mkdir(exist_ok=True)
-        np.savez_compressed(
-            aside,
-            group=groups.group,
-            near_pairs=groups.near_pairs,
-            alike=groups.alike,
-            mirrored=groups.mirrored,
-            warnings=np.array(groups.warnings, dtype=np.str_),
-        )
-        aside.replace(path)
+        with atomic_write(path, "wb", one_writer=False) as file:
+            np.savez_compressed(
+                file,
+                group=groups.group,
+                near_pairs=groups.near_pairs,
+                alike=groups.alike,
+                mirrored=groups.mirrored,
+                warnings=np.array(groups.warnings, dtype=np.str_),
+            )
     except OSError as error:
-        _log.warning("groups could not be remembered in %s: %s", path.parent, error)
-    finally:
-        aside.unlink(missing_ok=True)
+        _log.warning("groups could not be stored in %s: %s", path.parent, error)

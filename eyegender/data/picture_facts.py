@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eyegender.core.cache_folder import cache_folder
+from eyegender.core.cache import cache_folder
 from eyegender.core.progress import Progress, show_progress
 from eyegender.data.decode import read_header
 from eyegender.data.picture_bytes import read_picture

@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.core.cache_entry import (
-    only_builder,
-    remove_leftovers,
-    reserved_file,
-    told_in_one_line,
-    write_all,
-    write_synced,
-    written_aside,
+from eyegender.core.atomic_write import atomic_folder, preallocated_file, write_at, write_synced
+from eyegender.core.cache import (
+    build_lock,
+    cache_folder,
+    limit_bytes,
+    make_room,
+    mark_used,
+    remove_unfinished,
+    translate_cache_errors,
 )
-from eyegender.core.cache_folder import cache_folder
-from eyegender.core.cache_limit import limit_bytes, make_room
 from eyegender.core.progress import check_stop, show_progress
 from eyegender.data.decode import Color, to_pixels
-from eyegender.data.pixel_cache import CHECKSUMS, FORMAT, MANIFEST, PIXELS, DamagedStoreError, PixelStore, mark_used
+from eyegender.data.pixel_cache import CHECKSUMS, FORMAT, MANIFEST, PIXELS, DamagedStoreError, PixelStore
 from eyegender.data.samples import BadPictureError, Samples
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def open_pixel_store(
         if folder.exists():
             _log.warning("%s; decoding anew", error)
     shape = (len(digests), 1 if color == "gray" else 3, size, size)
-    with told_in_one_line("decoded pictures", stores, _bytes(shape)):
+    with translate_cache_errors("decoded pictures", stores, _bytes(shape)):
         stores.mkdir(exist_ok=True)
         return _open_or_build(samples, digests, folder, shape, color, max_gb=max_gb)
 
@@ -82,11 +81,11 @@ def _open_or_build(
     *,
     max_gb: float | None,
 ) -> PixelStore:
-    with only_builder(folder, "decoding these pictures", check_stop):
+    with build_lock(folder, "decoding these pictures", check_stop):
         try:
             return _opened(folder, digests)  # another process has built it meanwhile
         except DamagedStoreError:
-            remove_leftovers(folder)
+            remove_unfinished(folder)
         _make_room(folder.parent, _bytes(shape), max_gb)
         _build(samples, digests, folder, shape, color)
         return PixelStore(folder, digests)
@@ -117,7 +116,7 @@ def _key(digests: Iterable[str], size: int, color: Color) -> str:
 
 
 def _build(samples: Samples, digests: list[str], folder: Path, shape: tuple[int, int, int, int], color: Color) -> None:
-    with written_aside(folder) as aside:
+    with atomic_folder(folder) as aside:
         bad = _write_pixels(samples, digests, aside, shape, color)
         manifest = json.dumps({"format": FORMAT, "shape": shape, "color": color, "bad": bad}, indent=1)
         write_synced(aside / MANIFEST, manifest.encode())
@@ -144,12 +143,12 @@ def _write_pixels(
             except BadPictureError as error:
                 bad[digest] = str(error)
                 continue
-            write_all(file, pixels.reshape(-1).data, row_of[digest] * row_bytes)
+            write_at(file, pixels.reshape(-1).data, row_of[digest] * row_bytes)
             checksums[row_of[digest]] = zlib.crc32(pixels.data)
         return len(task)
 
     with (
-        reserved_file(aside / PIXELS, len(digests) * row_bytes) as file,
+        preallocated_file(aside / PIXELS, len(digests) * row_bytes) as file,
         show_progress("decoding pictures", len(wanted)) as progress,
         ThreadPoolExecutor(_workers()) as pool,
     ):

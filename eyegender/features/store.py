@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from eyegender.core.cache import mark_used
 from eyegender.core.errors import UserError
 from eyegender.data.pixel_cache import FORMAT as PIXEL_FORMAT
-from eyegender.data.pixel_cache import mark_used
 from eyegender.models.weights import digest
 
 if TYPE_CHECKING:

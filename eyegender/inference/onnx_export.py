@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import os
 import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,22 +94,19 @@ def export_onnx(model: LoadedModel, path: Path) -> float:
     proto = program.model_proto
     proto.metadata_props.append(onnx.StringStringEntryProto(key=CARD_KEY, value=json.dumps(asdict(card))))
     onnx.checker.check_model(proto)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(proto.SerializeToString())
-        difference = largest_difference(
-            model, onnxruntime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
-        )
-        if not difference <= TOLERANCE:
-            raise UserError(
-                f"onnxruntime's answers differ by {difference:.2g}, more than {TOLERANCE}; nothing was written"
-            )
-        aside.replace(path)
+        with atomic_write(path, "wb") as file:
+            file.write(proto.SerializeToString())
+            file.flush()
+            session = onnxruntime.InferenceSession(file.name, providers=["CPUExecutionProvider"])
+            difference = largest_difference(model, session)
+            if not difference <= TOLERANCE:
+                raise UserError(
+                    f"onnxruntime's answers differ by {difference:.2g}, more than {TOLERANCE}; nothing was written"
+                )
     except OSError as error:
         raise UserError(f"output: cannot write {path} ({error.strerror}); set output=") from error
-    finally:
-        aside.unlink(missing_ok=True)
     return difference
 
 

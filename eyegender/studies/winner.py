@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.config_keys import rename_keys
 from eyegender.core.errors import UserError
-from eyegender.core.renamed_keys import with_new_keys
 from eyegender.core.schema import TrainConfig
 from eyegender.tracking.faults import first_line
 from eyegender.training.checkpoint_io import load_checkpoint
@@ -69,7 +69,7 @@ def test_winner(
     fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     fields["tracking"] |= {"uri": uri, "root": root}
     fields["run_test"] = True
-    config = TrainConfig.model_validate(with_new_keys(fields, tell=False))  # a trial of an earlier version
+    config = TrainConfig.model_validate(rename_keys(fields, warn=False))  # a trial of an earlier version
     return test_again(config, output_dir, tags={"winner": "tied" if tied else "true"})
 
 

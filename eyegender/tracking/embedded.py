@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from eyegender.core.file_locks import held_where_possible
+from eyegender.core.file_locks import optional_file_lock
 from eyegender.tracking.faults import StoreFaultError
 from eyegender.tracking.location import artifacts_beside, database_uri
 
@@ -43,7 +43,7 @@ def opening(database: Path) -> Iterator[None]:
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     wait = "start one run alone first, or set tracking.root to a folder on another file system"
-    with held_where_possible(database.with_suffix(".lock"), -1, wait) as held:
+    with optional_file_lock(database.with_suffix(".lock"), -1, wait) as held:
         if database.exists():
             check(database)
             adapt_addresses(database)

@@ -12,6 +12,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -115,14 +116,13 @@ class Journal:
             return 0
 
     def mark_sent(self, offset: int) -> None:
-        """Move the cursor; written aside and renamed, so that a kill leaves the old one or the new one.
+        """Move the cursor.
 
         Where the disk is full it moves in memory alone: another process would send again, which doubles nothing.
         """
-        aside = self._cursor.with_suffix(".sent.new")
         try:
-            aside.write_text(str(offset))
-            aside.replace(self._cursor)
+            with atomic_write(self._cursor, sync=False) as file:
+                file.write(str(offset))
             self._sent = None
         except OSError:
             self._sent = offset

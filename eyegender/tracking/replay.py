@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from eyegender.core.errors import UserError
-from eyegender.core.file_locks import held_where_possible
+from eyegender.core.file_locks import optional_file_lock
 from eyegender.core.secrets import HIDDEN
 from eyegender.tracking.faults import first_line, repair_of
 from eyegender.tracking.journal import JOURNAL, Journal
@@ -47,7 +47,7 @@ def send(folder: Path, uri: str | None) -> tuple[int, str | None]:
     artifacts = None if database is None else artifacts_beside(database)
     alone = "see that its run has ended"
     try:
-        with held_where_possible(folder / "tracking.lock", _LAST_REQUEST_SECONDS, alone):
+        with optional_file_lock(folder / "tracking.lock", _LAST_REQUEST_SECONDS, alone):
             store = Store(address, artifacts, folder)
             sender = Sender(journal, store)
             total = 0

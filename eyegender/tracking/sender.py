@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from eyegender.core.file_locks import held_where_possible
+from eyegender.core.file_locks import optional_file_lock
 from eyegender.tracking.faults import LIMITS, StoreFaultError, first_line, is_refused, repair_of
 from eyegender.tracking.store import RunGoneError
 
@@ -58,7 +58,7 @@ class Sender(threading.Thread):
         # Held while this thread lives: `eyegender.sync` must not send the same entries beside it.
         while not self._abandon.is_set():
             try:
-                with held_where_possible(self.journal.folder / "tracking.lock", 1, ALONE):
+                with optional_file_lock(self.journal.folder / "tracking.lock", 1, ALONE):
                     self._work()
             except Timeout:
                 continue

@@ -10,6 +10,7 @@ import warnings
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING
 
+from eyegender.core.atomic_write import atomic_write
 from eyegender.tracking.embedded import adapt_addresses, opening
 from eyegender.tracking.experiment_view import TAGS
 from eyegender.tracking.faults import is_gone, is_refused
@@ -205,10 +206,9 @@ class Store:
             if not _ended_after(run, entry):
                 self.client.update_run(run_id, status="RUNNING")
         self.run_id, self.experiment_id = run_id, experiment_id
-        aside = self.folder / f"{RUN_FILE}.new"
-        with contextlib.suppress(OSError):  # on a full disk; the key finds the run as well
-            aside.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}))
-            aside.replace(self.folder / RUN_FILE)
+        # On a full disk the run is found by its key.
+        with contextlib.suppress(OSError), atomic_write(self.folder / RUN_FILE, sync=False) as file:
+            json.dump({"run_id": run_id, "experiment_id": experiment_id, "key": entry["key"]}, file)
 
     def _find(self, entry: Entry) -> Run | None:
         from mlflow.entities import ViewType

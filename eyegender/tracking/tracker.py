@@ -9,8 +9,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from eyegender.core.disk_errors import full_disk, is_full
-from eyegender.core.errors import UserError
+from eyegender.core.errors import UserError, disk_full_error, is_disk_full
 from eyegender.core.secrets import redact_config, redact_urls
 from eyegender.tracking.journal import Entry, Journal
 from eyegender.tracking.sender import Sender
@@ -113,10 +112,10 @@ class Tracker:
     def no_room(self) -> UserError | None:
         """After `close`: what to say where the embedded store's disk cannot take the rest of the run, else None."""
         database = self.location.database
-        if database is None or not is_full(self.sender.problem):
+        if database is None or not is_disk_full(self.sender.problem):
             return None
         again = f", then send the rest with python -m eyegender.sync folder={self.folder}"
-        return full_disk("metrics and artifacts of the run", database.parent, self.journal.unsent_bytes(), again)
+        return disk_full_error("metrics and artifacts of the run", database.parent, self.journal.unsent_bytes(), again)
 
     def abandon(self) -> None:
         """Say nothing more: another process goes on with this run."""

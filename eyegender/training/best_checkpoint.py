@@ -9,7 +9,7 @@ from typing import Any
 
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from eyegender.core.atomic_write import replaced
+from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
 from eyegender.training.checkpoint_io import load_checkpoint
 
@@ -44,7 +44,7 @@ class BestCheckpoint(ModelCheckpoint):
         here = Path(self.dirpath) / before.name
         if here.resolve() != before.resolve():
             here.parent.mkdir(parents=True, exist_ok=True)
-            with before.open("rb") as source, replaced(here, "wb") as file:
+            with before.open("rb") as source, atomic_write(here, "wb") as file:
                 shutil.copyfileobj(source, file)
         self.best_model_score, self.best_model_path = score, str(here)
         self.best_k_models, self.kth_best_model_path, self.kth_value = {str(here): score}, str(here), score

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from eyegender.core.atomic_write import replaced
+from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with replaced(path, "wb") as file:
+            with atomic_write(path, "wb") as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:
             previous = f", then go on with ckpt_path={path}" if path.is_file() else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.core.atomic_write import replaced
+from eyegender.core.atomic_write import atomic_write
 from eyegender.training import environment
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "test_predictions.json"
 
 def write_json(path: Path, content: Any) -> None:
     """Raises ValueError for what JSON cannot say, NaN above all."""
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         json.dump(content, file, indent=2, allow_nan=False, default=str)
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eyegender.core.config_keys import rename_keys
 from eyegender.core.errors import UserError
-from eyegender.core.renamed_keys import with_new_keys
 from eyegender.core.secrets import redact_config
 from eyegender.models.optimization import progress_of
 from eyegender.training.checkpoint_io import load_checkpoint
@@ -91,7 +91,7 @@ def check_config(checkpoint: Checkpoint, cfg: TrainConfig, path: Path) -> list[C
         UserError: it asks for anything else to be different, or for less than has been done.
     """
     saved = checkpoint.get("config") or _config_beside(path)
-    changes = _changes(with_new_keys(saved, tell=False), written_config(cfg)) if saved else []
+    changes = _changes(rename_keys(saved, warn=False), written_config(cfg)) if saved else []
     refused = [change for change in changes if change.key not in LENGTH]
     if refused:
         told, undo = (

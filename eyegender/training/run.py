@@ -15,8 +15,7 @@ import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
 from eyegender.core.command import quiet_libraries
-from eyegender.core.disk_errors import told_when_full
-from eyegender.core.errors import UserError
+from eyegender.core.errors import UserError, translate_disk_errors
 from eyegender.core.progress import stoppable
 from eyegender.features.plan import use_activations
 from eyegender.models.finite_check import NotFiniteError
@@ -288,7 +287,7 @@ class _Run:
         if self.tracker is not None:
             facts = {"best_epoch": row["epoch"], "fit_seconds": fitted}
             weights = sum(tensor.nbytes for tensor in module.state_dict().values())
-            with told_when_full("weights, metrics and figures", self.output_dir, weights, ", then run again"):
+            with translate_disk_errors("weights, metrics and figures", self.output_dir, weights, ", then run again"):
                 write_outputs(
                     self.tracker, self.output_dir, cfg, data, self.built,
                     history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,

@@ -10,7 +10,7 @@ from filelock import Timeout
 from lightning_fabric.utilities import rank_zero_only
 
 from eyegender.core.errors import UserError
-from eyegender.core.file_locks import held_where_possible
+from eyegender.core.file_locks import optional_file_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ class RunLock(ExitStack):
                 continue
             self._taken.add(folder.resolve())
             try:
-                self._works &= self.enter_context(held_where_possible(folder / LOCK_FILE, 0, ALONE))
+                self._works &= self.enter_context(optional_file_lock(folder / LOCK_FILE, 0, ALONE))
             except Timeout:
                 told = f"the run in {folder} is being trained by another process"
                 if self.refuse:

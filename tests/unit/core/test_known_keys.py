@@ -1,4 +1,4 @@
-"""A key that does not exist is answered with the one that was meant: of the run, of the sweeper, of Hydra."""
+"""The error about a key that does not exist suggests the one that was meant: of the run, the sweeper or Hydra."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import sys
 
 import pytest
 
-from eyegender.core import extras
+from eyegender.core import errors
 from eyegender.core.command import config_files, config_folder
-from eyegender.core.errors import UserError
-from eyegender.core.extras import advice
-from eyegender.core.known_keys import suggestion
+from eyegender.core.config_keys import suggest_key
+from eyegender.core.errors import UserError, install_hint
 from eyegender.core.schema import parse
 from tests.composing import compose_config
 
 
-def of_train(key: str) -> str:
-    return suggestion(key, config_files("train", None), config_folder("conf"))
+def suggestion(key: str) -> str:
+    return suggest_key(key, config_files("train", None), config_folder("conf"))
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +32,7 @@ def _plugins() -> None:
         ("model.lrr", "model.lr"),
         ("trainer.max_epoch", "trainer.max_epochs"),
         ("modle", "model"),
-        # By the name that other tools give it.
+        # Under the name that it has in other tools.
         ("learning_rate", "model.lr"),
         ("model.learning_rate", "model.lr"),
         ("epochs", "trainer.max_epochs"),
@@ -53,13 +52,13 @@ def _plugins() -> None:
     ],
 )
 def test_the_nearest_key_is_suggested(typed: str, meant: str) -> None:
-    said = of_train(typed)
-    assert said.startswith("; did you mean ")
-    assert meant in said.removeprefix("; did you mean ").rstrip("?").split(" or ")
+    text = suggestion(typed)
+    assert text.startswith("; did you mean ")
+    assert meant in text.removeprefix("; did you mean ").rstrip("?").split(" or ")
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "text"),
     [
         ("hydra.sweeper.n_trials", "; it is a key of hydra/sweeper=optuna_study"),
         ("data.n", "; it is a key of data=synthetic"),
@@ -67,22 +66,22 @@ def test_the_nearest_key_is_suggested(typed: str, meant: str) -> None:
         ("treshold", "; there is no such key, see --help"),
     ],
 )
-def test_what_is_not_misspelt_is_not_guessed_at(typed: str, said: str) -> None:
-    assert of_train(typed) == said
+def test_no_key_is_suggested_for_one_that_is_not_misspelt(typed: str, text: str) -> None:
+    assert suggestion(typed) == text
 
 
 @pytest.mark.parametrize(
-    ("added", "told"),
+    ("added", "message"),
     [
         ("+sweep=finetune", "sweep is no key of this command, got 'finetune'; did you mean sweeps?"),
         ("+model.learning=3", "model.learning is no key of this command, got 3; remove it"),
         ("+trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
     ],
 )
-def test_a_key_that_was_added_is_answered_likewise(added: str, told: str) -> None:
+def test_a_key_that_was_added_with_a_plus_gets_a_suggestion_too(added: str, message: str) -> None:
     with pytest.raises(UserError) as refused:
         parse(compose_config(added))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -96,23 +95,23 @@ def test_a_key_that_was_added_is_answered_likewise(added: str, told: str) -> Non
         ("No module named 'grpc'", "cluster"),
     ],
 )
-def test_what_is_not_installed_names_the_extra_that_brings_it(
+def test_an_error_about_a_missing_package_names_the_extra_that_provides_it(
     monkeypatch: pytest.MonkeyPatch, message: str, extra: str
 ) -> None:
-    monkeypatch.setattr(extras, "_is_missing", lambda _: True)
-    assert advice(message) == f"; pip install 'eyegender[{extra}]'"
+    monkeypatch.setattr(errors, "_is_missing", lambda _: True)
+    assert install_hint(message) == f"; pip install 'eyegender[{extra}]'"
 
 
 def test_other_messages_name_no_extra() -> None:
-    assert advice("In 'hydra/config': Could not find 'hydra/launcher/jolib'; known: basic") == ""
-    assert advice("the callback x cannot be built: no module ray of light was imported") in {
+    assert install_hint("In 'hydra/config': Could not find 'hydra/launcher/jolib'; known: basic") == ""
+    assert install_hint("the callback x cannot be built: no module ray of light was imported") in {
         "",
         "; pip install 'eyegender[ray]'",
     }
-    assert advice("Grad-CAM needs the package grad-cam; pip install 'eyegender[explain]'") == ""
+    assert install_hint("Grad-CAM needs the package grad-cam; pip install 'eyegender[explain]'") == ""
 
 
-def test_without_extras_the_joblib_launcher_is_told_to_be_installed() -> None:
+def test_without_extras_the_error_says_how_to_install_the_joblib_launcher() -> None:
     code = (
         "import sys\n"
         "from hydra.core.config_store import ConfigStore\n"

@@ -5,7 +5,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from eyegender.core.secrets import HideInLog
+from eyegender.core.secrets import RedactingFilter
 from hydra_plugins.optuna_study import hide_secrets, learn_secrets, set_secrets_aside, without_secrets
 from hydra_plugins.optuna_study._set_aside import plain_without_secrets
 
@@ -97,7 +97,7 @@ def test_a_log_hides_them_in_tracebacks_too():
         raise ValueError("no http://u:l0gged@h")
     except ValueError as error:
         record.exc_info = (type(error), error, error.__traceback__)
-    HideInLog().filter(record)
+    RedactingFilter().filter(record)
     text = logging.Formatter().format(record)
     assert "at http://u:***@h" in text
     assert "l0gged" not in text.replace('raise ValueError("no http://u:l0gged@h")', "")
