@@ -43,8 +43,8 @@ _log = logging.getLogger(__name__)
 class BatchSource(Protocol):
     """A source of batches that replaces the images, such as stored activations."""
 
-    def loader(self, part: str, *arguments: Any, **options: Any) -> OrderedBatches | None:
-        """The loader of a part (train, val or test), or None for pictures as usual."""
+    def loader(self, split: str, *arguments: Any, **options: Any) -> OrderedBatches | None:
+        """The loader of a split (train, val or test), or None to read its images."""
 
 
 class EyesDataModule(pl.LightningDataModule):

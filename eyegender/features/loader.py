@@ -79,7 +79,7 @@ class ActivationSource:
     splits: Mapping[str, SplitActivations]
 
     def loader(self, split: str, *arguments: Any, **options: Any) -> ActivationLoader | None:
-        """The loader of a split, or None if it is not stored; the arguments are those of `OrderedBatches` after rows."""
+        """The loader of a split, or None if it is not stored; takes the arguments of `OrderedBatches` after `rows`."""
         found = self.splits.get(split)
         if found is None:
             return None

@@ -130,7 +130,7 @@ class _SplitPlan:
 
 
 class ActivationPlan:
-    """The entries that one run needs, and which of them are missing. The arguments are those of `stored_activations`."""
+    """The entries that one run needs, and which of them are missing; see `stored_activations` for the arguments."""
 
     def __init__(
         self,

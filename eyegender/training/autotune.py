@@ -84,9 +84,7 @@ def autotune(
         return settings
     device = torch.device("cuda" if settings.accelerator == "gpu" else "cpu")
     if trainer.precision == "auto":
-        precision, channels_last = fastest_training(
-            network, cfg.model.name, size, device, from_features=from_features
-        )
+        precision, channels_last = fastest_training(network, cfg.model.name, size, device, from_features=from_features)
         settings = replace(settings, precision=precision)
         if trainer.channels_last == "auto" and not channels_last:
             network.use_memory_format(torch.contiguous_format)
@@ -121,8 +119,7 @@ def fastest_training(
         for precision, channels_last in (("float32", True), ("bfloat16", True), ("float32", False))
     }
     steps = {
-        option: _step(network, size, device, *values, from_features=from_features)
-        for option, values in options.items()
+        option: _step(network, size, device, *values, from_features=from_features) for option, values in options.items()
     }
     what = _measurement_name(network, name, size, device, from_features=from_features)
     precision, channels_last = options[fastest(what, steps)]

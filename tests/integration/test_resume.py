@@ -125,7 +125,7 @@ def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
     def meanwhile(self: Classifier) -> None:
         monkeypatch.setattr(Classifier, "on_train_start", plain)
         for folder in ("third", "second"):
-            with pytest.raises(UserError, match="is being trained by another process; wait until") as error:
+            with pytest.raises(UserError, match="another process is training the run in .*; wait until") as error:
                 train(longer, tmp_path / folder)
             refused.append(str(error.value))
         plain(self)
@@ -135,7 +135,7 @@ def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
     assert len(refused) == 2
     client, run = only_run(tmp_path)
     assert [point.step for point in client.get_metric_history(run.info.run_id, "lr")] == [1, 2]
-    # Whoever goes on from the second folder meets those who go on from the first: it is one run.
+    # Resuming from the second folder locks the first one, too: it is one run.
     kept = torch.load(tmp_path / "second/checkpoints/last.ckpt", weights_only=True)["run"]
     assert kept["began_in"] == str((tmp_path / "first").resolve())
 
