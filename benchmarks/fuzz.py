@@ -32,7 +32,7 @@ from eyegender.data.celeba import CelebaReader
 from eyegender.data.decode import decode, read_header, to_pixels
 from eyegender.data.samples import BadPictureError
 from eyegender.data.split_file import read_split_csv
-from eyegender.inference.faces import read_eye_positions
+from eyegender.inference.faces import read_eye_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,7 +113,7 @@ def fuzz_annotations(count: int, seed: int, folder: Path) -> Tally:
             if path.name == "split.csv":
                 read_split_csv(path, samples)
             elif path.name == "eyes.csv":
-                read_eye_positions(path, 1.0)
+                read_eye_table(path, 1.0)
             else:
                 CelebaReader(folder, cache=folder / "cache").read()
 

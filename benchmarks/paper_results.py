@@ -21,6 +21,7 @@ import yaml
 from eyegender.comparison.run_record import Predictions
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
+_FORMER_PROTOCOLS = {"paper_honest": "paper_grouped"}
 _COLUMNS = ("name", "digest", "person", "label", "probability")
 # What decides a result; where pictures and weights lie on a disk is told by their fingerprints.
 _KEPT = ("model", "trainer", "features", "seed", "monitor", "data")
@@ -58,6 +59,7 @@ class Result:
 
 def keep(protocol: str, name: str, run: Path, results: Path = RESULTS) -> Path:
     """Copy what the tables need from a run's folder; returns the folder that holds it."""
+    protocol = _FORMER_PROTOCOLS.get(protocol, protocol)
     metrics = json.loads((run / "metrics.json").read_text())
     if "test/accuracy" not in metrics["metrics"]:
         raise SystemExit(f"{run} was not tested (run_test=false); its result cannot be kept")
@@ -107,7 +109,7 @@ def load(results: Path = RESULTS) -> list[Result]:
         found.append(
             Result(
                 path.parent.name,
-                about["protocol"],
+                _FORMER_PROTOCOLS.get(about["protocol"], about["protocol"]),
                 about["name"],
                 json.loads(path.read_text()),
                 about["settings"],

@@ -1,4 +1,4 @@
-"""`python -m eyegender.study name=...`: a study's state at any time, and its report."""
+"""`python -m eyegender.study name=...`: shows the state of a study at any time, and writes its report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.output_folder import new_folder
     from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, StudyOptions)  # before Optuna is imported: a mistake shows at once
+    options = parse_as(cfg, StudyOptions)  # before Optuna is imported, so that a mistake is reported at once
     folder = new_folder(options.output, "output", REPORT_FOLDER)
     import optuna
 

@@ -1,4 +1,4 @@
-"""`python -m eyegender.train`: compose a run, train it, track it, test its best checkpoint."""
+"""`python -m eyegender.train`: trains and tracks a run, and tests its best checkpoint."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @command("train")
 def main(cfg: DictConfig) -> float | tuple[float, ...]:
-    """Hydra's entry; returns what a sweep judges the run by."""
+    """Hydra's entry point; returns the objective values of a sweep's trial."""
     from eyegender.core.schema import parse
     from eyegender.data.readers import check_source
     from eyegender.training.hydra_callbacks import check_single_run
 
     check_single_run(HydraConfig.get())
-    parsed = parse(cfg)  # before torch is imported: a mistake shows at once
+    parsed = parse(cfg)  # before torch is imported, so that a mistake is reported at once
     check_source(parsed.data)
     from eyegender.training.run import train
     from hydra_plugins.optuna_study import written_overrides

@@ -21,6 +21,10 @@ RENAMED = {
     "model.schedule": "scheduler",
     "model.warmup": "scheduler.warmup",
 }
+# Keys of eyegender.evaluate; no study stores them.
+RENAMED_IN_EVALUATE = {"part": "split"}
+# Options of config groups. The file of a former name stays and selects the new one: studies store their overrides.
+RENAMED_OPTIONS = {"experiment=paper_honest": "experiment=paper_grouped"}
 # What `model.schedule` selected.
 _OPTIMIZER = {"_target_": "torch.optim.AdamW", "_partial_": True}
 _SCHEDULERS: dict[str, dict[str, Any]] = {
@@ -41,10 +45,16 @@ log = logging.getLogger("eyegender")
 def rename_override(override: str) -> str:
     """A command-line override (`key=value`) whose key has its new name, with one warning; the value never changes."""
     found = _OVERRIDE.match(override)
-    if found is None or found[2] not in RENAMED:
+    if found is None:
+        return override
+    new = (RENAMED | RENAMED_IN_EVALUATE).get(found[2])
+    if new is None:
+        for option in re.split(r"[,\s()\[\]]+", override[found.end() :]):
+            if f"{found[2]}={option}" in RENAMED_OPTIONS:
+                _warn_renamed(f"{found[2]}={option}")
         return override
     _warn_renamed(found[2])
-    return f"{found[1]}{RENAMED[found[2]]}{override[found.start(3) :]}"
+    return f"{found[1]}{new}{override[found.start(3) :]}"
 
 
 def rename_keys(config: Any, *, warn: bool = True) -> Any:
@@ -76,8 +86,9 @@ def rename_keys(config: Any, *, warn: bool = True) -> Any:
 
 
 @cache  # once per process
-def _warn_renamed(key: str) -> None:
-    log.warning("%s is now called %s; the old name still works", key, RENAMED[key])
+def _warn_renamed(name: str) -> None:
+    new = (RENAMED | RENAMED_IN_EVALUATE | RENAMED_OPTIONS)[name]
+    log.warning("%s is now called %s; the old name still works", name, new)
 
 
 def suggest_key(key: str, files: Iterable[Path], conf: Path) -> str:

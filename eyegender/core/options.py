@@ -61,7 +61,7 @@ class EvaluateOptions(_Options):
     model: Annotated[str, Field(min_length=1)]
     data: DataSection | None = None
     classes: Annotated[dict[str, str], BeforeValidator(_as_texts)] | None
-    part: Literal["all", "train", "val", "test"] | None
+    split: Literal["all", "train", "val", "test"] | None
     grad_cam: Annotated[int, Field(ge=0, le=48)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     output: Annotated[str, Field(min_length=1)]

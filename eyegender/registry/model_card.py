@@ -1,4 +1,4 @@
-"""A model card (Mitchell et al. 2019, arXiv 1810.03993) in Markdown: what a model is, and what it is not for."""
+"""Writes the model card (Mitchell et al. 2019, arXiv 1810.03993) of a tested run in Markdown."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from eyegender.comparison.run_record import Predictions, RunRecord
 
 CARD_FILE = "model_card.md"
-# Groups of fewer pictures say too little to be listed.
-FEWEST = 20
+# With fewer images, a difference between two groups says too little to be listed.
+MIN_GROUP_SIZE = 20
 
 NOT_FOR = (
-    "It predicts the binary label that people gave to celebrity photographs (CelebA's *Male*, or the name of a class "
-    "folder). It does not tell a person's gender, and no picture can.",
-    "Not for decisions about people: not for access, hiring, advertising, policing, statistics on passers-by, or any "
-    "other use in which somebody is treated by its answer.",
-    "Not for people who are unlike those in its data: other ages, skin tones, cameras and lighting were not measured.",
+    "The model predicts the binary label that people gave to celebrity photographs (CelebA's *Male*, or the name of a "
+    "class folder). It does not predict a person's gender, and no image can show it.",
+    "Do not use it for decisions about people: not for access, hiring, advertising, policing, statistics on "
+    "passers-by, or any other purpose in which its prediction decides how somebody is treated.",
+    "Do not use it on people unlike those in its data: other ages, skin tones, cameras and lighting were not tested.",
 )
 
 
@@ -37,16 +37,19 @@ def model_card(
     name: str,
     version: str,
     classes: tuple[str, str] = ("female", "male"),
-    compared: Sequence[str] = (),
+    comparison: Sequence[str] = (),
 ) -> str:
-    """The card of a tested run.
+    """The text of the card.
 
     Args:
-        record: with test predictions.
-        name: of the registered model.
-        version: in the registry.
-        classes: the names of labels 0 and 1.
-        compared: sentences on how it compares with the champion before it.
+        record: the run, with test predictions.
+        name: name of the registered model.
+        version: version of the registered model.
+        classes: class names of labels 0 and 1.
+        comparison: sentences that compare the model with the previous champion.
+
+    Raises:
+        ValueError: the run has no test predictions.
     """
     table = record.predictions
     if table is None:
@@ -56,25 +59,25 @@ def model_card(
     lines = [
         f"# {name}, version {version}",
         "",
-        f"Tells the classes *{classes[0]}* (label 0) and *{classes[1]}* (label 1, positive) of eye pictures apart. "
+        f"Predicts the class of an image of one eye: *{classes[0]}* (label 0) or *{classes[1]}* (label 1, positive). "
         f"Network: {record.backbone}. Run: `{record.run_id}`.",
         "",
     ]
     if record.synthetic:
-        lines += ["> **Trained on drawn eyes.** Its numbers say nothing about real eyes.", ""]
+        lines += ["> **Trained on synthetic eyes.** The metrics say nothing about real eyes.", ""]
     lines += ["## What it must not be used for", "", *(f"- {line}" for line in NOT_FOR), ""]
     lines += ["## Data", "", *_bullets(_data(record, table)), ""]
     lines += ["## Training", "", *_bullets(_training(record)), ""]
-    who = "persons" if table.persons is not None else "pictures"
-    lines += [f"## Test metrics, 95% intervals from a bootstrap over {who}", "", "| metric | value | interval |"]
+    unit = "persons" if table.persons is not None else "images"
+    lines += [f"## Test metrics, 95% intervals from a bootstrap over {unit}", "", "| metric | value | interval |"]
     lines += ["|:--|--:|--:|", *(_metric(metric, interval) for metric, interval in metrics.items()), ""]
-    lines += [*(f"{sentence}\n" for sentence in compared)]
+    lines += [*(f"{sentence}\n" for sentence in comparison)]
     lines += ["## Where it fails", "", *(f"- {line}" for line in failures(table, classes)), ""]
     lines += ["## Use", "", "```", *_use(name, version), "```", ""]
-    lines += ["## Made by", "", *_bullets(
+    lines += ["## Provenance", "", *_bullets(
         {
             "commit": tags.get("git.commit", "") + (" with local changes" if tags.get("git.dirty") == "true" else ""),
-            "first weights": f"{tags.get('weights.kind', '?')} {tags.get('weights.sha256', '')[:12]}".strip(),
+            "initial weights": f"{tags.get('weights.kind', '?')} {tags.get('weights.sha256', '')[:12]}".strip(),
             "seed": params.get("seed", ""),
             "hardware": f"{tags.get('hardware.cpu', '?')}, {tags.get('hardware.gpu', '?')}".replace("none", "no GPU"),
         }
@@ -83,52 +86,53 @@ def model_card(
 
 
 def failures(table: Predictions, classes: tuple[str, str] = ("female", "male")) -> list[str]:
-    """Sentences on which pictures are told wrongly: by class, by sureness, and by attribute where that is known."""
-    found = []
+    """Sentences on the misclassified images: by class, by confidence and, if attributes are known, by attribute."""
+    sentences = []
     for label in (0, 1):
         members = table.labels == label
         if members.any():
-            share = _wrong(table, members)
-            found.append(f"Of {int(members.sum()):,} pictures of *{classes[label]}*, {_share(share)} are told wrongly.")
+            rate = _error_rate(table, members)
+            sentences.append(f"Of {int(members.sum()):,} images of *{classes[label]}*, {rate} are misclassified.")
     confidence = np.maximum(table.probabilities, 1 - table.probabilities)
-    sure = confidence >= 0.9
-    if sure.any():
-        share = _wrong(table, sure)
-        found.append(f"Where it is 90% sure or more ({int(sure.sum()):,} pictures), {_share(share)} are wrong.")
+    confident = confidence >= 0.9
+    if confident.any():
+        rate = _error_rate(table, confident)
+        sentences.append(f"Of {int(confident.sum()):,} predictions with a confidence of 90% or more, {rate} are wrong.")
     else:
-        found.append("It is never 90% sure.")
+        sentences.append("No prediction has a confidence of 90%.")
     gaps = []
     for name, values in table.attributes.items():
         has = values > 0
-        if name != "Male" and min(int(has.sum()), int((~has).sum())) >= FEWEST:
+        if name != "Male" and min(int(has.sum()), int((~has).sum())) >= MIN_GROUP_SIZE:
             gaps.append((float(table.right[has].mean() - table.right[~has].mean()), name, int(has.sum())))
     worst = [gap for gap in sorted(gaps) if gap[0] < 0][:5]
-    found += [
-        f"With the attribute {name} ({count:,} pictures) it is {-100 * gap:.1f} points less accurate than without."
+    sentences += [
+        f"With the attribute {name} ({count:,} images), its accuracy is {-100 * gap:.1f} points lower than without."
         for gap, name, count in worst
     ]
     if table.attributes and not gaps:
-        found.append(
-            f"No attribute is present on {FEWEST} test pictures and absent on as many: nothing is known of them."
+        sentences.append(
+            f"No attribute is present in {MIN_GROUP_SIZE} test images and absent in as many, so the effect of "
+            "attributes is unknown."
         )
     elif table.attributes and not worst:
-        found.append("No known attribute makes it less accurate.")
+        sentences.append("No known attribute lowers its accuracy.")
     if not table.attributes:
-        found.append("Nothing is known on glasses, make-up, age or blur: its data has no such attributes.")
-    return found
+        sentences.append("The effect of glasses, make-up, age or blur is unknown: the data has no attributes.")
+    return sentences
 
 
 def _data(record: RunRecord, table: Predictions) -> dict[str, str]:
     params, tags = record.params, record.tags
     counts = {
-        part: " + ".join(value for key, value in params.items() if key.startswith(f"count.{part}."))
-        for part in ("train", "val", "test")
+        split: " + ".join(value for key, value in params.items() if key.startswith(f"count.{split}."))
+        for split in ("train", "val", "test")
     }
     persons = f", {len(set(table.persons)):,} persons in test" if table.persons is not None else ""
     return {
         "source": f"{tags.get('data.source', '?')}, fingerprint {tags.get('data.fingerprint', '?')[:12]}",
         "split": f"by {record.split_kind}{persons}",
-        "pictures (label 0 + label 1)": ", ".join(f"{part} {count}" for part, count in counts.items() if count),
+        "images (label 0 + label 1)": ", ".join(f"{split} {count}" for split, count in counts.items() if count),
         "input": f"{params.get('input_size', '?')} pixels, {params.get('data.color', '?')}",
     }
 
@@ -139,13 +143,13 @@ def _training(record: RunRecord) -> dict[str, str]:
         "fine-tuned stages": params.get("finetune_stages", params.get("model.finetune_depth", "")),
         "learning rate": params.get("model.lr", ""),
         "epochs": params.get("trainer.max_epochs", ""),
-        "batch": params.get("trainer.batch_size", ""),
-        "chosen by": params.get("monitor", ""),
+        "batch size": params.get("trainer.batch_size", ""),
+        "selected by": params.get("monitor", ""),
     }
     if facts.parameters is not None and facts.multiply_adds is not None:
-        known["size"] = f"{facts.parameters:,} parameters, {facts.multiply_adds:,} multiply-adds per picture"
+        known["size"] = f"{facts.parameters:,} parameters, {facts.multiply_adds:,} multiply-adds per image"
     if facts.latency_ms is not None:
-        known["latency"] = f"{facts.latency_ms:.1f} ms per picture on the machine that wrote this card"
+        known["latency"] = f"{facts.latency_ms:.1f} ms per image on the machine that wrote this card"
     return known
 
 
@@ -168,11 +172,8 @@ def _metric(name: str, interval: Interval) -> str:
     return f"| {TITLES[name]} | {interval.value:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
 
 
-def _wrong(table: Predictions, members: NDArray[np.bool_]) -> Interval:
-    """The share of the pictures that are told wrongly, with an interval over persons where they are known."""
+def _error_rate(table: Predictions, members: NDArray[np.bool_]) -> str:
+    """The share of misclassified images, with an interval over persons if they are known."""
     persons = None if table.persons is None else np.asarray(table.persons)[members]
-    return share_interval(~table.right[members], persons)
-
-
-def _share(share: Interval) -> str:
+    share = share_interval(~table.right[members], persons)
     return f"{100 * share.value:.1f}% ({100 * share.low:.1f} to {100 * share.high:.1f}%)"

@@ -39,7 +39,7 @@ class StoredConfig(_Stored):
     model: StoredModel
     seed: int
 
-    def card(self) -> ModelSpec:
+    def spec(self) -> ModelSpec:
         """What a checkpoint's network is built from and fed with.
 
         Raises:

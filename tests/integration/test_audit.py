@@ -55,7 +55,7 @@ def test_an_audit_tells_what_is_wrong(eyes: Path, tmp_path: Path) -> None:
     for told in (
         "femaleeyes/1001.png: not a JPEG",
         "femaleeyes/4.png = maleeyes/1003.png",
-        "random gains",
+        "gain of random",
         "in both classes: femaleeyes/6.png = maleeyes/1007.bmp",
     ):
         assert told in done.stdout
@@ -67,7 +67,7 @@ def test_an_audit_tells_what_is_wrong(eyes: Path, tmp_path: Path) -> None:
 def test_an_audit_of_drawn_eyes_needs_nothing(tmp_path: Path) -> None:
     done = run(tmp_path, "data.n=60")
     assert done.returncode == 0, done.stderr
-    assert "synthetic: pictures" in done.stdout
+    assert "synthetic: images" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -133,13 +133,13 @@ def test_the_demo_page_answers(tracked: TrackedRuns, tmp_path: Path, page: sync_
     start = ["eyegender.demo", f"port={port}", models, tracked.where]
     with process(start, address, {}):
         page.goto(address)
-        page.get_by_label("Picture of one eye").set_input_files(eye)
-        said = page.locator("#said")
-        sync_api.expect(said).to_have_text(re.compile(r"^(fe)?male, \d+\.\d% sure$"), timeout=SLOW)
-        assert page.locator("#seen").evaluate("image => image.naturalWidth") == 288
+        page.get_by_label("Image of one eye").set_input_files(eye)
+        prediction = page.locator("#prediction")
+        sync_api.expect(prediction).to_have_text(re.compile(r"^(fe)?male, \d+\.\d% confidence$"), timeout=SLOW)
+        assert page.locator("#input").evaluate("image => image.naturalWidth") == 288
         shoot(page, "demo")
         page.get_by_label("Model").select_option(index=1)
         sync_api.expect(page.locator("#busy")).to_be_hidden(timeout=SLOW)
         sync_api.expect(page.locator("#error")).to_be_hidden()
-        page.get_by_label("Picture of one eye").set_input_files(tmp_path / "no.png")
+        page.get_by_label("Image of one eye").set_input_files(tmp_path / "no.png")
         sync_api.expect(page.get_by_role("alert")).to_contain_text("cannot be read", timeout=SLOW)

@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eyegender.inference.images import as_pixels
 from eyegender.inference.load import load_model
+from eyegender.inference.raw_images import as_pixels
 from eyegender.registry.promotion import promote
 from eyegender.tracking.tracking_store import open_store
 from tests.integration.conftest import TrackedRuns
@@ -89,7 +89,7 @@ def test_a_jpeg_and_a_nested_list_over_loopback(tracked: TrackedRuns) -> None:
             ({"instances": [jpeg] * 2}, [jpeg] * 2),
         ]
         for body, given in bodies:
-            expected = here.probabilities(as_pixels(given, here.card.size, here.card.color))
+            expected = here.probabilities(as_pixels(given, here.spec.size, here.spec.color))
             assert ask(address, body) == pytest.approx(expected.tolist(), abs=1e-5)
         with pytest.raises(urllib.error.HTTPError, match="400"):
             ask(address, {"inputs": [base64.b64encode(b"no picture").decode()]})

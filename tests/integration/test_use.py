@@ -15,7 +15,7 @@ from PIL import Image
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrackingSection
 from eyegender.inference.load import LoadedModel, load_model
-from eyegender.inference.onnx_export import CARD_KEY, TOLERANCE, export_onnx
+from eyegender.inference.onnx_export import SPEC_KEY, TOLERANCE, export_onnx
 from eyegender.registry.promotion import promote
 from eyegender.tracking.tracking_store import TrackingStore, open_store
 from tests import processes
@@ -57,7 +57,7 @@ def test_a_run_a_checkpoint_and_a_folder_are_the_same_model(tracked: TrackedRuns
     says = model.probabilities(pixels)
     for reference in (str(tracked.checkpoint("first")), str(tracked.folder / "first")):
         other = load_model(reference, tracking(tracked))
-        assert other.card == model.card
+        assert other.spec == model.spec
         np.testing.assert_allclose(other.probabilities(pixels), says, atol=1e-6)
 
 
@@ -88,7 +88,7 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     model = f"model={tracked.checkpoint('first')}"
     refused = run("evaluate", tmp_path, model, *arguments)
     assert refused.returncode == 2
-    assert "got f and m; give other data or another model, or say which" in refused.stderr
+    assert "got f and m; give other data or another model, or map the class names" in refused.stderr
     arguments = (*arguments, "classes={f: female, m: male}")
     refused = run("evaluate", tmp_path, model, *arguments)
     assert refused.returncode == 2
@@ -99,7 +99,7 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (told["pictures"], told["part"], told["positive"]) == (7, "all", "male")
     assert told["skipped"] == {"m/bad.jpg": "not a JPEG, PNG, BMP or WebP picture"}
-    assert "3 pictures are in both classes (f/000.png = m/000.png first)" in told["warnings"][0]
+    assert "3 images are in both classes (f/000.png = m/000.png first)" in told["warnings"][0]
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"confusion_matrix", "reliability", "most_wrong", "roc", "grad_cam"}
 
@@ -166,14 +166,14 @@ def test_a_run_becomes_champion_with_a_card(tracked: TrackedRuns, store: Trackin
     assert (done.version, done.sentences) == ("1", ())
     version = tracked.client.get_model_version_by_alias("cards", "champion")
     assert version.run_id == tracked.id("first")
-    for told in (
+    for text in (
         "must not be used for",
-        "does not tell a person's gender",
+        "does not predict a person's gender",
         "## Where it fails",
-        "drawn eyes",
+        "synthetic eyes",
         "| AUROC |",
     ):
-        assert told in done.card
+        assert text in done.card
     assert version.description == done.card
     assert "model_card.md" in {item.path for item in tracked.client.list_artifacts(tracked.id("first"))}
     again = promote(store, tracked.id("first"), name="cards", alias="champion", force=False)
@@ -194,7 +194,7 @@ def test_a_better_champion_stays_unless_forced(tracked: TrackedRuns, store: Trac
         pytest.skip("both are equally good")
     promote(store, tracked.id(worse), name="rivals", alias="champion", force=False)
     promote(store, tracked.id(better), name="rivals", alias="champion", force=False)
-    with pytest.raises(UserError, match=r"champion \(version 2\) is right on \d+ more of \d+ shared test pictures"):
+    with pytest.raises(UserError, match=r"champion \(version 2\) is right on \d+ more of \d+ shared test images"):
         promote(store, tracked.id(worse), name="rivals", alias="champion", force=False)
     assert tracked.client.get_model_version_by_alias("rivals", "champion").run_id == tracked.id(better)
     forced = promote(store, tracked.id(worse), name="rivals", alias="champion", force=True)
@@ -212,7 +212,7 @@ def test_onnxruntime_says_the_same(model: LoadedModel, tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
     (says,) = session.run(None, {"pixels": pixels})
     np.testing.assert_allclose(says, model.probabilities(pixels), atol=TOLERANCE)
-    assert json.loads(session.get_modelmeta().custom_metadata_map[CARD_KEY])["size"] == 32
+    assert json.loads(session.get_modelmeta().custom_metadata_map[SPEC_KEY])["size"] == 32
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -246,14 +246,14 @@ def test_a_strangers_config_builds_only_what_is_allowed(tracked: TrackedRuns, tm
     [
         ("evaluate", [], "model must be given"),
         ("evaluate", ["model=x"], "model must be models:/NAME@ALIAS"),
-        ("evaluate", ["model=x", "part=some"], "part must be 'all', 'train', 'val' or 'test'"),
+        ("evaluate", ["model=x", "split=some"], "split must be 'all', 'train', 'val' or 'test'"),
         ("predict", ["model=x", "images=nowhere"], "images must exist, got nowhere"),
         (
             "predict",
             ["model=x", "images=.", "min_confidence=0.3"],
             "min_confidence must be greater than or equal to",
         ),
-        ("predict", ["model=x.ckpt", "images=."], "no picture"),
+        ("predict", ["model=x.ckpt", "images=."], "no image"),
         ("promote", ["run=x"], "no runs are tracked in"),
         ("export", ["model=x.ckpt"], "no checkpoint x.ckpt"),
         ("export", ["model=x", "format=pickle"], "format must be 'onnx', got 'pickle'"),

@@ -44,6 +44,7 @@ def _warns_again() -> None:
         ("model.schedule=cosine,constant", "scheduler=cosine,constant"),
         ("++model.warmup=interval(0.1,0.3)", "++scheduler.warmup=interval(0.1,0.3)"),
         ("~model.warmup", "~scheduler.warmup"),
+        ("part=test", "split=test"),
         ("model.lr=model.schedule", "model.lr=model.schedule"),
         ("data.root=model.schedule=x", "data.root=model.schedule=x"),
         ("+model.weight_decay_of_mine=1", "+model.weight_decay_of_mine=1"),
@@ -53,6 +54,31 @@ def test_a_command_line_gets_the_new_names(typed: str, now: str, caplog: pytest.
     with caplog.at_level(logging.WARNING, "eyegender"):
         assert [rename_override(argument) for argument in (typed, typed, "-m")] == [now, now, "-m"]
     assert len(caplog.messages) == (typed != now)  # once, even if it is given twice
+
+
+@pytest.mark.parametrize(
+    ("override", "warnings"),
+    [
+        ("experiment=paper_honest", 1),
+        ("+experiment=paper,paper_honest", 1),
+        ("experiment=choice(paper_honest, paper)", 1),
+        ("experiment=paper_grouped", 0),
+        ("tracking.run_name=paper_honest", 0),
+    ],
+)
+def test_the_former_name_of_an_experiment_is_kept_with_one_warning(
+    override: str, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "eyegender"):
+        assert [rename_override(argument) for argument in (override, override)] == [override, override]
+    assert len(caplog.messages) == warnings
+    if warnings:
+        assert caplog.messages[0].startswith("experiment=paper_honest is now called experiment=paper_grouped;")
+
+
+def test_the_former_name_of_an_experiment_composes_the_same_config() -> None:
+    former, new = (compose_config(f"experiment={name}", "data.root=.") for name in ("paper_honest", "paper_grouped"))
+    assert former == new
 
 
 def test_a_config_with_old_keys_means_what_it_meant() -> None:

@@ -13,7 +13,7 @@ import pytest
 from drawn_pictures import draw, encode
 from rich.console import Console
 
-from eyegender.audit import audit, show
+from eyegender.audit import audit, print_report
 from eyegender.core.errors import UserError
 from eyegender.data.audit import AuditReport
 from eyegender.data.celeba import CelebaReader
@@ -32,7 +32,7 @@ def audited(root: Path, place: Path, **options: object) -> tuple[AuditReport, st
 
 def shown(report: AuditReport, place: Path) -> str:
     said = io.StringIO()
-    show(report, place, Console(file=said, width=200))
+    print_report(report, place, Console(file=said, width=200))
     return said.getvalue()
 
 
@@ -119,7 +119,7 @@ def test_persons_in_several_official_parts_are_told_in_audit_and_at_training(
     assert report.parted_persons is not None
     assert len(report.parted_persons) == 15
     assert report.parted_persons["0"] == ("train", "val")
-    assert "person in several parts: 0: train, val" in shown(report, tmp_path)
+    assert "person in several splits: 0: train, val" in shown(report, tmp_path)
     caplog.clear()
     EyesDataModule(CelebaReader(celeba), 16, split_by="official").setup()
     assert "official puts 15 of 15 persons into more than one part (person 0 into train and val first)" in caplog.text

@@ -24,8 +24,8 @@ from eyegender.data.decode import MAX_SCANS, decode
 from eyegender.data.folder import FolderReader
 from eyegender.data.samples import BadPictureError
 from eyegender.data.split_file import read_split_csv
-from eyegender.inference.faces import read_eye_positions
-from eyegender.inference.image_files import decoded_batches, list_pictures
+from eyegender.inference.faces import read_eye_table
+from eyegender.inference.prediction import decode_batches, find_image_files
 
 CLASSES = ("femaleeyes", "maleeyes")
 
@@ -144,7 +144,7 @@ def test_what_only_looks_like_a_picture_is_told_and_not_waited_for(eyes: Path, m
     with pytest.raises(BadPictureError, match=STRANGE[make]):
         samples.open(samples.names.index("maleeyes/9.png"))
     for images in ([str(place)], [str(eyes)]):
-        read = {one.path.name: one.reason for batch in decoded_batches(list_pictures(images)) for one in batch}
+        read = {one.path.name: one.reason for batch in decode_batches(find_image_files(images)) for one in batch}
         assert read["9.png"] == STRANGE[make]
         assert "8.png" not in read
 
@@ -208,7 +208,7 @@ def test_names_in_csv_files_open_nothing(eyes: Path, tmp_path: Path, name: str) 
     positions = tmp_path / "positions.csv"
     positions.write_text(f"path,left_x,left_y,right_x,right_y\n{name},1,2,30,2\n")
     # A position is only ever looked up by the path of a picture that was given.
-    assert read_eye_positions(positions, 1.0)(Path("other.png"), draw(1)) == {}
+    assert read_eye_table(positions, 1.0)(Path("other.png"), draw(1)) == {}
 
 
 def test_a_position_outside_its_picture_is_none(tmp_path: Path) -> None:
@@ -216,4 +216,4 @@ def test_a_position_outside_its_picture_is_none(tmp_path: Path) -> None:
     lines = ["nan,1,2,3", "inf,1,2,3", "-1,1,2,3", "1e300,1,2,3"]
     for line in lines:
         positions.write_text(f"path,left_x,left_y,right_x,right_y\na.png,{line}\n")
-        assert read_eye_positions(positions, 1.0)(Path("a.png"), draw(1)) == {}
+        assert read_eye_table(positions, 1.0)(Path("a.png"), draw(1)) == {}

@@ -49,18 +49,27 @@ def cells(table: str) -> list[list[str]]:
 
 def test_runs_of_one_name_are_one_row_and_pairs_are_tested_on_the_same_pictures(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    keep("honest", "A", left_by_a_run(tmp_path / "a0", [True] * 36 + [False] * 4), results)
-    keep("honest", "A", left_by_a_run(tmp_path / "a1", [True] * 32 + [False] * 8, seed=1), results)
-    keep("honest", "B", left_by_a_run(tmp_path / "b0", [True] * 20 + [False] * 20), results)
+    keep("paper_grouped", "A", left_by_a_run(tmp_path / "a0", [True] * 36 + [False] * 4), results)
+    keep("paper_grouped", "A", left_by_a_run(tmp_path / "a1", [True] * 32 + [False] * 8, seed=1), results)
+    keep("paper_grouped", "B", left_by_a_run(tmp_path / "b0", [True] * 20 + [False] * 20), results)
     made = tables(results)
-    assert [row[:1] + row[4:7] for row in cells(made["honest"])[1:]] == [
+    assert [row[:1] + row[4:7] for row in cells(made["paper_grouped"])[1:]] == [
         ["A", "2", "40", "85.00% (80.0 to 90.0)"],
         ["B", "1", "40", "50.00%"],
     ]
-    [[pair, gap, discordant, p]] = cells(made["honest differences"])[1:]
+    [[pair, gap, discordant, p]] = cells(made["paper_grouped differences"])[1:]
     assert (pair, discordant) == ("A against B", "16")
     assert gap.startswith("+40.0 points (")
     assert p == "= 0.008"  # 16 pictures of 8 persons, all one way: 2 / 2^8
+
+
+def test_results_of_a_former_protocol_name_are_found(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    folder = keep("paper_honest", "A", left_by_a_run(tmp_path / "a0", [True] * 4), results)
+    assert folder.name == "paper_grouped-a-seed0"
+    settings = folder / "settings.json"  # as it was stored before the protocol was renamed
+    settings.write_text(settings.read_text().replace("paper_grouped", "paper_honest"))
+    assert [result.protocol for result in load(results)] == ["paper_grouped"]
 
 
 def test_what_is_kept_names_no_place(tmp_path: Path) -> None:

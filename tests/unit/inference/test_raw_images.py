@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eyegender.inference.images import as_pixels
+from eyegender.inference.raw_images import as_pixels
 
 GRAY = np.arange(36, dtype=np.uint8).reshape(6, 6)
 RGB = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
@@ -51,7 +51,7 @@ def png(array: np.ndarray) -> bytes:
     ],
     ids=lambda batch: repr(batch).partition(" at 0x")[0],  # the same in every process
 )
-def test_every_way_to_hand_over_a_picture_gives_the_same_pixels(batch: object) -> None:
+def test_every_form_of_an_image_gives_the_same_pixels(batch: object) -> None:
     np.testing.assert_array_equal(as_pixels(batch, 6, "gray"), GRAY[None, None])
 
 
@@ -65,44 +65,44 @@ def test_any_sizes_in_one_batch() -> None:
     assert as_pixels([GRAY, png(RGB), np.zeros((50, 40), np.uint8)], 12, "gray").shape == (3, 1, 12, 12)
 
 
-def test_no_picture_is_no_error() -> None:
+def test_an_empty_batch_is_allowed() -> None:
     assert as_pixels([], 6, "rgb").shape == (0, 3, 6, 6)
 
 
 @pytest.mark.parametrize(
-    ("batch", "told"),
+    ("batch", "message"),
     [
         (GRAY, "3 or 4 dimensions, got 6 of shape .6,.; add the first"),
-        (np.zeros((6, 6, 4), np.uint8), "picture 0 must be .* got .6, 6, 4."),
-        (np.zeros((1, 6, 6, 4), np.uint8), "picture 0 must be"),
+        (np.zeros((6, 6, 4), np.uint8), "image 0 must be .* got .6, 6, 4."),
+        (np.zeros((1, 6, 6, 4), np.uint8), "image 0 must be"),
         (np.full((1, 6, 6), 256), "within 0..255"),
         (np.full((1, 6, 6), -1), "within 0..255"),
         (np.full((1, 6, 6), np.nan), "within 0..255"),
-        (["not base64!"], "picture 0 is text"),
-        (["a.png"], "picture 0 is text"),
-        ([png(GRAY), b"no picture"], "picture 1 cannot be read: not a JPEG"),
-        ([GRAY, None], "picture 1 is neither an array .*, got NoneType"),
-        (None, "picture 0 is neither an array .*, got NoneType"),
-        ([Path("a.png")], "picture 0 is neither an array .*, got PosixPath"),
-        ([{"image": GRAY}], "picture 0 is neither an array .*, got dict"),
+        (["not base64!"], "image 0 is text"),
+        (["a.png"], "image 0 is text"),
+        ([png(GRAY), b"no picture"], "image 1 cannot be read: not a JPEG"),
+        ([GRAY, None], "image 1 is neither an array .*, got NoneType"),
+        (None, "image 0 is neither an array .*, got NoneType"),
+        ([Path("a.png")], "image 0 is neither an array .*, got PosixPath"),
+        ([{"image": GRAY}], "image 0 is neither an array .*, got dict"),
         (np.full((1, 6, 6), True), "must hold numbers, got bool"),
-        (np.full((1, 6, 6), 1.5), "within 0..1 or 0..255, got a largest value of 1.5, which tells neither"),
+        (np.full((1, 6, 6), 1.5), "within 0..1 or 0..255, got a largest value of 1.5, which fits neither"),
         (np.full((1, 6, 6), -0.5), "within 0..255 .* got -0.5 to -0.5"),
         (np.full((1, 6, 6), 300.0), "within 0..255"),
         (np.full((1, 6, 6), np.inf), "within 0..255"),
         (pd.DataFrame({"picture": [1], "other": [2]}), "column 'image', got 2 others"),
-        (np.zeros((1, 0, 6), np.uint8), "picture 0 must be"),
+        (np.zeros((1, 0, 6), np.uint8), "image 0 must be"),
     ],
 )
-def test_what_is_no_picture_is_told(batch: object, told: str) -> None:
-    with pytest.raises(ValueError, match=told) as caught:
+def test_what_is_not_an_image_is_refused(batch: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         as_pixels(batch, 6, "gray")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_each_float_picture_is_judged_on_its_own(kind: type) -> None:
+def test_the_range_of_each_float_image_is_inferred_separately(kind: type) -> None:
     unit, bytes_ = (GRAY / 255).astype(kind), GRAY.astype(kind)
     bright = np.full((6, 6), 0.5, kind)
     above = bright.copy()
@@ -118,10 +118,10 @@ def test_each_float_picture_is_judged_on_its_own(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_the_limit_between_the_ranges_is_meant_in_the_precision_of_the_picture(kind: type) -> None:
+def test_the_limit_of_the_range_is_in_the_precision_of_the_image(kind: type) -> None:
     limit = np.full((1, 6, 6), 1.001, kind)
     assert as_pixels(limit, 6, "gray").min() == 255
-    with pytest.raises(ValueError, match="tells neither"):
+    with pytest.raises(ValueError, match="fits neither"):
         as_pixels(np.nextafter(limit, kind(2)), 6, "gray")
 
 
@@ -138,7 +138,7 @@ def test_dark_integers_stay_dark_beside_floats(wrap: Callable[[np.ndarray], obje
 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x.tolist(), lambda x: x.astype(object), list], ids=WRAPPED)
-def test_a_picture_alone_with_its_colours_last_is_one_picture(wrap: Callable[[np.ndarray], object]) -> None:
+def test_a_single_image_with_its_channels_last_is_one_image(wrap: Callable[[np.ndarray], object]) -> None:
     np.testing.assert_array_equal(as_pixels(wrap(RGB), 6, "rgb"), as_pixels(RGB[None], 6, "rgb"))
     np.testing.assert_array_equal(as_pixels(wrap(RGB / 255), 6, "rgb"), as_pixels(RGB[None], 6, "rgb"))
     np.testing.assert_array_equal(as_pixels(wrap(GRAY[..., None]), 6, "gray"), GRAY[None, None])
