@@ -1,9 +1,10 @@
 """Throughput of full-depth training against a plain float32 loop: both backbones, at a small and at full size.
 
 Run: python -m benchmarks.full [--only mobilenet_v2@96] [--compile] [--write]
-Ours is the Lightning run that `python -m eyegender.train` would set up: precision and memory format are measured first,
-images come from the store and are augmented. The plain loop trains torchvision's network, unchanged, on a batch of
-random tensors in memory. With --compile, ours may compile its steps on a GPU, if a measurement shows that a long run gains. The result is images per second from the median step; each measurement is a process of its own. Where
+Ours is the Lightning run that `python -m eyegender.train` would set up: precision and memory format are measured
+first, images come from the store and are augmented. The plain loop trains torchvision's network, unchanged, on a
+batch of random tensors in memory. With --compile, ours may compile its steps on a GPU, if a measurement shows that a
+long run gains. The result is images per second from the median step; each measurement is a process of its own. Where
 the goal is missed, a profile of one of our steps follows.
 """
 

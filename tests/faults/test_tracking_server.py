@@ -121,7 +121,7 @@ def test_answers_500_loses_answers_and_hangs(
 
     def last(history: EpochHistory) -> None:
         trackers.append(history.tracker)
-        turn_last(epochs)
+        turn_last(history)
 
     result = trained(tmp_path / "bad", proxy.url, monkeypatch, {1: turns("lose"), 2: turns("pass"), 3: last})
     assert proxy.seen == {"500", "lose", "pass", "hang"}

@@ -101,7 +101,7 @@ def test_what_differs_is_refused_before_data_are_read_and_nothing_records_it(
     assert (kept.data.params["model.lr"], kept.info.status) == ("0.001", "FINISHED")
 
 
-def test_other_pictures_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_images_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
     last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
     for part in ("fingerprint", "split"):
@@ -110,7 +110,7 @@ def test_other_pictures_under_the_same_name_are_refused(tmp_path: Path, monkeypa
             known = torch.load(tmp_path / "first/checkpoints/last.ckpt", weights_only=True)["data"]
             patch.setattr("eyegender.training.resume.data_identity", lambda _, d=known | {part: changed[part]}: d)
             with pytest.raises(
-                UserError, match="was trained on other " + ("pictures" if part == "fingerprint" else part)
+                UserError, match="was trained on other " + ("images or labels" if part == "fingerprint" else part)
             ):
                 train(tiny_config(*HEAD, "trainer.max_epochs=2", last), tmp_path / "second")
 
