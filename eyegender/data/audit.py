@@ -15,7 +15,7 @@ from eyegender.data.leakage import nearest_neighbour_accuracy, pairs_across
 from eyegender.data.near_duplicates import describe, find_near_duplicates
 from eyegender.data.split_warnings import parted_persons
 from eyegender.data.splits import Split, split_at_random, split_by_group
-from eyegender.plots.contact_sheet import Row
+from eyegender.plots.contact_sheet import SheetRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +100,7 @@ class AuditReport:
         return float(each.mean()), error
 
 
-def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[Row]]:
+def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[SheetRow]]:
     """The report on a data module that was read but not split, and rows for a contact sheet.
 
     Args:
@@ -211,19 +211,21 @@ def _sheet_rows(
     near_pairs: NDArray[np.int64],
     alike: NDArray[np.float32],
     twins: list[list[int]],
-) -> list[Row]:
+) -> list[SheetRow]:
     rows = []
     for label, name in enumerate(samples.classes):
         # By content, so that the same data give the same sheet, and in no order that names or numbers bring.
         some = sorted(np.flatnonzero(samples.labels == label).tolist(), key=lambda i: samples.digests[i])[:28]
-        rows.append(Row(f"{label} = {name}", [[i] for i in some], [_short(samples.names[i]) for i in some]))
+        rows.append(SheetRow(f"{label} = {name}", [[i] for i in some], [_short(samples.names[i]) for i in some]))
     if twins:
         shown = twins[:14]
-        rows.append(Row("equal files", [m[:4] for m in shown], [", ".join(samples.names[i] for i in m) for m in shown]))
+        rows.append(
+            SheetRow("equal files", [m[:4] for m in shown], [", ".join(samples.names[i] for i in m) for m in shown])
+        )
     if len(near_pairs):
         shown = near_pairs[:28].tolist()
         captions = [f"{c:.3f} {_short(samples.names[a])}" for (a, _), c in zip(shown, alike, strict=False)]
-        rows.append(Row("near-duplicates, most alike first (correlation)", shown, captions))
+        rows.append(SheetRow("near-duplicates, most alike first (correlation)", shown, captions))
     if groups is not None:
         members: dict[object, list[int]] = {}
         for i, group in enumerate(_plain(groups)):
@@ -231,9 +233,9 @@ def _sheet_rows(
         large = sorted(members.values(), key=lambda m: (-len(m), m[0]))
         for m in large[:2]:
             heading = f"kept together: {len(m)} pictures" + (", the first 28" if len(m) > 28 else "")
-            rows.append(Row(heading, [[i] for i in m[:28]], [_short(samples.names[i]) for i in m[:28]]))
+            rows.append(SheetRow(heading, [[i] for i in m[:28]], [_short(samples.names[i]) for i in m[:28]]))
         pairs = [m for m in large if len(m) == 2]
         pairs = pairs[:: max(1, len(pairs) // 21)][:21]
         if pairs:
-            rows.append(Row("kept together: two and two", pairs, [samples.names[m[0]] for m in pairs]))
+            rows.append(SheetRow("kept together: two and two", pairs, [samples.names[m[0]] for m in pairs]))
     return rows

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.intervals import bootstrap_intervals, share_interval
 from eyegender.comparison.tables import TITLES
+from eyegender.models.intervals import bootstrap_intervals, share_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from eyegender.comparison.intervals import Interval
-    from eyegender.comparison.run_record import Predictions, RunRecord
+    from eyegender.comparison.run_record import RunRecord
+    from eyegender.models.intervals import Interval
+    from eyegender.tracking.predictions import Predictions
 
 CARD_FILE = "model_card.md"
 # With fewer images, a difference between two groups says too little to be listed.
@@ -104,7 +105,7 @@ def failures(table: Predictions, classes: tuple[str, str] = ("female", "male")) 
     for name, values in table.attributes.items():
         has = values > 0
         if name != "Male" and min(int(has.sum()), int((~has).sum())) >= MIN_GROUP_SIZE:
-            gaps.append((float(table.right[has].mean() - table.right[~has].mean()), name, int(has.sum())))
+            gaps.append((float(table.correct[has].mean() - table.correct[~has].mean()), name, int(has.sum())))
     worst = [gap for gap in sorted(gaps) if gap[0] < 0][:5]
     sentences += [
         f"With the attribute {name} ({count:,} images), its accuracy is {-100 * gap:.1f} points lower than without."
@@ -138,7 +139,7 @@ def _data(record: RunRecord, table: Predictions) -> dict[str, str]:
 
 
 def _training(record: RunRecord) -> dict[str, str]:
-    params, facts = record.params, record.facts
+    params, costs = record.params, record.costs
     known = {
         "fine-tuned stages": params.get("finetune_stages", params.get("model.finetune_depth", "")),
         "learning rate": params.get("model.lr", ""),
@@ -146,10 +147,10 @@ def _training(record: RunRecord) -> dict[str, str]:
         "batch size": params.get("trainer.batch_size", ""),
         "selected by": params.get("monitor", ""),
     }
-    if facts.parameters is not None and facts.multiply_adds is not None:
-        known["size"] = f"{facts.parameters:,} parameters, {facts.multiply_adds:,} multiply-adds per image"
-    if facts.latency_ms is not None:
-        known["latency"] = f"{facts.latency_ms:.1f} ms per image on the machine that wrote this card"
+    if costs.parameters is not None and costs.multiply_adds is not None:
+        known["size"] = f"{costs.parameters:,} parameters, {costs.multiply_adds:,} multiply-adds per image"
+    if costs.latency_ms is not None:
+        known["latency"] = f"{costs.latency_ms:.1f} ms per image on the machine that wrote this card"
     return known
 
 
@@ -175,5 +176,5 @@ def _metric(name: str, interval: Interval) -> str:
 def _error_rate(table: Predictions, members: NDArray[np.bool_]) -> str:
     """The share of misclassified images, with an interval over persons if they are known."""
     persons = None if table.persons is None else np.asarray(table.persons)[members]
-    share = share_interval(~table.right[members], persons)
+    share = share_interval(~table.correct[members], persons)
     return f"{100 * share.value:.1f}% ({100 * share.low:.1f} to {100 * share.high:.1f}%)"

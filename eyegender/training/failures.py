@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eyegender.core.errors import UserError
-from eyegender.tracking.faults import first_line
+from eyegender.tracking.errors import first_line
 
 if TYPE_CHECKING:
     from eyegender.core.schema import TrainConfig

@@ -200,8 +200,8 @@ class _Run:
             positive=self.data.samples.classes[1],
             complete=complete,
         )
-        if not complete and (no_room := tracker.no_room()):
-            raise no_room
+        if not complete and (disk_full := tracker.disk_full_error()):
+            raise disk_full
 
     def _read_data(self) -> None:
         self.data = build_data(self.cfg)

@@ -10,7 +10,7 @@ import pytest
 
 from eyegender.tracking.journal import JOURNAL
 from eyegender.tracking.location import Location
-from eyegender.tracking.replay import pending, send
+from eyegender.tracking.sender import pending, send
 from eyegender.tracking.tracker import Tracker
 from tests.faults.mlflow_server import Server, free_port
 

@@ -12,7 +12,7 @@ import pytest
 
 from eyegender.core.errors import UserError
 from eyegender.tracking import sender as sender_module
-from eyegender.tracking.replay import pending, send
+from eyegender.tracking.sender import pending, send
 from eyegender.training.epochs import Epochs
 from eyegender.training.run import RunResult, train
 from tests.composing import TINY, tiny_config
@@ -155,9 +155,9 @@ def test_a_login_that_is_refused_is_told_before_training_and_one_that_ends_in_th
     assert "MLFLOW_TRACKING_PASSWORD, to a valid login, then send the rest with" in " ".join(
         capsys.readouterr().out.split()
     )
-    assert caplog.text.count("the store takes nothing") == 1
+    assert caplog.text.count("the store accepts nothing") == 1
     [folder] = pending(tmp_path)
-    with pytest.raises(UserError, match="then the store took no more .*valid login"):
+    with pytest.raises(UserError, match="then the store accepted no more .*valid login"):
         send(folder, None)
     proxy.mode = "pass"
     send(folder, None)
@@ -170,14 +170,14 @@ def test_uploads_that_a_proxy_refuses_are_put_off_and_everything_else_is_sent(
     proxy.mode = "413 files"
     result = trained(tmp_path / "large", proxy.url, monkeypatch, {}, close_timeout=100)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "does not get through, tried 3 times" in printed
+    assert "failed 3 times" in printed
     assert "client_max_body_size" in printed
     client = mlflow.MlflowClient(server.url)
     run = client.get_run(str(result.run_id))
     assert run.info.status == "FINISHED"
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == EPOCHS
     [folder] = pending(tmp_path)
-    with pytest.raises(UserError, match="sent all but .* does not get through"):
+    with pytest.raises(UserError, match="sent all but .* failed 3 times"):
         send(folder, None)
     proxy.mode = "pass"
     send(folder, None)

@@ -13,7 +13,7 @@ from eyegender.tracking.location import find_location
 
 def test_a_file_in_the_stores_place_is_told_and_nothing_is_made(tmp_path: Path) -> None:
     (tmp_path / "mlruns").touch()
-    with pytest.raises(UserError, match=r"cannot keep runs in .*mlruns \(.*not a folder\); set tracking.root=FOLDER"):
+    with pytest.raises(UserError, match=r"cannot store runs in .*mlruns \(.*not a folder\); set tracking.root=FOLDER"):
         find_location(None)
 
 

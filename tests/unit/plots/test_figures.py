@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-NOTE = "synthetic data: drawn eyes"
+NOTE = "synthetic data"
 HISTORY = {
     "train/accuracy": [0.6, 0.8, 0.9],
     "val/accuracy": [0.55, 0.85, 0.85],
@@ -101,8 +101,8 @@ def test_confusion_matrix_refuses_what_are_no_counts(counts: list[list[int]]) ->
 def test_roc_states_auc_and_the_working_point() -> None:
     figure = roc_curve([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], split="validation")
     assert title(figure) == "Validation AUC 0.750 (n=4)"
-    assert "finds 50.0% of male" in texts(figure)
-    assert "mistakes 50.0% of female" in texts(figure)
+    assert "50.0% of male found" in texts(figure)
+    assert "50.0% of female misclassified" in texts(figure)
 
 
 def test_roc_of_one_class_says_why_there_is_none() -> None:
@@ -143,7 +143,7 @@ class TestProbabilities:
             draw([0, 1], [np.nan, np.nan])
 
     def test_no_picture_is_refused(self, draw: Callable[..., Figure]) -> None:
-        with pytest.raises(ValueError, match="no pictures"):
+        with pytest.raises(ValueError, match="no images"):
             draw([], [])
 
 
@@ -155,7 +155,7 @@ def sheet(labels: list[int], scores: list[float], **options: object) -> Figure:
 
 def test_the_most_wrong_come_first() -> None:
     figure = sheet([0, 1, 0, 1], [0.6, 0.001, 0.9, 0.8], k=2)
-    assert title(figure) == "2 most confident of 3 mistakes, test (n=4)"
+    assert title(figure) == "2 most confident of 3 errors, test set (n=4)"
     captions = [axes.get_xlabel() for axes in figure.axes if axes.get_images()]
     assert captions == ["male\np(male) <0.01", "female\np(male) 0.90"]
     shown = [int(axes.get_images()[0].get_array()[0, 0]) for axes in figure.axes if axes.get_images()]
@@ -164,7 +164,7 @@ def test_the_most_wrong_come_first() -> None:
 
 def test_without_a_mistake_the_least_sure_are_shown() -> None:
     figure = sheet([0, 1, 1], [0.1, 0.6, np.nan])
-    assert title(figure) == "No mistake, test (n=2, 1 NaN left out): the 2 it was least sure of"
+    assert title(figure) == "No errors, test set (n=2, 1 NaN left out): the 2 least confident images"
     assert figure.axes[0].get_xlabel() == "male\np(male) 0.60"
 
 
@@ -193,7 +193,7 @@ def test_colour_pictures_are_shown_in_colour() -> None:
     assert figure.axes[0].get_images()[0].get_array().shape == (4, 4, 3)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"k": 0}, "1 or more"), ({}, "no pictures")])
+@pytest.mark.parametrize(("options", "message"), [({"k": 0}, "1 or more"), ({}, "no images")])
 def test_the_sheet_refuses_nothing_to_show(options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sheet([0] if options else [], [0.9] if options else [], **options)

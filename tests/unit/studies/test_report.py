@@ -15,7 +15,7 @@ from rich.console import Console
 from eyegender.studies import study_run, winner
 from eyegender.studies.importance import importance_figure, importances
 from eyegender.studies.report import write_report
-from eyegender.studies.status_table import show
+from eyegender.studies.status_table import show_status
 from eyegender.studies.study_run import PARENT_KEY, StudyRun
 from eyegender.studies.ties import tie_sentence
 from hydra_plugins.optuna_study import study_status
@@ -104,7 +104,7 @@ def test_a_report_of_equal_trials_claims_no_importance_anywhere(tmp_path: Path) 
     left.parent.mkdir(parents=True)
     left.touch()  # of an earlier report
     page = write_report(study, status, tmp_path).read_text()
-    assert "Nothing can be said" in page
+    assert "Importance is unknown" in page
     assert "importances.png" not in page
     assert not left.exists()
     assert json.loads((tmp_path / "report" / "best.json").read_text())["importances"] == []
@@ -130,9 +130,9 @@ def test_parameters_of_one_branch_are_measured_within_it() -> None:
         distributions = kinds | dict.fromkeys(own, DEPTH)
         study.add_trial(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
     everywhere, a, b = importances(study)
-    assert (everywhere.among, set(everywhere.shares)) == ("all trials", {"model", "rate"})
-    assert (a.among, a.n_trials, list(a.shares)) == ("trials with depth (model=a)", 20, ["depth (model=a)", "rate"])
-    assert (b.among, b.n_trials, list(b.shares)) == ("trials with depth (model=b)", 20, ["rate", "depth (model=b)"])
+    assert (everywhere.subset, set(everywhere.shares)) == ("all trials", {"model", "rate"})
+    assert (a.subset, a.n_trials, list(a.shares)) == ("trials with depth (model=a)", 20, ["depth (model=a)", "rate"])
+    assert (b.subset, b.n_trials, list(b.shares)) == ("trials with depth (model=b)", 20, ["rate", "depth (model=b)"])
     assert len(importance_figure([everywhere, a, b]).axes) == 3
 
 
@@ -154,7 +154,7 @@ def test_a_tie_for_the_best_value_is_said_and_has_no_winner(
     assert "Trial 0, the first of them, was tested once: accuracy 87.50%." in page
     assert "winner" not in page.lower()
     console = Console(record=True, width=100)
-    show(status, console)
+    show_status(status, console)
     assert said in console.export_text()
 
     tags, stored = study_end(study, status, tmp_path, monkeypatch)
@@ -188,11 +188,11 @@ def study_end(
     asked: dict[str, Any] = {}
     stored: dict[str, str] = {}
 
-    def tests_nothing(*_: object, **options: object) -> dict[str, float]:
+    def no_evaluation(*_: object, **options: object) -> dict[str, float]:
         asked.update(options)
         return {"test/accuracy": 0.875}
 
-    class Store:
+    class Writer:
         def apply(self, operation: dict[str, Any]) -> None:
             if operation["op"] == "tags":
                 stored.update(operation["values"])
@@ -203,9 +203,9 @@ def study_end(
         def load(self) -> optuna.Study:
             return study
 
-    monkeypatch.setattr(study_run, "_first_whole", lambda status, _: status.best[0])  # these trials left no files
-    monkeypatch.setattr(winner, "test_winner", tests_nothing)
-    monkeypatch.setattr(winner, "again", lambda _: "")
-    monkeypatch.setattr(study_run.StudyRun, "_store", lambda *_: Store())
+    monkeypatch.setattr(study_run, "_best_usable", lambda status, _: status.best[0])  # these trials left no files
+    monkeypatch.setattr(winner, "evaluate_winner", no_evaluation)
+    monkeypatch.setattr(winner, "retrain_command", lambda _: "")
+    monkeypatch.setattr(study_run.StudyRun, "_open_run", lambda *_: Writer())
     StudyRun("e", None, None).on_study_end(Handle(), status)  # type: ignore[arg-type]
     return asked, stored

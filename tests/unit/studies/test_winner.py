@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from eyegender.studies import study_run
-from eyegender.studies.winner import what_is_missing
+from eyegender.studies.winner import find_damage
 from hydra_plugins.optuna_study import StudyStatus, TrialRow
 from hydra_plugins.optuna_study._budget import Counts
 
@@ -58,7 +58,7 @@ def empty(name: str) -> Callable[[Path], Any]:
 )
 def test_a_trial_that_is_not_whole_is_passed_over_with_the_reason(damage, said, tmp_path, capsys):
     folders = [whole(tmp_path / str(number)) for number in range(3)]
-    assert all(what_is_missing(folder) is None for folder in folders)
+    assert all(find_damage(folder) is None for folder in folders)
     damage(folders[0])
     assert chosen(tmp_path, folders) == 1
     out = capsys.readouterr().out
@@ -69,13 +69,13 @@ def test_a_trial_that_is_not_whole_is_passed_over_with_the_reason(damage, said, 
 def test_that_no_trial_is_whole_is_said_once(tmp_path, capsys):
     assert chosen(tmp_path, [tmp_path / "nowhere", None]) is None
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "Winner   not tested, because no complete trial has all its files"
+    assert lines[-1] == "Winner   not tested, because the files of every complete trial are damaged or missing"
     assert [line.split(",")[0] for line in lines[:-1]] == ["Skipped  trial 0", "Skipped  trial 1"]
 
 
 def test_that_no_trial_is_feasible_leaves_no_winner(tmp_path, capsys):
     status = StudyStatus("s", "memory", ("maximize",), 3, Counts(complete=2), True, [], [])
-    assert study_run._first_whole(status, tmp_path) is None
+    assert study_run._best_usable(status, tmp_path) is None
     said = "Winner   none, no feasible trial: each of the 2 complete ones violates a constraint\n"
     assert capsys.readouterr().out == said
 
@@ -89,5 +89,5 @@ def test_a_sweeps_folder_that_was_moved_is_found(tmp_path, capsys):
 def chosen(sweep_dir: Path, folders: list[Path | None]) -> int | None:
     best = [trial(number, folder) for number, folder in enumerate(folders)]
     status = StudyStatus("s", "memory", ("maximize",), 3, Counts(complete=len(best)), True, best, best)
-    found = study_run._first_whole(status, sweep_dir)
+    found = study_run._best_usable(status, sweep_dir)
     return None if found is None else found.number

@@ -11,16 +11,17 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
+from eyegender.tracking.client import connect
 from eyegender.tracking.journal import Journal
 from eyegender.tracking.location import Location
-from eyegender.tracking.replay import pending, send
-from eyegender.tracking.store import Store
+from eyegender.tracking.sender import pending, send
 from eyegender.tracking.tracker import Tracker, now_ms
+from eyegender.tracking.writer import RunWriter
 
 
 @pytest.fixture
 def client(location: Location) -> MlflowClient:
-    return Store(location.uri, location.artifacts, Path()).client
+    return connect(location.uri)
 
 
 @pytest.fixture
@@ -75,13 +76,13 @@ def test_a_run_that_is_resumed_is_taken_out_of_the_bin(
 def test_a_run_that_is_deleted_while_it_goes_on_is_taken_out_of_the_bin(
     location: Location, client: MlflowClient, folder: Path
 ) -> None:
-    store = Store(location.uri, location.artifacts, folder)
-    store.apply({"op": "run", "key": "k", "experiment": "eyegender", "name": "n", "tags": {}, "time": 1})
-    assert store.run_id is not None
-    client.delete_run(store.run_id)
-    store.apply({"op": "metrics", "values": {"val/loss": 1.0}, "step": 1, "time": 2})
-    assert client.get_run(store.run_id).info.lifecycle_stage == "active"
-    assert steps(client, store.run_id) == [1]
+    writer = RunWriter(location.uri, location.artifacts, folder)
+    writer.apply({"op": "run", "key": "k", "experiment": "eyegender", "name": "n", "tags": {}, "time": 1})
+    assert writer.run_id is not None
+    client.delete_run(writer.run_id)
+    writer.apply({"op": "metrics", "values": {"val/loss": 1.0}, "step": 1, "time": 2})
+    assert client.get_run(writer.run_id).info.lifecycle_stage == "active"
+    assert steps(client, writer.run_id) == [1]
 
 
 def test_a_new_run_finds_its_deleted_experiment_restored(
@@ -107,7 +108,7 @@ def test_a_run_that_was_deleted_for_good_goes_on_as_a_whole_new_one(
     [run] = client.search_runs([experiment], run_view_type=ViewType.ALL)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"model.name": "m"}
-    assert caplog.text.count("is not in the store any more") == 1
+    assert caplog.text.count("no longer exists in the store") == 1
 
 
 def test_sync_sends_all_of_a_run_that_the_store_has_lost(

@@ -12,19 +12,19 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from eyegender.tracking import sender as sender_module
-from eyegender.tracking.faults import StoreFaultError
+from eyegender.tracking.client import upload_seconds, upload_timeout
+from eyegender.tracking.errors import StoreFaultError
 from eyegender.tracking.journal import Entry, Journal
-from eyegender.tracking.patience import upload_seconds, waiting_for
 from eyegender.tracking.sender import Sender
 
 
-class FakeStore:
-    """Refuses the first `away` calls, as a server that is not there."""
+class FakeWriter:
+    """Fails at the first `failures` calls, as if the server were unreachable."""
 
     run_id: str | None = "known"
 
-    def __init__(self, away: int = 0) -> None:
-        self.away, self.seen, self.requests = away, [], 0
+    def __init__(self, failures: int = 0) -> None:
+        self.failures, self.seen, self.requests = failures, [], 0
         self.refuses: tuple[str, ...] = ()
 
     def apply(self, entry: Entry) -> None:
@@ -32,7 +32,7 @@ class FakeStore:
 
     def apply_metrics(self, entries: list[Entry]) -> None:
         self.requests += 1
-        if self.requests <= self.away:
+        if self.requests <= self.failures:
             raise ConnectionError("postgresql://u:canary@h refused")
         if entries[0]["op"] in self.refuses:
             error = Exception("no")
@@ -40,7 +40,7 @@ class FakeStore:
             raise error
         self.seen += [entry["n"] for entry in entries]
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         return True
 
     def apply_artifacts(self, entries: list[Entry]) -> None:
@@ -68,7 +68,7 @@ def run(journal: Journal, store: Any, seconds: float = 10) -> bool:
 
 
 def test_all_arrives_in_order(tmp_path: Path) -> None:
-    store = FakeStore()
+    store = FakeWriter()
     assert run(journal_with(tmp_path, "run", "metrics", "metrics", "tags", "metrics"), store)
     assert store.seen == [0, 1, 2, 3, 4]
     assert store.requests == 4  # metrics that follow each other travel together
@@ -77,7 +77,7 @@ def test_all_arrives_in_order(tmp_path: Path) -> None:
 def test_a_process_that_follows_a_killed_one_goes_on_behind_the_runs_first_entry(tmp_path: Path) -> None:
     journal = journal_with(tmp_path, "run", "params", "run", "metrics")
     journal.mark_sent(journal.unsent(1)[0][0])
-    store, attached = FakeStore(), []
+    store, attached = FakeWriter(), []
     store.run_id = None
 
     def attach(beginning: Entry) -> None:
@@ -90,35 +90,35 @@ def test_a_process_that_follows_a_killed_one_goes_on_behind_the_runs_first_entry
 
 
 def test_files_that_follow_each_other_travel_beside_each_other(tmp_path: Path) -> None:
-    store = FakeStore()
+    store = FakeWriter()
     assert run(journal_with(tmp_path, "run", "artifact", "artifact", "tags", "artifact"), store)
     assert store.seen == [0, 1, 2, 3, 4]
     assert store.requests == 4
 
 
 def test_a_store_that_was_away_gets_all_once_it_is_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = FakeStore(away=3)
+    store = FakeWriter(failures=3)
     assert run(journal_with(tmp_path, "run", "tags", "tags"), store)
     assert store.seen == [0, 1, 2]
-    assert caplog.text.count("the store is away") == 1  # told once, not at each attempt
+    assert caplog.text.count("the store is unreachable") == 1  # told once, not at each attempt
     assert "canary" not in caplog.text
 
 
 def test_a_store_that_stays_away_leaves_all_on_disk(tmp_path: Path) -> None:
     journal = journal_with(tmp_path, "run", "tags")
-    assert not run(journal, FakeStore(away=10**9), seconds=0.2)
+    assert not run(journal, FakeWriter(failures=10**9), seconds=0.2)
     with Journal(tmp_path) as left:
         assert left.remaining() == 2
 
 
 def test_what_the_store_refuses_for_good_does_not_block_what_follows(tmp_path: Path) -> None:
-    store = FakeStore()
+    store = FakeWriter()
     store.refuses = ("tags",)
     assert run(journal_with(tmp_path, "run", "tags", "params"), store)
     assert store.seen == [0, 2]
 
 
-class Upload(FakeStore):
+class Upload(FakeWriter):
     """Answers everything but uploads of one file."""
 
     def __init__(self, error: Exception, times: int = 10**9) -> None:
@@ -146,13 +146,13 @@ def test_an_upload_that_never_gets_through_is_tried_a_few_times_and_holds_up_not
     assert store.seen == [0, 2, 3]
     assert store.attempts == [0, 1, 2]  # each waits longer
     reason, repair = sender.missing()
-    assert "model m does not get through, tried 3 times: read timed out" in reason
+    assert "upload of model m failed 3 times: read timed out" in reason
     assert repair is not None
     assert "client_max_body_size" in repair
-    assert caplog.text.count("does not get through") == 1
+    assert caplog.text.count("upload of model m failed") == 1
     # Nothing is taken for sent: another process finds the model, and sends it when the way is free.
     assert [entry["n"] for _, entry in Journal(tmp_path, writes=False).unsent(10)] == [1, 2, 3]
-    again = FakeStore()
+    again = FakeWriter()
     assert run(Journal(tmp_path), again)
     assert again.seen == [1, 2, 3]
 
@@ -181,12 +181,12 @@ def test_a_requests_limit_is_what_it_was_once_the_upload_is_over(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     (tmp_path / "big").write_bytes(bytes(5_000_000))
-    with waiting_for([tmp_path], 1):
+    with upload_timeout([tmp_path], 1):
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "50"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "20"
 
 
-class Shut(FakeStore):
+class Shut(FakeWriter):
     """Takes nothing until it is opened."""
 
     def __init__(self, error: Exception) -> None:
@@ -198,7 +198,7 @@ class Shut(FakeStore):
             raise self.error
         super().apply_metrics(entries)
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         return not self.shut
 
 
@@ -229,8 +229,8 @@ def test_what_no_waiting_mends_stays_on_disk_and_the_end_says_what_to_do(
     sender.journal.close()
     assert time.monotonic() - begun < 30  # waiting would not mend it
     assert repair in str(sender.missing()[1])
-    assert caplog.text.count("the store takes nothing") == 1
-    assert "away" not in caplog.text
+    assert caplog.text.count("the store accepts nothing") == 1
+    assert "unreachable" not in caplog.text
     assert Journal(tmp_path, writes=False).remaining() == 4
     store.shut = False
     assert run(Journal(tmp_path), store)
@@ -244,12 +244,12 @@ def test_without_file_locks_all_is_sent_and_it_is_said_once(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", fails)
-    store = FakeStore()
+    store = FakeWriter()
     assert run(journal_with(tmp_path, "run", "tags"), store)
     assert run(Journal(tmp_path), store)
     assert store.seen == [0, 1]
     assert caplog.text.count("file locks do not work in") == 1
-    assert "only once it has ended" in caplog.text
+    assert "only after it has ended" in caplog.text
 
 
 def test_a_sender_that_dies_does_not_pass_for_one_that_has_sent_all(
@@ -259,7 +259,7 @@ def test_a_sender_that_dies_does_not_pass_for_one_that_has_sent_all(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("fcntl.flock", fails)
-    sender = Sender(journal_with(tmp_path, "run", "tags"), FakeStore())  # type: ignore[arg-type]
+    sender = Sender(journal_with(tmp_path, "run", "tags"), FakeWriter())  # type: ignore[arg-type]
     sender.start()
     assert not sender.close(10)
     sender.journal.close()

@@ -13,12 +13,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from eyegender.comparison.comparison import compare
-from eyegender.comparison.selection import Chosen
+from eyegender.comparison.run_record import load_record
+from eyegender.comparison.selection import SelectedRun
 from eyegender.core.errors import UserError
 from eyegender.registry.promotion import _champion
 from eyegender.tracking.location import Location, find_location
 from eyegender.tracking.run_artifacts import lost_predictions, read_predictions
-from eyegender.tracking.run_loading import load_record
 from eyegender.tracking.tracking_store import TrackingStore
 from tests.stores import give_store
 
@@ -91,12 +91,12 @@ def test_predictions_that_are_lost_are_not_taken_for_a_run_without_a_test(store:
     client = store.client
     runs = [client.create_run("0", run_name=name).info.run_id for name in ("tested", "plain")]
     client.log_metric(runs[0], "test/accuracy", 0.5)
-    lost, none = (load_record(store, Chosen(store.run(run)), "val/accuracy", latency=False) for run in runs)
+    lost, none = (load_record(store, SelectedRun(store.run(run)), "val/accuracy", latency=False) for run in runs)
     assert lost.lost is not None
     assert "was tested, but test_predictions.json cannot be read in" in lost.lost
     assert none.lost is None
     assert lost_predictions(store.run(runs[1])) is None
-    with pytest.raises(UserError, match="put the lost ones back") as told:
+    with pytest.raises(UserError, match="restore the lost ones") as told:
         compare([lost, none])
     assert "was tested, but" in told.value.details[0]
     assert "stored no test predictions" in told.value.details[1]

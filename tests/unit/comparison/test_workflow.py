@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eyegender.comparison.compare import _classes
+from eyegender.comparison.workflow import _classes
 
 PETS, CELEBA = ["cats", "dogs"], ["female", "male"]
 
