@@ -165,7 +165,7 @@ def test_the_logged_model_predicts_as_the_run_did_and_holds_no_pickle(finished: 
         assert model.predict(given) == pytest.approx([one], abs=1e-4)
     mixed = model.predict([png.getvalue(), np.minimum(pixels[0] / 255 + 1e-7, 1.0000001), pixels[0]])
     assert mixed == pytest.approx([one] * 3, abs=1e-3)
-    with pytest.raises(ValueError, match="picture 1 cannot be read") as refused:
+    with pytest.raises(ValueError, match="image 1 cannot be read") as refused:
         model.predict([png.getvalue(), b"no picture" * 1000])
     assert len(str(refused.value)) < 200
 
