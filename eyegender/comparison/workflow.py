@@ -19,8 +19,7 @@ from eyegender.comparison.selection import select_runs
 from eyegender.comparison.tables import configs_table
 from eyegender.core.errors import UserError
 from eyegender.data.decode import to_pixels
-from eyegender.data.readers import build_reader
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError, build_reader
 from eyegender.tracking.experiment_view import TAGS
 from eyegender.tracking.run_artifacts import read_config
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from eyegender.comparison.figures import LoadImages
     from eyegender.comparison.run_record import RunRecord
     from eyegender.core.options import CompareOptions
-    from eyegender.data.samples import Samples
+    from eyegender.data.readers import Samples
     from eyegender.tracking.predictions import Predictions
     from eyegender.tracking.stored_config import StoredConfig
     from eyegender.tracking.tracking_store import TrackingStore
@@ -166,7 +165,7 @@ def tested_images(config: StoredConfig, predictions: Predictions) -> LoadImages 
 def _pixels(samples: Samples, i: int) -> NDArray[np.uint8]:
     try:
         return to_pixels(samples.open(i), _IMAGE_SIZE, "gray")
-    except BadPictureError:
+    except UnreadableImageError:
         return np.full((1, _IMAGE_SIZE, _IMAGE_SIZE), 128, np.uint8)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from eyegender.data.batches import Batch, OrderedBatches
+from eyegender.data.loader import Batch, BatchLoader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from eyegender.features.store import ActivationStore
 
 
-class ActivationLoader(OrderedBatches):
+class ActivationLoader(BatchLoader):
     """Each epoch draws one view per picture, a function of (seed, epoch); evaluation takes the original.
 
     Args:
         store: the entry.
         rows: its picture for each sample, int64 of shape (N,).
-        *arguments: of `OrderedBatches`, like `options`.
+        *arguments: of `BatchLoader`, like `options`.
         mirrored: hand out the second view, too.
     """
 
@@ -77,9 +77,9 @@ class ActivationLoaders:
 
     parts: Mapping[str, PartEntry]
 
-    def loader(self, part: str, *arguments: Any, **options: Any) -> ActivationLoader | None:
-        """The loader of this part, or None; what `OrderedBatches` takes after its rows comes last."""
-        entry = self.parts.get(part)
+    def loader(self, split: str, *arguments: Any, **options: Any) -> ActivationLoader | None:
+        """The loader of this split, or None; what `BatchLoader` takes after its rows comes last."""
+        entry = self.parts.get(split)
         if entry is None:
             return None
         return ActivationLoader(entry.store, entry.rows, *arguments, mirrored=entry.mirrored, **options)

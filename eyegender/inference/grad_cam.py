@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eyegender.core.errors import UserError, one_line
-from eyegender.data.decode import decode, to_pixels
-from eyegender.data.picture_bytes import read_picture
+from eyegender.data.decode import decode, read_image_bytes, to_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +149,7 @@ def explain_files(
     predicted = [row for row in rows if row.probability is not None]
     for number, row in enumerate(predicted[:MAX_FILES]):
         path = Path(row.path)
-        image = decode(read_picture(path), upright=crop_eyes is None)
+        image = decode(read_image_bytes(path), upright=crop_eyes is None)
         if crop_eyes is not None:
             image = crop_eyes(path, image)[row.eye]
         pixels = to_pixels(image, model.spec.size, model.spec.color)[None]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from eyegender.core.schema import DataSection
     from eyegender.data.pixel_cache import PixelStore
-    from eyegender.data.samples import Reader, Samples
+    from eyegender.data.readers import Reader, Samples
     from eyegender.models.saved_network import ModelSpec
 
 
@@ -131,7 +131,7 @@ def read_labeled_images(
         index = np.arange(len(module.samples), dtype=np.int64)
     else:
         module.setup()
-        index = module.split.part(split)
+        index = module.split.index(split)
     samples = module.samples.take(index)
     if mapping is not None:
         samples = mapping.relabel(samples)
