@@ -19,9 +19,8 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks.measuring import report, table
-from eyegender.comparison.intervals import wilson_interval
-from eyegender.comparison.mcnemar import SIGNIFICANT
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
+from eyegender.comparison.significance import SIGNIFICANCE_LEVEL, PairedRuns, corrected_p_values
+from eyegender.models.intervals import wilson_interval
 
 ACCURACY, BETTER_BY = 0.9, 0.03
 RESAMPLES = 999
@@ -43,7 +42,7 @@ class Setting:
     per_person: int
     shared: float
 
-    def draw(self, rng: np.random.Generator, better_by: float) -> Contest:
+    def draw(self, rng: np.random.Generator, better_by: float) -> PairedRuns:
         """All pairs of the runs; the first run is better than the others, which are equal."""
         people = self.pictures // self.per_person
         owners = np.arange(self.pictures) // self.per_person
@@ -53,7 +52,7 @@ class Setting:
         latent = np.sqrt(self.shared / 2) * common + np.sqrt((1 - self.shared) / 2) * own
         accuracy = np.full((self.runs, 1), ACCURACY)
         accuracy[0] += better_by
-        return Contest(
+        return PairedRuns(
             latent < norm.ppf(accuracy), [str(owner) for owner in owners], list(combinations(range(self.runs), 2))
         )
 
@@ -81,16 +80,16 @@ def measure(setting: Setting, repetitions: int, *, resamples: int = RESAMPLES, s
     told = []
     for repetition in range(repetitions):
         for better_by in (0.0, BETTER_BY):
-            contest = setting.draw(rng, better_by)
-            [p] = corrected_p_values([contest], n_resamples=resamples, seed=seed + repetition)
-            sure = np.array(p) < SIGNIFICANT
-            with_better = np.array(contest.pairs).min(axis=1) == 0
+            runs = setting.draw(rng, better_by)
+            [p] = corrected_p_values([runs], n_resamples=resamples, seed=seed + repetition)
+            significant = np.array(p) < SIGNIFICANCE_LEVEL
+            with_better = np.array(runs.pairs).min(axis=1) == 0
             if better_by:
-                ahead = contest.right[0].mean() > contest.right[1:].mean(axis=1)
-                told.append(float(np.mean(sure[with_better] & ahead)))
-                beside += bool(sure[~with_better].any())
+                ahead = runs.correct[0].mean() > runs.correct[1:].mean(axis=1)
+                told.append(float(np.mean(significant[with_better] & ahead)))
+                beside += bool(significant[~with_better].any())
             else:
-                wrong += bool(sure.any())
+                wrong += bool(significant.any())
     return Measured(wrong, beside, mean(told), repetitions)
 
 

@@ -30,7 +30,7 @@ from benchmarks.mutation import KINDS, mutated, mutated_text, pictures
 from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader
 from eyegender.data.decode import decode, read_header, to_pixels
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 from eyegender.data.split_file import read_split_csv
 from eyegender.inference.faces import read_eye_table
 
@@ -68,7 +68,7 @@ def tried(tally: Tally, name: str, case: Callable[[], None]) -> None:
     try:
         case()
         outcome = "works"
-    except (BadPictureError, UserError) as error:
+    except (UnreadableImageError, UserError) as error:
         outcome = "refused"
         tally.reasons[_PLACES.sub("", str(error))[:60]] += 1
         if "\n" in str(error) or not str(error):

@@ -35,7 +35,7 @@ print(time.perf_counter() - began)
 OURS = """
 import os, sys, time
 from eyegender.data.folder import FolderReader
-from eyegender.data.pixel_build import open_pixel_store
+from eyegender.data.pixel_cache import open_pixel_store
 os.sched_setaffinity(0, {0})
 began = time.perf_counter()
 samples = FolderReader(sys.argv[1], ["femaleeyes", "maleeyes"]).read()
@@ -46,9 +46,9 @@ MEMORY = """
 import hashlib, resource, sys
 import numpy as np
 from PIL import Image
-from eyegender.data.batches import BatchLoader
-from eyegender.data.pixel_build import open_pixel_store
-from eyegender.data.samples import Samples
+from eyegender.data.loader import BatchLoader
+from eyegender.data.pixel_cache import open_pixel_store
+from eyegender.data.readers import Samples
 n = int(sys.argv[1])
 digests = tuple(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
 labels = np.arange(n, dtype=np.uint8) % 2

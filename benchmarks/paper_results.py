@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from eyegender.comparison.run_record import Predictions
+from eyegender.tracking.predictions import Predictions
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 _FORMER_PROTOCOLS = {"paper_honest": "paper_grouped"}
@@ -113,7 +113,7 @@ def load(results: Path = RESULTS) -> list[Result]:
                 about["name"],
                 json.loads(path.read_text()),
                 about["settings"],
-                Predictions.from_table(
+                Predictions.from_columns(
                     {
                         **columns,
                         "label": np.array(columns["label"], int),

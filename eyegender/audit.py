@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from eyegender.core.command import command
 from eyegender.core.errors import one_line
-from eyegender.data.readers import build_reader, check_source
+from eyegender.data.readers import build_reader, check_source, split_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from eyegender.data.audit import AuditReport
-    from eyegender.data.samples import Reader
+    from eyegender.data.readers import Reader
 
 REPORT_FILE, SHEET_FILE = "audit.json", "contact_sheet.png"
 
@@ -72,11 +72,11 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
     copies = sum(len(names) - 1 for names in report.duplicates)
     facts.add_row("copies of another file", str(copies))
     facts.add_row("images in both classes", str(len(report.conflicts)))
-    in_both = sum(pair.in_both for pair in report.near_pairs)
+    in_both = sum(pair.in_both_classes for pair in report.near_pairs)
     near = f"{len(report.near_pairs)}, {in_both} of them in both classes"
-    facts.add_row("pairs of near-duplicates", "unknown: all images are similar" if report.near_gave_up else near)
-    if report.parted_persons is not None:
-        facts.add_row("persons in several splits", str(len(report.parted_persons)))
+    facts.add_row("pairs of near-duplicates", "unknown: all images are similar" if report.near_aborted else near)
+    if report.separated_persons is not None:
+        facts.add_row("persons in several splits", str(len(report.separated_persons)))
     if report.group_sizes is not None:
         groups, largest = sum(report.group_sizes.values()), max(report.group_sizes, default=0)
         facts.add_row("groups that stay together", f"{groups}, the largest of {largest} images")
@@ -94,13 +94,13 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
 
     if report.no_split:
         console.print(f"no split: {one_line(report.no_split)}", markup=False, highlight=False, soft_wrap=True)
-    parted = report.parted_persons or {}
+    separated = report.separated_persons or {}
     for title, lines in (
         ("in both classes", [" = ".join(names) for names in report.conflicts]),
-        ("person in several splits", [f"{person}: {', '.join(splits)}" for person, splits in parted.items()]),
+        ("person in several splits", [f"{person}: {', '.join(splits)}" for person, splits in separated.items()]),
         ("unreadable", [f"{name}: {reason}" for name, reason in report.unreadable.items()]),
         ("identical files", [" = ".join(names) for names in report.duplicates]),
-        ("near-duplicates", [f"{p.first} ~ {p.second} ({p.alike:.3f}{', mirrored' if p.mirrored else ''})"
+        ("near-duplicates", [f"{p.first} ~ {p.second} ({p.similarity:.3f}{', mirrored' if p.mirrored else ''})"
                              for p in report.near_pairs]),
     ):  # fmt: skip
         for line in lines[:10]:
@@ -121,18 +121,8 @@ def main(cfg: DictConfig) -> None:
     output_dir = new_folder(parsed.output or HydraConfig.get().runtime.output_dir, "output", REPORT_FILE, SHEET_FILE)
     from rich.console import Console
 
-    data, split = parsed.data, parsed.data.split
-    report = audit(
-        build_reader(data),
-        output_dir,
-        subset=data.subset.model_dump() if data.subset else None,
-        split_by=split.by,
-        split_file=split.file,
-        test_fraction=split.test,
-        val_fraction=split.val,
-        seed=split.seed,
-        cache_gb=parsed.features.max_gb,
-    )
+    options = {"seed": parsed.seed, "cache_gb": parsed.features.max_gb, **split_options(parsed.data)}
+    report = audit(build_reader(parsed.data), output_dir, **options)
     print_report(report, output_dir, Console())
 
 

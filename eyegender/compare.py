@@ -24,8 +24,7 @@ def main(cfg: DictConfig) -> None:
     folder = new_folder(options.output, "output", PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER)
     from rich.console import Console
 
-    from eyegender.comparison.compare import compare_runs
-    from eyegender.comparison.console import show_comparison
+    from eyegender.comparison.workflow import compare_runs, show_comparison
     from eyegender.tracking.tracking_store import open_store
 
     show_comparison(compare_runs(open_store(options.tracking), options, folder), Console())

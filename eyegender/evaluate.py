@@ -22,7 +22,6 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     from rich.console import Console
 
-    from eyegender.comparison.run_images import offline
     from eyegender.core.output_folder import new_folder
     from eyegender.inference.evaluation import (
         FIGURES_FOLDER,
@@ -46,7 +45,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         mapping = ClassMapping(model.spec.classes, options.classes or {})
         images = read_labeled_images(options.data, split, options.seed, model.spec, mapping)
     elif model.config is not None:
-        images = read_labeled_images(offline(model.config.data), split, model.config.seed, model.spec)
+        images = read_labeled_images(model.config.offline_data(), split, model.config.seed, model.spec)
     else:
         raise UserError(
             "data must be given because the model's training data is unknown; add data=folder data.root=DIR"

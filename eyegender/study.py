@@ -23,11 +23,11 @@ def main(cfg: DictConfig) -> None:
     import optuna
 
     from eyegender.studies.report import write_report
-    from eyegender.studies.status_table import show
+    from eyegender.studies.status_table import show_status
     from hydra_plugins.optuna_study import load_study, study_status
 
     status = study_status(options.storage, options.name)
-    show(status)
+    show_status(status)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = load_study(options.storage, options.name)
     print(f"Report   {write_report(study, status, folder)}")

@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     folders = [Path(options.folder)] if options.folder else [Path("outputs"), Path("multirun")]
     if options.folder and not folders[0].is_dir():
         raise UserError(f"folder must be a run's output folder or one above, got {options.folder}; correct folder=")
-    from eyegender.tracking.replay import pending, send
+    from eyegender.tracking.sender import pending, send
 
     unsent = [folder for parent in folders for folder in pending(parent)]
     for folder in unsent:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from eyegender.data.batches import Batch, OrderedBatches
+from eyegender.data.loader import Batch, BatchLoader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from eyegender.features.store import ActivationStore
 
 
-class ActivationLoader(OrderedBatches):
+class ActivationLoader(BatchLoader):
     """Each epoch reads one view per image, chosen by (seed, epoch); evaluation reads the original.
 
     Args:
         store: store of the images.
         rows: position in the store of each sample's image, int64 of shape (N,).
-        *arguments: further arguments of `OrderedBatches`.
+        *arguments: further arguments of `BatchLoader`.
         mirrored: read the second view, the mirror image, too.
-        **options: keyword arguments of `OrderedBatches`.
+        **options: keyword arguments of `BatchLoader`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ActivationSource:
     splits: Mapping[str, SplitActivations]
 
     def loader(self, split: str, *arguments: Any, **options: Any) -> ActivationLoader | None:
-        """The loader of a split, or None if it is not stored; takes the arguments of `OrderedBatches` after `rows`."""
+        """The loader of a split, or None if it is not stored; takes the arguments of `BatchLoader` after `rows`."""
         found = self.splits.get(split)
         if found is None:
             return None

@@ -21,7 +21,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from eyegender.comparison.selection import is_training
 from eyegender.core.errors import UserError
 from eyegender.data.decode import decode, to_pixels
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 from eyegender.inference.grad_cam import grad_cam, overlay
 from eyegender.tracking.run_artifacts import logged_model
 
@@ -123,7 +123,7 @@ def demo_app(models: Sequence[DemoModel], load: Callable[[str], LoadedModel], ho
                 if reference not in loaded:
                     loaded[reference] = load(reference)
                 return JSONResponse(predict_image(loaded[reference], image))
-        except BadPictureError as error:
+        except UnreadableImageError as error:
             return JSONResponse({"error": f"this image cannot be read: {error}"}, 422)
         except UserError as error:
             return JSONResponse({"error": str(error)}, 422)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.comparison.intervals import Interval, bootstrap_intervals
-from eyegender.comparison.run_record import SYNTHETIC_NOTE, Predictions
 from eyegender.core.errors import UserError, one_line
 from eyegender.core.progress import show_progress
+from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.models.saved_network import BATCH
+from eyegender.tracking.predictions import Predictions
 from eyegender.tracking.run_artifacts import read_predictions
 from eyegender.training.outputs import METRICS_FILE, write_json
 
@@ -55,7 +55,7 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The content of `metrics.json`; an undefined value (the AUROC of a single class) is null."""
-        (tn, fp), (fn, tp) = self.predictions.counts.tolist()
+        (tn, fp), (fn, tp) = self.predictions.confusion_matrix.tolist()
         return {
             "model": self.model.reference,
             "run": self.model.run_id,
@@ -133,16 +133,17 @@ def _warnings(model: LoadedModel, images: LabeledImages) -> tuple[str, ...]:
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write metrics.json, predictions.json and figures into `folder`, which is created if it does not exist."""
     from eyegender.plots import figures
+    from eyegender.plots.style import SYNTHETIC_NOTE
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / METRICS_FILE, evaluation.as_json())
     images, predictions = evaluation.images, evaluation.predictions
-    write_json(folder / PREDICTIONS_FILE, _as_table(predictions))
+    write_json(folder / PREDICTIONS_FILE, predictions.to_table())
     labels, probabilities = predictions.labels, predictions.probabilities
     note = SYNTHETIC_NOTE if images.samples.source == "synthetic" else None
     classes = images.samples.classes
     made = {
-        "confusion_matrix": figures.confusion_matrix(predictions.counts, classes, note=note),
+        "confusion_matrix": figures.confusion_matrix(predictions.confusion_matrix, classes, note=note),
         "reliability": figures.reliability_diagram(
             labels, probabilities, classes=classes, note=note, persons=predictions.persons
         ),
@@ -153,19 +154,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     if not math.isnan(evaluation.metrics["auroc"].value):
         made["roc"] = figures.roc_curve(labels, probabilities, classes=classes, note=note)
     figures.save_figures(made, folder / FIGURES_FOLDER)
-
-
-def _as_table(predictions: Predictions) -> dict[str, list[object]]:
-    """The layout that `mlflow.load_table` and the comparison read."""
-    columns: dict[str, list[object]] = {
-        "name": list(predictions.names),
-        "digest": list(predictions.keys),
-        "person": list(predictions.persons) if predictions.persons is not None else [""] * len(predictions),
-        "label": predictions.labels.tolist(),
-        "probability": [float(f"{p:.9g}") for p in predictions.probabilities.tolist()],
-    }
-    columns |= {name: values.tolist() for name, values in predictions.attributes.items()}
-    return {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
@@ -180,7 +168,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     for name, interval in evaluation.metrics.items():
         value = "-" if math.isnan(interval.value) else f"{interval.value:.4f}"
         table.add_row(name, value, f"{interval.low:.4f} to {interval.high:.4f}")
-    (tn, fp), (fn, tp) = evaluation.predictions.counts.tolist()
+    (tn, fp), (fn, tp) = evaluation.predictions.confusion_matrix.tolist()
     negative, positive = images.samples.classes
     lines = [
         f"{positive} (positive): {tp} classified correctly, {fn} misclassified as {negative}",

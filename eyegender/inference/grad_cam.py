@@ -10,19 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from eyegender.core.errors import UserError, one_line
-from eyegender.data.decode import decode, to_pixels
-from eyegender.data.picture_bytes import read_picture
+from eyegender.data.decode import decode, read_image_bytes, to_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from eyegender.comparison.run_record import Predictions
     from eyegender.inference.labeled_images import LabeledImages
     from eyegender.inference.load import LoadedModel
     from eyegender.inference.prediction import EyeCropper, PredictionRow
     from eyegender.models.network import Network
+    from eyegender.tracking.predictions import Predictions
 
 EXTRA = "eyegender[explain]"
 BATCH_SIZE = 16
@@ -116,7 +115,7 @@ def explain_most_wrong(
     If there are fewer wrong ones, the least confident right ones follow. A tracked model's run gets the figure, too.
     """
     from eyegender.plots.figures import save_figures
-    from eyegender.plots.image_sheet import picture_sheet
+    from eyegender.plots.image_sheet import image_sheet
 
     distance = np.abs(predictions.labels - predictions.probabilities)
     worst = np.argsort(-distance, kind="stable")[:count]
@@ -132,7 +131,7 @@ def explain_most_wrong(
         ]
         names += [predictions.names[i], ""]
     title = f"The {len(worst)} most wrong predictions, by Grad-CAM"
-    figure = picture_sheet(_with_heat_maps(model, pixels), captions, names, title)
+    figure = image_sheet(_with_heat_maps(model, pixels), captions, names, title)
     path = save_figures({FIGURE: figure}, folder / "figures")[0]
     if model.store is not None and model.run_id is not None:
         model.store.client.log_artifact(model.run_id, str(path), "figures")
@@ -144,19 +143,19 @@ def explain_files(
 ) -> list[Path]:
     """Write one figure per row with a probability, up to `MAX_FILES`, into `folder`."""
     from eyegender.plots.figures import save_figures
-    from eyegender.plots.image_sheet import picture_sheet
+    from eyegender.plots.image_sheet import image_sheet
 
     written = []
     predicted = [row for row in rows if row.probability is not None]
     for number, row in enumerate(predicted[:MAX_FILES]):
         path = Path(row.path)
-        image = decode(read_picture(path), upright=crop_eyes is None)
+        image = decode(read_image_bytes(path), upright=crop_eyes is None)
         if crop_eyes is not None:
             image = crop_eyes(path, image)[row.eye]
         pixels = to_pixels(image, model.spec.size, model.spec.color)[None]
         captions = ["input of the model", f"Grad-CAM\np({model.spec.classes[1]}) {row.probability:.2f}"]
         title = f"{one_line(path.name)} {row.eye}: {row.label or row.note}".replace(" :", ":")
-        figure = picture_sheet(_with_heat_maps(model, pixels), captions, ["", ""], title, fewest_columns=2)
+        figure = image_sheet(_with_heat_maps(model, pixels), captions, ["", ""], title, fewest_columns=2)
         name = one_line(path.stem)[:MAX_NAME_LENGTH]
         written += save_figures({f"{number:04d}-{name}{row.eye and '-' + row.eye}": figure}, folder)
     if len(predicted) > MAX_FILES:

@@ -10,8 +10,8 @@ import torch
 
 from eyegender.core.errors import UserError
 from eyegender.models.saved_network import SPEC_FILE, load_network, probabilities, untrained
-from eyegender.tracking.faults import is_gone, is_refused
-from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, read_config
+from eyegender.tracking.errors import is_gone, is_refused
+from eyegender.tracking.run_artifacts import NETWORK, downloaded, logged_model, read_config
 from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.tracking_store import open_store
 from eyegender.training.checkpoints import load_checkpoint
@@ -115,7 +115,7 @@ def _find_registered(store: TrackingStore, reference: str) -> LoggedModel:
 
 
 def _from_store(store: TrackingStore, model: LoggedModel, reference: str) -> LoadedModel:
-    with fetched(store, model, NETWORK) as folder:
+    with downloaded(store, model, NETWORK) as folder:
         network, spec = load_network(folder)
     run_id = model.source_run_id
     config = read_config(store, run_id) if run_id else None

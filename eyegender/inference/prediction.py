@@ -16,9 +16,8 @@ import numpy as np
 
 from eyegender.core.errors import UserError
 from eyegender.core.progress import show_progress
-from eyegender.data.decode import SUFFIXES, decode, to_pixels
-from eyegender.data.picture_bytes import read_picture
-from eyegender.data.samples import BadPictureError
+from eyegender.data.decode import SUFFIXES, decode, read_image_bytes, to_pixels
+from eyegender.data.readers import UnreadableImageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -138,8 +137,8 @@ def decode_batches(paths: Sequence[Path], *, upright: bool = True) -> Iterator[l
 
     def decode_file(path: Path) -> DecodedFile:
         try:
-            return DecodedFile(path, decode(read_picture(path), upright=upright))
-        except BadPictureError as error:
+            return DecodedFile(path, decode(read_image_bytes(path), upright=upright))
+        except UnreadableImageError as error:
             return DecodedFile(path, None, str(error))
         except OSError as error:
             return DecodedFile(path, None, error.strerror or type(error).__name__)

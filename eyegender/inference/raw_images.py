@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from eyegender.data.decode import Color, decode, to_pixels
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +79,7 @@ def _to_array_or_image(image: Any, position: int) -> NDArray[Any] | Image.Image:
     if isinstance(image, bytes | bytearray | memoryview):
         try:
             return decode(bytes(image))
-        except BadPictureError as error:
+        except UnreadableImageError as error:
             raise ValueError(f"image {position} cannot be read: {error}") from error
     if isinstance(image, Image.Image):
         return image

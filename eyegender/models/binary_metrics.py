@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.predictions import checked
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,8 +36,8 @@ def metrics_from_counts(tn: ArrayLike, fp: ArrayLike, fn: ArrayLike, tp: ArrayLi
 
 
 def metrics_from_predictions(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
-    """All of METRICS, in 0..1. Raises ValueError for what `predictions.checked` refuses."""
-    truth, scores = checked(labels, probabilities)
+    """All of METRICS, in 0..1. Raises ValueError for what `check_predictions` refuses."""
+    truth, scores = check_predictions(labels, probabilities)
     once = np.ones((1, len(truth)))
     return {name: float(value[0]) for name, value in weighted_metrics(METRICS, truth, scores, once).items()}
 
@@ -105,3 +103,45 @@ def _calibration_error(labels: NDArray[np.int64], probabilities: Floats, weights
 
 def _ratio(above: Floats, below: Floats) -> Floats:
     return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
+
+
+def check_predictions(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
+    """Labels 0/1 and probabilities of label 1 as arrays of shape (N,).
+
+    Raises:
+        ValueError: there are no images, the lengths differ, a label is neither 0 nor 1, or a probability is NaN or
+            outside 0..1.
+    """
+    truth, scores = _as_arrays(labels, probabilities)
+    if np.isnan(scores).any():
+        raise ValueError(f"probabilities must be numbers, got NaN for {int(np.isnan(scores).sum())} of {len(scores)}")
+    return truth, scores
+
+
+def finite_predictions(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], Floats, str]:
+    """As `check_predictions`, but without the images whose probability is NaN, so that a diverged run gets figures.
+
+    The third value is a phrase for a figure's title that says how many images were left out; it may be empty.
+
+    Raises:
+        ValueError: as `check_predictions`, or every probability is NaN.
+    """
+    truth, scores = _as_arrays(labels, probabilities)
+    known = ~np.isnan(scores)
+    if not known.any():
+        raise ValueError(f"all {len(scores)} probabilities are NaN: there is nothing to draw")
+    missing = len(scores) - int(known.sum())
+    return truth[known], scores[known], f", {missing:,} NaN left out" if missing else ""
+
+
+def _as_arrays(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
+    truth, scores = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if truth.ndim != 1 or truth.shape != scores.shape:
+        raise ValueError(f"labels and probabilities must be of one shape (N,), got {truth.shape} and {scores.shape}")
+    if not len(truth):
+        raise ValueError("no images: labels and probabilities are empty")
+    if not np.isin(truth, (0, 1)).all():
+        raise ValueError(f"labels must be 0 or 1, got {np.unique(truth).tolist()}")
+    if (scores < 0).any() or (scores > 1).any():
+        raise ValueError(f"probabilities must be in 0..1, got {np.nanmin(scores)}..{np.nanmax(scores)}")
+    return truth.astype(np.int64), scores

@@ -18,7 +18,7 @@ from eyegender.models.optimization import START, Optimization, Progress, progres
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
-    from eyegender.data.batches import Batch
+    from eyegender.data.loader import Batch
     from eyegender.models.augment import Augment
     from eyegender.models.network import Network
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.mcnemar import McNemar, mcnemar
-from eyegender.comparison.selection import Chosen
+from eyegender.comparison.run_record import load_record
+from eyegender.comparison.selection import SelectedRun
+from eyegender.comparison.significance import McNemar, mcnemar
 from eyegender.core.errors import UserError
 from eyegender.models.saved_network import SPEC_FILE, parse_spec
 from eyegender.registry.model_card import CARD_FILE, model_card
-from eyegender.tracking.faults import first_line, is_gone, is_refused
-from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, lost_predictions, read_predictions
-from eyegender.tracking.run_loading import load_record
+from eyegender.tracking.errors import first_line, is_gone, is_refused
+from eyegender.tracking.run_artifacts import NETWORK, downloaded, logged_model, lost_predictions, read_predictions
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-    from eyegender.comparison.run_record import Predictions
+    from eyegender.tracking.predictions import Predictions
     from eyegender.tracking.tracking_store import TrackingStore
 
 # Length of the column for a version's description in the registry's database.
@@ -65,7 +65,7 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
     model = logged_model(store, run_id)
     if model is None:
         raise UserError(f"run {run_id} in {store.name} logged no model; train it to its end, or give another run=")
-    record = load_record(store, Chosen(run), "val/accuracy", latency=True)
+    record = load_record(store, SelectedRun(run), "val/accuracy", latency=True)
     if record.predictions is None:
         if lost := lost_predictions(run):
             raise UserError(f"run {run_id} {lost}; put its artifacts back there, or train it again")
@@ -79,7 +79,7 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
         sentences.append(_compare_with_champion(store, record.predictions, champion, alias, force=force))
     with store.as_global():  # the registry finds the model through MLflow's global state
         version = _register(store, name, run_id, model)
-    with fetched(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
+    with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
         classes = parse_spec(path.read_text(encoding="utf-8")).classes
     card = model_card(record, name=name, version=version, classes=classes, comparison=tuple(sentences))
     store.client.log_text(run_id, card, CARD_FILE)
@@ -108,7 +108,7 @@ def compare_on_shared_images(first: Predictions, second: Predictions) -> McNemar
         persons = [first.persons[i] for i in one]
     elif second.persons is not None:
         persons = [second.persons[i] for i in other]
-    return mcnemar(first.right[one], second.right[other], persons)
+    return mcnemar(first.correct[one], second.correct[other], persons)
 
 
 def _compare_with_champion(

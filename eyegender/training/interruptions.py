@@ -17,7 +17,7 @@ from lightning_fabric.utilities import rank_zero_only
 
 from eyegender.core.errors import UserError
 from eyegender.core.file_locks import optional_file_lock
-from eyegender.tracking.faults import first_line
+from eyegender.tracking.errors import first_line
 from eyegender.tracking.journal import JOURNAL, Journal
 
 if TYPE_CHECKING:

@@ -150,7 +150,7 @@ def _train(request: _Request) -> RunResult:
             cfg, result.metrics, request.output_dir, tracker, source=data.source, positive=data.samples.classes[1],
             complete=complete,
         )  # fmt: skip
-        if not complete and (disk_full := tracker.no_room()):
+        if not complete and (disk_full := tracker.disk_full_error()):
             raise disk_full
     return replace(result, run_id=tracker.run_id)  # the store may not have been reached earlier
 

@@ -114,7 +114,7 @@ def print_summary(
     if refused := tracker.sender.refused:
         console.print(f"Refused  {len(refused)} entries by the store, the first one {refused[0]}")
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
-    address = link(redact(base), tracker.store.experiment_id or "0")
+    address = link(redact(base), tracker.experiment_id or "0")
     if location.is_local:
         # The Makefile belongs to the repository and opens the store there.
         default = location.database == (mlruns() / DATABASE).resolve() and Path("Makefile").is_file()

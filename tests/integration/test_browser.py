@@ -74,7 +74,7 @@ def test_the_link_lists_runs_with_what_matters_and_two_are_compared(
     expect(cells.get_by_text("inception_v3", exact=True).first).to_be_visible(timeout=SLOW)
     expect(cells.get_by_text("mobilenet_v2", exact=True).first).to_be_visible()
     shoot(page, "mlflow-runs")
-    # Two runs side by side.
+    # Compare two runs.
     for name in ("first", "inception"):
         row = page.locator(f'[row-id*="{tracked.id(name)}"]').first
         row.get_by_role("checkbox").first.click()
@@ -113,7 +113,7 @@ def test_the_comparison_page_needs_no_network(tracked: TrackedRuns, tmp_path: Pa
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto((tmp_path / "page" / "comparison.html").as_uri())
-    sync_api.expect(page.get_by_role("heading", name="2 runs side by side")).to_be_visible()
+    sync_api.expect(page.get_by_role("heading", name="Comparison of 2 runs")).to_be_visible()
     widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
     assert len(widths) >= 5
     assert all(width > 300 for width in widths)

@@ -24,8 +24,8 @@ from tests.stores import give_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eyegender.data.batches import Batch
     from eyegender.data.data_module import EyesDataModule
+    from eyegender.data.loader import Batch
     from eyegender.models.classifier import Classifier
 
 pytestmark = pytest.mark.integration

@@ -20,9 +20,9 @@ from eyegender import compare, evaluate, export, predict, promote, train
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig
 from eyegender.inference.load import load_model
-from eyegender.studies.winner import again, test_winner
+from eyegender.studies.winner import evaluate_winner, retrain_command
 from eyegender.tracking.journal import Journal
-from eyegender.tracking.replay import send
+from eyegender.tracking.sender import send
 from eyegender.training.build import build_model
 from tests.composing import tiny_config
 from tests.integration.conftest import TrackedRuns
@@ -187,8 +187,8 @@ def test_a_planted_target_is_refused(
     assert told(predict, f"model={best}", "images=pictures") == (0 if group == "data" else 2)
     # 2. A sweep's winner: its one test, and the command that trains it again.
     with pytest.raises(UserError, match="_target_|only classes of eyegender|takes no arguments"):
-        test_winner(folder, None, str(tmp_path / "mlruns"))
-    assert told(train, *again(folder).split()[3:]) == 2
+        evaluate_winner(folder, None, str(tmp_path / "mlruns"))
+    assert told(train, *retrain_command(folder).split()[3:]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert all(line.startswith("eyegender: ") for line in lines), lines
     assert not Path("canary").exists()

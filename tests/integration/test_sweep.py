@@ -90,7 +90,7 @@ def test_the_report_lies_in_the_folder_and_on_the_parent(finished: tuple[Path, s
     assert {"report.md", "trials.csv", "best.json", "figures"} <= names
     figures = {item.path for item in client.list_artifacts(parent.info.run_id, "figures")}
     assert {"figures/history.png", "figures/parallel_coordinates.png", "figures/slice.png"} <= figures
-    assert "What mattered" in (folder / "multirun/finetune/report/report.md").read_text()
+    assert "Parameter importance" in (folder / "multirun/finetune/report/report.md").read_text()
 
 
 def test_the_same_command_on_a_finished_study_only_reports(finished: tuple[Path, str]) -> None:
@@ -102,8 +102,8 @@ def test_the_same_command_on_a_finished_study_only_reports(finished: tuple[Path,
 
 def test_the_printed_command_trains_the_winner_again(finished: tuple[Path, str]) -> None:
     folder, output = finished
-    line = next(line for line in output.splitlines() if line.startswith("Again"))
-    arguments = line.removeprefix("Again").split()[3:]
+    line = next(line for line in output.splitlines() if line.startswith("Retrain"))
+    arguments = line.removeprefix("Retrain").split()[3:]
     assert not any("sweep" in argument for argument in arguments)
     assert any(argument.startswith("model.lr=") for argument in arguments)
     done = run("eyegender.train", *arguments, "--cfg", "job", cwd=folder)

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 from eyegender.core.errors import UserError
-from eyegender.data import pixel_build
+from eyegender.data import pixel_cache
 from eyegender.data.decode import Color, to_pixels
 from eyegender.models.classifier import Classifier
 from eyegender.training.run import RunResult, train
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
-    from eyegender.data.batches import Batch
+    from eyegender.data.loader import Batch
 
 pytestmark = pytest.mark.integration
 
@@ -293,7 +293,7 @@ def test_a_signal_while_pictures_are_decoded_ends_the_run_at_once(
             os.kill(os.getpid(), signal.SIGINT)
         return to_pixels(image, size, color)
 
-    monkeypatch.setattr(pixel_build, "to_pixels", signalled)
+    monkeypatch.setattr(pixel_cache, "to_pixels", signalled)
     monkeypatch.setenv("EYEGENDER_CACHE", str(tmp_path / "cache"))
     with pytest.raises(SystemExit) as stopped:
         train(tiny_config("data.n=2000", f"tracking.root={tmp_path / 'runs'}"), tmp_path / "out")

@@ -92,7 +92,7 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     arguments = (*arguments, "classes={f: female, m: male}")
     refused = run("evaluate", tmp_path, model, *arguments)
     assert refused.returncode == 2
-    assert "every picture must be readable, got 1 of 8" in refused.stderr
+    assert "every image must be readable, got 1 of 8" in refused.stderr
     assert not (tmp_path / "out").exists()
     done = run("evaluate", tmp_path, model, *arguments, "data.on_bad=skip")
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from benchmarks.fuzz import fuzz_annotations, fuzz_overrides, fuzz_pictures
 from benchmarks.mutation import KINDS, mutated
 from eyegender.core.secrets import redact
 from eyegender.data.decode import decode, read_header
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 from eyegender.features.store import ActivationStore, DamagedActivationsError
 from eyegender.tracking.stored_config import parse_config
 from hydra_plugins.optuna_study import without_secrets
@@ -59,7 +59,7 @@ def test_any_bytes_are_a_picture_or_told(data: bytes, start: bytes) -> None:
     width, height = read_header(start + data)
     assert width >= 0
     assert height >= 0
-    with suppress(BadPictureError):
+    with suppress(UnreadableImageError):
         assert decode(start + data).mode in {"L", "RGB"}
 
 

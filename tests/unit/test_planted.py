@@ -11,8 +11,8 @@ import torch
 
 from eyegender.core.errors import UserError
 from eyegender.data.grouping import find_groups
-from eyegender.data.picture_facts import picture_facts
-from eyegender.data.pixel_build import open_pixel_store
+from eyegender.data.image_facts import image_facts
+from eyegender.data.pixel_cache import open_pixel_store
 from eyegender.data.synthetic import SyntheticReader
 from eyegender.models.weights import read_state_dict
 from eyegender.tracking.stored_config import parse_config
@@ -52,7 +52,7 @@ def test_in_every_cache(tmp_path: Path, form: str) -> None:
         fastest("a test", {"one": lambda: None}, cache)
         pixels = store.read(np.arange(len(store)))
         kept = activations.read(np.arange(activations.pictures), 0)
-        return pixels.tobytes(), groups.group.tobytes(), kept.float().numpy().tobytes(), picture_facts([picture], cache)
+        return pixels.tobytes(), groups.group.tobytes(), kept.float().numpy().tobytes(), image_facts([picture], cache)
 
     before = use()
     planted = 0

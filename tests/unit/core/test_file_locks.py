@@ -53,8 +53,8 @@ def test_a_lock_of_another_process_is_not_a_missing_lock(tmp_path: Path, caplog:
 
 def test_a_cache_without_locks_is_refused_with_advice(tmp_path: Path, reason: str) -> None:
     with (
-        pytest.raises(UserError, match=f"decoded pictures need .* locks, got {reason} in .*; set EYEGENDER_CACHE"),
-        translate_cache_errors("decoded pictures", tmp_path, 1),
+        pytest.raises(UserError, match=f"decoded images need .* locks, got {reason} in .*; set EYEGENDER_CACHE"),
+        translate_cache_errors("decoded images", tmp_path, 1),
         build_lock(tmp_path / "entry", "decoding"),
     ):
         pass

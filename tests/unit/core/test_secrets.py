@@ -8,8 +8,8 @@ import pytest
 
 from eyegender.core.schema import parse
 from eyegender.core.secrets import redact, redact_config, redact_override
+from eyegender.tracking.client import connect
 from eyegender.tracking.location import Location
-from eyegender.tracking.store import Store
 from eyegender.tracking.tracker import Tracker
 from hydra_plugins.optuna_study import _secrets
 from hydra_plugins.optuna_study._secrets import secrets_in
@@ -106,7 +106,7 @@ def test_what_a_run_tells_its_store_holds_no_secret_and_whole_names(location: Lo
     tracker.dataset(name="test", digest="metrics", source="/data/test", profile='{"test": 1}')
     tracker.artifact("artifact/metrics.json", "test")
     assert tracker.close("FINISHED", 60)
-    client = Store(location.uri, location.artifacts, folder).client
+    client = connect(location.uri)
     [run] = client.search_runs([client.get_experiment_by_name("eyegender").experiment_id])
     assert run.info.run_name == "test of http://u:***@h"
     assert run.data.metrics == {"test/metrics": 1.0}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eyegender.data.batches import Batch
+from eyegender.data.loader import Batch
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import LinearHead
 from eyegender.models.mobilenet_v2 import MobileNetV2

@@ -77,7 +77,7 @@ def test_a_front_holds_only_feasible_trials():
 @pytest.mark.parametrize("directions", ["minimize", "[minimize,maximize]"])
 def test_that_no_trial_is_feasible_is_said(directions, capsys, tmp_path):
     from eyegender.studies.report import write_report
-    from eyegender.studies.status_table import show
+    from eyegender.studies.status_table import show_status
 
     several = directions.startswith("[")
     status = constrained(
@@ -88,7 +88,7 @@ def test_that_no_trial_is_feasible_is_said(directions, capsys, tmp_path):
     assert status.best == []
     assert said in capsys.readouterr().out
     assert not (tmp_path / "out/optimization_results.yaml").exists()
-    show(study_status("sqlite:///study.db", "toy"))
+    show_status(study_status("sqlite:///study.db", "toy"))
     assert said in capsys.readouterr().out
     assert said[1:] in write_report(load(), status, tmp_path).read_text()
 

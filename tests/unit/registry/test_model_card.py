@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eyegender.comparison.mcnemar import mcnemar
+from eyegender.comparison.significance import mcnemar
 from eyegender.registry.model_card import failures, model_card
 from eyegender.registry.promotion import compare_on_shared_images
-from tests.unit.comparison.invented_runs import run, table
+from tests.unit.comparison.example_runs import run, table
 
 
 def test_a_card_says_what_it_must_not_be_used_for() -> None:
@@ -43,8 +43,8 @@ def test_a_promotion_tests_over_persons_if_either_run_knows_them() -> None:
     by_picture = compare_on_shared_images(replace(first, persons=None), replace(second, persons=None))
     by_person = compare_on_shared_images(first, second)
     assert by_picture is not None
-    assert by_picture == mcnemar(first.right, second.right)
-    assert by_person == mcnemar(first.right, second.right, first.persons)
+    assert by_picture == mcnemar(first.correct, second.correct)
+    assert by_person == mcnemar(first.correct, second.correct, first.persons)
     assert (
         by_person
         == compare_on_shared_images(replace(first, persons=None), second)

@@ -1,4 +1,4 @@
-"""Whole batches straight from the pixel store: no worker processes, no per-picture Python objects."""
+"""Loads whole batches from the pixel store, without worker processes or a Python object per image."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from eyegender.data.pixel_cache import PixelStore
 
 _PREFETCH = 2
-_MEMORY_SHARE = 0.4  # of a device's free memory that preloaded pictures may take
+_MEMORY_SHARE = 0.4  # of the free memory of a device that preloaded images may use
 _log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """B pictures.
+    """A batch of B images.
 
     Args:
         pixels: uint8 of shape (B, C, H, W), or with `is_features` outputs of frozen stages, (B, C', h, w) or (B, C').
@@ -38,29 +38,29 @@ class Batch(NamedTuple):
     labels: torch.Tensor
     indices: torch.Tensor
     is_features: bool = False
-    mirrored: torch.Tensor | None = None  # the last one: Lightning leaves out what is None as it moves a batch
+    mirrored: torch.Tensor | None = None  # the last field: Lightning drops None when it moves a batch
 
 
-class OrderedBatches:
-    """Iterates over some samples in batches of at most `batch_size`, of nearly equal size: no batch is a tiny rest.
+class BatchLoader:
+    """Iterates over samples in batches of nearly equal size, at most `batch_size`.
 
     The order is a function of (seed, epoch). Lightning sets the epoch through `sampler`, and saves and restores the
-    place within it through `state_dict`; other loops call `set_epoch` before each epoch.
+    position within it through `state_dict`; other loops call `set_epoch` before each epoch.
 
-    With several ranks, training ranks get equally many pictures (the order is filled up from its start, fewer than
-    `world_size` pictures come twice), evaluation ranks share the pictures out so that each is seen exactly once; either
-    way each rank has the same number of batches.
+    With several ranks, each rank has the same number of batches. In training, all ranks get the same number of images:
+    the order is extended from its start, so fewer than `world_size` images occur twice. In evaluation, each image
+    occurs exactly once.
 
     Args:
-        rows: the store's row of each sample, int64 of shape (N,).
-        labels: of shape (N,), 0 or 1.
-        index: what `Batch.indices` says of each sample, shape (N,).
-        batch_size: pictures per batch and rank at most.
-        shuffle: a new order each epoch, and equally many pictures on each rank.
-        seed: of the order.
-        rank: this process, 0 .. world_size - 1.
-        world_size: processes that share the samples.
-        gpu: that the batches are for: page-locked ones, which it fetches while it computes.
+        rows: row of each sample in the store, int64 of shape (N,).
+        labels: label of each sample, 0 or 1, shape (N,).
+        index: value of `Batch.indices` for each sample, shape (N,).
+        batch_size: largest number of images per batch and rank.
+        shuffle: a new order in each epoch, and the same number of images on each rank.
+        seed: seed of the order.
+        rank: rank of this process, 0 to world_size - 1.
+        world_size: number of processes that share the samples.
+        gpu: the GPU that the batches are for; they are page-locked, so it copies them while it computes.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class OrderedBatches:
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
         if not 0 <= rank < world_size <= len(rows):
-            raise ValueError(f"rank < world_size <= pictures must hold, got {rank}, {world_size} and {len(rows)}")
+            raise ValueError(f"rank < world_size <= images must hold, got {rank}, {world_size} and {len(rows)}")
         self.rows = rows
         self.labels = labels.astype(np.int64)
         self.index = index.astype(np.int64)
@@ -90,27 +90,27 @@ class OrderedBatches:
         self.world_size = world_size
         self.gpu = gpu
         self.epoch = 0
-        self._handed_out = 0
+        self._yielded = 0
         self._resume_at: tuple[int, int] | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
         per_rank = -(-len(self.rows) // self.world_size)
         batches = -(-per_rank // self.batch_size)
-        # Evaluation ranks may differ by one picture; none may be left with an empty batch while others work on one.
+        # In evaluation, ranks may differ by one image; no rank may get an empty batch.
         return batches if self.shuffle else min(batches, len(self.rows) // self.world_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator reads epoch and place when the first batch is asked for: Lightning makes the iterator first and
-        # sets the epoch afterwards.
+        # A generator reads the epoch when the first batch is requested: Lightning creates the iterator first and sets
+        # the epoch afterwards.
         start = 0
         if self._resume_at is not None:
-            epoch, place = self._resume_at
+            epoch, position = self._resume_at
             self._resume_at = None
             if epoch == self.epoch:
-                start = place
+                start = position
         batches = self._batches()[start:]
-        self._handed_out = start
+        self._yielded = start
         waiting: deque[Future[Batch]] = deque()
         for positions in batches[:_PREFETCH]:
             waiting.append(self._start(positions))
@@ -118,35 +118,35 @@ class OrderedBatches:
             batch = waiting.popleft().result()
             if following < len(batches):
                 waiting.append(self._start(batches[following]))
-            self._handed_out += 1
+            self._yielded += 1
             yield batch
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None}
 
     @property
-    def sampler(self) -> OrderedBatches:
-        """What Lightning calls `set_epoch` on."""
+    def sampler(self) -> BatchLoader:
+        """Lightning calls `set_epoch` on this object."""
         return self
 
-    batch_sampler = None  # Lightning asks for it wherever there is a `sampler`
+    batch_sampler = None  # Lightning reads it if there is a `sampler`
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
-            self._handed_out = 0
+            self._yielded = 0
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "batches": self._handed_out, "of": len(self), "seed": self.seed}
+        return {"epoch": self.epoch, "batches": self._yielded, "of": len(self), "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the batches that had been handed out, if the batches are still the same ones."""
+        """Continue after the batches that were yielded, if the batches are still the same."""
         self.epoch = state["epoch"]
         if state["of"] == len(self) and state["seed"] == self.seed:
             self._resume_at = state["epoch"], state["batches"]
-            self._handed_out = state["batches"]
+            self._yielded = state["batches"]
         elif 0 < state["batches"] < state["of"]:
-            _log.warning("the batches are other ones than when the run was interrupted; the epoch starts over")
+            _log.warning("the batches differ from those of the interrupted run; the epoch starts again")
 
     def _batches(self) -> list[NDArray[np.int64]]:
         """Positions of each batch of this rank in this epoch."""
@@ -164,33 +164,33 @@ class OrderedBatches:
         return self._pool.submit(self._load, positions)
 
     def _load(self, positions: NDArray[np.int64]) -> Batch:
-        """The batch of the samples at `positions`; called in a thread of its own, ahead of need."""
+        """The batch of the samples at `positions`; called ahead of time in another thread."""
         raise NotImplementedError
 
     def _ready(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of the CPU as the batch needs it."""
+        """A CPU tensor, page-locked if the batches are for a GPU."""
         return tensor if self.gpu is None else tensor.pin_memory()
 
 
-class BatchLoader(OrderedBatches):
-    """Batches of pictures.
+class ImageLoader(BatchLoader):
+    """Batches of images.
 
-    From the second epoch on the pictures stay on the GPU, if they fit beside what the first one needed.
+    From the second epoch on, the images stay in the memory of the GPU if there is room for them.
 
     Args:
-        store: where the pixels are.
-        *arguments: of `OrderedBatches`, like `options`.
+        store: the pixels.
+        *arguments: arguments of `BatchLoader`, as `options`.
     """
 
     def __init__(self, store: PixelStore, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.store = store
-        self._begun = 0
+        self._epochs_started = 0
         self._preloaded: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # pixels, labels, index
 
     def __iter__(self) -> Iterator[Batch]:
-        self._begun += 1
-        if self.gpu is not None and self._begun == 2:
+        self._epochs_started += 1
+        if self.gpu is not None and self._epochs_started == 2:
             self.preload(self.gpu)
         return super().__iter__()
 
@@ -198,7 +198,7 @@ class BatchLoader(OrderedBatches):
         return {**super().__getstate__(), "_preloaded": None}
 
     def preload(self, device: torch.device | str) -> bool:
-        """Copy these pictures to the device once, if they take less than 40% of its free memory; whether they do."""
+        """Copy all images to the device if they take less than 40% of its free memory; returns whether they do."""
         device = torch.device(device)
         needed = len(self.rows) * int(np.prod(self.store.shape[1:]))
         if needed > _MEMORY_SHARE * free_bytes(device):
@@ -214,13 +214,13 @@ class BatchLoader(OrderedBatches):
         where = torch.from_numpy(positions)
         if self._preloaded is not None:
             pixels, labels, index = self._preloaded
-            there = self._ready(where).to(pixels.device, non_blocking=True)
-            return Batch(pixels[there], labels[there], index[there])
+            on_device = self._ready(where).to(pixels.device, non_blocking=True)
+            return Batch(pixels[on_device], labels[on_device], index[on_device])
         pixels = self._ready(torch.from_numpy(self.store.read(self.rows[positions])))
         labels, index = torch.from_numpy(self.labels), torch.from_numpy(self.index)
         return Batch(pixels, self._ready(labels[where]), self._ready(index[where]))
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory of the device that nobody holds; without limit on the CPU, where pictures are read from a file anyway."""
+    """Free memory of the device; infinite for the CPU, where images are read from a file anyway."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")

@@ -1,4 +1,4 @@
-"""What may be wrong with a tracking store: what passes by itself, and what does not and needs somebody."""
+"""Errors of a tracking store: those that pass by themselves, and those that the user must repair."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _STATUS = re.compile(r"failed with error code (\d{3}) |^(\d{3}) (?:Client|Server
 
 
 class StoreFaultError(UserError):
-    """A store that stays as it is until somebody repairs it.
+    """A fault of the store that the user must repair.
 
     Args:
-        what: is wrong.
+        what: what is wrong.
         repair: what to do about it.
     """
 
@@ -39,29 +39,34 @@ class StoreFaultError(UserError):
 
 
 def repair_of(error: BaseException) -> str | None:
-    """What somebody must do before the store takes anything; None where it may come back by itself."""
+    """What the user must do before the store accepts anything; None if it may recover by itself."""
     if isinstance(error, StoreFaultError):
         return error.repair
     if http_status(error) in {401, 403} or getattr(error, "error_code", None) in _NO_LOGIN:
         return LOGIN
     if any(_NO_DATABASE_LOGIN.search(str(cause)) for cause in _causes(error)):
-        return "give the address a user, a password and a database that its server knows"
+        return "correct the user, the password or the database in the address"
     if any("attempt to write a readonly database" in str(cause) for cause in _causes(error)):
-        return "let this user write to the database and its folder"
+        return "make the database and its folder writable for this user"
     if any(_damaged(cause) for cause in _causes(error)):
-        return "put a backup of the database in its place"
+        return "restore the database from a backup"
     return None
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether a sound store has understood the entry and will never take it."""
+    """Whether a working store has understood the entry and will never accept it."""
     if isinstance(error, FileNotFoundError):
         return True  # an artifact that was deleted before it was sent
     return getattr(error, "error_code", None) in _REFUSED and repair_of(error) is None
 
 
+def is_gone(error: BaseException) -> bool:
+    """Whether MLflow itself reports that the object does not exist; a proxy's answer of 404 says nothing about that."""
+    return getattr(error, "error_code", None) in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+
+
 def http_status(error: BaseException) -> int | None:
-    """The status that a server answered with, where the error tells."""
+    """The HTTP status of a server's answer, if the error contains it."""
     response = getattr(error, "response", None)
     if response is not None and getattr(response, "status_code", None):
         return int(response.status_code)
@@ -70,14 +75,14 @@ def http_status(error: BaseException) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong in one line, without the passwords that drivers like to quote."""
+    """The first line of an error message, without passwords, which some drivers include."""
     from eyegender.core.secrets import redact
 
     return redact((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]
 
 
 def _damaged(error: BaseException) -> bool:
-    """Whether a database is damaged or has lost its tables; an entry that breaks a rule of theirs is no such case."""
+    """Whether a database is damaged or has lost its tables; a violated constraint is no such case."""
     original = getattr(error, "orig", error)
     if type(original) is sqlite3.DatabaseError:
         return True
@@ -90,8 +95,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def is_gone(error: BaseException) -> bool:
-    """Whether MLflow itself says that there is no such thing; a proxy that knows no such page says nothing of that."""
-    return getattr(error, "error_code", None) in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}

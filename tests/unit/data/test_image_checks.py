@@ -1,4 +1,4 @@
-"""The same picture in both classes."""
+"""The same image in both classes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, encode
 from PIL import Image, PngImagePlugin
+from random_images import encode, random_image
 
 from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader
@@ -50,7 +50,7 @@ def module(root: Path, **options: object) -> EyesDataModule:
 
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("color", ["gray", "rgb"])
-def test_a_picture_in_both_classes_stops_a_training_or_is_dropped(
+def test_an_image_in_both_classes_stops_a_training_or_is_dropped(
     eyes: Path, how: str, color: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (4, 8):
@@ -66,14 +66,14 @@ def test_a_picture_in_both_classes_stops_a_training_or_is_dropped(
         assert len(data.samples) == 58
         assert not {name for pair in pairs for name in pair.split(" = ")} & set(data.names)
         assert data.facts()["conflicts"] == {"pictures": 2, "handling": "drop"}
-        assert sum(count for part in data.counts().values() for count in part.values()) == 58
-    assert "2 pictures are in both classes; all 5 copies are left out" in caplog.text
+        assert sum(count for split in data.counts().values() for count in split.values()) == 58
+    assert "2 images are in both classes; all 5 copies are left out" in caplog.text
     kept = module(eyes, color=color, on_conflict="keep")
     assert len(kept.samples) == 63
     assert [" = ".join(names) for names in kept.conflicts] == list(pairs)
 
 
-def test_many_copies_of_one_picture_are_told_in_a_short_line(eyes: Path) -> None:
+def test_many_copies_of_one_image_are_reported_in_a_short_line(eyes: Path) -> None:
     for number in range(901, 960):
         shutil.copy(eyes / "femaleeyes" / "4.png", eyes / "femaleeyes" / f"{number}.png")
     shutil.copy(eyes / "femaleeyes" / "4.png", eyes / "maleeyes" / "999.png")
@@ -81,9 +81,9 @@ def test_many_copies_of_one_picture_are_told_in_a_short_line(eyes: Path) -> None
         module(eyes)
 
 
-def test_copies_within_a_class_and_pictures_that_only_shrink_alike_are_no_conflict(eyes: Path) -> None:
+def test_copies_in_one_class_and_images_that_are_equal_only_when_resized_are_no_conflict(eyes: Path) -> None:
     (eyes / "femaleeyes" / "901.png").write_bytes((eyes / "femaleeyes" / "4.png").read_bytes())
-    # Equal at 16 pixels, and no copy: one pixel of a large picture differs.
+    # Equal at 16 pixels, but not copies: one pixel of the large images differs.
     large = np.full((1600, 1600), 200, np.uint8)
     (eyes / "femaleeyes" / "903.png").write_bytes(encode(Image.fromarray(large)))
     large[0, 0] = 201
@@ -91,13 +91,13 @@ def test_copies_within_a_class_and_pictures_that_only_shrink_alike_are_no_confli
     assert module(eyes).conflicts == ()
 
 
-def test_near_duplicates_in_both_classes_are_told(eyes: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_near_duplicates_in_both_classes_are_reported(eyes: Path, caplog: pytest.LogCaptureFixture) -> None:
     (eyes / "maleeyes" / "901.jpg").write_bytes(encode(Image.open(eyes / "femaleeyes" / "4.png"), "JPEG", quality=60))
     assert module(eyes).conflicts == ()
-    assert "1 pairs of near-duplicates are in both classes; python -m eyegender.audit names them" in caplog.text
+    assert "1 pairs of near-duplicates are in both classes; python -m eyegender.audit lists them" in caplog.text
 
 
-def test_unreadable_files_of_one_name_or_content_are_no_conflict(eyes: Path) -> None:
+def test_unreadable_files_with_equal_names_or_contents_are_no_conflict(eyes: Path) -> None:
     for name in CLASSES:
         (eyes / name / "901.png").write_bytes(b"")
         (eyes / name / "903.png").symlink_to("gone.png")
@@ -106,14 +106,14 @@ def test_unreadable_files_of_one_name_or_content_are_no_conflict(eyes: Path) -> 
     assert len(data.skipped) == 4
 
 
-def test_looking_for_conflicts_decodes_nothing_twice(eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_for_conflicts_decodes_no_image_twice(eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (eyes / "maleeyes" / "901.png").write_bytes((eyes / "femaleeyes" / "4.png").read_bytes())
     module(eyes, on_conflict="keep")
     monkeypatch.setattr("eyegender.data.folder.decode", lambda *_, **__: pytest.fail("decoded"))
     assert len(module(eyes, on_conflict="keep").conflicts) == 1
 
 
-def test_a_split_file_may_name_dropped_copies(eyes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_split_file_may_contain_dropped_copies(eyes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (eyes / "maleeyes" / "901.png").write_bytes((eyes / "femaleeyes" / "4.png").read_bytes())
     table = tmp_path / "split.csv"
     lines = [
@@ -133,7 +133,7 @@ def test_a_face_with_both_labels_is_a_conflict(tmp_path: Path, moved: bool) -> N
     (home / "img_align_celeba").mkdir(parents=True)
     names = [f"{number:06d}.jpg" for number in range(1, 25)]
     for number, name in enumerate(names):
-        (home / "img_align_celeba" / name).write_bytes(encode(draw(number, 100), "JPEG"))
+        (home / "img_align_celeba" / name).write_bytes(encode(random_image(number, 100), "JPEG"))
     shutil.copy(home / "img_align_celeba" / names[0], home / "img_align_celeba" / names[1])
     columns = " ".join(["Male", *(f"a{k}" for k in range(39))])
     attributes = [f"{name} {'1 ' if k % 2 else '-1 '}{'1 ' * 39}" for k, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""Pictures and names that lead out of the data, and pictures that would fill the machine."""
+"""Links and names that lead out of the data, and images that would fill the memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from drawn_pictures import draw, encode
 from PIL import Image
+from random_images import encode, random_image
 
 from eyegender.core.command import print_error
 from eyegender.core.errors import UserError
@@ -22,7 +22,7 @@ from eyegender.data.celeba import CelebaReader
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.decode import MAX_SCANS, decode
 from eyegender.data.folder import FolderReader
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 from eyegender.data.split_file import read_split_csv
 from eyegender.inference.faces import read_eye_table
 from eyegender.inference.prediction import decode_batches, find_image_files
@@ -40,7 +40,7 @@ def giant(kind: str, side: int) -> bytes:
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         pixels = zlib.compress(bytes(1 << 20), 9)
         return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    data = bytearray(encode(draw(1), kind))
+    data = bytearray(encode(random_image(1), kind))
     if kind == "JPEG":
         frame = data.index(b"\xff\xc0")
         struct.pack_into(">HH", data, frame + 5, side, side)
@@ -56,23 +56,25 @@ def giant(kind: str, side: int) -> bytes:
 
 @pytest.mark.parametrize("side", [8_000, 16_000, 65_000])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
-def test_giants_of_every_format_are_refused_undecoded(monkeypatch: pytest.MonkeyPatch, kind: str, side: int) -> None:
+def test_giant_images_of_every_format_are_refused_before_decoding(
+    monkeypatch: pytest.MonkeyPatch, kind: str, side: int
+) -> None:
     def unpack(self: Image.Image) -> None:
         raise AssertionError("unpacked")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", unpack)
-    with pytest.raises(BadPictureError) as caught:
+    with pytest.raises(UnreadableImageError) as caught:
         decode(giant(kind, side))
     assert "unpacked" not in str(caught.value)
 
 
-def test_a_jpeg_of_countless_scans_is_refused() -> None:
+def test_a_jpeg_with_too_many_scans_is_refused() -> None:
     buffer = io.BytesIO()
-    draw(1).save(buffer, "JPEG", progressive=True)
+    random_image(1).save(buffer, "JPEG", progressive=True)
     data = buffer.getvalue()
     last = data.rindex(b"\xff\xda")
     assert decode(data).size == (40, 40)
-    with pytest.raises(BadPictureError, match="scans, more than 200"):
+    with pytest.raises(UnreadableImageError, match="scans, more than 200"):
         decode(data[:last] + data[last:-2] * (MAX_SCANS + 1) + data[-2:])
 
 
@@ -81,20 +83,20 @@ def eyes(tmp_path: Path) -> Path:
     for label, name in enumerate(CLASSES):
         (tmp_path / "eyes" / name).mkdir(parents=True)
         for number in range(3):
-            (tmp_path / "eyes" / name / f"{number}.png").write_bytes(encode(draw(10 * label + number)))
+            (tmp_path / "eyes" / name / f"{number}.png").write_bytes(encode(random_image(10 * label + number)))
     return tmp_path / "eyes"
 
 
 def test_a_link_out_of_the_data_is_refused(eyes: Path, tmp_path: Path) -> None:
     outside = tmp_path / "mine.png"
-    outside.write_bytes(encode(draw(99)))
+    outside.write_bytes(encode(random_image(99)))
     link = eyes / "maleeyes" / "9.png"
     link.symlink_to("../femaleeyes/0.png")
     assert "maleeyes/9.png" in FolderReader(eyes, CLASSES).read().names
     for target in (outside, Path("../../mine.png"), Path("/etc/hostname")):
         link.unlink()
         link.symlink_to(target)
-        with pytest.raises(UserError, match=r"must lie in .*eyes, got the link .*9.png to .*; replace it by the file"):
+        with pytest.raises(UserError, match=r"must be in .*eyes, got the link .*9.png to .*; replace it by the file"):
             FolderReader(eyes, CLASSES).read()
 
 
@@ -134,14 +136,14 @@ ODD_NAME = "a\nb\x1b[31m\u202e.png"
 
 
 @pytest.mark.parametrize("make", STRANGE)
-def test_what_only_looks_like_a_picture_is_told_and_not_waited_for(eyes: Path, make: Callable[[Path], None]) -> None:
+def test_a_file_that_is_not_a_regular_one_is_reported_without_waiting(eyes: Path, make: Callable[[Path], None]) -> None:
     place = eyes / "maleeyes" / "9.png"
     make(place)
     for folder in (eyes / "maleeyes" / "8.png", eyes / "maleeyes" / "below"):
         folder.mkdir()
     samples = FolderReader(eyes, CLASSES).read()
     assert len(samples) == 7
-    with pytest.raises(BadPictureError, match=STRANGE[make]):
+    with pytest.raises(UnreadableImageError, match=STRANGE[make]):
         samples.open(samples.names.index("maleeyes/9.png"))
     for images in ([str(place)], [str(eyes)]):
         read = {one.path.name: one.reason for batch in decode_batches(find_image_files(images)) for one in batch}
@@ -150,11 +152,13 @@ def test_what_only_looks_like_a_picture_is_told_and_not_waited_for(eyes: Path, m
 
 
 @pytest.mark.parametrize("make", STRANGE)
-def test_a_face_that_is_no_file_is_told(eyes: Path, tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_face_that_is_not_a_regular_file_is_reported(
+    eyes: Path, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
     home = tmp_path / "celeba"
     (home / "img_align_celeba").mkdir(parents=True)
     for number in range(1, 7):
-        (home / "img_align_celeba" / f"{number}.png").write_bytes(encode(draw(number, 60)))
+        (home / "img_align_celeba" / f"{number}.png").write_bytes(encode(random_image(number, 60)))
     rows = [f"{number}.png" for number in range(1, 7)]
     columns = " ".join(["Male", *(f"a{k}" for k in range(39))])
     attributes = [f"{name} {'1 ' if k % 2 else '-1 '}{'1 ' * 39}" for k, name in enumerate(rows)]
@@ -166,11 +170,11 @@ def test_a_face_that_is_no_file_is_told(eyes: Path, tmp_path: Path, make: Callab
     place.unlink()
     make(place)
     samples = CelebaReader(home, eyes="left").read()
-    with pytest.raises(BadPictureError, match=STRANGE[make]):
+    with pytest.raises(UnreadableImageError, match=STRANGE[make]):
         samples.open(samples.names.index("3.png#left"))
 
 
-def test_a_picture_that_turns_into_a_pipe_is_not_waited_for(eyes: Path) -> None:
+def test_an_image_that_becomes_a_pipe_is_reported_without_waiting(eyes: Path) -> None:
     samples = FolderReader(eyes, CLASSES).read()
     (eyes / "femaleeyes" / "0.png").unlink()
     os.mkfifo(eyes / "femaleeyes" / "0.png")
@@ -178,7 +182,7 @@ def test_a_picture_that_turns_into_a_pipe_is_not_waited_for(eyes: Path) -> None:
         samples.open(0)
 
 
-def test_names_that_steer_terminals_are_spelt_out(eyes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_names_are_escaped(eyes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (eyes / "maleeyes" / ODD_NAME).write_bytes(b"no picture")
     (eyes / "maleeyes" / os.fsdecode(b"\xff.png")).write_bytes(b"")
     with pytest.raises(UserError) as caught:
@@ -199,21 +203,21 @@ def test_a_class_folder_may_be_a_link(eyes: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../mine.png", "/etc/hostname", "femaleeyes/../../mine.png", "maleeyes/./0.png"])
 def test_names_in_csv_files_open_nothing(eyes: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / "mine.png").write_bytes(encode(draw(99)))
+    (tmp_path / "mine.png").write_bytes(encode(random_image(99)))
     samples = FolderReader(eyes, CLASSES).read()
     split = tmp_path / "split.csv"
     split.write_text(f"path,label,split\n{name},0,train\n")
-    with pytest.raises(UserError, match="no picture"):
+    with pytest.raises(UserError, match="no image"):
         read_split_csv(split, samples)
     positions = tmp_path / "positions.csv"
     positions.write_text(f"path,left_x,left_y,right_x,right_y\n{name},1,2,30,2\n")
-    # A position is only ever looked up by the path of a picture that was given.
-    assert read_eye_table(positions, 1.0)(Path("other.png"), draw(1)) == {}
+    # A position is only looked up by the path of a given image.
+    assert read_eye_table(positions, 1.0)(Path("other.png"), random_image(1)) == {}
 
 
-def test_a_position_outside_its_picture_is_none(tmp_path: Path) -> None:
+def test_a_position_outside_of_its_image_is_ignored(tmp_path: Path) -> None:
     positions = tmp_path / "positions.csv"
     lines = ["nan,1,2,3", "inf,1,2,3", "-1,1,2,3", "1e300,1,2,3"]
     for line in lines:
         positions.write_text(f"path,left_x,left_y,right_x,right_y\na.png,{line}\n")
-        assert read_eye_table(positions, 1.0)(Path("a.png"), draw(1)) == {}
+        assert read_eye_table(positions, 1.0)(Path("a.png"), random_image(1)) == {}

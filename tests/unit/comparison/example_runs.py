@@ -1,16 +1,17 @@
-"""Invented runs for the tests of the comparison."""
+"""Simulated runs for the tests of the comparison."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from eyegender.comparison.run_record import ModelFacts, Predictions, RunRecord
+from eyegender.comparison.run_record import ModelCosts, RunRecord
+from eyegender.tracking.predictions import Predictions
 
-PICTURES = 120
+IMAGES = 120
 
 
-def table(seed: int, skill: float, n: int = PICTURES, first: int = 0) -> Predictions:
-    """Two pictures per person; the same seed and skill give the same predictions."""
+def table(seed: int, skill: float, n: int = IMAGES, first: int = 0) -> Predictions:
+    """Two images per person; the same seed and skill give the same predictions."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(first, first + n) // 2) % 2
     scores = 1 / (1 + np.exp(-rng.normal((2 * labels - 1) * skill, 1.0)))
@@ -34,9 +35,9 @@ def run(
     *,
     params: dict[str, str] | None = None,
     tags: dict[str, str] | None = None,
-    facts: ModelFacts | None = None,
+    costs: ModelCosts | None = None,
     trials: int | None = None,
-    chosen_by: str = "val/accuracy",
+    selected_by: str = "val/accuracy",
 ) -> RunRecord:
     return RunRecord(
         run_id=f"{name:0<32}",
@@ -46,7 +47,19 @@ def run(
         history=[{"train/accuracy": 0.6, "val/accuracy": 0.55}, {"train/accuracy": 0.8, "val/accuracy": 0.75}],
         predictions=predictions,
         tags={"split.kind": "person", "split.fingerprint": "s1", "data.source": "folder"} | (tags or {}),
-        facts=facts or ModelFacts(),
+        costs=costs or ModelCosts(),
         trials=trials,
-        chosen_by=chosen_by,
+        selected_by=selected_by,
+    )
+
+
+def shuffled(predictions: Predictions) -> Predictions:
+    order = np.random.default_rng(0).permutation(len(predictions))
+    return Predictions(
+        names=tuple(predictions.names[i] for i in order),
+        keys=tuple(predictions.keys[i] for i in order),
+        labels=predictions.labels[order],
+        probabilities=predictions.probabilities[order],
+        persons=tuple((predictions.persons or ())[i] for i in order),
+        attributes={name: values[order] for name, values in predictions.attributes.items()},
     )

@@ -17,28 +17,27 @@ from filelock import FileLock
 
 from eyegender.core.errors import UserError
 from eyegender.core.progress import stoppable
-from eyegender.data import pixel_build
+from eyegender.data import pixel_cache
 from eyegender.data.decode import to_pixels
 from eyegender.data.folder import FolderReader
-from eyegender.data.pixel_build import open_pixel_store
-from eyegender.data.pixel_cache import CHECKSUMS, MANIFEST, PIXELS
-from eyegender.data.samples import Samples
+from eyegender.data.pixel_cache import CHECKSUMS, MANIFEST, PIXELS, open_pixel_store
+from eyegender.data.readers import Samples
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
 SCRIPT = textwrap.dedent("""
     import sys, time
-    from eyegender.data import pixel_build
+    from eyegender.data import pixel_cache
     from eyegender.data.folder import FolderReader
     samples = FolderReader(sys.argv[1], ["femaleeyes", "maleeyes"]).read()
     if sys.argv[2] == "slow":
-        whole = pixel_build.to_pixels
+        whole = pixel_cache.to_pixels
         def slow(*arguments):
             print("decoding", flush=True)
             time.sleep(0.5)
             return whole(*arguments)
-        pixel_build.to_pixels = slow
-    store = pixel_build.open_pixel_store(samples, 16, "gray")
+        pixel_cache.to_pixels = slow
+    store = pixel_cache.open_pixel_store(samples, 16, "gray")
     import numpy, zlib
     print(zlib.crc32(store.read(numpy.arange(len(store))).tobytes()))
 """)
@@ -55,7 +54,7 @@ def stored(cache: Path) -> list[str]:
 def test_entries_of_other_sets_make_room(
     folder: Callable[..., Path], cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A thousand subsets of one data set would be a thousand copies of its pictures."""
+    """Without a limit, a thousand subsets of one data set would be a thousand copies of its images."""
     samples = read(folder())
     subsets = [samples.take(np.arange(first, first + 20)) for first in range(20)]
     one = 20 * (16 * 16 + 4) + 1000  # with a manifest
@@ -63,7 +62,9 @@ def test_entries_of_other_sets_make_room(
         open_pixel_store(subset, 16, "gray", max_gb=3 * one / 1e9)
     assert len(stored(cache)) == 3
     assert sum(path.stat().st_size for path in (cache / "pixels").rglob("*") if path.is_file()) <= 3 * one
-    first = open_pixel_store(subsets[3], 16, "gray", max_gb=3 * one / 1e9)  # used again: younger than the other two
+    first = open_pixel_store(
+        subsets[3], 16, "gray", max_gb=3 * one / 1e9
+    )  # used again: more recently than the other two
     os.utime(first.folder / MANIFEST, (time.time() + 9, time.time() + 9))
     for subset in subsets[6:9]:
         open_pixel_store(subset, 16, "gray", max_gb=3 * one / 1e9)
@@ -81,7 +82,7 @@ def test_activations_and_pixels_share_one_limit(folder: Callable[..., Path], cac
     assert len(stored(cache)) == 1
 
 
-def test_pixels_beyond_the_limit_are_told_and_stay_no_longer_than_needed(
+def test_pixels_beyond_the_limit_are_reported_and_removed_when_another_run_needs_room(
     folder: Callable[..., Path], cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     samples = read(folder())
@@ -90,10 +91,10 @@ def test_pixels_beyond_the_limit_are_told_and_stay_no_longer_than_needed(
     assert len(store.read(np.arange(len(store)))) == len(samples)
     open_pixel_store(samples, 17, "gray", max_gb=1e-9)
     assert len(stored(cache)) == 1
-    assert len(store.read(np.arange(len(store)))) == len(samples)  # open stores outlive their entries
+    assert len(store.read(np.arange(len(store)))) == len(samples)  # an open store stays readable
 
 
-def test_what_killed_builders_left_makes_room(folder: Callable[..., Path], cache: Path) -> None:
+def test_unfinished_entries_of_killed_builders_are_removed(folder: Callable[..., Path], cache: Path) -> None:
     for name in ("a.building-1", "b"):
         (cache / "pixels" / name).mkdir(parents=True)
         (cache / "pixels" / name / PIXELS).write_bytes(bytes(1000))
@@ -103,7 +104,7 @@ def test_what_killed_builders_left_makes_room(folder: Callable[..., Path], cache
     assert [name for name in stored(cache) if len(name) < 32] == ["c.building-1"]
 
 
-def test_rows_hold_the_pictures(folder: Callable[..., Path]) -> None:
+def test_rows_are_the_decoded_images(folder: Callable[..., Path]) -> None:
     samples = read(folder())
     store = open_pixel_store(samples, 40, "rgb")
     pixels = store.read(store.rows(samples.digests))
@@ -119,7 +120,7 @@ def test_the_order_of_rows_does_not_depend_on_the_listing(folder: Callable[..., 
     assert first.folder == second.folder
 
 
-def test_equal_pictures_are_stored_once(folder: Callable[..., Path]) -> None:
+def test_equal_images_are_stored_once(folder: Callable[..., Path]) -> None:
     root = folder(range(4), range(4))
     (root / "femaleeyes" / "copy.png").write_bytes((root / "femaleeyes" / "0.png").read_bytes())
     samples = read(root)
@@ -127,22 +128,22 @@ def test_equal_pictures_are_stored_once(folder: Callable[..., Path]) -> None:
     assert (len(samples), len(store)) == (9, 8)
 
 
-def test_size_and_colour_have_stores_of_their_own(folder: Callable[..., Path]) -> None:
+def test_each_size_and_color_mode_has_its_own_store(folder: Callable[..., Path]) -> None:
     samples = read(folder())
     assert len({open_pixel_store(samples, size, color).folder for size in (16, 17) for color in ("gray", "rgb")}) == 4
 
 
-def test_bad_pictures_are_remembered(folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_images_are_cached(folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(range(4), range(4))
     (root / "maleeyes" / "9.png").write_bytes(b"no picture")
     samples = read(root)
     bad = open_pixel_store(samples, 16, "gray").bad
-    assert list(bad.values()) == ["not a JPEG, PNG, BMP or WebP picture"]
-    monkeypatch.setattr("eyegender.data.pixel_build._build", lambda *_: pytest.fail("built again"))
+    assert list(bad.values()) == ["not a JPEG, PNG, BMP or WebP image"]
+    monkeypatch.setattr("eyegender.data.pixel_cache._build", lambda *_: pytest.fail("built again"))
     assert open_pixel_store(samples, 16, "gray").bad == bad
 
 
-def test_a_build_stops_when_asked_and_leaves_nothing(
+def test_a_stopped_build_leaves_no_entry(
     folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class StopError(Exception):
@@ -152,8 +153,8 @@ def test_a_build_stops_when_asked_and_leaves_nothing(
         raise StopError
 
     samples, decoded = read(folder(range(150), range(150))), []
-    monkeypatch.setattr(pixel_build, "_TASK", 2)
-    monkeypatch.setattr(pixel_build, "to_pixels", lambda *given: decoded.append(1) or to_pixels(*given))
+    monkeypatch.setattr(pixel_cache, "_TASK", 2)
+    monkeypatch.setattr(pixel_cache, "to_pixels", lambda *given: decoded.append(1) or to_pixels(*given))
     with stoppable(check), pytest.raises(StopError):
         open_pixel_store(samples, 16, "gray", tmp_path / "own")
     assert len(decoded) < len(samples)
@@ -170,7 +171,7 @@ def test_a_copy_in_another_process_reads_the_same(folder: Callable[..., Path]) -
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "manifest", "no manifest", "checksums", "gone"])
-def test_a_damaged_store_is_built_anew(folder: Callable[..., Path], harm: str) -> None:
+def test_a_damaged_store_is_built_again(folder: Callable[..., Path], harm: str) -> None:
     samples = read(folder())
     store = open_pixel_store(samples, 16, "gray")
     before = store.read(np.arange(len(store)))
@@ -193,7 +194,7 @@ def test_a_damaged_store_is_built_anew(folder: Callable[..., Path], harm: str) -
     assert np.array_equal(again.read(np.arange(len(again))), before)
 
 
-def test_damage_while_a_run_reads_is_told_and_repaired_by_the_next(folder: Callable[..., Path]) -> None:
+def test_damage_during_a_run_is_reported_and_repaired_by_the_next_run(folder: Callable[..., Path]) -> None:
     samples = read(folder())
     store = open_pixel_store(samples, 16, "gray")
     with (store.folder / PIXELS).open("r+b") as file:
@@ -204,7 +205,7 @@ def test_damage_while_a_run_reads_is_told_and_repaired_by_the_next(folder: Calla
     assert again.read(np.array([0])).any()
 
 
-def test_a_foreign_manifest_is_not_believed(folder: Callable[..., Path]) -> None:
+def test_the_manifest_of_another_store_is_refused(folder: Callable[..., Path]) -> None:
     samples = read(folder())
     store = open_pixel_store(samples, 16, "gray")
     manifest = json.loads((store.folder / MANIFEST).read_text())
@@ -220,7 +221,7 @@ def start(root: Path, pace: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def test_a_builder_killed_half_way_leaves_nothing_that_counts(folder: Callable[..., Path], cache: Path) -> None:
+def test_a_killed_builder_leaves_no_complete_entry(folder: Callable[..., Path], cache: Path) -> None:
     root = folder()
     killed = start(root, "slow")
     assert killed.stdout is not None
@@ -234,7 +235,7 @@ def test_a_builder_killed_half_way_leaves_nothing_that_counts(folder: Callable[.
     assert store.read(np.arange(len(store))).any(axis=(1, 2, 3)).all()
 
 
-def test_who_waits_for_a_killed_builder_takes_over(folder: Callable[..., Path]) -> None:
+def test_a_process_that_waits_for_a_killed_builder_builds_the_entry(folder: Callable[..., Path]) -> None:
     root = folder()
     killed = start(root, "slow")
     assert killed.stdout is not None
@@ -271,9 +272,9 @@ def tiny_disk(tmp_path: Path) -> "Path":
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(folder: Callable[..., Path], tiny_disk: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_entry(folder: Callable[..., Path], tiny_disk: Path) -> None:
     samples = read(folder())
-    with pytest.raises(UserError, match=r"decoded pictures need 2,007,200 bytes in .*disk/pixels, got a full disk"):
+    with pytest.raises(UserError, match=r"decoded images need 2,007,200 bytes in .*disk/pixels, got a full disk"):
         open_pixel_store(samples, 224, "gray", tiny_disk)
     assert stored(tiny_disk) == []
 
@@ -304,30 +305,30 @@ def test_a_full_disk_without_root(folder: Callable[..., Path], cache: Path, monk
     assert stored(cache) == []
 
 
-def test_an_interrupted_build_leaves_nothing(
+def test_an_interrupted_build_leaves_no_entry(
     folder: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eyegender.data.pixel_build.to_pixels", interrupt)
+    monkeypatch.setattr("eyegender.data.pixel_cache.to_pixels", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_pixel_store(read(folder()), 16, "gray")
     assert stored(cache) == []
 
 
 def test_resident_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
-    """400 MiB are read at random in a process that may not keep them."""
+    """400 MiB are read in random order, but do not stay in memory."""
     script = textwrap.dedent("""
         import hashlib, resource, sys
         import numpy as np
         from PIL import Image
-        from eyegender.data.pixel_build import open_pixel_store
-        from eyegender.data.samples import Samples
+        from eyegender.data.pixel_cache import open_pixel_store
+        from eyegender.data.readers import Samples
         n = 4000
         digests = tuple(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
         opener = lambda i: Image.new("L", (320, 320), i % 255 + 1)
-        samples = Samples("drawn", tuple(f"{i}" for i in range(n)), np.arange(n, dtype=np.uint8) % 2, digests, opener)
+        samples = Samples("made up", tuple(f"{i}" for i in range(n)), np.arange(n, dtype=np.uint8) % 2, digests, opener)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         store = open_pixel_store(samples, 320, "gray")
         for start in range(0, n, 50):

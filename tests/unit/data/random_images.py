@@ -1,4 +1,4 @@
-"""Pictures for tests: drawn ones, and real ones where an environment variable names them."""
+"""Images for tests: random ones, and real ones if an environment variable names them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 
-def draw(seed: int, side: int = 40) -> Image.Image:
-    """A picture unlike any other seed's: smooth blobs, as strong as lids and brows are."""
+def random_image(seed: int, side: int = 40) -> Image.Image:
+    """An image that differs from those of all other seeds: smooth blobs with the contrast of lids and brows."""
     rough = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(rough).resize((side, side), Image.Resampling.BICUBIC)
 
@@ -24,8 +24,8 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def real(variable: str) -> Path:
-    """The folder that an environment variable names, or a skipped test."""
+    """The folder in an environment variable; without it, the test is skipped."""
     value = os.environ.get(variable)
     if not value or not Path(value).is_dir():
-        pytest.skip(f"{variable} names no folder of real pictures")
+        pytest.skip(f"{variable} does not name a folder of real images")
     return Path(value)

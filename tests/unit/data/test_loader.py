@@ -5,11 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from eyegender.data import batches as batches_module
-from eyegender.data.batches import Batch, BatchLoader
-from eyegender.data.pixel_build import open_pixel_store
-from eyegender.data.pixel_cache import PixelStore
-from eyegender.data.samples import Samples
+from eyegender.data import loader as loader_module
+from eyegender.data.loader import Batch, ImageLoader
+from eyegender.data.pixel_cache import PixelStore, open_pixel_store
+from eyegender.data.readers import Samples
 
 N = 101
 
@@ -26,9 +25,9 @@ def store(cache: Path) -> PixelStore:
     return open_pixel_store(samples, 8, "gray")
 
 
-def loader(store: PixelStore, batch_size: int = 16, *, shuffle: bool = True, **options: int) -> BatchLoader:
+def loader(store: PixelStore, batch_size: int = 16, *, shuffle: bool = True, **options: int) -> ImageLoader:
     rows = np.arange(N)
-    return BatchLoader(store, rows, (rows % 2).astype(np.uint8), rows + 1000, batch_size, shuffle=shuffle, **options)
+    return ImageLoader(store, rows, (rows % 2).astype(np.uint8), rows + 1000, batch_size, shuffle=shuffle, **options)
 
 
 def order(batches: list[Batch]) -> list[int]:
@@ -36,7 +35,7 @@ def order(batches: list[Batch]) -> list[int]:
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_each_picture_comes_once_with_its_label(store: PixelStore, shuffle: bool) -> None:
+def test_each_image_occurs_once_with_its_label(store: PixelStore, shuffle: bool) -> None:
     batches = list(loader(store, shuffle=shuffle))
     assert sorted(order(batches)) == list(range(1000, 1000 + N))
     for batch in batches:
@@ -59,8 +58,8 @@ def test_order_is_a_function_of_seed_and_epoch(store: PixelStore) -> None:
     assert len({tuple(run(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
 
 
-@pytest.mark.parametrize("place", range(8))
-def test_resuming_continues_with_the_next_batch(store: PixelStore, place: int) -> None:
+@pytest.mark.parametrize("position", range(8))
+def test_resuming_continues_with_the_next_batch(store: PixelStore, position: int) -> None:
     whole = loader(store)
     whole.set_epoch(3)
     expected = order(list(whole))
@@ -68,7 +67,7 @@ def test_resuming_continues_with_the_next_batch(store: PixelStore, place: int) -
     interrupted = loader(store)
     interrupted.set_epoch(3)
     iterator = iter(interrupted)
-    before = [next(iterator) for _ in range(min(place, len(interrupted)))]
+    before = [next(iterator) for _ in range(min(position, len(interrupted)))]
     state = interrupted.state_dict()
 
     resumed = loader(store)
@@ -86,18 +85,18 @@ def test_a_checkpoint_before_the_first_batch_of_an_epoch_starts_it(store: PixelS
     assert batches.state_dict()["batches"] == 0
 
 
-def test_other_batches_start_the_epoch_over(store: PixelStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_epoch_starts_again_if_the_batches_differ(store: PixelStore, caplog: pytest.LogCaptureFixture) -> None:
     interrupted = loader(store)
     next(iter(interrupted))
     resumed = loader(store, 32)
     resumed.load_state_dict(interrupted.state_dict())
     assert len(order(list(resumed))) == N
-    assert "the epoch starts over" in caplog.text
+    assert "the epoch starts again" in caplog.text
 
 
 @pytest.mark.parametrize("world", [2, 3, 7, 101])
 @pytest.mark.parametrize("batch_size", [1, 16, 50])
-def test_ranks_share_without_waiting_for_each_other(store: PixelStore, world: int, batch_size: int) -> None:
+def test_all_ranks_have_the_same_number_of_batches(store: PixelStore, world: int, batch_size: int) -> None:
     for shuffle in (True, False):
         ranks = [list(loader(store, batch_size, shuffle=shuffle, rank=r, world_size=world)) for r in range(world)]
         assert len({len(batches) for batches in ranks}) == 1
@@ -111,13 +110,13 @@ def test_ranks_share_without_waiting_for_each_other(store: PixelStore, world: in
             assert seen == list(range(1000, 1000 + N))
 
 
-def test_an_abandoned_epoch_does_no_harm(store: PixelStore) -> None:
+def test_an_epoch_can_follow_an_unfinished_one(store: PixelStore) -> None:
     batches = loader(store)
     next(iter(batches))
     assert len(order(list(batches))) == N
 
 
-def test_preloaded_pictures_are_the_same(store: PixelStore) -> None:
+def test_preloaded_images_are_the_same(store: PixelStore) -> None:
     plain, preloaded = loader(store), loader(store)
     assert preloaded.preload("cpu")
     for one, two in zip(plain, preloaded, strict=True):
@@ -125,17 +124,17 @@ def test_preloaded_pictures_are_the_same(store: PixelStore) -> None:
         assert torch.equal(one.indices, two.indices)
 
 
-def test_pictures_that_do_not_fit_beside_the_rest_stay_where_they_are(
+def test_images_that_do_not_fit_into_free_memory_are_not_preloaded(
     store: PixelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for free, fits in ((N * 64 / 0.4 - 1, False), (N * 64 / 0.4 + 1, True)):
-        monkeypatch.setattr(batches_module, "free_bytes", lambda _, free=free: free)
+        monkeypatch.setattr(loader_module, "free_bytes", lambda _, free=free: free)
         assert loader(store).preload("cpu") == fits
 
 
-def test_pictures_go_to_the_gpu_when_a_second_epoch_begins(store: PixelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_preloaded_when_the_second_epoch_starts(store: PixelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(BatchLoader, "preload", lambda _, device: asked.append(device))
+    monkeypatch.setattr(ImageLoader, "preload", lambda _, device: asked.append(device))
     batches = loader(store)
     batches.gpu = "cuda:1"
     for begun in range(4):
