@@ -1,4 +1,4 @@
-"""A real MLflow server that is away, killed, answers 500, hangs or loses its answers while runs are trained."""
+"""A real MLflow server that is unreachable, is killed, answers 500, hangs or loses its answers during training."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def trained(
     after: dict[int, Callable[[Epochs], None]],
     close_timeout: int = 1,
 ) -> RunResult:
-    """A run during which something happens after some of its epochs."""
+    """Train a run, and call functions after some of its epochs."""
     plain = Epochs.on_train_epoch_end
 
     def then(self: Epochs, trainer: Any, module: Any) -> None:
@@ -64,7 +64,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def assert_whole(server: Server, folder: Path, result: RunResult) -> None:
-    """The store holds the run once, each of its metrics once per epoch and in order, and what it left."""
+    """The store contains the run once, each metric once per epoch and in order, and all artifacts."""
     assert pending(folder) == []
     client = mlflow.MlflowClient(server.url)
     [run] = client.search_runs([client.get_experiment_by_name(folder.name).experiment_id])
@@ -80,7 +80,7 @@ def assert_whole(server: Server, folder: Path, result: RunResult) -> None:
     assert run.data.params["model.name"] == "mobilenet_v2"
 
 
-def test_away_at_the_start_killed_in_the_middle_and_away_at_the_end(
+def test_server_unreachable_at_the_start_and_the_end_and_killed_in_the_middle(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.stop()
@@ -92,7 +92,7 @@ def test_away_at_the_start_killed_in_the_middle_and_away_at_the_end(
         until(lambda: epochs.tracker.run_id)
 
     result = trained(tmp_path / "away", server.url, monkeypatch, {2: comes, 3: lambda _: server.stop()})
-    assert result.run_id is not None  # known from the time when the server was there
+    assert result.run_id is not None  # known since the server was reachable
     printed = capsys.readouterr().out
     assert "Tracking is not complete" in printed
     assert "python -m eyegender.sync folder=" in printed
@@ -102,7 +102,7 @@ def test_away_at_the_start_killed_in_the_middle_and_away_at_the_end(
     assert_whole(server, folder, result)
 
 
-def test_answers_500_loses_answers_and_hangs(
+def test_server_answers_500_loses_answers_and_hangs(
     server: Server, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy.mode = "500"
@@ -126,14 +126,14 @@ def test_answers_500_loses_answers_and_hangs(
     result = trained(tmp_path / "bad", proxy.url, monkeypatch, {1: turns("lose"), 2: turns("pass"), 3: last})
     assert proxy.seen == {"500", "lose", "pass", "hang"}
     proxy.mode = "pass"
-    until(lambda: not trackers[0].sender.is_alive())  # it waits for its answer; in a command it ends with the process
+    until(lambda: not trackers[0].sender.is_alive())  # it waits for an answer; in a command, it ends with the process
     [folder] = pending(tmp_path)
     send(folder, None)
     assert_whole(server, folder, result)
     assert send(folder, None)[0] == 0
 
 
-def test_a_login_that_is_refused_is_told_before_training_and_one_that_ends_in_the_middle_costs_nothing(
+def test_a_refused_login_is_reported_before_training_and_loses_nothing_during_it(
     server: Server,
     proxy: Proxy,
     tmp_path: Path,
@@ -164,7 +164,7 @@ def test_a_login_that_is_refused_is_told_before_training_and_one_that_ends_in_th
     assert_whole(server, folder, result)
 
 
-def test_uploads_that_a_proxy_refuses_are_put_off_and_everything_else_is_sent(
+def test_uploads_that_a_proxy_refuses_are_postponed_and_everything_else_is_sent(
     server: Server, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proxy.mode = "413 files"
@@ -185,7 +185,7 @@ def test_uploads_that_a_proxy_refuses_are_put_off_and_everything_else_is_sent(
 
 
 @pytest.mark.parametrize("mode", ["hang", "hang files"])
-def test_a_command_ends_although_its_server_hangs(proxy: Proxy, tmp_path: Path, mode: str) -> None:
+def test_a_command_ends_even_if_its_server_hangs(proxy: Proxy, tmp_path: Path, mode: str) -> None:
     proxy.mode = mode
     command = Command(
         "eyegender.train", *TINY, "data.n=40", "trainer.max_epochs=1", "model.finetune_depth=0", "run_test=false",

@@ -7,7 +7,7 @@ import pytest
 from eyegender.comparison.significance import mcnemar
 from eyegender.registry.model_card import failures, model_card
 from eyegender.registry.promotion import compare_on_shared_images
-from tests.unit.comparison.invented_runs import run, table
+from tests.unit.comparison.example_runs import run, table
 
 
 def test_a_card_says_what_it_must_not_be_used_for() -> None:

@@ -15,7 +15,7 @@ def opened() -> Iterator[Callable[[Path], Journal]]:
         yield lambda folder: stack.enter_context(Journal(folder))
 
 
-def test_entries_come_back_in_order_and_once(opened: Callable[[Path], Journal], tmp_path: Path) -> None:
+def test_entries_are_read_once_and_in_order(opened: Callable[[Path], Journal], tmp_path: Path) -> None:
     journal = opened(tmp_path)
     for number in range(5):
         journal.append({"op": "tags", "n": number})
@@ -25,9 +25,7 @@ def test_entries_come_back_in_order_and_once(opened: Callable[[Path], Journal], 
     assert [entry["n"] for _, entry in opened(tmp_path).unsent(10)] == [3, 4]  # another process sees the same
 
 
-def test_a_line_that_a_kill_cut_short_spoils_nothing_behind_it(
-    opened: Callable[[Path], Journal], tmp_path: Path
-) -> None:
+def test_an_incomplete_line_does_not_damage_later_lines(opened: Callable[[Path], Journal], tmp_path: Path) -> None:
     journal = opened(tmp_path)
     journal.append({"op": "tags", "n": 0})
     journal.close()
@@ -39,7 +37,7 @@ def test_a_line_that_a_kill_cut_short_spoils_nothing_behind_it(
     assert [(e["op"], e.get("n")) for _, e in resumed.unsent(10)] == [("tags", 0), ("cut", None), ("tags", 1)]
 
 
-def test_a_damaged_cursor_sends_again_rather_than_not_at_all(opened: Callable[[Path], Journal], tmp_path: Path) -> None:
+def test_a_damaged_cursor_sends_everything_again(opened: Callable[[Path], Journal], tmp_path: Path) -> None:
     journal = opened(tmp_path)
     journal.append({"op": "tags"})
     (tmp_path / "tracking.sent").write_text("x")
