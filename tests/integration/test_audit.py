@@ -33,10 +33,10 @@ def eyes(tmp_path: Path) -> Path:
     return root
 
 
-def run(place: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
-    environment = {"EYEGENDER_CACHE": str(place / "cache"), "COLUMNS": "160"}
+def run(folder: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
+    environment = {"EYEGENDER_CACHE": str(folder / "cache"), "COLUMNS": "160"}
     out = "output=out"
-    return processes.run("eyegender.audit", out, *overrides, cwd=place, env=environment)
+    return processes.run("eyegender.audit", out, *overrides, cwd=folder, env=environment)
 
 
 def test_an_audit_reports_all_faults(eyes: Path, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_an_audit_reports_all_faults(eyes: Path, tmp_path: Path) -> None:
     assert report["unreadable"] == {"femaleeyes/1001.png": "not a JPEG, PNG, BMP or WebP image"}
     assert report["duplicates"] == [["femaleeyes/4.png", "maleeyes/1003.png"]]
     assert report["conflicts"] == [["femaleeyes/4.png", "maleeyes/1003.png"], ["femaleeyes/6.png", "maleeyes/1007.bmp"]]
-    assert [(p["first"], p["second"], p["mirrored"], p["in_both"]) for p in report["near_pairs"]] == [
+    assert [(p["first"], p["second"], p["mirrored"], p["in_both_classes"]) for p in report["near_pairs"]] == [
         ("femaleeyes/6.png", "maleeyes/1007.bmp", False, True),
         ("femaleeyes/1005.jpg", "femaleeyes/8.png", True, False),
     ]
