@@ -47,7 +47,7 @@ def test_an_audit_reports_all_faults(eyes: Path, tmp_path: Path) -> None:
     assert report["unreadable"] == {"femaleeyes/1001.png": "not a JPEG, PNG, BMP or WebP image"}
     assert report["duplicates"] == [["femaleeyes/4.png", "maleeyes/1003.png"]]
     assert report["conflicts"] == [["femaleeyes/4.png", "maleeyes/1003.png"], ["femaleeyes/6.png", "maleeyes/1007.bmp"]]
-    assert [(p["first"], p["second"], p["mirrored"], p["in_both_classes"]) for p in report["near_pairs"]] == [
+    assert [(p["first"], p["second"], p["mirrored"], p["in_both"]) for p in report["near_pairs"]] == [
         ("femaleeyes/6.png", "maleeyes/1007.bmp", False, True),
         ("femaleeyes/1005.jpg", "femaleeyes/8.png", True, False),
     ]
