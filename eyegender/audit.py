@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from eyegender.core.command import command
 from eyegender.core.errors import one_line
-from eyegender.data.readers import build_reader, check_source
+from eyegender.data.readers import build_reader, check_source, split_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,18 +121,8 @@ def main(cfg: DictConfig) -> None:
     output_dir = new_folder(parsed.output or HydraConfig.get().runtime.output_dir, "output", REPORT_FILE, SHEET_FILE)
     from rich.console import Console
 
-    data, split = parsed.data, parsed.data.split
-    report = audit(
-        build_reader(data),
-        output_dir,
-        subset=data.subset.model_dump() if data.subset else None,
-        split_by=split.by,
-        split_file=split.file,
-        test_fraction=split.test,
-        val_fraction=split.val,
-        seed=split.seed,
-        cache_gb=parsed.features.max_gb,
-    )
+    options = {"seed": parsed.seed, "cache_gb": parsed.features.max_gb, **split_options(parsed.data)}
+    report = audit(build_reader(parsed.data), output_dir, **options)
     print_report(report, output_dir, Console())
 
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from eyegender.core.allow_list import load_class
 from eyegender.core.errors import UserError
-from eyegender.data.readers import build_reader
+from eyegender.data.readers import build_reader, split_options
 from eyegender.models.augment import Augment
 from eyegender.models.backbone import Backbone, resolve_depth
 from eyegender.models.classifier import Classifier
@@ -67,23 +67,18 @@ def build_data(cfg: TrainConfig) -> EyesDataModule:
     """The data module, with nothing read yet. The size is the backbone's own unless the config says another."""
     from eyegender.data.data_module import EyesDataModule
 
-    data, split = cfg.data, cfg.data.split
+    data = cfg.data
     return EyesDataModule(
         reader=build_reader(data),
         size=backbone_class(cfg.model).check_size(data.size),
         color=data.color,
-        subset=data.subset.model_dump() if data.subset else None,
-        split_by=split.by,
-        split_file=split.file,
-        test_fraction=split.test,
-        val_fraction=split.val,
-        split_seed=split.seed,
         batch_size=cfg.trainer.batch_size,
         eval_batch_size=cfg.trainer.eval_batch_size,
         seed=cfg.seed,
         on_bad=data.on_bad,
         on_conflict=data.on_conflict,
         cache_gb=cfg.features.max_gb,
+        **split_options(data),
     )
 
 

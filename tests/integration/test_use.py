@@ -98,7 +98,7 @@ def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_p
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (told["pictures"], told["part"], told["positive"]) == (7, "all", "male")
-    assert told["skipped"] == {"m/bad.jpg": "not a JPEG, PNG, BMP or WebP picture"}
+    assert told["skipped"] == {"m/bad.jpg": "not a JPEG, PNG, BMP or WebP image"}
     assert "3 images are in both classes (f/000.png = m/000.png first)" in told["warnings"][0]
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"confusion_matrix", "reliability", "most_wrong", "roc", "grad_cam"}
@@ -124,7 +124,7 @@ def test_predicting_a_folder(tracked: TrackedRuns, model: LoadedModel, tmp_path:
         "eye": "",
         "probability": "",
         "label": "",
-        "note": "unreadable: not a JPEG, PNG, BMP or WebP picture",
+        "note": "unreadable: not a JPEG, PNG, BMP or WebP image",
     }
     assert [row["path"] for row in rows[1:]] == [str(path.relative_to(tmp_path)) for path in paths]
     assert {row["label"] for row in rows[1:]} <= {"female", "male"}

@@ -56,7 +56,7 @@ def test_batches_keep_the_order_and_bad_files_stop_nothing(tmp_path: Path, monke
     assert [len(batch) for batch in batches] == [3, 3, 2]
     assert [one.path for batch in batches for one in batch] == paths
     bad = {one.path.name: one.reason for batch in batches for one in batch if one.image is None}
-    assert bad == {"4.png": "not a JPEG, PNG, BMP or WebP picture", "missing.png": "No such file or directory"}
+    assert bad == {"4.png": "not a JPEG, PNG, BMP or WebP image", "missing.png": "No such file or directory"}
 
 
 def test_the_model_abstains_below_the_confidence(model: LoadedModel, tmp_path: Path) -> None:
