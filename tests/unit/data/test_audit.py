@@ -54,7 +54,7 @@ def test_a_few_numbered_images_are_audited(folder: Callable[..., Path], tmp_path
 def test_a_data_set_without_a_readable_image_is_audited(folder: Callable[..., Path], tmp_path: Path) -> None:
     root = folder(range(4), range(4))
     for path in root.rglob("*.png"):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     report, _ = audited(root, tmp_path / "out")
     assert len(report.unreadable) == 8
     assert report.counts == {"femaleeyes": 0, "maleeyes": 0}
@@ -87,7 +87,7 @@ def test_control_characters_in_names_are_escaped(folder: Callable[..., Path], tm
     root = folder()
     for name in ("a\nb\x1b[31m[red].png", "\u202egnp.png", os.fsdecode(b"\xff.png")):
         (root / "femaleeyes" / name).write_bytes((root / "femaleeyes" / "2.png").read_bytes())
-        (root / "maleeyes" / name).write_bytes(b"no picture")
+        (root / "maleeyes" / name).write_bytes(b"no image")
     _, text = audited(root, tmp_path / "out")
     text.encode()
     assert all(line.isprintable() for line in text.splitlines())

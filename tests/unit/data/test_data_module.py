@@ -117,10 +117,10 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def fit(root: Path, place: Path, stop_at: int | None = None, ckpt: Path | None = None) -> list[tuple[int, list[int]]]:
+def fit(root: Path, output: Path, stop_at: int | None = None, ckpt: Path | None = None) -> list[tuple[int, list[int]]]:
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, max_epochs=3, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=place,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=output,
     )  # fmt: skip
     model = Recorder(stop_at)
     try:

@@ -16,7 +16,7 @@ N = 101
 @pytest.fixture
 def store(cache: Path) -> PixelStore:
     samples = Samples(
-        source="drawn",
+        source="made up",
         names=tuple(str(i) for i in range(N)),
         labels=np.arange(N, dtype=np.uint8) % 2,
         digests=tuple(f"{i:064x}" for i in range(N)),
