@@ -9,6 +9,7 @@ import numpy as np
 
 from eyegender.comparison.tables import TITLES
 from eyegender.models.intervals import bootstrap_intervals, share_interval
+from eyegender.tracking.predictions import MIN_GROUP_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from eyegender.tracking.predictions import Predictions
 
 CARD_FILE = "model_card.md"
-# With fewer images, a difference between two groups says too little to be listed.
-MIN_GROUP_SIZE = 20
 
 NOT_FOR = (
     "The model predicts the binary label that people gave to celebrity photographs (CelebA's *Male*, or the name of a "
@@ -101,19 +100,14 @@ def failures(predictions: Predictions, classes: tuple[str, str] = ("female", "ma
         sentences.append(f"Of {int(confident.sum()):,} predictions with a confidence of 90% or more, {rate} are wrong.")
     else:
         sentences.append("No prediction has a confidence of 90%.")
-    gaps = []
-    for name, values in predictions.attributes.items():
-        has = values > 0
-        if name != "Male" and min(int(has.sum()), int((~has).sum())) >= MIN_GROUP_SIZE:
-            gaps.append(
-                (float(predictions.correct[has].mean() - predictions.correct[~has].mean()), name, int(has.sum()))
-            )
-    worst = [gap for gap in sorted(gaps) if gap[0] < 0][:5]
+    accuracies = predictions.attribute_accuracies()
+    worst = [one for one in accuracies if one.difference < 0][:5]
     sentences += [
-        f"With the attribute {name} ({count:,} images), its accuracy is {-100 * gap:.1f} points lower than without."
-        for gap, name, count in worst
+        f"With the attribute {one.name} ({one.n_present:,} images), its accuracy is {-100 * one.difference:.1f} points "
+        "lower than without."
+        for one in worst
     ]
-    if predictions.attributes and not gaps:
+    if predictions.attributes and not accuracies:
         sentences.append(
             f"No attribute is present in {MIN_GROUP_SIZE} test images and absent in as many, so the effect of "
             "attributes is unknown."

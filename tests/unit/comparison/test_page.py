@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eyegender.comparison.comparison import Comparison, compare
-from eyegender.comparison.figures import attribute_accuracies, comparison_figures, pareto_front
+from eyegender.comparison.figures import comparison_figures, pareto_front
 from eyegender.comparison.page import render_html, render_markdown, write_comparison
 from eyegender.comparison.paper import PAPER
 from eyegender.comparison.run_record import ModelCosts
@@ -192,7 +192,7 @@ def test_the_pareto_front(points: list[tuple[float, float]], expected: list[int]
 def test_accuracy_by_attribute() -> None:
     comparison = compare([run("a", table(1, 1.0))], n_resamples=100)
     (compared_run,) = comparison.runs
-    (found,) = attribute_accuracies(compared_run)
+    (found,) = compared_run.predictions.attribute_accuracies()
     has = compared_run.predictions.attributes["Eyeglasses"] == 1
     assert found.n_present == 40
     assert found.present == pytest.approx(compared_run.predictions.correct[has].mean())
