@@ -77,7 +77,7 @@ class Watch:
 
 
 def runs(number: int, folder: Path) -> bool:
-    """Complete training runs, tracked in one embedded store."""
+    """Complete training runs, tracked in one local store."""
     from eyegender.training.run import train
     from tests.composing import tiny_config
 

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from eyegender.core.command import command
 from eyegender.core.errors import one_line
-from eyegender.data.readers import build_reader, check_source
+from eyegender.data.readers import build_reader, check_source, split_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from eyegender.data.readers import Reader
 
 REPORT_FILE, SHEET_FILE = "audit.json", "contact_sheet.png"
+# The names in audit.json that differ from those of the report, so that the format of the file does not change.
+_FILE_NAMES = {
+    "in_both_classes": "in_both",
+    "near_aborted": "near_gave_up",
+    "separated_persons": "parted_persons",
+    "similarity": "alike",
+}
 
 
 def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any) -> AuditReport:
@@ -48,7 +55,8 @@ def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any)
     data.read(to_split=False)
     report, rows = examine(data, repeats)
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+    content = asdict(report, dict_factory=lambda fields: {_FILE_NAMES.get(name, name): each for name, each in fields})
+    (output_dir / REPORT_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
     draw_contact_sheet(output_dir / SHEET_FILE, rows, data.samples.open)
     return report
 
@@ -121,18 +129,8 @@ def main(cfg: DictConfig) -> None:
     output_dir = new_folder(parsed.output or HydraConfig.get().runtime.output_dir, "output", REPORT_FILE, SHEET_FILE)
     from rich.console import Console
 
-    data, split = parsed.data, parsed.data.split
-    report = audit(
-        build_reader(data),
-        output_dir,
-        subset=data.subset.model_dump() if data.subset else None,
-        split_by=split.by,
-        split_file=split.file,
-        test_fraction=split.test,
-        val_fraction=split.val,
-        seed=split.seed,
-        cache_gb=parsed.features.max_gb,
-    )
+    options = {"seed": parsed.seed, "cache_gb": parsed.features.max_gb, **split_options(parsed.data)}
+    report = audit(build_reader(parsed.data), output_dir, **options)
     print_report(report, output_dir, Console())
 
 

@@ -41,7 +41,7 @@ def warnings(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> tuple[s
         else:
             reason = "they were tested on different images"
         if first.split_kind != second.split_kind:
-            reason += f", and one is split by {first.split_kind}, the other by {second.split_kind}"
+            reason += f", and one is split {_how_split(first)}, the other {_how_split(second)}"
         sentences.append(
             f"Do not compare numbers of group {first.letter} with numbers of group {second.letter}: {reason}."
         )
@@ -102,20 +102,20 @@ def caveats(
             effect = (
                 "its test accuracy is therefore too high"
                 if run.record.selected_by.startswith("test/")
-                else "its validation accuracy is therefore too high, its test accuracy is not"
+                else "its validation accuracy is therefore too high; its test accuracy is not"
             )
             sentences.append(
                 f"#{run.number} is the best of {run.record.trials:,} trials by {run.record.selected_by}: {effect}."
             )
     sentences += [
         f"The leader of group {group.letter} is the best of {len(group.numbers)} runs on these same test images, so "
-        "its accuracy is too optimistic. The tests below take this into account, the table does not."
+        "its accuracy is too optimistic. The tests below take this into account; the table does not."
         for group in groups
         if len(group.numbers) > 2
     ]
     if n_compared > 1:
         sentences.append(
-            f"p-values are corrected (Westfall and Young, step-down) for all {n_compared:,} pairs of runs that could "
+            f"p-values are corrected (Westfall and Young, step-down) for the {n_compared:,} pairs of runs that could "
             "have been selected. The interval of a difference is not corrected."
         )
     large = [group.letter for group in groups if len(group.numbers) > ALL_PAIRS_UP_TO]
@@ -127,6 +127,11 @@ def caveats(
             "on all images of a person."
         )
     return tuple(sentences)
+
+
+def _how_split(group: RunGroup) -> str:
+    phrases = {"random": "at random", "blocks": "in blocks", "file": "by a file", "official": "officially"}
+    return phrases.get(group.split_kind, f"by {group.split_kind}")
 
 
 def _numbers(numbers: Sequence[int]) -> str:

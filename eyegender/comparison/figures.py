@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,6 @@ LoadImages = Callable[[Sequence[str]], NDArray[np.uint8]]
 
 # Figures show the first runs only: there are no more distinguishable colours. The table lists every run.
 MOST_RUNS = 8
-# Attributes are shown if at least this many images have them and as many do not.
-_FEWEST_IMAGES = 20
 _MOST_ATTRIBUTES = 14
 # Disagreements are between the best runs, as many as have room for their probabilities below an image.
 _MOST_DISAGREEING_RUNS = 3
@@ -179,42 +177,16 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-class AttributeAccuracy(NamedTuple):
-    """Accuracy on the images with and without an attribute, in 0..1, and how many images have it."""
-
-    name: str
-    present: float
-    absent: float
-    n_present: int
-
-
-def attribute_accuracies(run: ComparedRun) -> list[AttributeAccuracy]:
-    """Accuracy by attribute, the largest loss first, for attributes that enough images have and lack.
-
-    An attribute that equals the label is left out: the confusion matrix shows it.
-    """
-    correct, is_positive = run.predictions.correct, run.predictions.labels == 1
-    accuracies = []
-    for name, values in run.predictions.attributes.items():
-        present = values > 0
-        if np.array_equal(present, is_positive) or min(present.sum(), (~present).sum()) < _FEWEST_IMAGES:
-            continue
-        accuracies.append(
-            AttributeAccuracy(name, float(correct[present].mean()), float(correct[~present].mean()), int(present.sum()))
-        )
-    return sorted(accuracies, key=lambda one: (one.present - one.absent, one.name))
-
-
 def accuracy_by_attribute(runs: Sequence[ComparedRun], note: str | None = None) -> Figure | None:
     """One line per attribute, with a filled marker for images that have it and an empty one for the others.
 
     None if no attribute is known.
     """
-    known = {run.number: {one.name: one for one in attribute_accuracies(run)} for run in runs}
+    known = {run.number: {one.name: one for one in run.predictions.attribute_accuracies()} for run in runs}
     names = sorted({name for by_name in known.values() for name in by_name})
     if not names:
         return None
-    gap = {n: np.mean([one[n].present - one[n].absent for one in known.values() if n in one]) for n in names}
+    gap = {n: np.mean([one[n].difference for one in known.values() if n in one]) for n in names}
     shown = sorted(names, key=lambda name: (gap[name], name))[:_MOST_ATTRIBUTES]
     height = 1.5 + 0.24 * len(shown) * (1 + 0.35 * len(runs))
     figure = new_figure(8.0, max(2.8, height), "Test accuracy where an attribute is present (filled) or absent", note)

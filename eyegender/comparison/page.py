@@ -93,7 +93,7 @@ def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], creat
 def sections(comparison: Comparison) -> list[Section]:
     """The sections that the page and the Markdown share, in order."""
     interval = "Small numbers are 95% intervals, from a bootstrap over persons if the persons are known."
-    positive = f"{comparison.classes[1]} is the positive class; it is predicted if its probability is above 0.5."
+    positive = f"The positive class is {comparison.classes[1]}; it is predicted if its probability is above 0.5."
     found = [Section("Test metrics", tables.metrics_table(comparison), (interval, positive, *comparison.caveats))]
     if comparison.pairs:
         found.append(Section("Which differences are significant", tables.pairs_table(comparison)))

@@ -1,4 +1,4 @@
-"""Which classes a config may build: a config may be somebody else's, and building a `_target_` runs code."""
+"""Which classes a config may build: building a `_target_` runs code, and configs may come from untrusted runs."""
 
 from __future__ import annotations
 

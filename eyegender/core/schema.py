@@ -303,7 +303,7 @@ def parse_as(cfg: DictConfig, kind: type[C]) -> C:
     try:
         return kind.model_validate(OmegaConf.to_container(cfg, resolve=True))
     except ValidationError as error:
-        # Each alternative of a union has an error of its own with the same key.
+        # Each alternative of a union has a separate error with the same key.
         faults: dict[str, str] = {}
         for fault in error.errors():
             key, text = _describe(fault)

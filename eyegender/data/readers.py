@@ -111,6 +111,18 @@ def build_reader(data: DataSection) -> Reader:
     return cls(**data.reader.arguments)
 
 
+def split_options(data: DataSection) -> dict[str, Any]:
+    """The arguments of `EyesDataModule` that choose the subset and the split."""
+    return {
+        "subset": data.subset.model_dump() if data.subset else None,
+        "split_by": data.split.by,
+        "split_file": data.split.file,
+        "test_fraction": data.split.test,
+        "val_fraction": data.split.val,
+        "split_seed": data.split.seed,
+    }
+
+
 def check_source(data: DataSection) -> None:
     """Check a data source without reading an image, so that a misspelt folder is reported at once.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from eyegender.core.errors import UserError
 from eyegender.data.data_module import EyesDataModule
-from eyegender.data.readers import build_reader
+from eyegender.data.readers import build_reader, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,15 +116,10 @@ def read_labeled_images(
         reader if mapping is None else _CheckedReader(reader, mapping),
         spec.size,
         color=spec.color,
-        subset=data.subset.model_dump() if data.subset else None,
-        split_by=data.split.by,
-        split_file=data.split.file,
-        test_fraction=data.split.test,
-        val_fraction=data.split.val,
-        split_seed=data.split.seed,
         seed=seed,
         on_bad=data.on_bad,
         on_conflict="drop" if data.on_conflict == "drop" else "keep",
+        **split_options(data),
     )
     if split == "all":
         module.read(to_split=False)

@@ -9,6 +9,7 @@ import numpy as np
 
 from eyegender.comparison.tables import TITLES
 from eyegender.models.intervals import bootstrap_intervals, share_interval
+from eyegender.tracking.predictions import MIN_GROUP_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from eyegender.tracking.predictions import Predictions
 
 CARD_FILE = "model_card.md"
-# With fewer images, a difference between two groups says too little to be listed.
-MIN_GROUP_SIZE = 20
 
 NOT_FOR = (
     "The model predicts the binary label that people gave to celebrity photographs (CelebA's *Male*, or the name of a "
@@ -52,10 +51,10 @@ def model_card(
     Raises:
         ValueError: the run has no test predictions.
     """
-    table = record.predictions
-    if table is None:
+    predictions = record.predictions
+    if predictions is None:
         raise ValueError("a model card needs test predictions")
-    metrics = bootstrap_intervals(table.labels, table.probabilities, table.persons)
+    metrics = bootstrap_intervals(predictions.labels, predictions.probabilities, predictions.persons)
     params, tags = record.params, record.tags
     lines = [
         f"# {name}, version {version}",
@@ -67,13 +66,13 @@ def model_card(
     if record.synthetic:
         lines += ["> **Trained on synthetic eyes.** The metrics say nothing about real eyes.", ""]
     lines += ["## What it must not be used for", "", *(f"- {line}" for line in NOT_FOR), ""]
-    lines += ["## Data", "", *_bullets(_data(record, table)), ""]
+    lines += ["## Data", "", *_bullets(_data(record, predictions)), ""]
     lines += ["## Training", "", *_bullets(_training(record)), ""]
-    unit = "persons" if table.persons is not None else "images"
+    unit = "persons" if predictions.persons is not None else "images"
     lines += [f"## Test metrics, 95% intervals from a bootstrap over {unit}", "", "| metric | value | interval |"]
     lines += ["|:--|--:|--:|", *(_metric(metric, interval) for metric, interval in metrics.items()), ""]
     lines += [*(f"{sentence}\n" for sentence in comparison)]
-    lines += ["## Where it fails", "", *(f"- {line}" for line in failures(table, classes)), ""]
+    lines += ["## Where it fails", "", *(f"- {line}" for line in failures(predictions, classes)), ""]
     lines += ["## Use", "", "```", *_use(name, version), "```", ""]
     lines += ["## Provenance", "", *_bullets(
         {
@@ -86,50 +85,47 @@ def model_card(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def failures(table: Predictions, classes: tuple[str, str] = ("female", "male")) -> list[str]:
+def failures(predictions: Predictions, classes: tuple[str, str] = ("female", "male")) -> list[str]:
     """Sentences on the misclassified images: by class, by confidence and, if attributes are known, by attribute."""
     sentences = []
     for label in (0, 1):
-        members = table.labels == label
+        members = predictions.labels == label
         if members.any():
-            rate = _error_rate(table, members)
+            rate = _error_rate(predictions, members)
             sentences.append(f"Of {int(members.sum()):,} images of *{classes[label]}*, {rate} are misclassified.")
-    confidence = np.maximum(table.probabilities, 1 - table.probabilities)
+    confidence = np.maximum(predictions.probabilities, 1 - predictions.probabilities)
     confident = confidence >= 0.9
     if confident.any():
-        rate = _error_rate(table, confident)
+        rate = _error_rate(predictions, confident)
         sentences.append(f"Of {int(confident.sum()):,} predictions with a confidence of 90% or more, {rate} are wrong.")
     else:
         sentences.append("No prediction has a confidence of 90%.")
-    gaps = []
-    for name, values in table.attributes.items():
-        has = values > 0
-        if name != "Male" and min(int(has.sum()), int((~has).sum())) >= MIN_GROUP_SIZE:
-            gaps.append((float(table.correct[has].mean() - table.correct[~has].mean()), name, int(has.sum())))
-    worst = [gap for gap in sorted(gaps) if gap[0] < 0][:5]
+    accuracies = predictions.attribute_accuracies()
+    worst = [one for one in accuracies if one.difference < 0][:5]
     sentences += [
-        f"With the attribute {name} ({count:,} images), its accuracy is {-100 * gap:.1f} points lower than without."
-        for gap, name, count in worst
+        f"With the attribute {one.name} ({one.n_present:,} images), its accuracy is {-100 * one.difference:.1f} points "
+        "lower than without."
+        for one in worst
     ]
-    if table.attributes and not gaps:
+    if predictions.attributes and not accuracies:
         sentences.append(
             f"No attribute is present in {MIN_GROUP_SIZE} test images and absent in as many, so the effect of "
             "attributes is unknown."
         )
-    elif table.attributes and not worst:
+    elif predictions.attributes and not worst:
         sentences.append("No known attribute lowers its accuracy.")
-    if not table.attributes:
+    if not predictions.attributes:
         sentences.append("The effect of glasses, make-up, age or blur is unknown: the data has no attributes.")
     return sentences
 
 
-def _data(record: RunRecord, table: Predictions) -> dict[str, str]:
+def _data(record: RunRecord, predictions: Predictions) -> dict[str, str]:
     params, tags = record.params, record.tags
     counts = {
         split: " + ".join(value for key, value in params.items() if key.startswith(f"count.{split}."))
         for split in ("train", "val", "test")
     }
-    persons = f", {len(set(table.persons)):,} persons in test" if table.persons is not None else ""
+    persons = f", {len(set(predictions.persons)):,} persons in test" if predictions.persons is not None else ""
     return {
         "source": f"{tags.get('data.source', '?')}, fingerprint {tags.get('data.fingerprint', '?')[:12]}",
         "split": f"by {record.split_kind}{persons}",
@@ -173,8 +169,8 @@ def _metric(name: str, interval: Interval) -> str:
     return f"| {TITLES[name]} | {interval.value:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
 
 
-def _error_rate(table: Predictions, members: NDArray[np.bool_]) -> str:
+def _error_rate(predictions: Predictions, members: NDArray[np.bool_]) -> str:
     """The share of misclassified images, with an interval over persons if they are known."""
-    persons = None if table.persons is None else np.asarray(table.persons)[members]
-    share = share_interval(~table.correct[members], persons)
+    persons = None if predictions.persons is None else np.asarray(predictions.persons)[members]
+    share = share_interval(~predictions.correct[members], persons)
     return f"{100 * share.value:.1f}% ({100 * share.low:.1f} to {100 * share.high:.1f}%)"

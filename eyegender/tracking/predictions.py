@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,25 @@ if TYPE_CHECKING:
 
 PREDICTIONS_FILE = "test_predictions.json"
 
+# Attributes are reported if at least this many images have them and as many do not.
+MIN_GROUP_SIZE = 20
+
 _REQUIRED = ("name", "label", "probability")
 _OPTIONAL = ("digest", "person")
+
+
+class AttributeAccuracy(NamedTuple):
+    """Accuracy on the images with and without an attribute, in 0..1, and how many images have it."""
+
+    name: str
+    present: float
+    absent: float
+    n_present: int
+
+    @property
+    def difference(self) -> float:
+        """Accuracy with the attribute minus accuracy without it."""
+        return self.present - self.absent
 
 
 @dataclass(frozen=True)
@@ -105,6 +122,21 @@ class Predictions:
         """[[tn, fp], [fn, tp]] at threshold 0.5."""
         predicted = (self.probabilities > 0.5).astype(np.int64)
         return np.bincount(2 * self.labels + predicted, minlength=4).reshape(2, 2)
+
+    def attribute_accuracies(self) -> list[AttributeAccuracy]:
+        """Accuracy by attribute, the largest loss first, for attributes that at least 20 images have and 20 lack.
+
+        An attribute that equals the label is left out: the confusion matrix shows it.
+        """
+        accuracies = []
+        for name, values in self.attributes.items():
+            present = values > 0
+            n_present = int(present.sum())
+            if min(n_present, len(self) - n_present) < MIN_GROUP_SIZE or np.array_equal(present, self.labels == 1):
+                continue
+            with_it, without_it = float(self.correct[present].mean()), float(self.correct[~present].mean())
+            accuracies.append(AttributeAccuracy(name, with_it, without_it, n_present))
+        return sorted(accuracies, key=lambda one: (one.difference, one.name))
 
     @property
     def fingerprint(self) -> str:

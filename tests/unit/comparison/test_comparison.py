@@ -12,7 +12,7 @@ from eyegender.comparison.run_record import RunRecord
 from eyegender.comparison.significance import PairedRuns, corrected_p_values, mcnemar
 from eyegender.core.errors import UserError
 from eyegender.tracking.predictions import Predictions
-from tests.unit.comparison.invented_runs import IMAGES, run, shuffled, table
+from tests.unit.comparison.example_runs import IMAGES, run, shuffled, table
 
 
 def compared(*records: RunRecord) -> Comparison:
@@ -29,7 +29,7 @@ def test_the_most_accurate_run_comes_first_and_leads() -> None:
     assert found.headlines[0].endswith("It is more accurate than #2.")
 
 
-def test_short_names_keep_what_tells_runs_apart() -> None:
+def test_short_names_keep_the_options_that_differ() -> None:
     names = {
         "a": "mobilenet_v2 size=96 subset={female: 9, male: 9} lr=0.1",
         "b": "mobilenet_v2 size=96 subset={female: 9, male: 9} lr=0.2 seed=1",
@@ -46,12 +46,12 @@ def test_short_names_keep_what_tells_runs_apart() -> None:
     assert list(short_names(alike).values()) == ["lr=0.1", "lr=0.1"]
 
 
-def test_a_leader_names_those_that_it_beats() -> None:
+def test_headline_names_the_runs_that_the_leader_beats() -> None:
     found = compared(run("strong", table(2, 4.0)), run("weak", table(1, 0.1)), run("weaker", table(3, -0.1)))
     assert found.headlines[0].endswith("It is more accurate than #2 and #3.")
 
 
-def test_order_of_runs_and_pictures_changes_nothing() -> None:
+def test_order_of_runs_and_images_does_not_matter() -> None:
     one, other = run("one", table(1, 1.0)), run("other", table(2, 1.5))
     there = compared(one, other)
     back = compared(replace(other, predictions=shuffled(table(2, 1.5))), one)
@@ -60,7 +60,7 @@ def test_order_of_runs_and_pictures_changes_nothing() -> None:
     assert len(back.groups) == 1
 
 
-def test_pairs_hold_mcnemar_over_the_shared_persons_and_the_difference() -> None:
+def test_pairs_contain_mcnemars_test_and_the_difference() -> None:
     one, other = table(1, 1.0), table(2, 1.5)
     (pair,) = compared(run("one", one), run("other", other)).pairs
     assert pair.test == mcnemar(other.correct, one.correct, one.persons)
@@ -70,7 +70,7 @@ def test_pairs_hold_mcnemar_over_the_shared_persons_and_the_difference() -> None
     assert pair.sentence.startswith("No evidence of a difference between #1 and #2") or "more accurate" in pair.sentence
 
 
-def test_equal_runs_are_no_evidence_and_both_lead() -> None:
+def test_equal_runs_both_lead_without_evidence_of_a_difference() -> None:
     found = compared(run("one", table(1, 1.0)), run("other", table(1, 1.0)))
     assert [run.leads for run in found.runs] == [True, True]
     assert found.pairs[0].p_corrected == 1.0
@@ -81,11 +81,11 @@ def test_p_values_are_corrected_for_all_pairs() -> None:
     found = compared(run("a", table(1, 0.2)), run("b", table(2, 1.0)), run("c", table(3, 2.5)))
     assert len(found.pairs) == found.n_compared == 3
     assert all(pair.test.p_value <= pair.p_corrected for pair in found.pairs)
-    assert any("corrected (Westfall and Young, step-down) for all 3 pairs" in line for line in found.caveats)
+    assert any("corrected (Westfall and Young, step-down) for the 3 pairs" in line for line in found.caveats)
     assert any("best of 3 runs on these same test images" in line for line in found.caveats)
 
 
-def test_many_runs_are_shown_against_the_best_only_and_corrected_for_all_pairs() -> None:
+def test_many_runs_are_shown_against_the_leader_and_corrected_for_all_pairs() -> None:
     count = ALL_PAIRS_UP_TO + 1
     found = compared(*(run(f"r{i:02d}", table(i, 1.0)) for i in range(count)))
     assert len(found.pairs) == ALL_PAIRS_UP_TO
@@ -103,7 +103,7 @@ def test_many_runs_are_shown_against_the_best_only_and_corrected_for_all_pairs()
         assert pair.p_corrected == max(corrected, pair.test.p_value)
 
 
-def test_a_second_eye_that_says_the_same_changes_no_p_value_of_the_page() -> None:
+def test_an_equal_second_eye_changes_no_p_value_of_the_page() -> None:
     def doubled(predictions: Predictions) -> Predictions:
         return Predictions(
             names=(*predictions.names, *(f"other {name}" for name in predictions.names)),
@@ -122,7 +122,7 @@ def test_a_second_eye_that_says_the_same_changes_no_p_value_of_the_page() -> Non
         assert after.p_corrected == pytest.approx(before.p_corrected)
 
 
-def test_one_run_that_knows_the_persons_tells_its_group() -> None:
+def test_persons_that_one_run_stored_are_used_for_its_group() -> None:
     unknown = replace(table(2, 1.5), persons=None)
     found = compared(run("one", table(1, 1.0)), run("other", unknown))
     assert found.groups[0].persons == IMAGES // 2
@@ -132,7 +132,7 @@ def test_one_run_that_knows_the_persons_tells_its_group() -> None:
     assert [pair.test for pair in found.pairs] == [pair.test for pair in both_know.pairs]
 
 
-def test_other_test_pictures_are_another_group() -> None:
+def test_runs_with_different_test_images_are_in_different_groups() -> None:
     found = compared(
         run("a", table(1, 1.0)), run("b", table(2, 1.0)), run("c", table(3, 1.0, first=IMAGES // 2)),
         run("d", table(3, 1.0, first=5 * IMAGES)),
@@ -145,13 +145,13 @@ def test_other_test_pictures_are_another_group() -> None:
     )
 
 
-def test_another_split_is_another_group_even_on_the_same_test_pictures() -> None:
+def test_runs_with_different_splits_are_in_different_groups() -> None:
     random = {"split.fingerprint": "s2", "split.kind": "random"}
     found = compared(run("a", table(1, 1.0)), run("b", table(2, 1.0), tags=random))
     assert len(found.groups) == 2
     (warning,) = found.warnings
     assert "they share their 120 test images but not their training images" in warning
-    assert "one is split by person, the other by random" in warning
+    assert "one is split by person, the other at random" in warning
     assert any("is split at random" in line and "too high" in line for line in found.caveats)
 
 
@@ -160,7 +160,7 @@ def test_many_groups_get_one_warning() -> None:
     assert found.warnings == ("Groups A to E differ in test or training images: compare numbers only within a group.",)
 
 
-def test_seeds_of_one_config_are_pooled_and_not_tested_against_each_other() -> None:
+def test_seeds_of_one_config_form_a_group_and_are_not_tested_against_each_other() -> None:
     same = {"note": "", "model.lr": "0.1"}
     seeds = [run(f"s{i}", table(i, 1.0), params=same | {"seed": str(i)}) for i in range(3)]
     found = compared(*seeds, run("other", table(9, 2.0)))
@@ -173,7 +173,7 @@ def test_seeds_of_one_config_are_pooled_and_not_tested_against_each_other() -> N
     assert len(found.pairs) == 3
 
 
-def test_seeds_with_splits_of_their_own_are_pooled_and_say_so() -> None:
+def test_seed_group_knows_whether_its_runs_share_a_test_set() -> None:
     def seed(i: int) -> RunRecord:
         params = {"note": "", "seed": str(i), "data.split.seed": str(i)}
         return run(f"s{i}", table(i, 1.0, first=20 * i), params=params, tags={"split.fingerprint": f"s{i}"})
@@ -182,7 +182,7 @@ def test_seeds_with_splits_of_their_own_are_pooled_and_say_so() -> None:
     assert not pool.one_test_set
 
 
-def test_seeds_on_other_data_are_no_pool_and_another_folder_is_no_other_data() -> None:
+def test_seed_groups_depend_on_the_data_and_not_on_its_folder() -> None:
     def seed(i: int, data: str) -> RunRecord:
         params = {"note": "", "seed": str(i), "data.root": f"/somewhere/{i}"}
         return run(f"s{i}", table(i, 1.0), params=params, tags={"data.fingerprint": data})
@@ -191,7 +191,7 @@ def test_seeds_on_other_data_are_no_pool_and_another_folder_is_no_other_data() -
     assert compared(seed(0, "a"), seed(1, "b")).seed_groups == ()
 
 
-def test_a_repeated_seed_is_no_pool() -> None:
+def test_a_repeated_seed_is_no_seed_group() -> None:
     same = {"note": ""}
     assert compared(run("a", table(1, 1.0), params=same), run("b", table(2, 1.0), params=same)).seed_groups == ()
 
@@ -199,7 +199,7 @@ def test_a_repeated_seed_is_no_pool() -> None:
 @pytest.mark.parametrize(
     ("selected_by", "expected"),
     [
-        ("val/accuracy", "its validation accuracy is therefore too high, its test accuracy is not"),
+        ("val/accuracy", "its validation accuracy is therefore too high; its test accuracy is not"),
         ("test/accuracy", "its test accuracy is therefore too high"),
     ],
 )
@@ -216,7 +216,7 @@ def test_runs_without_usable_predictions_are_named_and_left_out() -> None:
     assert "diverged: 120 of its probabilities are NaN" in found.left_out[1]
 
 
-def test_nothing_to_compare_is_the_users_to_repair() -> None:
+def test_nothing_to_compare_is_a_user_error() -> None:
     with pytest.raises(UserError, match=r"none of 1 runs can be compared.*run_test=true") as caught:
         compared(run("old", None))
     assert len(caught.value.details) == 1
@@ -228,12 +228,12 @@ def test_synthetic_runs_are_named() -> None:
     assert found.warnings[0].endswith("trained on synthetic eyes: this says nothing about real eyes.")
 
 
-def test_a_logged_accuracy_that_the_table_contradicts_is_told() -> None:
+def test_a_logged_accuracy_that_contradicts_the_table_is_reported() -> None:
     record = replace(run("a", table(1, 1.0)), metrics={"test/accuracy": 0.999})
     assert "logged a test accuracy of 99.90%, but its stored predictions give" in compared(record).warnings[0]
 
 
-def test_unknown_persons_are_told() -> None:
+def test_unknown_persons_are_reported() -> None:
     found = compared(run("a", replace(table(1, 1.0), persons=None)))
     assert found.groups[0].persons is None
     assert any("The persons of group A are unknown" in line for line in found.caveats)

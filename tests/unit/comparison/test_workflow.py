@@ -1,4 +1,4 @@
-"""What a comparison says of runs as a whole."""
+"""The steps of a comparison command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PETS, CELEBA = ["cats", "dogs"], ["female", "male"]
 
 
 @pytest.mark.parametrize(
-    ("told", "named"),
+    ("logged", "expected"),
     [
         ([PETS, PETS], ("cats", "dogs")),
         ([PETS, None], ("cats", "dogs")),
@@ -22,14 +22,14 @@ PETS, CELEBA = ["cats", "dogs"], ["female", "male"]
         ([PETS, CELEBA], ("label 0", "label 1")),
     ],
 )
-def test_runs_of_different_classes_are_given_the_names_of_none(
-    told: list[list[str] | None], named: tuple[str, str]
+def test_runs_with_different_classes_get_label_numbers(
+    logged: list[list[str] | None], expected: tuple[str, str]
 ) -> None:
     def run(position: int) -> Any:
-        profile = json.dumps({} if told[position] is None else {"classes": told[position]})
+        profile = json.dumps({} if logged[position] is None else {"classes": logged[position]})
         entry = SimpleNamespace(dataset=SimpleNamespace(profile=profile))
         return SimpleNamespace(inputs=SimpleNamespace(dataset_inputs=[entry]))
 
     store: Any = SimpleNamespace(run=run)
-    records: Any = [SimpleNamespace(run_id=position) for position in range(len(told))]
-    assert _classes(store, records) == named
+    records: Any = [SimpleNamespace(run_id=position) for position in range(len(logged))]
+    assert _classes(store, records) == expected

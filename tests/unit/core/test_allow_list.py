@@ -94,7 +94,7 @@ def test_what_would_run_code_is_refused_before_torch_is_imported() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PARSE_EACH, *planted], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    *said, imported = done.stdout.splitlines()
+    *lines, imported = done.stdout.splitlines()
     assert imported == "False"
-    assert [line for line in said if not line.startswith("refused")] == []
-    assert len(said) == len(planted)
+    assert [line for line in lines if not line.startswith("refused")] == []
+    assert len(lines) == len(planted)

@@ -15,10 +15,11 @@ from rich.console import Console
 
 from eyegender.audit import audit, print_report
 from eyegender.core.errors import UserError
-from eyegender.data.audit import AuditReport
+from eyegender.data.audit import AuditReport, count_pairs_across, nearest_neighbor_accuracy
 from eyegender.data.celeba import CelebaReader
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.folder import FolderReader
+from eyegender.data.splits import Split
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
@@ -53,7 +54,7 @@ def test_a_few_numbered_images_are_audited(folder: Callable[..., Path], tmp_path
 def test_a_data_set_without_a_readable_image_is_audited(folder: Callable[..., Path], tmp_path: Path) -> None:
     root = folder(range(4), range(4))
     for path in root.rglob("*.png"):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     report, _ = audited(root, tmp_path / "out")
     assert len(report.unreadable) == 8
     assert report.counts == {"femaleeyes": 0, "maleeyes": 0}
@@ -86,7 +87,7 @@ def test_control_characters_in_names_are_escaped(folder: Callable[..., Path], tm
     root = folder()
     for name in ("a\nb\x1b[31m[red].png", "\u202egnp.png", os.fsdecode(b"\xff.png")):
         (root / "femaleeyes" / name).write_bytes((root / "femaleeyes" / "2.png").read_bytes())
-        (root / "maleeyes" / name).write_bytes(b"no picture")
+        (root / "maleeyes" / name).write_bytes(b"no image")
     _, text = audited(root, tmp_path / "out")
     text.encode()
     assert all(line.isprintable() for line in text.splitlines())
@@ -149,3 +150,24 @@ def test_two_images_of_a_class_are_too_few_for_every_split(folder: Callable[...,
             EyesDataModule(FolderReader(root, CLASSES), 16, split_by=split_by).setup()
         assert "2" in str(caught.value)
     np.testing.assert_equal(len(list((root / "femaleeyes").iterdir())), 2)
+
+
+def split(train: list[int], val: list[int], test: list[int]) -> Split:
+    return Split("made up", *(np.array(index, dtype=np.int64) for index in (train, val, test)), fingerprint="")
+
+
+def test_pairs_count_if_one_image_is_in_the_test_set() -> None:
+    pairs = np.array([[0, 1], [1, 2], [2, 4], [4, 5], [4, 6]])  # 6 is in no split
+    assert count_pairs_across(split([0, 1], [2], [4, 5]), pairs) == 1
+    assert count_pairs_across(split([0, 4], [1], [2, 5]), pairs) == 3
+    assert count_pairs_across(split([0, 4], [1], [2, 5]), pairs[:0]) == 0
+
+
+def test_copies_of_test_images_are_found_whatever_their_brightness() -> None:
+    rng = np.random.default_rng(0)
+    eyes = rng.integers(40, 160, (20, 8, 8)).astype(np.uint8)
+    pixels = np.concatenate([eyes, eyes + 60])
+    labels = np.tile(rng.integers(0, 2, 20), 2).astype(np.uint8)
+    assert nearest_neighbor_accuracy(pixels, labels, split(list(range(19)), [19], list(range(20, 40)))) == 1
+    guessed = nearest_neighbor_accuracy(pixels, labels, split([*range(10), *range(20, 29)], [29], [*range(10, 20)]))
+    assert guessed < 1

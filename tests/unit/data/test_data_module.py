@@ -33,7 +33,7 @@ def test_counts_names_and_fingerprints(folder: Callable[..., Path], tmp_path: Pa
         "val": {"femaleeyes": 2, "maleeyes": 2},
         "test": {"femaleeyes": 4, "maleeyes": 4},
     }
-    assert (data.source, data.channels, len(data.names)) == ("folder", 1, 40)
+    assert (data.source, data.store.shape[1], len(data.samples)) == ("folder", 1, 40)
     moved = module(root.rename(tmp_path / "moved"))
     assert (moved.fingerprint, moved.split.fingerprint) == (data.fingerprint, data.split.fingerprint)
     assert module(tmp_path / "moved", color="rgb").fingerprint != data.fingerprint
@@ -57,7 +57,7 @@ def test_unreadable_images_are_an_error_or_left_out_in_every_run(folder: Callabl
         else:
             data = module(root, on_bad=on_bad)
             assert list(data.skipped) == ["femaleeyes/2.png", "maleeyes/4.png"]
-            assert len(data.names) == 38
+            assert len(data.samples) == 38
             pixels = torch.cat([batch.pixels for batch in data.train_dataloader()])
             assert pixels.flatten(1).any(dim=1).all()
 
@@ -117,10 +117,10 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def fit(root: Path, place: Path, stop_at: int | None = None, ckpt: Path | None = None) -> list[tuple[int, list[int]]]:
+def fit(root: Path, output: Path, stop_at: int | None = None, ckpt: Path | None = None) -> list[tuple[int, list[int]]]:
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, max_epochs=3, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=place,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=output,
     )  # fmt: skip
     model = Recorder(stop_at)
     try:

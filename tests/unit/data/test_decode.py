@@ -95,8 +95,8 @@ def test_noise_after_a_header_raises_no_other_error() -> None:
         whole = bytearray(encode(random_image(4), kind))
         for _ in range(60):
             broken = bytearray(whole)
-            for place in rng.integers(4, len(broken), 8):
-                broken[place] = rng.integers(256)
+            for position in rng.integers(4, len(broken), 8):
+                broken[position] = rng.integers(256)
             with suppress(UnreadableImageError):
                 decode(bytes(broken))
 

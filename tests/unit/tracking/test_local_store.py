@@ -49,25 +49,23 @@ def note(location: Location, run_id: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_working_folder_of_any_name_holds_its_databases(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = tmp_path / name
-    place.mkdir()
-    monkeypatch.chdir(place)
-    give_store(place / "mlruns")
+def test_databases_work_in_folders_of_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    give_store(folder / "mlruns")
     location = find_location(None)
-    assert location.database == place / "mlruns" / "mlflow.db"
-    run_id = with_run(location, place / "run")
+    assert location.database == folder / "mlruns" / "mlflow.db"
+    run_id = with_run(location, folder / "run")
     assert note(location, run_id, tmp_path / "read") == "hello"
     optuna = storage_spec("sqlite:///mlruns/optuna.db")
-    assert optuna.path == place / "mlruns" / "optuna.db"
+    assert optuna.path == folder / "mlruns" / "optuna.db"
     # And nothing anywhere else.
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "read"])
-    assert {path.name for path in place.iterdir()} == {"mlruns", "run"}
+    assert {path.name for path in folder.iterdir()} == {"mlruns", "run"}
 
 
-def test_a_new_store_is_made_whole_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_store_is_created_in_its_folder_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "a?b'#%20"
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / name)
@@ -79,43 +77,41 @@ def test_a_new_store_is_made_whole_in_its_folder(tmp_path: Path, monkeypatch: py
     assert {path.name for path in Path("mlruns").iterdir()} == {"mlflow.db", "mlflow.lock"}
 
 
-def test_optunas_database_opens_where_its_address_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optunas_database_is_created_at_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import optuna
 
-    place = tmp_path / ODD[-1]
-    place.mkdir()
-    monkeypatch.chdir(place)
+    folder = tmp_path / ODD[-1]
+    folder.mkdir()
+    monkeypatch.chdir(folder)
     optuna.create_study(study_name="s", storage=storage_spec("sqlite:///optuna.db").url())
-    assert [path.name for path in place.iterdir()] == ["optuna.db"]
+    assert [path.name for path in folder.iterdir()] == ["optuna.db"]
 
 
-def test_a_moved_store_works_at_once_and_the_old_folder_stays_away(location: Location, tmp_path: Path) -> None:
+def test_a_moved_store_works_and_its_old_folder_is_not_created_again(location: Location, tmp_path: Path) -> None:
     run_id = with_run(location, tmp_path / "project" / "run")
-    (tmp_path / "project").rename(tmp_path / "new ?place")
-    moved = find_location(None, str(tmp_path / "new ?place" / "mlruns"))
+    (tmp_path / "project").rename(tmp_path / "new ?folder")
+    moved = find_location(None, str(tmp_path / "new ?folder" / "mlruns"))
     assert note(moved, run_id, tmp_path / "read") == "hello"
     client = connect(moved.uri)
     assert client.get_experiment_by_name("eyegender").artifact_location == moved.artifacts
     assert client.get_run(run_id).info.artifact_uri.startswith(f"{moved.artifacts}/")
-    other = with_run(moved, tmp_path / "new ?place" / "other", "again")
+    other = with_run(moved, tmp_path / "new ?folder" / "other", "again")
     assert note(moved, other, tmp_path / "read") == "again"
     assert not (tmp_path / "project").exists()
 
 
-def test_a_store_that_is_moved_under_a_run_is_not_made_again_at_its_old_place(
-    location: Location, tmp_path: Path
-) -> None:
+def test_a_store_that_is_moved_during_a_run_is_not_created_again(location: Location, tmp_path: Path) -> None:
     run_id = with_run(location, tmp_path / "project" / "run")
     writer = RunWriter(location.uri, location.artifacts, tmp_path / "new" / "run")
     writer.run_id = run_id
     _ = writer.client
     (tmp_path / "project").rename(tmp_path / "new")
-    with pytest.raises(sqlite3.OperationalError):  # the sender tries again later, and sync finds the new place
+    with pytest.raises(sqlite3.OperationalError):  # the sender tries again later, and sync finds the new folder
         writer.apply({"op": "artifact", "path": "note.txt", "to": None})
     assert not (tmp_path / "project").exists()
 
 
-def test_a_copied_store_leaves_the_original_alone(location: Location, tmp_path: Path) -> None:
+def test_a_copied_store_does_not_change_the_original(location: Location, tmp_path: Path) -> None:
     run_id = with_run(location, tmp_path / "project" / "run")
     shutil.copytree(tmp_path / "project" / "mlruns", tmp_path / "copy")
     copied = find_location(None, str(tmp_path / "copy"))
@@ -126,7 +122,7 @@ def test_a_copied_store_leaves_the_original_alone(location: Location, tmp_path: 
     assert len(list((tmp_path / "project" / "mlruns" / "artifacts").iterdir())) == 1
 
 
-def test_logged_models_and_registered_versions_move_too(location: Location, tmp_path: Path) -> None:
+def test_addresses_of_models_and_versions_are_corrected_too(location: Location, tmp_path: Path) -> None:
     run_id = with_run(location, tmp_path / "project" / "run")
     client = connect(location.uri)
     experiment = client.get_run(run_id).info.experiment_id
@@ -143,7 +139,7 @@ def test_logged_models_and_registered_versions_move_too(location: Location, tmp_
     assert client.get_model_version_download_uri("eyes", "1").startswith(f"{moved.artifacts}/")
 
 
-def test_an_address_whose_files_lie_at_the_old_place_only_is_left(location: Location, tmp_path: Path) -> None:
+def test_addresses_of_files_that_were_not_moved_stay(location: Location, tmp_path: Path) -> None:
     run_id = with_run(location, tmp_path / "project" / "run")
     (tmp_path / "copy").mkdir()
     shutil.copy(tmp_path / "project" / "mlruns" / "mlflow.db", tmp_path / "copy")
@@ -153,15 +149,15 @@ def test_an_address_whose_files_lie_at_the_old_place_only_is_left(location: Loca
     assert client.get_experiment_by_name("eyegender").artifact_location == copied.artifacts
 
 
-def test_a_place_for_artifacts_that_was_chosen_is_kept(location: Location, tmp_path: Path) -> None:
-    chosen = (tmp_path / "bulk" / "artifacts").as_uri()
+def test_a_chosen_folder_of_artifacts_stays(location: Location, tmp_path: Path) -> None:
+    artifacts = (tmp_path / "bulk" / "artifacts").as_uri()
     (tmp_path / "bulk").mkdir()
-    connect(location.uri).create_experiment("big", chosen)
+    connect(location.uri).create_experiment("big", artifacts)
     client = connect(location.uri)
-    assert client.get_experiment_by_name("big").artifact_location == chosen
+    assert client.get_experiment_by_name("big").artifact_location == artifacts
 
 
-def test_a_store_reached_through_a_link_has_one_address(location: Location, tmp_path: Path) -> None:
+def test_a_store_has_the_same_address_through_a_link(location: Location, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "project" / "mlruns")
     assert find_location(None, str(tmp_path / "link")) == location
 
@@ -194,7 +190,7 @@ def at_revision(revision: str | None) -> object:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (
             lambda path: path.write_bytes(b"no database" * 1000),
@@ -212,13 +208,11 @@ def at_revision(revision: str | None) -> object:
         (at_revision("ffffffffffff"), r"got ffffffffffff of a version newer than MLflow 3\.\S+; install"),
     ],
 )
-def test_what_no_waiting_mends_is_told_before_training_and_left_as_it_is(
-    location: Location, damage: object, told: str
-) -> None:
+def test_permanent_faults_are_reported_before_training(location: Location, damage: object, message: str) -> None:
     assert location.database is not None
     damage(location.database)  # type: ignore[operator]
     before = location.database.read_bytes()
-    with pytest.raises(StoreFaultError, match=told) as caught:
+    with pytest.raises(StoreFaultError, match=message) as caught:
         check_store(location)
     assert isinstance(caught.value, UserError)
     assert "\n" not in str(caught.value)
@@ -228,7 +222,7 @@ def test_what_no_waiting_mends_is_told_before_training_and_left_as_it_is(
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "message"),
     [
         ("sqlite:///folder", r"must be the address of a store, got a folder; set tracking.uri to"),
         ("sqlite:///file/mlflow.db", r"got a folder that cannot be created \(\S+file is a file\)"),
@@ -243,10 +237,10 @@ def test_what_no_waiting_mends_is_told_before_training_and_left_as_it_is(
         ("file:///tmp/mlruns", "one that MLflow refuses"),
     ],
 )
-def test_an_address_that_no_store_can_have_is_told_before_training(tmp_path: Path, uri: str, told: str) -> None:
+def test_invalid_addresses_are_reported_before_training(tmp_path: Path, uri: str, message: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(StoreFaultError, match=told) as caught:
+    with pytest.raises(StoreFaultError, match=message) as caught:
         check_store(find_location(uri))
     assert "\n" not in str(caught.value)
     assert "canary" not in str(caught.value)
@@ -261,19 +255,19 @@ def test_an_address_that_no_store_can_have_is_told_before_training(tmp_path: Pat
         "attempt to write a readonly database",
     ],
 )
-def test_a_database_that_lets_nobody_in_needs_somebody(message: str) -> None:
+def test_a_refused_database_login_must_be_repaired(message: str) -> None:
     assert repair_of(OperationalError("SELECT 1", {}, Exception(message))) is not None
     assert repair_of(OperationalError("SELECT 1", {}, Exception("connection refused"))) is None
 
 
-def test_a_look_at_a_sound_or_a_missing_store_changes_nothing(location: Location, tmp_path: Path) -> None:
+def test_checking_a_store_changes_nothing(location: Location, tmp_path: Path) -> None:
     check_store(location)
     nowhere = find_location(None, str(tmp_path / "nowhere" / "mlruns"))
     check_store(nowhere)
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_look_at_a_store_prints_nothing(location: Location) -> None:
+def test_checking_a_store_prints_nothing(location: Location) -> None:
     code = (
         "import logging, pathlib, sys; logging.basicConfig(level=logging.INFO);"
         "from eyegender.tracking.local_store import check_database; check_database(pathlib.Path(sys.argv[1]))"
@@ -284,7 +278,7 @@ def test_a_look_at_a_store_prints_nothing(location: Location) -> None:
     assert look.stdout + look.stderr == ""
 
 
-def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_store_is_never_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "mlruns"
     folder.mkdir()
     (folder / "mlflow.db.new-1").write_bytes(b"half")  # of a process that was killed
@@ -302,7 +296,7 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     assert {path.name for path in folder.iterdir()} == {"mlflow.lock"}
 
 
-def test_artifacts_of_an_sqlite_address_lie_beside_it(tmp_path: Path) -> None:
+def test_artifacts_are_beside_the_database(tmp_path: Path) -> None:
     location = find_location(f"sqlite:///{tmp_path}/x.db")
     assert location.artifacts == (tmp_path / "artifacts").as_uri() == artifacts_beside(tmp_path / "x.db")
     assert find_location("http://server").artifacts is None

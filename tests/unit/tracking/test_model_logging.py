@@ -13,7 +13,7 @@ from eyegender.tracking.writer import RunWriter
 
 
 @pytest.mark.parametrize("becomes_better", [False, True])
-def test_a_run_that_goes_on_and_becomes_better_has_the_model_of_its_best_epoch(
+def test_a_resumed_run_that_improves_logs_its_new_model(
     location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes_better: bool
 ) -> None:
     def write(target: Path, folder: Path, _described: object) -> None:  # MLflow's own files take seconds
@@ -26,14 +26,14 @@ def test_a_run_that_goes_on_and_becomes_better_has_the_model_of_its_best_epoch(
     assert writer.run_id is not None
     weights = tmp_path / "model" / "network" / "weights"
     weights.parent.mkdir(parents=True)
-    said = {"op": "model", "path": "model", "params": {}, "metadata": {}}
+    entry = {"op": "model", "path": "model", "params": {}, "metadata": {}}
     weights.write_text("before")
-    writer.apply(said)
+    writer.apply(entry)
     weights.write_text("after" if becomes_better else "before")
     for _ in range(2):  # and what is sent again doubles nothing
-        writer.apply(said)
-    readable = TrackingStore(location, writer.client)
-    model = logged_model(readable, writer.run_id)
+        writer.apply(entry)
+    store = TrackingStore(location, writer.client)
+    model = logged_model(store, writer.run_id)
     assert model is not None
     lies = Path(model.artifact_location.removeprefix("file://")) / "artifacts" / "network" / "weights"
     assert lies.read_text() == weights.read_text()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eyegender.tracking.predictions import Predictions
-from tests.unit.comparison.invented_runs import shuffled, table
+from tests.unit.comparison.example_runs import shuffled, table
 
 
 def test_predictions_from_columns() -> None:

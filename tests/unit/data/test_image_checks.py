@@ -64,13 +64,13 @@ def test_an_image_in_both_classes_stops_a_training_or_is_dropped(
     for split_by in ("person", "random"):
         data = module(eyes, color=color, on_conflict="drop", split_by=split_by)
         assert len(data.samples) == 58
-        assert not {name for pair in pairs for name in pair.split(" = ")} & set(data.names)
+        assert not {name for pair in pairs for name in pair.split(" = ")} & set(data.samples.names)
         assert data.facts()["conflicts"] == {"pictures": 2, "handling": "drop"}
         assert sum(count for split in data.counts().values() for count in split.values()) == 58
     assert "2 images are in both classes; all 5 copies are left out" in caplog.text
-    kept = module(eyes, color=color, on_conflict="keep")
-    assert len(kept.samples) == 63
-    assert [" = ".join(names) for names in kept.conflicts] == list(pairs)
+    with_conflicts = module(eyes, color=color, on_conflict="keep")
+    assert len(with_conflicts.samples) == 63
+    assert [" = ".join(names) for names in with_conflicts.conflicts] == list(pairs)
 
 
 def test_many_copies_of_one_image_are_reported_in_a_short_line(eyes: Path) -> None:

@@ -1,4 +1,4 @@
-"""Invented runs for the tests of the comparison."""
+"""Simulated runs for the tests of the comparison."""
 
 from __future__ import annotations
 

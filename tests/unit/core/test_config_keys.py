@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from eyegender.core import errors
 from eyegender.core.command import config_files, config_folder
 from eyegender.core.config_keys import suggest_key
-from eyegender.core.errors import UserError, install_hint
+from eyegender.core.errors import UserError
 from eyegender.core.schema import parse
 from tests.composing import compose_config
 
@@ -82,47 +78,3 @@ def test_a_key_that_was_added_with_a_plus_gets_a_suggestion_too(added: str, mess
     with pytest.raises(UserError) as refused:
         parse(compose_config(added))
     assert message in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("message", "extra"),
-    [
-        ("In 'hydra/config': Could not find 'hydra/launcher/joblib'; known: basic", "cluster"),
-        ("In 'hydra/config': Could not find 'hydra/launcher/submitit_slurm'; known: basic", "cluster"),
-        ("In 'hydra/config': Could not find 'hydra/launcher/ray'; known: basic", "ray"),
-        ("the sampler optuna.samplers.CmaEsSampler cannot be built: Tried to import 'cmaes' but failed", "cluster"),
-        ("PostgreSQL needs a driver; install psycopg2-binary or psycopg", "cluster"),
-        ("No module named 'grpc'", "cluster"),
-    ],
-)
-def test_an_error_about_a_missing_package_names_the_extra_that_provides_it(
-    monkeypatch: pytest.MonkeyPatch, message: str, extra: str
-) -> None:
-    monkeypatch.setattr(errors, "_is_missing", lambda _: True)
-    assert install_hint(message) == f"; pip install 'eyegender[{extra}]'"
-
-
-def test_other_messages_name_no_extra() -> None:
-    assert install_hint("In 'hydra/config': Could not find 'hydra/launcher/jolib'; known: basic") == ""
-    assert install_hint("the callback x cannot be built: no module ray of light was imported") in {
-        "",
-        "; pip install 'eyegender[ray]'",
-    }
-    assert install_hint("Grad-CAM needs the package grad-cam; pip install 'eyegender[explain]'") == ""
-
-
-def test_without_extras_the_error_says_how_to_install_the_joblib_launcher() -> None:
-    code = (
-        "import sys\n"
-        "from hydra.core.config_store import ConfigStore\n"
-        "from hydra.core.plugins import Plugins\n"
-        "Plugins.instance()\n"
-        "del ConfigStore.instance().repo['hydra']['launcher']['joblib.yaml']\n"  # as in a wheel by itself
-        "sys.argv = ['eyegender.train', '-m', '+sweeps=finetune', 'hydra/launcher=joblib']\n"
-        "import eyegender.train\n"
-        "eyegender.train.main()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert done.stderr.rstrip().endswith("; pip install 'eyegender[cluster]'")
-    assert len(done.stderr.splitlines()) == 1

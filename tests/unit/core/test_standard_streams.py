@@ -1,4 +1,4 @@
-"""No command needs a terminal, UTF-8 or anybody who reads what it prints."""
+"""No command needs a terminal, UTF-8 or a reader of its output."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from eyegender.core.standard_streams import log_in_utf8
-from eyegender.training.stop_signal import StopSignal
+from eyegender.training.interruptions import StopSignal
 from hydra_plugins.optuna_study._heartbeat import Heartbeat, Stopped
 
-# A command that prints what ours print, makes a file and starts a process that prints.
+# A command that prints like ours, writes a file and starts a process that prints.
 COMMAND = """
 import subprocess, sys
 from pathlib import Path
@@ -51,18 +51,18 @@ def run(redirected: str, *arguments: str, code: str = CODE, **env: str) -> subpr
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-", "2>/dev/full", "| true"])
-def test_streams_that_are_closed_full_or_unread_cost_nothing(closed: str) -> None:
+def test_a_command_finishes_if_streams_are_closed_full_or_unread(closed: str) -> None:
     done = run(closed)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert Path("left").read_text() == "whole"  # not what the child printed
+    assert Path("left").read_text() == "whole"  # without the output of the child
 
 
-def test_a_full_standard_output_is_told_by_its_name_when_all_is_done() -> None:
+def test_a_full_standard_output_is_named_in_the_error_after_the_work_is_done() -> None:
     done = run(">/dev/full")
     assert done.returncode == 2
-    told = done.stderr.splitlines()
-    assert told[-1].startswith(
+    lines = done.stderr.splitlines()
+    assert lines[-1].startswith(
         "eyegender: standard output (stdout) must take what a command prints, got: No space left"
     )
     assert "hydra.run.dir" not in done.stderr
@@ -79,7 +79,7 @@ def test_a_training_is_complete_even_if_its_output_was_lost() -> None:
 
 
 @pytest.mark.parametrize("full", ["2>/dev/full", ">&- 2>&-"])
-def test_a_users_mistake_keeps_its_status_wherever_it_is_told(full: str) -> None:
+def test_a_mistake_has_its_exit_code_even_if_it_cannot_be_printed(full: str) -> None:
     assert run(full, "run=wrong").returncode == 2
     assert run(full, "rum=wrong").returncode == 2
 
@@ -114,7 +114,7 @@ def test_nohup_is_respected() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_log_file_takes_every_character_whatever_the_locale(tmp_path: Path) -> None:
+def test_a_log_file_accepts_every_character_in_every_locale(tmp_path: Path) -> None:
     handler = logging.FileHandler(tmp_path / "train.log", encoding="ascii")
     logging.getLogger().addHandler(handler)
     try:

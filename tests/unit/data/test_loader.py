@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eyegender.data import loader as batches_module
+from eyegender.data import loader as loader_module
 from eyegender.data.loader import Batch, ImageLoader
 from eyegender.data.pixel_cache import PixelStore, open_pixel_store
 from eyegender.data.readers import Samples
@@ -16,7 +16,7 @@ N = 101
 @pytest.fixture
 def store(cache: Path) -> PixelStore:
     samples = Samples(
-        source="drawn",
+        source="made up",
         names=tuple(str(i) for i in range(N)),
         labels=np.arange(N, dtype=np.uint8) % 2,
         digests=tuple(f"{i:064x}" for i in range(N)),
@@ -128,7 +128,7 @@ def test_images_that_do_not_fit_into_free_memory_are_not_preloaded(
     store: PixelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for free, fits in ((N * 64 / 0.4 - 1, False), (N * 64 / 0.4 + 1, True)):
-        monkeypatch.setattr(batches_module, "free_bytes", lambda _, free=free: free)
+        monkeypatch.setattr(loader_module, "free_bytes", lambda _, free=free: free)
         assert loader(store).preload("cpu") == fits
 
 

@@ -137,15 +137,15 @@ ODD_NAME = "a\nb\x1b[31m\u202e.png"
 
 @pytest.mark.parametrize("make", STRANGE)
 def test_a_file_that_is_not_a_regular_one_is_reported_without_waiting(eyes: Path, make: Callable[[Path], None]) -> None:
-    place = eyes / "maleeyes" / "9.png"
-    make(place)
+    path = eyes / "maleeyes" / "9.png"
+    make(path)
     for folder in (eyes / "maleeyes" / "8.png", eyes / "maleeyes" / "below"):
         folder.mkdir()
     samples = FolderReader(eyes, CLASSES).read()
     assert len(samples) == 7
     with pytest.raises(UnreadableImageError, match=STRANGE[make]):
         samples.open(samples.names.index("maleeyes/9.png"))
-    for images in ([str(place)], [str(eyes)]):
+    for images in ([str(path)], [str(eyes)]):
         read = {one.path.name: one.reason for batch in decode_batches(find_image_files(images)) for one in batch}
         assert read["9.png"] == STRANGE[make]
         assert "8.png" not in read
@@ -166,9 +166,9 @@ def test_a_face_that_is_not_a_regular_file_is_reported(
     points = " ".join(f"p{k}" for k in range(10))
     landmarks = [f"{name} 20 20 40 20 30 30 20 40 40 40" for name in rows]
     (home / "list_landmarks_align_celeba.txt").write_text("\n".join(["6", points, *landmarks]))
-    place = home / "img_align_celeba" / "3.png"
-    place.unlink()
-    make(place)
+    path = home / "img_align_celeba" / "3.png"
+    path.unlink()
+    make(path)
     samples = CelebaReader(home, eyes="left").read()
     with pytest.raises(UnreadableImageError, match=STRANGE[make]):
         samples.open(samples.names.index("3.png#left"))
@@ -183,16 +183,16 @@ def test_an_image_that_becomes_a_pipe_is_reported_without_waiting(eyes: Path) ->
 
 
 def test_control_characters_in_names_are_escaped(eyes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (eyes / "maleeyes" / ODD_NAME).write_bytes(b"no picture")
+    (eyes / "maleeyes" / ODD_NAME).write_bytes(b"no image")
     (eyes / "maleeyes" / os.fsdecode(b"\xff.png")).write_bytes(b"")
     with pytest.raises(UserError) as caught:
         EyesDataModule(FolderReader(eyes, CLASSES), 16).setup()
     print_error(caught.value)
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 3
-    assert said.replace("\n", "").isprintable()
-    assert r"maleeyes/a\nb\x1b[31m\u202e.png: not a JPEG" in said
-    said.encode()  # could be printed
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 3
+    assert printed.replace("\n", "").isprintable()
+    assert r"maleeyes/a\nb\x1b[31m\u202e.png: not a JPEG" in printed
+    printed.encode()  # could be printed
 
 
 def test_a_class_folder_may_be_a_link(eyes: Path, tmp_path: Path) -> None:
