@@ -72,6 +72,9 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """The text with the password of every URL, and every given or registered secret, replaced by stars.
 
     Secrets are replaced as whole words only, so that one that is an ordinary word leaves longer words intact.
+
+    >>> redact("postgresql://user:secret@host/db")
+    'postgresql://user:***@host/db'
     """
     for secret in sorted({s for s in (*secrets, *_registered) if s}, key=len, reverse=True):
         if secret in text:
