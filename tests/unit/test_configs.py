@@ -19,7 +19,7 @@ from eyegender.core.errors import UserError
 from eyegender.core.objectives import check_directions, register_resolvers
 from eyegender.core.schema import Monitor, TrainConfig, parse
 from eyegender.data.readers import check_source
-from eyegender.models.metrics import metrics
+from eyegender.models.split_metrics import metrics_from_logits
 from eyegender.training.build import build_optimization
 from tests.composing import TINY, compose_config
 from tests.processes import run
@@ -96,7 +96,7 @@ def test_no_number_may_be_infinite_or_none(value: str) -> None:
 
 
 def test_what_may_be_monitored_is_what_runs_measure() -> None:
-    measured = metrics(torch.tensor([0.1, -0.1]), torch.tensor([0, 1])).keys() | {"loss"}
+    measured = metrics_from_logits(torch.tensor([0.1, -0.1]), torch.tensor([0, 1])).keys() | {"loss"}
     assert {f"val/{name}" for name in measured} == set(get_args(Monitor))
 
 
