@@ -177,10 +177,10 @@ def _begun(name: str, cfg: DictConfig) -> float:
         schema.parse_as(cfg, kinds[name])
     if name in {"train", "audit"}:
         parsed = schema.parse(cfg) if name == "train" else schema.parse_as(cfg, schema.AuditConfig)
-        from eyegender.training.build import build_data, build_trainer, trainer_arguments
+        from eyegender.training.build import build_data, build_trainer, trainer_settings
 
         build_data(parsed)
-        build_trainer(trainer_arguments(parsed), logger=False, enable_checkpointing=False)
+        build_trainer(trainer_settings(parsed), logger=False, enable_checkpointing=False)
     return 0.5
 
 

@@ -69,7 +69,7 @@ def machine() -> str:
     """Processor, cores, memory, GPU, system and versions, in one line."""
     import torch
 
-    from eyegender.features.precision_choice import machine as processor
+    from eyegender.training.measurements import machine as processor
 
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"

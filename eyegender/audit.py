@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from eyegender.data.readers import Reader
 
 REPORT_FILE, SHEET_FILE = "audit.json", "contact_sheet.png"
+# The names in audit.json that differ from those of the report, so that the format of the file does not change.
+_FILE_NAMES = {
+    "in_both_classes": "in_both",
+    "near_aborted": "near_gave_up",
+    "separated_persons": "parted_persons",
+    "similarity": "alike",
+}
 
 
 def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any) -> AuditReport:
@@ -48,7 +55,8 @@ def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any)
     data.read(to_split=False)
     report, rows = examine(data, repeats)
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+    content = asdict(report, dict_factory=lambda fields: {_FILE_NAMES.get(name, name): each for name, each in fields})
+    (output_dir / REPORT_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
     draw_contact_sheet(output_dir / SHEET_FILE, rows, data.samples.open)
     return report
 

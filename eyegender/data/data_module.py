@@ -188,21 +188,8 @@ class EyesDataModule(pl.LightningDataModule):
         self.samples = samples
 
     @property
-    def names(self) -> tuple[str, ...]:
-        return self.samples.names
-
-    @property
     def source(self) -> str:
         return self.samples.source
-
-    @property
-    def attributes(self) -> Mapping[str, NDArray[np.int8]]:
-        """Further facts per sample, in the order of `names`."""
-        return self.samples.attributes
-
-    @property
-    def channels(self) -> int:
-        return self.store.shape[1]
 
     @property
     def fingerprint(self) -> str:

@@ -87,11 +87,6 @@ class PixelStore:
         self.__dict__.update(state)
         self._open()
 
-    @property
-    def array(self) -> NDArray[np.uint8]:
-        """The whole store as a read-only memory map, for sequential reads; unreadable images are zeros."""
-        return np.memmap(self.folder / PIXELS, dtype=np.uint8, mode="r", shape=self.shape)
-
     def rows(self, digests: Sequence[str]) -> NDArray[np.int64]:
         """The row of each digest; the rows of digests in `bad` are zeros."""
         row_of = {digest: row for row, digest in enumerate(self.digests)}

@@ -1,4 +1,4 @@
-"""Reads and writes a split as a CSV file with the columns path, label, split and person."""
+"""Reads a split from a CSV file with the columns path, label, split and, optionally, person."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from eyegender.data.splits import SPLITS, Split, make_split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from eyegender.data.readers import Samples
 
@@ -69,19 +66,6 @@ def read_split_csv(path: str | Path, samples: Samples, dropped: Sequence[str] = 
     if unnamed:
         _log.warning("%s has no split for %d of %d images; they are left out", path, unnamed, len(samples))
     return make_split(samples, assigned, "file")
-
-
-def write_split_csv(
-    path: str | Path, samples: Samples, split: Split, groups: Sequence[str] | NDArray[np.int64] | None = None
-) -> None:
-    """Write a file that `read_split_csv` reads; `groups` are the values of the column person."""
-    with Path(path).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "split", "person"])
-        split_of = {int(i): name for name in SPLITS for i in split.index(name)}
-        for i in sorted(split_of, key=lambda i: samples.names[i]):
-            person = "" if groups is None else str(groups[i])
-            writer.writerow([samples.names[i], int(samples.labels[i]), split_of[i], person])
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:

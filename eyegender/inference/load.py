@@ -14,7 +14,7 @@ from eyegender.tracking.errors import is_gone, is_refused
 from eyegender.tracking.run_artifacts import NETWORK, downloaded, logged_model, read_config
 from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.tracking_store import open_store
-from eyegender.training.checkpoint_io import load_checkpoint
+from eyegender.training.checkpoints import load_checkpoint
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,8 @@ from eyegender.core.config_keys import rename_keys
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig
 from eyegender.tracking.errors import first_line
-from eyegender.training.checkpoint_io import load_checkpoint
-from eyegender.training.run_tracking import CONFIG_FILE
+from eyegender.training.checkpoints import load_checkpoint
+from eyegender.training.tracking import CONFIG_FILE
 
 if TYPE_CHECKING:
     from hydra_plugins.optuna_study import TrialRow
@@ -57,13 +57,13 @@ def evaluate_winner(output_dir: Path, uri: str | None, root: str | None, *, tied
     Returns:
         The test metrics, such as `test/accuracy`.
     """
-    from eyegender.training.run import test_again
+    from eyegender.training.run import evaluate_best
 
     fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     fields["tracking"] |= {"uri": uri, "root": root}
     fields["run_test"] = True
     config = TrainConfig.model_validate(rename_keys(fields, warn=False))  # a trial of an earlier version
-    return test_again(config, output_dir, tags={"winner": "tied" if tied else "true"})
+    return evaluate_best(config, output_dir, tags={"winner": "tied" if tied else "true"})
 
 
 def retrain_command(output_dir: Path) -> str:

@@ -123,7 +123,7 @@ def test_a_password_that_is_an_ordinary_word_alters_no_name(tmp_path: Path, stor
     done = train(work, f"tracking.uri={address}", "hydra.run.dir=metrics/test", "+data.note=${oc.env:OWN_TOKEN}",
                  env={"OWN_TOKEN": "artifact"})  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Tracking is not complete" not in done.stdout
+    assert "Tracking is incomplete" not in done.stdout
     assert "me:eyegender@" not in done.stdout + done.stderr
     client = mlflow.MlflowClient(store.url)
     experiment = client.get_experiment_by_name("eyegender")

@@ -13,7 +13,7 @@ import pytest
 from eyegender.core.errors import UserError
 from eyegender.tracking import sender as sender_module
 from eyegender.tracking.sender import pending, send
-from eyegender.training.epochs import Epochs
+from eyegender.training.callbacks import EpochHistory
 from eyegender.training.run import RunResult, train
 from tests.composing import TINY, tiny_config
 from tests.faults.mlflow_server import Proxy, Server
@@ -36,17 +36,17 @@ def trained(
     folder: Path,
     uri: str,
     monkeypatch: pytest.MonkeyPatch,
-    after: dict[int, Callable[[Epochs], None]],
+    after: dict[int, Callable[[EpochHistory], None]],
     close_timeout: int = 1,
 ) -> RunResult:
     """Train a run, and call functions after some of its epochs."""
-    plain = Epochs.on_train_epoch_end
+    plain = EpochHistory.on_train_epoch_end
 
-    def then(self: Epochs, trainer: Any, module: Any) -> None:
+    def then(self: EpochHistory, trainer: Any, module: Any) -> None:
         plain(self, trainer, module)
         after.get(trainer.current_epoch + 1, lambda _: None)(self)
 
-    monkeypatch.setattr(Epochs, "on_train_epoch_end", then)
+    monkeypatch.setattr(EpochHistory, "on_train_epoch_end", then)
     return train(
         tiny_config(
             "tracking=server", f"tracking.uri={uri}", f"trainer.max_epochs={EPOCHS}", "run_test=false",
@@ -85,16 +85,16 @@ def test_server_unreachable_at_the_start_and_the_end_and_killed_in_the_middle(
 ) -> None:
     server.stop()
 
-    def comes(epochs: Epochs) -> None:
-        assert epochs.tracker is not None
-        assert epochs.tracker.sender.problem is not None
+    def comes(history: EpochHistory) -> None:
+        assert history.tracker is not None
+        assert history.tracker.sender.problem is not None
         server.start()
-        until(lambda: epochs.tracker.run_id)
+        until(lambda: history.tracker.run_id)
 
     result = trained(tmp_path / "away", server.url, monkeypatch, {2: comes, 3: lambda _: server.stop()})
     assert result.run_id is not None  # known since the server was reachable
     printed = capsys.readouterr().out
-    assert "Tracking is not complete" in printed
+    assert "Tracking is incomplete" in printed
     assert "python -m eyegender.sync folder=" in printed
     server.start()
     [folder] = pending(tmp_path)
@@ -107,11 +107,11 @@ def test_server_answers_500_loses_answers_and_hangs(
 ) -> None:
     proxy.mode = "500"
 
-    def turns(mode: str, known: bool = False) -> Callable[[Epochs], None]:
-        def turn(epochs: Epochs) -> None:
+    def turns(mode: str, known: bool = False) -> Callable[[EpochHistory], None]:
+        def turn(history: EpochHistory) -> None:
             until(lambda: proxy.mode in proxy.seen)
             if known:
-                until(lambda: epochs.tracker.run_id)
+                until(lambda: history.tracker.run_id)
             proxy.mode = mode
 
         return turn
@@ -119,9 +119,9 @@ def test_server_answers_500_loses_answers_and_hangs(
     trackers = []
     turn_last = turns("hang", known=True)
 
-    def last(epochs: Epochs) -> None:
-        trackers.append(epochs.tracker)
-        turn_last(epochs)
+    def last(history: EpochHistory) -> None:
+        trackers.append(history.tracker)
+        turn_last(history)
 
     result = trained(tmp_path / "bad", proxy.url, monkeypatch, {1: turns("lose"), 2: turns("pass"), 3: last})
     assert proxy.seen == {"500", "lose", "pass", "hang"}
@@ -147,8 +147,8 @@ def test_a_refused_login_is_reported_before_training_and_loses_nothing_during_it
     assert {path.name for path in (tmp_path / "refused").iterdir()} <= {"run.lock"}
     proxy.mode = "pass"
 
-    def ends(epochs: Epochs) -> None:
-        until(lambda: epochs.tracker.run_id)
+    def ends(history: EpochHistory) -> None:
+        until(lambda: history.tracker.run_id)
         proxy.mode = "401"
 
     result = trained(tmp_path / "ended", proxy.url, monkeypatch, {2: ends})
@@ -193,6 +193,6 @@ def test_a_command_ends_even_if_its_server_hangs(proxy: Proxy, tmp_path: Path, m
     )  # fmt: skip
     output, _ = command.communicate(timeout=300)
     assert command.returncode == 0, output
-    assert "Tracking is not complete" in output
+    assert "Tracking is incomplete" in output
     assert "hang" in proxy.seen
     assert pending(tmp_path) == [tmp_path / "out"]

@@ -1,4 +1,4 @@
-"""The audit command on damaged, duplicated and leaking data."""
+"""The audit command on data with damage, duplicates and leakage."""
 
 import json
 import subprocess
@@ -20,13 +20,13 @@ def draw(seed: int) -> Image.Image:
 
 @pytest.fixture
 def eyes(tmp_path: Path) -> Path:
-    """Forty images per class without neighbors, and one fault of each kind."""
+    """Forty images per class without consecutive numbers, and one fault of each kind."""
     root = tmp_path / "eyes"
     for label, name in enumerate(("femaleeyes", "maleeyes")):
         (root / name).mkdir(parents=True)
         for number in range(0, 80, 2):
             draw(1000 * label + number).save(root / name / f"{number}.png")
-    (root / "femaleeyes" / "1001.png").write_bytes(b"no image")
+    (root / "femaleeyes" / "1001.png").write_bytes(b"not an image")
     (root / "maleeyes" / "1003.png").write_bytes((root / "femaleeyes" / "4.png").read_bytes())
     draw(6).save(root / "maleeyes" / "1007.bmp")  # other bytes, the same pixels
     ImageOps.mirror(draw(8)).save(root / "femaleeyes" / "1005.jpg", quality=60)
@@ -39,7 +39,7 @@ def run(folder: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
     return processes.run("eyegender.audit", out, *overrides, cwd=folder, env=environment)
 
 
-def test_an_audit_reports_every_fault(eyes: Path, tmp_path: Path) -> None:
+def test_an_audit_reports_all_faults(eyes: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "data=folder", f"data.root={eyes}")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "audit.json").read_text())
@@ -47,7 +47,7 @@ def test_an_audit_reports_every_fault(eyes: Path, tmp_path: Path) -> None:
     assert report["unreadable"] == {"femaleeyes/1001.png": "not a JPEG, PNG, BMP or WebP image"}
     assert report["duplicates"] == [["femaleeyes/4.png", "maleeyes/1003.png"]]
     assert report["conflicts"] == [["femaleeyes/4.png", "maleeyes/1003.png"], ["femaleeyes/6.png", "maleeyes/1007.bmp"]]
-    assert [(p["first"], p["second"], p["mirrored"], p["in_both_classes"]) for p in report["near_pairs"]] == [
+    assert [(p["first"], p["second"], p["mirrored"], p["in_both"]) for p in report["near_pairs"]] == [
         ("femaleeyes/6.png", "maleeyes/1007.bmp", False, True),
         ("femaleeyes/1005.jpg", "femaleeyes/8.png", True, False),
     ]
@@ -78,7 +78,7 @@ def test_an_audit_of_synthetic_eyes_needs_no_arguments(tmp_path: Path) -> None:
         (["data=celeba", "data.root=."], "img_align_celeba"),
     ],
 )
-def test_a_mistake_is_reported_in_one_line(tmp_path: Path, overrides: list[str], message: str) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, overrides: list[str], message: str) -> None:
     done = run(tmp_path, *overrides)
     assert done.returncode == 2
     assert message in done.stderr

@@ -1,6 +1,6 @@
 """What a user sees in a real Chromium: MLflow's page from the link that a run prints, the comparison, the demo.
 
-With EYEGENDER_SCREENSHOTS=docs/images the pictures that README shows are made again.
+With EYEGENDER_SCREENSHOTS=docs/images the screenshots in README and docs are taken again.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def test_the_comparison_page_needs_no_network(tracked: TrackedRuns, tmp_path: Pa
 def test_the_demo_page_answers(tracked: TrackedRuns, tmp_path: Path, page: sync_api.Page) -> None:
     eye = tmp_path / "eye.png"
     tracked.results["first"].trainer.datamodule.samples.open(3).save(eye)  # type: ignore[attr-defined]
-    (tmp_path / "no.png").write_bytes(b"no picture")
+    (tmp_path / "no.png").write_bytes(b"not an image")
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     models = f"models=[runs:/{tracked.id('first')},runs:/{tracked.id('inception')}]"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eyegender.features.compile_choice import compiler
+from eyegender.training.autotune import find_compiler
 from eyegender.training.run import RunResult, train
 from tests.composing import tiny_config
 
@@ -24,7 +24,7 @@ def run(folder: Path, *overrides: str) -> RunResult:
     )  # fmt: skip
 
 
-@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+@pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
 def test_compiled_steps_train_the_same_and_go_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no processes for one small graph
     plain = run(tmp_path / "plain")

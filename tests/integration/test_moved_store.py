@@ -18,7 +18,7 @@ from eyegender.tracking.tracking_store import TrackingStore
 from eyegender.training.run import train
 from tests.composing import tiny_config
 from tests.integration.conftest import SAME, TrackedRuns
-from tests.integration.test_planted import told
+from tests.integration.test_planted import exit_code
 from tests.integration.test_use import eyes
 
 pytestmark = pytest.mark.integration
@@ -37,15 +37,15 @@ def test_a_moved_project_compares_evaluates_predicts_promotes_and_trains(
     shutil.copytree(tracked.folder / "mlruns", tmp_path / "copy" / "mlruns")
     original = {path: path.stat().st_mtime_ns for path in tracked.folder.rglob("*") if "mlflow.lock" not in path.name}
     runs = [tracked.id("first"), tracked.id("second")]
-    assert told(compare, f"tracking.root={tmp_path}/copy/mlruns", f"runs=[{','.join(runs)}]", "latency=false") == 0
+    assert exit_code(compare, f"tracking.root={tmp_path}/copy/mlruns", f"runs=[{','.join(runs)}]", "latency=false") == 0
     project = tmp_path / "moved %20 here"
     (tmp_path / "copy").rename(project)
     where = f"tracking.root='{project}/mlruns'"
     eyes(tmp_path / "images", 2)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    assert told(predict, where, f"model=runs:/{runs[0]}", "images=images", "output=p.csv") == 0
-    assert told(evaluate, where, f"model=runs:/{runs[0]}") == 0
-    assert told(promote, where, f"run={runs[0]}", "name=moved", "force=true") == 0
+    assert exit_code(predict, where, f"model=runs:/{runs[0]}", "images=images", "output=p.csv") == 0
+    assert exit_code(evaluate, where, f"model=runs:/{runs[0]}") == 0
+    assert exit_code(promote, where, f"run={runs[0]}", "name=moved", "force=true") == 0
     output = capsys.readouterr()
     assert "no test predictions" not in output.out + output.err
     more = train(tiny_config(*SAME, where), tmp_path / "more")

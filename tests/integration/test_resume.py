@@ -101,7 +101,7 @@ def test_what_differs_is_refused_before_data_are_read_and_nothing_records_it(
     assert (kept.data.params["model.lr"], kept.info.status) == ("0.001", "FINISHED")
 
 
-def test_other_pictures_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_images_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
     last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
     for part in ("fingerprint", "split"):
@@ -110,7 +110,7 @@ def test_other_pictures_under_the_same_name_are_refused(tmp_path: Path, monkeypa
             known = torch.load(tmp_path / "first/checkpoints/last.ckpt", weights_only=True)["data"]
             patch.setattr("eyegender.training.resume.data_identity", lambda _, d=known | {part: changed[part]}: d)
             with pytest.raises(
-                UserError, match="was trained on other " + ("pictures" if part == "fingerprint" else part)
+                UserError, match="was trained on other " + ("images or labels" if part == "fingerprint" else part)
             ):
                 train(tiny_config(*HEAD, "trainer.max_epochs=2", last), tmp_path / "second")
 
@@ -125,7 +125,7 @@ def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
     def meanwhile(self: Classifier) -> None:
         monkeypatch.setattr(Classifier, "on_train_start", plain)
         for folder in ("third", "second"):
-            with pytest.raises(UserError, match="is being trained by another process; wait until") as error:
+            with pytest.raises(UserError, match="another process is training the run in .*; wait until") as error:
                 train(longer, tmp_path / folder)
             refused.append(str(error.value))
         plain(self)
@@ -135,7 +135,7 @@ def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
     assert len(refused) == 2
     client, run = only_run(tmp_path)
     assert [point.step for point in client.get_metric_history(run.info.run_id, "lr")] == [1, 2]
-    # Whoever goes on from the second folder meets those who go on from the first: it is one run.
+    # Resuming from the second folder locks the first one, too: it is one run.
     kept = torch.load(tmp_path / "second/checkpoints/last.ckpt", weights_only=True)["run"]
     assert kept["began_in"] == str((tmp_path / "first").resolve())
 

@@ -276,7 +276,7 @@ def test_sigterm_in_the_middle_of_a_stage_lets_it_end(
     with pytest.raises(SystemExit) as stopped:
         train(config, tmp_path / "out")
     assert stopped.value.code == 143
-    assert f"go on with ckpt_path={tmp_path / 'out/checkpoints/last.ckpt'}" in caplog.text
+    assert f"resume with ckpt_path={tmp_path / 'out/checkpoints/last.ckpt'}" in caplog.text
     run = only_run(tmp_path)
     assert run.info.status == "KILLED"
     assert [point.step for point in store(tmp_path).get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
@@ -314,7 +314,7 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "go on with ckpt_path=" in output
+    assert "resume with ckpt_path=" in output
     assert "Traceback" not in output
     assert only_run(tmp_path).info.status == "KILLED"
 
@@ -346,7 +346,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 
 def test_a_gradient_that_explodes_stops_the_run_at_its_step(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"loss is not finite at step \d+ with learning rate .* pictures of that batch: 0"
+        UserError, match=r"loss is not finite at step \d+ with learning rate .* images of that batch: 0"
     ):
         train(tiny_config("model.lr=1e30", "trainer.gradient_clip=null", "trainer.max_epochs=5"), tmp_path / "out")
     assert only_run(tmp_path).info.status == "FAILED"

@@ -14,10 +14,10 @@ from eyegender.data.grouping import find_groups
 from eyegender.data.image_facts import image_facts
 from eyegender.data.pixel_cache import open_pixel_store
 from eyegender.data.synthetic import SyntheticReader
-from eyegender.features.precision_choice import quickest
 from eyegender.models.weights import read_state_dict
 from eyegender.tracking.stored_config import parse_config
-from eyegender.training.checkpoint_io import load_checkpoint
+from eyegender.training.checkpoints import load_checkpoint
+from eyegender.training.measurements import fastest
 from tests.planted import forms
 from tests.unit.features.test_store import entry, open_or_build
 
@@ -49,7 +49,7 @@ def test_in_every_cache(tmp_path: Path, form: str) -> None:
         store = open_pixel_store(samples, 16, "gray", cache)
         groups = find_groups(samples, cache)
         activations = open_or_build(entry(cache / "activations-of-a-test"))
-        quickest("a test", {"one": lambda: None}, cache)
+        fastest("a test", {"one": lambda: None}, cache)
         pixels = store.read(np.arange(len(store)))
         kept = activations.read(np.arange(activations.pictures), 0)
         return pixels.tobytes(), groups.group.tobytes(), kept.float().numpy().tobytes(), image_facts([picture], cache)

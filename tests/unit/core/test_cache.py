@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from eyegender.core.cache import DEFAULT_SHARE, MANIFEST, entry_sizes, limit_bytes, make_room, mark_used
 from eyegender.features.build import open_or_build
-from tests.unit.features.numbers import PICTURES, VIEWS, check_whole, entry
+from tests.unit.features.numbered_entry import IMAGES, VIEWS, check_whole, entry
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_an_open_store_stays_readable_when_its_entry_is_removed(store: Path) -> 
     assert make_room(store, 0, 0, ())
     assert names(store) == []
     check_whole(opened)
-    assert opened.shape[:2] == (PICTURES, VIEWS)
+    assert opened.shape[:2] == (IMAGES, VIEWS)
 
 
 def test_the_default_limit_is_a_share_of_the_disk(store: Path) -> None:

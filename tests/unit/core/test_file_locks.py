@@ -15,7 +15,7 @@ from eyegender.core import file_locks
 from eyegender.core.cache import build_lock, translate_cache_errors
 from eyegender.core.errors import UserError
 from eyegender.core.file_locks import optional_file_lock
-from eyegender.features.kept_note import kept_note
+from eyegender.training.measurements import cached_measurement
 from hydra_plugins.optuna_study._spec import storage_spec
 from hydra_plugins.optuna_study._store import Store
 
@@ -59,7 +59,7 @@ def test_a_cache_without_locks_is_refused_with_advice(tmp_path: Path, reason: st
     ):
         pass
     with pytest.raises(UserError, match=f"got {reason} in .*; set EYEGENDER_CACHE"):
-        kept_note("this machine", lambda _: True, dict, cache=tmp_path)
+        cached_measurement("this machine", lambda _: True, dict, cache=tmp_path)
     assert not list(tmp_path.rglob("*.lock.*"))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from eyegender.core.standard_streams import log_in_utf8
-from eyegender.training.stop_signal import StopSignal
+from eyegender.training.interruptions import StopSignal
 from hydra_plugins.optuna_study._vigil import Stopped, Vigil
 
 # A command that prints like ours, writes a file and starts a process that prints.

@@ -83,7 +83,9 @@ def test_numbered_images_of_other_objects_can_be_split(
         # Neighbors are separated only at the end of a block.
         apart, links = separated(data.samples, data)
         between_blocks = sum(
-            int(data.groups[a] != data.groups[b]) for run in consecutive_runs(data.names) for a, b in pairwise(run)
+            int(data.groups[a] != data.groups[b])
+            for run in consecutive_runs(data.samples.names)
+            for a, b in pairwise(run)
         )
         assert apart <= between_blocks
         assert f"and {between_blocks} of {links} pairs of neighbors may be in two splits" in caplog.text
@@ -101,7 +103,7 @@ def test_blocks_are_as_long_as_the_splits_allow(tmp_path: Path) -> None:
     assert np.unique(data.groups, return_counts=True)[1].tolist() == [6] * 20
     assert data.counts()["test"] == {"cats": 12, "dogs": 12}
     assert data.counts()["val"] == {"cats": 6, "dogs": 6}
-    where = [parse_numbered_name(name) for name in data.names]
+    where = [parse_numbered_name(name) for name in data.samples.names]
     for block in np.unique(data.groups):
         numbers = sorted(where[i][2] for i in np.flatnonzero(data.groups == block))
         assert numbers == list(range(numbers[0], numbers[0] + 6))
@@ -132,7 +134,7 @@ def test_files_with_the_same_number_stay_together(tmp_path: Path) -> None:
     names = SHAPES["left and right"]
     data = module(make(tmp_path / "set", names), names)
     assert data.groups is not None
-    group_of = dict(zip(data.names, data.groups.tolist(), strict=True))
+    group_of = dict(zip(data.samples.names, data.groups.tolist(), strict=True))
     assert all(group_of[f"cats/{k}-left.jpg"] == group_of[f"cats/{k}-right.jpg"] for k in range(12))
 
 
@@ -145,7 +147,7 @@ def test_near_duplicates_stay_together_across_blocks(tmp_path: Path) -> None:
     data = module(root, names)
     assert data.split.kind == "blocks"
     assert data.groups is not None
-    group_of = dict(zip(data.names, data.groups.tolist(), strict=True))
+    group_of = dict(zip(data.samples.names, data.groups.tolist(), strict=True))
     assert group_of["cats/cats_003.jpg"] == group_of["cats/cats_050.jpg"]
     assert group_of["cats/cats_020.jpg"] == group_of["cats/cats_040.jpg"]
 

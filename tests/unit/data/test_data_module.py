@@ -33,7 +33,7 @@ def test_counts_names_and_fingerprints(folder: Callable[..., Path], tmp_path: Pa
         "val": {"femaleeyes": 2, "maleeyes": 2},
         "test": {"femaleeyes": 4, "maleeyes": 4},
     }
-    assert (data.source, data.channels, len(data.names)) == ("folder", 1, 40)
+    assert (data.source, data.store.shape[1], len(data.samples)) == ("folder", 1, 40)
     moved = module(root.rename(tmp_path / "moved"))
     assert (moved.fingerprint, moved.split.fingerprint) == (data.fingerprint, data.split.fingerprint)
     assert module(tmp_path / "moved", color="rgb").fingerprint != data.fingerprint
@@ -57,7 +57,7 @@ def test_unreadable_images_are_an_error_or_left_out_in_every_run(folder: Callabl
         else:
             data = module(root, on_bad=on_bad)
             assert list(data.skipped) == ["femaleeyes/2.png", "maleeyes/4.png"]
-            assert len(data.names) == 38
+            assert len(data.samples) == 38
             pixels = torch.cat([batch.pixels for batch in data.train_dataloader()])
             assert pixels.flatten(1).any(dim=1).all()
 

@@ -64,7 +64,7 @@ def test_an_image_in_both_classes_stops_a_training_or_is_dropped(
     for split_by in ("person", "random"):
         data = module(eyes, color=color, on_conflict="drop", split_by=split_by)
         assert len(data.samples) == 58
-        assert not {name for pair in pairs for name in pair.split(" = ")} & set(data.names)
+        assert not {name for pair in pairs for name in pair.split(" = ")} & set(data.samples.names)
         assert data.facts()["conflicts"] == {"pictures": 2, "handling": "drop"}
         assert sum(count for split in data.counts().values() for count in split.values()) == 58
     assert "2 images are in both classes; all 5 copies are left out" in caplog.text

@@ -110,7 +110,6 @@ def test_rows_are_the_decoded_images(folder: Callable[..., Path]) -> None:
     pixels = store.read(store.rows(samples.digests))
     for i in range(len(samples)):
         assert np.array_equal(pixels[i].transpose(1, 2, 0), np.asarray(samples.open(i)))
-    assert np.array_equal(store.array[store.rows(samples.digests)], pixels)
 
 
 def test_the_order_of_rows_does_not_depend_on_the_listing(folder: Callable[..., Path]) -> None:

@@ -1,5 +1,6 @@
 """The guarantees of every kind of split, on made-up data sets."""
 
+import csv
 import hashlib
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from eyegender.core.errors import UserError
 from eyegender.data.readers import Samples
-from eyegender.data.split_file import read_split_csv, write_split_csv
+from eyegender.data.split_file import read_split_csv
 from eyegender.data.splits import SPLITS, Split, official_split, sample_subset, split_at_random, split_by_group
 
 
@@ -41,6 +42,15 @@ def crowds(draw: st.DrawFn) -> tuple[Samples, list[str]]:
 
 def content(samples: Samples, split: Split) -> dict[str, set[str]]:
     return {name: {samples.digests[i] for i in split.index(name)} for name in SPLITS}
+
+
+def write_split(path: Path, samples: Samples, split: Split, persons: list[str] | None = None) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split", "person"])
+        for name in SPLITS:
+            for i in split.index(name):
+                writer.writerow([samples.names[i], samples.labels[i], name, persons[i] if persons else ""])
 
 
 @given(crowds(), st.integers(0, 2**32 - 1))
@@ -158,7 +168,7 @@ def test_a_written_split_is_read_back(tmp_path: Path) -> None:
     samples = made_up([0, 1] * 30)
     persons = [str(i // 4) for i in range(60)]
     split = split_by_group(samples, persons, kind="person", test=0.2, val=0.1, seed=3)
-    write_split_csv(tmp_path / "split.csv", samples, split, persons)
+    write_split(tmp_path / "split.csv", samples, split, persons)
     back = read_split_csv(tmp_path / "split.csv", samples)
     assert all(np.array_equal(split.index(name), back.index(name)) for name in SPLITS)
     assert back.kind == "file"
@@ -200,7 +210,7 @@ def test_split_files_are_checked_before_they_are_read(tmp_path: Path) -> None:
 def test_rows_of_skipped_images_are_allowed(tmp_path: Path) -> None:
     samples = made_up([0, 1] * 6)
     split = split_at_random(samples, 0.3, 0.2, 0)
-    write_split_csv(tmp_path / "split.csv", samples, split)
+    write_split(tmp_path / "split.csv", samples, split)
     skipped = int(split.train[0])
     rest = samples.take(np.array([i for i in range(12) if i != skipped]))
     assert len(read_split_csv(tmp_path / "split.csv", rest, [samples.names[skipped]]).train) == len(split.train) - 1

@@ -41,7 +41,7 @@ def test_what_needs_no_network_imports_no_torch(command: str, argument: str) -> 
         ("evaluate", ["model=x", "data=folder", "data.root=nowhere"]),
     ],
 )
-def test_a_mistyped_folder_is_told_before_torch_is_imported(module: str, arguments: list[str]) -> None:
+def test_a_wrong_folder_is_reported_before_torch_is_imported(module: str, arguments: list[str]) -> None:
     done = run(
         "import sys, runpy\n"
         f"sys.argv = ['eyegender.{module}', *{arguments!r}]\n"
@@ -54,28 +54,28 @@ def test_a_mistyped_folder_is_told_before_torch_is_imported(module: str, argumen
 
 
 @pytest.mark.parametrize(
-    ("command", "argument", "told"),
+    ("command", "argument", "message"),
     [
         ("predict", "min_confidense=1", "did you mean min_confidence?"),
-        ("promote", "min_confidence=1", "there is no such key, see --help"),  # another command's
+        ("promote", "min_confidence=1", "there is no such key, see --help"),  # a key of another command
         ("train", "hydra.job_logging.formatters=2", "got 'int' object is not iterable; correct them"),
         ("train", "data.reader.separation=none", "must be a number, got 'none'; correct it"),
         ("train", "data.reader.size=[null,null]", "must be a whole number, got [None, None]; correct it"),
     ],
 )
-def test_a_wrong_key_or_value_is_one_line(command: str, argument: str, told: str) -> None:
+def test_a_wrong_key_or_value_is_one_line(command: str, argument: str, message: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"eyegender.{command}", argument], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2
-    assert done.stderr.strip().endswith(told)
+    assert done.stderr.strip().endswith(message)
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_ctrl_c_is_one_line() -> None:
     done = run(
         "import os, signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent in the background leaves it ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background parent ignores it
         "from eyegender.core.command import command\n"
         "sys.argv = ['eyegender.promote', 'run=x']\n"
         "command('promote', groups=('tracking',))(lambda cfg: os.kill(os.getpid(), signal.SIGINT))()\n"

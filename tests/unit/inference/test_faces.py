@@ -25,10 +25,10 @@ def test_positions_are_found_by_path_or_by_file_name(tmp_path: Path) -> None:
     table = tmp_path / "eyes.csv"
     table.write_text("path,left_x,left_y,right_x,right_y\nx/a.jpg,10,10,20,10\nb.jpg,1,1,5,1\n")
     eyes = read_eye_table(table, 1.0)
-    picture = Image.new("L", (40, 40))
-    assert set(eyes(Path("x/a.jpg"), picture)) == {"left", "right"}
-    assert set(eyes(Path("elsewhere/b.jpg"), picture)) == {"left", "right"}
-    assert eyes(Path("c.jpg"), picture) == {}
+    image = Image.new("L", (40, 40))
+    assert set(eyes(Path("x/a.jpg"), image)) == {"left", "right"}
+    assert set(eyes(Path("elsewhere/b.jpg"), image)) == {"left", "right"}
+    assert eyes(Path("c.jpg"), image) == {}
     assert eyes(Path("x/a.jpg"), Image.new("L", (15, 15))) == {}  # an eye outside
 
 
@@ -116,7 +116,7 @@ def test_both_eyes_of_a_real_face_are_found_at_any_size(scale: float) -> None:
     face = face.resize((round(face.width * scale), round(face.height * scale)))
     eyes = EyeDetector(1.0).detect(face)
     assert eyes is not None
-    # Pupils as marked by hand in the picture of 512 pixels; they are 43 pixels apart.
+    # Pupils as marked by hand in the image of 512 pixels; they are 43 pixels apart.
     for (x, y), (true_x, true_y) in ((eyes.left, (203.5, 101.3)), (eyes.right, (246.8, 103.0))):
         assert np.hypot(x / scale - true_x, y / scale - true_y) < 0.1 * 43
 

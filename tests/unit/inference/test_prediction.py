@@ -37,7 +37,7 @@ def test_folders_are_searched_and_files_used_as_given(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     inside = images(tmp_path / "below", 2)
     (tmp_path / "below" / ".hidden.png").write_bytes(b"")
-    odd = tmp_path / "picture.dat"
+    odd = tmp_path / "image.dat"
     odd.write_bytes(b"")
     assert find_image_files([str(odd), str(tmp_path), str(inside[0])]) == [odd, *inside]
     with pytest.raises(UserError, match="images must exist, got nowhere"):
@@ -50,7 +50,7 @@ def test_folders_are_searched_and_files_used_as_given(tmp_path: Path) -> None:
 def test_batches_keep_the_order_and_bad_files_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "BATCH_SIZE", 3)
     paths = images(tmp_path, 7)
-    paths[4].write_bytes(b"no picture")
+    paths[4].write_bytes(b"not an image")
     paths.append(tmp_path / "missing.png")
     batches = list(decode_batches(paths))
     assert [len(batch) for batch in batches] == [3, 3, 2]

@@ -80,7 +80,7 @@ def test_an_empty_batch_is_allowed() -> None:
         (np.full((1, 6, 6), np.nan), "within 0..255"),
         (["not base64!"], "image 0 is text"),
         (["a.png"], "image 0 is text"),
-        ([png(GRAY), b"no picture"], "image 1 cannot be read: not a JPEG"),
+        ([png(GRAY), b"not an image"], "image 1 cannot be read: not a JPEG"),
         ([GRAY, None], "image 1 is neither an array .*, got NoneType"),
         (None, "image 0 is neither an array .*, got NoneType"),
         ([Path("a.png")], "image 0 is neither an array .*, got PosixPath"),
@@ -108,8 +108,8 @@ def test_the_range_of_each_float_image_is_inferred_separately(kind: type) -> Non
     above = bright.copy()
     above[0, 0] = 1.0009
     both = as_pixels([unit, bytes_, bright, above], 6, "gray")
-    for alone, picture in zip(both, (unit, bytes_, bright, above), strict=True):
-        np.testing.assert_array_equal(as_pixels(picture[None], 6, "gray")[0], alone)
+    for alone, image in zip(both, (unit, bytes_, bright, above), strict=True):
+        np.testing.assert_array_equal(as_pixels(image[None], 6, "gray")[0], alone)
     np.testing.assert_array_equal(both[0], both[1])
     assert both[3, 0, 0, 0] == 255
     assert both[3, 0, 1, 1] == both[2, 0, 1, 1] == 128

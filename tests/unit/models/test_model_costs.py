@@ -10,7 +10,7 @@ from eyegender.core.errors import UserError
 from eyegender.models import model_costs
 from eyegender.models.model_costs import costs
 from eyegender.models.saved_network import ModelSpec
-from eyegender.training.run import RunResult
+from eyegender.training.summary import RunResult
 
 SPEC = ModelSpec("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 3, 32, "gray", ("female", "male"))
 

@@ -10,7 +10,7 @@ from eyegender.registry.promotion import compare_on_shared_images
 from tests.unit.comparison.example_runs import run, table
 
 
-def test_a_card_says_what_it_must_not_be_used_for() -> None:
+def test_a_card_names_forbidden_uses() -> None:
     card = model_card(run("one", table(0, 1.5)), name="eyes", version="3", comparison=("It is better.",))
     for text in ("# eyes, version 3", "does not predict a person's gender", "decisions about people",
                  "| accuracy |", "over persons", "It is better.", "models:/eyes/3"):  # fmt: skip
@@ -40,17 +40,17 @@ def test_only_shared_images_are_compared() -> None:
 
 def test_a_promotion_tests_over_persons_if_either_run_knows_them() -> None:
     first, second = table(0, 1.0), table(1, 1.5)
-    by_picture = compare_on_shared_images(replace(first, persons=None), replace(second, persons=None))
+    by_image = compare_on_shared_images(replace(first, persons=None), replace(second, persons=None))
     by_person = compare_on_shared_images(first, second)
-    assert by_picture is not None
-    assert by_picture == mcnemar(first.correct, second.correct)
+    assert by_image is not None
+    assert by_image == mcnemar(first.correct, second.correct)
     assert by_person == mcnemar(first.correct, second.correct, first.persons)
     assert (
         by_person
         == compare_on_shared_images(replace(first, persons=None), second)
         == compare_on_shared_images(first, replace(second, persons=None))
     )
-    assert by_person.p_value != by_picture.p_value
+    assert by_person.p_value != by_image.p_value
 
 
 def test_error_rates_are_over_persons_if_they_are_known() -> None:

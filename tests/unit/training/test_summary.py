@@ -19,7 +19,7 @@ def test_the_table_names_the_positive_class_of_the_data(
     tracker: Any = SimpleNamespace(
         location=Location("http://tracking.example", None),
         run_id="abc",
-        store=SimpleNamespace(experiment_id="1"),
+        experiment_id="1",
         sender=SimpleNamespace(refused=[]),
     )
     cfg: Any = SimpleNamespace(model=SimpleNamespace(name="mobilenet_v2"))

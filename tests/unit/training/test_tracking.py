@@ -1,4 +1,4 @@
-from eyegender.training.run_tracking import run_name
+from eyegender.training.tracking import run_name
 from tests.composing import tiny_config
 
 
@@ -7,5 +7,5 @@ def test_a_run_is_named_by_what_was_changed_and_no_two_keys_look_alike() -> None
     assert run_name(tiny_config(), overrides) == "mobilenet_v2 seed=1 split.seed=0 size=96 lr=1"
 
 
-def test_of_a_file_only_its_name_is_told() -> None:
+def test_a_path_is_shortened_to_its_file_name() -> None:
     assert run_name(tiny_config(), ["model.weights=/a/b/c.pth"]) == "mobilenet_v2 weights=c.pth"

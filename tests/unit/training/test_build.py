@@ -15,7 +15,7 @@ from eyegender.training.build import (
     build_trainer,
     check_smallest_batch,
     check_trainer,
-    trainer_arguments,
+    trainer_settings,
 )
 from eyegender.training.run import train
 from tests.composing import tiny_config
@@ -24,13 +24,13 @@ from tests.composing import tiny_config
 @pytest.mark.parametrize("override", ["accelerator=abacus", "strategy=luck"])
 def test_what_lightning_does_not_know_is_one_line(override: str) -> None:
     with pytest.raises(UserError, match="^trainer: .*; correct trainer.precision"):
-        build_trainer(trainer_arguments(tiny_config(f"trainer.{override}")), logger=False)
+        build_trainer(trainer_settings(tiny_config(f"trainer.{override}")), logger=False)
 
 
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("trainer.batch_size=1", "trainer.batch_size must leave no batch of one picture .*, got 1; set "),
+        ("trainer.batch_size=1", "trainer.batch_size must leave no batch of one image .*, got 1; set "),
         ("trainer.precision=16-mixed", "trainer.precision=16-mixed needs a GPU, got a CPU; set trainer.precision="),
         ("trainer.devices=999", "trainer.devices must be at most .* on a CPU, .* got 999; set trainer.devices="),
         ("trainer.accelerator=abacus", "correct trainer.precision, trainer.accelerator"),
@@ -72,7 +72,7 @@ def test_a_batch_of_one_is_refused_where_batch_norm_cannot_train_on_it(
         network.train()(torch.zeros(smallest, 1, size, size, dtype=torch.uint8))
 
 
-def test_a_rest_of_one_picture_is_told_before_training(tmp_path: Path) -> None:
+def test_a_last_batch_of_one_image_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"got 2; set trainer.batch_size=3 or more"):  # 45 pictures train
         train(tiny_config("trainer.batch_size=2", "data.n=63"), tmp_path / "out")
     assert not (tmp_path / "mlruns").exists()
@@ -98,7 +98,7 @@ def test_a_single_task_of_slurm_starts_its_processes_itself(
         if tasks is not None and value is not None:
             monkeypatch.setenv(f"SLURM_{name}", value)
     cfg = tiny_config("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    trainer = build_trainer(trainer_arguments(cfg), logger=False)
+    trainer = build_trainer(trainer_settings(cfg), logger=False)
     environment = trainer.strategy.cluster_environment
     assert environment.creates_processes_externally is not alone
     assert trainer.world_size == 2
@@ -110,4 +110,4 @@ def test_more_tasks_than_devices_are_refused_with_the_launchers_key(monkeypatch:
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     cfg = tiny_config("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     with pytest.raises(UserError, match="^trainer: .*hydra.launcher.tasks_per_node=1"):
-        check_trainer(trainer_arguments(cfg))
+        check_trainer(trainer_settings(cfg))

@@ -1,4 +1,4 @@
-"""Entries made of counted numbers, so that a test of files needs no network and no picture."""
+"""Entries of consecutive numbers, so that a test of files needs no network and no images."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from eyegender.features.store import ActivationStore
 
-PICTURES, VIEWS, SHAPE = 150, 2, (2, 3, 4)  # three chunks; maps of 4 channels, 2 x 3 pixels
+IMAGES, VIEWS, SHAPE = 150, 2, (2, 3, 4)  # three chunks; maps of 4 channels, 2 x 3 pixels
 
 
-class Counted:
-    """Pixel j of picture i in view v is the number 100 i + 30 v + j, channels last."""
+class Numbers:
+    """Pixel j of image i in view v is the number 100 i + 30 v + j, channels last."""
 
     def read(self, start: int, stop: int, view: int) -> torch.Tensor:
-        pictures = torch.arange(start, stop).view(-1, 1) * 100 + view * 30 + torch.arange(24)
-        return pictures.view(-1, *SHAPE).permute(0, 3, 1, 2)
+        values = torch.arange(start, stop).view(-1, 1) * 100 + view * 30 + torch.arange(24)
+        return values.view(-1, *SHAPE).permute(0, 3, 1, 2)
 
 
 def entry(
@@ -34,26 +34,26 @@ def entry(
     prefix: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.float,
     check: Callable[[], None] = lambda: None,
 ) -> Build:
-    return Build(folder, PICTURES, VIEWS, SHAPE, dtype, Counted, lambda: prefix, check)
+    return Build(folder, IMAGES, VIEWS, SHAPE, dtype, Numbers, lambda: prefix, check)
 
 
-def expected(pictures: list[int], view: int) -> np.ndarray:
-    return np.stack([Counted().read(i, i + 1, view)[0].numpy() for i in pictures])
+def expected(images: list[int], view: int) -> np.ndarray:
+    return np.stack([Numbers().read(i, i + 1, view)[0].numpy() for i in images])
 
 
 def check_whole(store: ActivationStore) -> None:
-    everything = np.arange(PICTURES)
+    everything = np.arange(IMAGES)
     for view in range(VIEWS):
         assert np.array_equal(store.read(everything, view).numpy(), expected(everything.tolist(), view))
 
 
-def _slow(given: torch.Tensor) -> torch.Tensor:
+def _slow(inputs: torch.Tensor) -> torch.Tensor:
     print("computing", flush=True)
     time.sleep(0.5)
-    return given.float()
+    return inputs.float()
 
 
-if __name__ == "__main__":  # a builder in a process of its own: folder, slow or quick
+if __name__ == "__main__":  # a builder in its own process; arguments: folder, slow or quick
     built = open_or_build(entry(Path(sys.argv[1]), prefix=_slow if sys.argv[2] == "slow" else torch.Tensor.float))
     check_whole(built)
     print("whole")

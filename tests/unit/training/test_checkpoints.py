@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
-from eyegender.training.trial_callback import checkpoint_to_continue
+from eyegender.training.checkpoints import SafeCheckpointIO, latest_checkpoint, load_checkpoint
 
 GOOD = {"state_dict": {"w": torch.ones(1000)}, "epoch": 3}
 
@@ -28,7 +27,7 @@ def saved(folder: Path, name: str = "last.ckpt") -> Path:
 
 def test_round_trip(tmp_path: Path) -> None:
     assert load_checkpoint(saved(tmp_path))["epoch"] == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]  # nothing aside is left
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]  # no temporary file
 
 
 def test_the_previous_one_survives_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +39,7 @@ def test_the_previous_one_survives_a_failed_write(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(
-        UserError, match=r"cannot write checkpoint .*last.ckpt of 0 bytes .*No space left.*go on with ckpt_path="
+        UserError, match=r"cannot write checkpoint .*last.ckpt of 0 bytes .*No space left.*resume with ckpt_path="
     ):
         SafeCheckpointIO().save_checkpoint({}, path)
     assert load_checkpoint(path)["epoch"] == 3
@@ -48,11 +47,11 @@ def test_the_previous_one_survives_a_failed_write(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, -10])
-def test_a_truncated_one_is_named_and_the_good_sibling_offered(tmp_path: Path, keep: int) -> None:
+def test_the_error_for_a_truncated_checkpoint_names_an_intact_one(tmp_path: Path, keep: int) -> None:
     saved(tmp_path, "best.ckpt")
     path = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"last.ckpt is damaged.*go on from .*best.ckpt"):
+    with pytest.raises(UserError, match=r"last.ckpt is damaged.*resume from .*best.ckpt"):
         load_checkpoint(path)
 
 
@@ -62,22 +61,22 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.index(torch.ones(100).numpy().tobytes()) + 200] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"last.ckpt is damaged \(\S+ changed on disk\); go on from .*best.ckpt"):
+    with pytest.raises(UserError, match=r"last.ckpt is damaged \(\S+ changed on disk\); resume from .*best.ckpt"):
         load_checkpoint(path)
     (tmp_path / "best.ckpt").write_bytes(content)
-    with pytest.raises(UserError, match="start the run anew"):  # a damaged sibling is not offered
+    with pytest.raises(UserError, match="start the run again"):  # a damaged sibling is not offered
         load_checkpoint(path)
 
 
-def test_a_trial_goes_on_from_the_best_checkpoint_where_the_last_is_damaged(tmp_path: Path) -> None:
-    assert checkpoint_to_continue(tmp_path) is None
+def test_a_trial_resumes_from_the_best_checkpoint_if_the_last_is_damaged(tmp_path: Path) -> None:
+    assert latest_checkpoint(tmp_path) is None
     folder = tmp_path / "checkpoints"
     last, best = saved(folder), saved(folder, "best.ckpt")
-    assert checkpoint_to_continue(tmp_path) == str(last)
+    assert latest_checkpoint(tmp_path) == last
     last.write_bytes(b"x")
-    assert checkpoint_to_continue(tmp_path) == str(best)
+    assert latest_checkpoint(tmp_path) == best
     best.write_bytes(b"x")
-    assert checkpoint_to_continue(tmp_path) is None
+    assert latest_checkpoint(tmp_path) is None
 
 
 def test_a_planted_pickle_is_not_run(tmp_path: Path) -> None:
@@ -89,7 +88,7 @@ def test_a_planted_pickle_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "planted").exists()
 
 
-def test_something_else_is_told(tmp_path: Path) -> None:
+def test_another_file_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": 1}, tmp_path / "x.ckpt")
     with pytest.raises(UserError, match="not a checkpoint of a training run"):
         load_checkpoint(tmp_path / "x.ckpt")
