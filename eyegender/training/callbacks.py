@@ -104,7 +104,7 @@ class EpochHistory(pl.Callback):
             return
         for row in self.rows[self._sent :]:
             values = {name: value for name, value in row.items() if name != "epoch"}
-            self.tracker.metrics(values, step=int(row["epoch"]))
+            self.tracker.log_metrics(values, step=int(row["epoch"]))
         self._sent = len(self.rows)
 
     def state_dict(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Recorder:
     def __init__(self) -> None:
         self.rows: dict[int, float] = {}
 
-    def metrics(self, values: dict[str, float], step: int) -> None:
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
         self.rows.setdefault(step, values["val/accuracy"])
 
 
