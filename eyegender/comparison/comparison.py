@@ -12,8 +12,8 @@ import numpy as np
 from eyegender.comparison.caveats import caveats, headlines, warnings
 from eyegender.comparison.pairs import Pair, compare_pairs
 from eyegender.core.errors import UserError
-from eyegender.models.binary_metrics import METRICS
 from eyegender.models.intervals import Interval, bootstrap_intervals
+from eyegender.models.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eyegender.core.errors import UserError
+from eyegender.tracking.tracking_store import is_training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,11 +75,6 @@ def study_runs(store: TrackingStore, study: str) -> list[Run]:
     if not runs:
         raise UserError(f"no run in {store.name} belongs to a study {study!r}; correct study=")
     return list(runs.values())
-
-
-def is_training(run: Run) -> bool:
-    """Whether the run trained a network; comparisons and studies are stored as runs, too."""
-    return "model.name" in run.data.params
 
 
 def was_tested(run: Run) -> bool:

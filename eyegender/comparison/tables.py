@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from eyegender.comparison.paper import PAPER
 from eyegender.comparison.significance import format_p
-from eyegender.models.binary_metrics import METRICS
+from eyegender.models.metrics import METRICS
 from eyegender.plots.style import percent
 
 if TYPE_CHECKING:

@@ -88,8 +88,8 @@ NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite_in_float32)]
 Positive = Annotated[float, Field(gt=0), AfterValidator(_finite_in_float32)]
 Count = Annotated[int, Field(ge=1)]
 
-# The metrics that `models.metrics.SplitMetrics` computes on the validation set; repeated here because this module does
-# not import torch.
+# The metrics of the validation set that `models.split_metrics` computes; repeated here because this module does not
+# import torch.
 Monitor = Literal[
     "val/loss", "val/accuracy", "val/precision", "val/recall", "val/specificity", "val/f1", "val/auroc",
     "val/calibration_error", "val/tn", "val/fp", "val/fn", "val/tp",

@@ -164,28 +164,26 @@ class EyesDataModule(pl.LightningDataModule):
             self._check_persons(samples)
         # Groups are found among all images: in a subset, the runs of consecutive file numbers have gaps.
         groups = self._groups(samples)
+
+        def select(index: NDArray[np.int64]) -> None:
+            nonlocal samples, groups
+            samples = samples.take(index)
+            groups = None if groups is None else groups[index]
+
         if self.subset is not None:
-            chosen = sample_subset(samples, self.subset, self.split_seed)
-            samples = samples.take(chosen)
-            groups = None if groups is None else groups[chosen]
-        store = open_pixel_store(samples, self.size, self.color, self.cache_folder, self.cache_gb)
-        self.skipped = check_readable(samples, store.bad, self.on_bad)
+            select(sample_subset(samples, self.subset, self.split_seed))
+        self.store = open_pixel_store(samples, self.size, self.color, self.cache_folder, self.cache_gb)
+        self.skipped = check_readable(samples, self.store.bad, self.on_bad)
         if self.skipped:
-            readable = np.flatnonzero([digest not in store.bad for digest in samples.digests])
-            samples = samples.take(readable)
-            groups = None if groups is None else groups[readable]
-        conflicts = find_conflicts(samples, store)
+            select(np.flatnonzero([digest not in self.store.bad for digest in samples.digests]))
+        conflicts = find_conflicts(samples, self.store)
         left_out = check_conflicts(samples, conflicts, self.on_conflict)
         self.conflicts = tuple(tuple(samples.names[i] for i in copies) for copies in conflicts)
         self._left_out = (*self.skipped, *(samples.names[i] for i in left_out))
         if left_out:
-            rest = np.setdiff1d(np.arange(len(samples)), left_out)
-            samples = samples.take(rest)
-            groups = None if groups is None else groups[rest]
-        self.store = store
-        self.groups = groups
-        self._rows = store.rows(samples.digests)
-        self.samples = samples
+            select(np.setdiff1d(np.arange(len(samples)), left_out))
+        self.samples, self.groups = samples, groups
+        self._rows = self.store.rows(samples.digests)
 
     @property
     def source(self) -> str:

@@ -18,12 +18,12 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from eyegender.comparison.selection import is_training
 from eyegender.core.errors import UserError
 from eyegender.data.decode import decode, to_pixels
 from eyegender.data.readers import UnreadableImageError
 from eyegender.inference.grad_cam import grad_cam, overlay
 from eyegender.tracking.run_artifacts import logged_model
+from eyegender.tracking.tracking_store import is_training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eyegender.models.finite_check import FiniteCheck, NotFiniteError
-from eyegender.models.metrics import SplitMetrics
 from eyegender.models.micro_batches import MicroBatches
 from eyegender.models.optimization import START, Optimization, Progress, progress_of
+from eyegender.models.split_metrics import SplitMetrics
 
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from eyegender.models.binary_metrics import METRICS, check_predictions, weighted_metrics
+from eyegender.models.metrics import METRICS, check_predictions, weighted_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -92,7 +92,7 @@ def bootstrap_interval(
     that bias; otherwise they could lie above the value itself.
 
     Args:
-        metric: one of `binary_metrics.METRICS`.
+        metric: one of `metrics.METRICS`.
         labels: true class of each image, 0 or 1, shape (N,).
         probabilities: predicted probability of label 1, shape (N,).
         persons: person on each of the N images; None if unknown, so that every image counts as one person.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.core.errors import one_line
-from eyegender.models.binary_metrics import finite_predictions
+from eyegender.models.metrics import finite_predictions
 from eyegender.plots.style import INK, QUIET, SMALL_SIZE, VERMILION, new_figure, plain, style_axes
 
 if TYPE_CHECKING:

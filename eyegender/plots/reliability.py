@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.models.binary_metrics import (
+from eyegender.models.intervals import share_interval
+from eyegender.models.metrics import (
     CALIBRATION_BINS,
     calibration_bins,
     finite_predictions,
     metrics_from_predictions,
 )
-from eyegender.models.intervals import share_interval
 from eyegender.plots.style import BLUE, QUIET, legend, new_figure, percent, style_axes
 
 if TYPE_CHECKING:

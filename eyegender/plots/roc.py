@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as roc_points
 
-from eyegender.models.binary_metrics import THRESHOLD, finite_predictions
+from eyegender.models.metrics import THRESHOLD, finite_predictions
 from eyegender.plots.style import BLUE, INK, QUIET, SMALL_SIZE, TEXT_SIZE, new_figure, percent, style_axes
 
 if TYPE_CHECKING:

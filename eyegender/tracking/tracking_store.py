@@ -94,6 +94,11 @@ class TrackingStore:
                 os.environ[name] = before
 
 
+def is_training(run: Run) -> bool:
+    """Whether the run trained a network; comparisons and studies are stored as runs, too."""
+    return "model.name" in run.data.params
+
+
 def open_store(tracking: TrackingSection) -> TrackingStore:
     """Connect to the store that the config names.
 

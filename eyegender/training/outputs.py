@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eyegender.core.atomic_write import atomic_write
+from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 from eyegender.training import environment
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from eyegender.training.build import BuiltModel
     from eyegender.training.callbacks import History
 
-METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "test_predictions.json"
+METRICS_FILE = "metrics.json"
 
 
 def write_outputs(
@@ -55,7 +56,7 @@ def write_outputs(
     """
     final = {name: value for name, value in metrics.items() if name.startswith("test/")}
     final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
-    tracker.metrics(final | facts, step=len(history))
+    tracker.log_metrics(final | facts, step=len(history))
     spec = built.spec
     write_json(
         output_dir / METRICS_FILE,
@@ -75,18 +76,18 @@ def write_outputs(
             "run_key": tracker.key,
         },
     )
-    tracker.artifact(METRICS_FILE)
+    tracker.log_artifact(METRICS_FILE)
     if predictions is not None:
-        write_predictions(output_dir / PREDICTIONS_FILE, data, predictions)
-        tracker.artifact(PREDICTIONS_FILE)
+        write_json(output_dir / PREDICTIONS_FILE, _prediction_table(data, predictions).to_table())
+        tracker.log_artifact(PREDICTIONS_FILE)
         # MLflow lists tables by this tag.
-        tracker.tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
+        tracker.set_tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
     note = "synthetic eyes" if data.source == "synthetic" else None
     for path in draw_figures(output_dir / "figures", history, data, predictions, note):
-        tracker.artifact(str(path.relative_to(output_dir)), "figures")
+        tracker.log_artifact(str(path.relative_to(output_dir)), "figures")
     example = data.pixels(data.split.val[:1]).transpose(0, 2, 3, 1)
     save_for_logging(output_dir / "model", built.classifier.network, spec, example)
-    tracker.model(
+    tracker.log_model(
         "model",
         metadata=_model_metadata(spec, data.source),
         params={"model": cfg.model.name, "finetune_depth": str(spec.depth)},
@@ -99,23 +100,6 @@ def write_json(path: Path, content: Any) -> None:
         json.dump(content, file, indent=2, allow_nan=False, default=str)
 
 
-def write_predictions(path: Path, data: EyesDataModule, predictions: Mapping[str, Tensor]) -> None:
-    """Write one row per image, in the format of `mlflow.load_table`."""
-    index = predictions["index"].numpy()
-    samples = data.samples
-    persons = data.persons
-    columns: dict[str, list[Any]] = {
-        "name": [samples.names[i] for i in index],
-        "digest": [samples.digests[i] for i in index],
-        "person": [str(persons[i]) for i in index] if persons is not None else [""] * len(index),
-        "label": predictions["labels"].tolist(),
-        # All digits of a float32, so that the ranks and thus the AUROC do not change.
-        "probability": [float(f"{p:.9g}") for p in predictions["logits"].double().sigmoid().tolist()],
-    }
-    columns |= {name: np.asarray(values)[index].tolist() for name, values in samples.attributes.items()}
-    write_json(path, {"columns": list(columns), "data": list(map(list, zip(*columns.values(), strict=True)))})
-
-
 def draw_figures(
     folder: Path, history: History, data: EyesDataModule, predictions: Mapping[str, Tensor] | None, note: str | None
 ) -> list[Path]:
@@ -124,33 +108,40 @@ def draw_figures(
 
     plots = {"learning_curves": figures.learning_curves(history, note=note)}
     if predictions is not None:
-        labels = predictions["labels"].numpy()
-        probabilities = predictions["logits"].double().sigmoid().numpy()
+        table, classes = _prediction_table(data, predictions), data.samples.classes
+        labels, probabilities = table.labels, table.probabilities
         index = predictions["index"].numpy()
-        predicted = (probabilities > 0.5).astype(int)
-        counts = np.bincount(2 * labels + predicted, minlength=4).reshape(2, 2)
         plots |= {
-            "confusion_matrix": figures.confusion_matrix(counts, data.samples.classes, note=note),
-            "roc": figures.roc_curve(labels, probabilities, classes=data.samples.classes, note=note),
+            "confusion_matrix": figures.confusion_matrix(table.confusion_matrix, classes, note=note),
+            "roc": figures.roc_curve(labels, probabilities, classes=classes, note=note),
             "reliability": figures.reliability_diagram(
-                labels,
-                probabilities,
-                classes=data.samples.classes,
-                note=note,
-                persons=None if data.persons is None else np.asarray(data.persons)[index],
+                labels, probabilities, classes=classes, note=note, persons=table.persons
             ),
             # A function, so that only the images in the figure are read.
             "most_wrong": figures.most_wrong_sheet(
                 lambda rows: data.pixels(index[rows]),
                 labels,
                 probabilities,
-                [data.samples.names[i] for i in index],
+                table.names,
                 k=24,
-                classes=data.samples.classes,
+                classes=classes,
                 note=note,
             ),
         }
     return list(figures.save_figures(plots, folder))
+
+
+def _prediction_table(data: EyesDataModule, predictions: Mapping[str, Tensor]) -> Predictions:
+    index = predictions["index"].numpy()
+    samples, persons = data.samples, data.persons
+    return Predictions(
+        names=tuple(samples.names[i] for i in index),
+        keys=tuple(samples.digests[i] for i in index),
+        labels=predictions["labels"].numpy(),
+        probabilities=predictions["logits"].double().sigmoid().numpy(),
+        persons=None if persons is None else tuple(str(persons[i]) for i in index),
+        attributes={name: np.asarray(values)[index] for name, values in samples.attributes.items()},
+    )
 
 
 def _model_metadata(spec: ModelSpec, source: str) -> dict[str, Any]:

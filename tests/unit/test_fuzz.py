@@ -26,7 +26,7 @@ quiet = settings(
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_damaged_pictures(kind: str) -> None:
+def test_damaged_images(kind: str) -> None:
     tally = fuzz_pictures(kind, 150, seed=0)
     assert not tally.faults, tally.faults
     assert tally.outcomes["works"] > 5
@@ -45,8 +45,8 @@ def test_random_command_lines(tmp_path: Path) -> None:
     assert tally.outcomes["refused"] > 5
 
 
-def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fuzz itself must be able to fail."""
+def test_a_fault_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fuzz test must be able to fail."""
     monkeypatch.setattr("benchmarks.fuzz.decode", lambda data: data.decode())
     assert fuzz_pictures("PNG", 3, seed=0).faults
 
@@ -55,7 +55,7 @@ def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(
     st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF\0\0\0\0WEBP"])
 )
-def test_any_bytes_are_a_picture_or_told(data: bytes, start: bytes) -> None:
+def test_any_bytes_are_an_image_or_unreadable(data: bytes, start: bytes) -> None:
     width, height = read_header(start + data)
     assert width >= 0
     assert height >= 0
@@ -65,7 +65,7 @@ def test_any_bytes_are_a_picture_or_told(data: bytes, start: bytes) -> None:
 
 @quiet
 @given(st.text(max_size=200))
-def test_any_text_is_a_config_or_none(text: str) -> None:
+def test_any_text_is_a_config_or_not(text: str) -> None:
     parse_config(text)
     parse_config(f"data: {text}\nmodel: {{}}\nseed: 1")
 
@@ -92,4 +92,4 @@ def test_any_manifest_is_a_store_or_damaged(tmp_path: Path, seed: int) -> None:
     (tmp_path / "rows.crc32").write_bytes(bytes(8))
     with suppress(DamagedActivationsError):
         ActivationStore(tmp_path, 2, 1)
-        pytest.fail("an empty file is no store")
+        pytest.fail("an empty file is not a store")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from eyegender.models.binary_metrics import METRICS
 from eyegender.models.intervals import (
     bootstrap_differences,
     bootstrap_interval,
@@ -12,6 +11,7 @@ from eyegender.models.intervals import (
     share_interval,
     wilson_interval,
 )
+from eyegender.models.metrics import METRICS
 
 
 def pairs(n_persons: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
