@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eyegender.core.atomic_write import atomic_write
+from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 from eyegender.training import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from eyegender.core.schema import TrainConfig
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
     from eyegender.training.build import BuiltModel
     from eyegender.training.callbacks import History
 
-METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "test_predictions.json"
+METRICS_FILE = "metrics.json"
+MOST_WRONG = 24
 
 
 def write_outputs(
@@ -38,7 +42,7 @@ def write_outputs(
     history: History,
     metrics: dict[str, float],
     facts: dict[str, float],
-    predictions: Mapping[str, Tensor] | None,
+    test_outputs: Mapping[str, Tensor] | None,
 ) -> None:
     """Write all output files and send them to the tracking store.
 
@@ -51,8 +55,10 @@ def write_outputs(
         history: metrics of each epoch.
         metrics: metrics of the best epoch and, if it was tested, of the test.
         facts: further numbers, such as `best_epoch` and `fit_seconds`.
-        predictions: test predictions, see `Classifier.predictions`; None without a test.
+        test_outputs: outputs of the classifier in the test, see `Classifier.predictions`; None without a test.
     """
+    from eyegender.plots import figures
+
     final = {name: value for name, value in metrics.items() if name.startswith("test/")}
     final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
     tracker.metrics(final | facts, step=len(history))
@@ -76,13 +82,19 @@ def write_outputs(
         },
     )
     tracker.artifact(METRICS_FILE)
-    if predictions is not None:
-        write_predictions(output_dir / PREDICTIONS_FILE, data, predictions)
+    note = "synthetic eyes" if data.source == "synthetic" else None
+    plots = {"learning_curves": figures.learning_curves(history, note=note)}
+    if test_outputs is not None:
+        predictions = collect_predictions(data, test_outputs)
+        write_json(output_dir / PREDICTIONS_FILE, predictions.to_table())
         tracker.artifact(PREDICTIONS_FILE)
         # MLflow lists tables by this tag.
         tracker.tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
-    note = "synthetic eyes" if data.source == "synthetic" else None
-    for path in draw_figures(output_dir / "figures", history, data, predictions, note):
+        index = test_outputs["index"].numpy()
+        plots |= prediction_figures(
+            predictions, lambda rows: data.pixels(index[rows]), classes=data.samples.classes, note=note
+        )
+    for path in figures.save_figures(plots, output_dir / "figures"):
         tracker.artifact(str(path.relative_to(output_dir)), "figures")
     example = data.pixels(data.split.val[:1]).transpose(0, 2, 3, 1)
     save_for_logging(output_dir / "model", built.classifier.network, spec, example)
@@ -99,58 +111,43 @@ def write_json(path: Path, content: Any) -> None:
         json.dump(content, file, indent=2, allow_nan=False, default=str)
 
 
-def write_predictions(path: Path, data: EyesDataModule, predictions: Mapping[str, Tensor]) -> None:
-    """Write one row per image, in the format of `mlflow.load_table`."""
-    index = predictions["index"].numpy()
-    samples = data.samples
-    persons = data.persons
-    columns: dict[str, list[Any]] = {
-        "name": [samples.names[i] for i in index],
-        "digest": [samples.digests[i] for i in index],
-        "person": [str(persons[i]) for i in index] if persons is not None else [""] * len(index),
-        "label": predictions["labels"].tolist(),
-        # All digits of a float32, so that the ranks and thus the AUROC do not change.
-        "probability": [float(f"{p:.9g}") for p in predictions["logits"].double().sigmoid().tolist()],
-    }
-    columns |= {name: np.asarray(values)[index].tolist() for name, values in samples.attributes.items()}
-    write_json(path, {"columns": list(columns), "data": list(map(list, zip(*columns.values(), strict=True)))})
+def collect_predictions(data: EyesDataModule, outputs: Mapping[str, Tensor]) -> Predictions:
+    """The predictions for the test images, from the logits, labels and index of the test."""
+    index = outputs["index"].numpy()
+    samples = data.samples.take(index)
+    return Predictions(
+        names=samples.names,
+        keys=samples.digests,
+        labels=outputs["labels"].numpy().astype(np.int64),
+        probabilities=outputs["logits"].double().sigmoid().numpy(),
+        persons=None if data.persons is None else tuple(str(data.persons[i]) for i in index),
+        attributes=samples.attributes,
+    )
 
 
-def draw_figures(
-    folder: Path, history: History, data: EyesDataModule, predictions: Mapping[str, Tensor] | None, note: str | None
-) -> list[Path]:
-    """Save the figures of the run in `folder`; without predictions only the learning curves."""
+def prediction_figures(
+    predictions: Predictions, pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]], **options: Any
+) -> dict[str, Figure]:
+    """The figures of predictions by name; no ROC curve if all images are of one class.
+
+    Args:
+        predictions: the predictions.
+        pixels: reads the images of some predictions, so that only those in a figure are read.
+        options: `classes` and `note` of all figures.
+    """
     from eyegender.plots import figures
 
-    plots = {"learning_curves": figures.learning_curves(history, note=note)}
-    if predictions is not None:
-        labels = predictions["labels"].numpy()
-        probabilities = predictions["logits"].double().sigmoid().numpy()
-        index = predictions["index"].numpy()
-        predicted = (probabilities > 0.5).astype(int)
-        counts = np.bincount(2 * labels + predicted, minlength=4).reshape(2, 2)
-        plots |= {
-            "confusion_matrix": figures.confusion_matrix(counts, data.samples.classes, note=note),
-            "roc": figures.roc_curve(labels, probabilities, classes=data.samples.classes, note=note),
-            "reliability": figures.reliability_diagram(
-                labels,
-                probabilities,
-                classes=data.samples.classes,
-                note=note,
-                persons=None if data.persons is None else np.asarray(data.persons)[index],
-            ),
-            # A function, so that only the images in the figure are read.
-            "most_wrong": figures.most_wrong_sheet(
-                lambda rows: data.pixels(index[rows]),
-                labels,
-                probabilities,
-                [data.samples.names[i] for i in index],
-                k=24,
-                classes=data.samples.classes,
-                note=note,
-            ),
-        }
-    return list(figures.save_figures(plots, folder))
+    labels, probabilities = predictions.labels, predictions.probabilities
+    plots = {
+        "confusion_matrix": figures.confusion_matrix(predictions.confusion_matrix, **options),
+        "reliability": figures.reliability_diagram(labels, probabilities, persons=predictions.persons, **options),
+        "most_wrong": figures.most_wrong_sheet(
+            pixels, labels, probabilities, predictions.names, k=MOST_WRONG, **options
+        ),
+    }
+    if len(np.unique(labels)) == 2:
+        plots["roc"] = figures.roc_curve(labels, probabilities, **options)
+    return plots
 
 
 def _model_metadata(spec: ModelSpec, source: str) -> dict[str, Any]:
