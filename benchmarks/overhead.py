@@ -56,7 +56,7 @@ class EpochTimes(pl.Callback):
         self.began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, _: object, outputs: dict, *__: object) -> None:
-        self.tracker.metrics({"step_loss": float(outputs["loss"])}, step=trainer.global_step)
+        self.tracker.log_metrics({"step_loss": float(outputs["loss"])}, step=trainer.global_step)
 
     def on_train_epoch_end(self, *_: object) -> None:
         self.took.append(time.perf_counter() - self.began)

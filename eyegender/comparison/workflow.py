@@ -53,13 +53,11 @@ class ComparisonResult:
         comparison: content of the page.
         folder: folder that contains comparison.html, comparison.md and figures/.
         run_id: id of the MLflow run that contains the same files.
-        experiment_id: id of the experiment of that run.
     """
 
     comparison: Comparison
     folder: Path
     run_id: str
-    experiment_id: str
 
 
 def compare_runs(store: TrackingStore, options: CompareOptions, folder: Path) -> ComparisonResult:
@@ -74,9 +72,8 @@ def compare_runs(store: TrackingStore, options: CompareOptions, folder: Path) ->
     folder.mkdir(parents=True, exist_ok=True)
     created = f"Written {time.strftime('%Y-%m-%d %H:%M')} from {store.name}."
     write_comparison(comparison, folder, load_images=_images_of_largest_group(store, comparison), created=created)
-    experiment_id = selected[0].run.info.experiment_id
-    run_id = _log(store, experiment_id, comparison, folder, options.tracking.run_name)
-    return ComparisonResult(comparison, folder, run_id, experiment_id)
+    run_id = _log(store, selected[0].run.info.experiment_id, comparison, folder, options.tracking.run_name)
+    return ComparisonResult(comparison, folder, run_id)
 
 
 def show_comparison(result: ComparisonResult, console: Console) -> None:

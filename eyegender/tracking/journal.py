@@ -129,10 +129,6 @@ class Journal:
         except OSError:
             self._sent = offset
 
-    def remaining(self) -> int:
-        """Number of entries that were not sent yet."""
-        return len(self.unsent(limit=1_000_000))
-
     def unsent_bytes(self) -> int:
         """Size of the unsent entries and of the files that they name."""
         entries = [entry for _, entry in self.unsent(limit=1_000_000)]

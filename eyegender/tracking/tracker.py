@@ -77,31 +77,30 @@ class Tracker:
         """MLflow's id of the experiment; None until the store has been reached."""
         return self.writer.experiment_id
 
-    def params(self, values: Mapping[str, str], *, unless_there: bool = False) -> None:
+    def log_params(self, values: Mapping[str, str], *, unless_there: bool = False) -> None:
         """Log parameters, which cannot change later. `unless_there` skips them if a resumed run has them already."""
         self._append(op="params", values=redact_config(values), **({"unless_there": True} if unless_there else {}))
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Log metrics after `step` finished epochs. Values that are not finite are left out, because JSON and SQL
-        treat them differently."""
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Log finite metrics after `step` finished epochs; JSON and SQL treat NaN and infinity differently."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         self._append(op="metrics", values=finite, step=step)
         if step > last_epoch(self.began_in):
             with contextlib.suppress(OSError):
                 (self.began_in / LAST_EPOCH).write_text(str(step))
 
-    def tags(self, values: Mapping[str, str]) -> None:
+    def set_tags(self, values: Mapping[str, str]) -> None:
         self._append(op="tags", values=_tags(values))
 
-    def dataset(self, *, name: str, digest: str, source: str, profile: str) -> None:
+    def log_dataset(self, *, name: str, digest: str, source: str, profile: str) -> None:
         self._append(op="dataset", name=name, digest=digest, source=redact_urls(source), profile=profile)
 
-    def artifact(self, path: str, to: str | None = None) -> None:
+    def log_artifact(self, path: str, to: str | None = None) -> None:
         """Upload a file of the output folder into the artifact folder `to`."""
         self._append(op="artifact", path=path, to=to)
 
-    def model(self, path: str, **facts: object) -> None:
-        """Log the model in the folder `path` of the output folder, in the layout that `log_model` expects."""
+    def log_model(self, path: str, **facts: object) -> None:
+        """Log the model in the folder `path` of the output folder, in the layout of `model_logging.log_model`."""
         self._append(op="model", path=path, **facts)
 
     def close(self, status: str, seconds: float) -> bool:

@@ -12,7 +12,6 @@ interrupted:
 from __future__ import annotations
 
 import logging
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +104,7 @@ class EpochHistory(pl.Callback):
             return
         for row in self.rows[self._sent :]:
             values = {name: value for name, value in row.items() if name != "epoch"}
-            self.tracker.metrics(values, step=int(row["epoch"]))
+            self.tracker.log_metrics(values, step=int(row["epoch"]))
         self._sent = len(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,13 +124,6 @@ def stored_history(checkpoint: Mapping[str, Any]) -> History:
 def row_of_epoch(history: History, epoch: int) -> dict[str, float]:
     """The row of an epoch, counted from 1."""
     return next(row for row in history if row["epoch"] == epoch)
-
-
-def best_row(history: History, monitor: str, mode: str) -> dict[str, float]:
-    """The row of the first epoch with the best value of `monitor`; NaN is the best only if all values are NaN."""
-    rows = [row for row in history if not math.isnan(row[monitor])] or history
-    choose = max if mode == "max" else min
-    return choose(rows, key=lambda row: row[monitor])
 
 
 class SaveOrigin(pl.Callback):

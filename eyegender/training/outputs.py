@@ -61,7 +61,7 @@ def write_outputs(
 
     final = {name: value for name, value in metrics.items() if name.startswith("test/")}
     final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
-    tracker.metrics(final | facts, step=len(history))
+    tracker.log_metrics(final | facts, step=len(history))
     spec = built.spec
     write_json(
         output_dir / METRICS_FILE,
@@ -81,24 +81,24 @@ def write_outputs(
             "run_key": tracker.key,
         },
     )
-    tracker.artifact(METRICS_FILE)
+    tracker.log_artifact(METRICS_FILE)
     note = "synthetic eyes" if data.source == "synthetic" else None
     plots = {"learning_curves": figures.learning_curves(history, note=note)}
     if test_outputs is not None:
         predictions = collect_predictions(data, test_outputs)
         write_json(output_dir / PREDICTIONS_FILE, predictions.to_table())
-        tracker.artifact(PREDICTIONS_FILE)
+        tracker.log_artifact(PREDICTIONS_FILE)
         # MLflow lists tables by this tag.
-        tracker.tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
+        tracker.set_tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
         index = test_outputs["index"].numpy()
         plots |= prediction_figures(
             predictions, lambda rows: data.pixels(index[rows]), classes=data.samples.classes, note=note
         )
     for path in figures.save_figures(plots, output_dir / "figures"):
-        tracker.artifact(str(path.relative_to(output_dir)), "figures")
+        tracker.log_artifact(str(path.relative_to(output_dir)), "figures")
     example = data.pixels(data.split.val[:1]).transpose(0, 2, 3, 1)
     save_for_logging(output_dir / "model", built.classifier.network, spec, example)
-    tracker.model(
+    tracker.log_model(
         "model",
         metadata=_model_metadata(spec, data.source),
         params={"model": cfg.model.name, "finetune_depth": str(spec.depth)},

@@ -303,7 +303,7 @@ def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -
         row = row_of_epoch(history, best["epoch"] + 1)
         metrics = _test_metrics(built.classifier)
         tracker = begin_tracking(cfg, output_dir, [], built, data, precision=settings.precision, resume=last)
-        tracker.tags(tags)
+        tracker.set_tags(tags)
         write_outputs(
             tracker, output_dir, cfg, data, built, history=history, facts={"best_epoch": row["epoch"]},
             metrics={name: value for name, value in row.items() if "/" in name} | metrics,

@@ -97,18 +97,18 @@ def begin_tracking(
     params = flatten(config) | {"finetune_stages": str(built.spec.depth), "input_size": str(built.spec.size)}
     params |= {f"count.{split}.{name}": str(n) for split, by in counts.items() for name, n in by.items()}
     # MLflow does not allow a parameter to change, and a resumed run may have more epochs. Its run may also be gone.
-    tracker.params(params, unless_there=resumed_run is not None)
-    tracker.dataset(
+    tracker.log_params(params, unless_there=resumed_run is not None)
+    tracker.log_dataset(
         name=data.source,
         digest=data.fingerprint[:36],
         source=cfg.data.reader.arguments.get("root", data.source),
         profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
     )
     if changed := _changed_tags(cfg, output_dir, resume, resumes_run=resumed_run is not None):
-        tracker.tags(changed)
-    tracker.tags({"precision": precision, **{f"hardware.{k}": v for k, v in environment.hardware().items()}})
-    tracker.artifact(CONFIG_FILE)
-    tracker.artifact(ENVIRONMENT_FILE)
+        tracker.set_tags(changed)
+    tracker.set_tags({"precision": precision, **{f"hardware.{k}": v for k, v in environment.hardware().items()}})
+    tracker.log_artifact(CONFIG_FILE)
+    tracker.log_artifact(ENVIRONMENT_FILE)
     return tracker
 
 
@@ -186,7 +186,7 @@ def finish_on_error(
         raise not_finite_error(error, data) from error
     except TrialPruned:
         if tracker is not None:
-            tracker.tags({"pruned": "true"})
+            tracker.set_tags({"pruned": "true"})
         finish("FINISHED")
         raise
     except TrialLost:

@@ -24,7 +24,7 @@ def attempt(folder: Path, uri: str, epochs: range, status: str, key: str | None 
         Location(uri, None), folder, experiment="attempts", name="x", tags={}, resume=(key, None) if key else None
     )
     for epoch in epochs:
-        tracker.metrics({"val/loss": 1 / epoch, "lr": 0.1}, step=epoch)
+        tracker.log_metrics({"val/loss": 1 / epoch, "lr": 0.1}, step=epoch)
     tracker.close(status, seconds)
     return tracker.key
 

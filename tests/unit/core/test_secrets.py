@@ -101,10 +101,12 @@ def test_tracked_values_contain_no_secret_and_complete_names(location: Location,
         location, folder, experiment="eyegender", name="test of http://u:s3cr3t-w0rd@h",
         tags={"study.name": "metrics", "mlflow.parentRunId": "test", "output_dir": str(folder), "note": "s3cr3t-w0rd"},
     )  # fmt: skip
-    tracker.params({"model.name": "test", "data.note": "a s3cr3t-w0rd", "hub.token": "canary", "db": "x://u:canary@h"})
-    tracker.metrics({"test/metrics": 1.0}, step=1)
-    tracker.dataset(name="test", digest="metrics", source="/data/test", profile='{"test": 1}')
-    tracker.artifact("artifact/metrics.json", "test")
+    tracker.log_params(
+        {"model.name": "test", "data.note": "a s3cr3t-w0rd", "hub.token": "canary", "db": "x://u:canary@h"}
+    )
+    tracker.log_metrics({"test/metrics": 1.0}, step=1)
+    tracker.log_dataset(name="test", digest="metrics", source="/data/test", profile='{"test": 1}')
+    tracker.log_artifact("artifact/metrics.json", "test")
     assert tracker.close("FINISHED", 60)
     client = connect(location.uri)
     [run] = client.search_runs([client.get_experiment_by_name("eyegender").experiment_id])

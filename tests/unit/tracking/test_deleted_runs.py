@@ -34,9 +34,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def attempt(location: Location, folder: Path, epoch: int, resume: tuple[str, str | None] | None = None) -> Tracker:
     """One attempt at a run that tracks an epoch; the caller closes it."""
     tracker = Tracker(location, folder, experiment="eyegender", name="n", tags={}, resume=resume)
-    tracker.params({"model.name": "m"}, unless_there=resume is not None)
-    tracker.metrics({"val/loss": float(epoch)}, step=epoch)
-    tracker.artifact("note.txt")
+    tracker.log_params({"model.name": "m"}, unless_there=resume is not None)
+    tracker.log_metrics({"val/loss": float(epoch)}, step=epoch)
+    tracker.log_artifact("note.txt")
     return tracker
 
 

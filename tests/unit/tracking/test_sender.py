@@ -108,7 +108,7 @@ def test_everything_stays_on_disk_if_the_store_is_unreachable(tmp_path: Path) ->
     journal = journal_with(tmp_path, "run", "tags")
     assert not run(journal, FakeWriter(failures=10**9), seconds=0.2)
     with Journal(tmp_path) as left:
-        assert left.remaining() == 2
+        assert len(left.unsent(9)) == 2
 
 
 def test_a_refused_entry_does_not_block_later_ones(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_upload_that_succeeds_after_retries_is_complete(tmp_path: Path) -> No
     writer = Upload(ConnectionError("reset by peer"), times=2)
     assert run(journal_with(tmp_path, "run", "model", "end"), writer)
     assert writer.seen == [0, 1, 2]
-    assert Journal(tmp_path, writes=False).remaining() == 0
+    assert len(Journal(tmp_path, writes=False).unsent(9)) == 0
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_permanent_faults_keep_everything_on_disk_and_state_the_repair(
     assert repair in str(sender.missing()[1])
     assert caplog.text.count("the store accepts nothing") == 1
     assert "unreachable" not in caplog.text
-    assert Journal(tmp_path, writes=False).remaining() == 4
+    assert len(Journal(tmp_path, writes=False).unsent(9)) == 4
     writer.shut = False
     assert run(Journal(tmp_path), writer)
 
