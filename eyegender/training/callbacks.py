@@ -12,7 +12,6 @@ interrupted:
 from __future__ import annotations
 
 import logging
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -125,13 +124,6 @@ def stored_history(checkpoint: Mapping[str, Any]) -> History:
 def row_of_epoch(history: History, epoch: int) -> dict[str, float]:
     """The row of an epoch, counted from 1."""
     return next(row for row in history if row["epoch"] == epoch)
-
-
-def best_row(history: History, monitor: str, mode: str) -> dict[str, float]:
-    """The row of the first epoch with the best value of `monitor`; NaN is the best only if all values are NaN."""
-    rows = [row for row in history if not math.isnan(row[monitor])] or history
-    choose = max if mode == "max" else min
-    return choose(rows, key=lambda row: row[monitor])
 
 
 class SaveOrigin(pl.Callback):

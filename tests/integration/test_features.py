@@ -158,7 +158,7 @@ def test_another_depth_starts_from_the_deepest_cut_before_its_own(monkeypatch: p
         return found
 
     monkeypatch.setattr(ActivationPlan, "_deepest", noted)
-    monkeypatch.setattr(ImageSource, "read", lambda *_: pytest.fail("read a picture again"))
+    monkeypatch.setattr(ImageSource, "read", lambda *_: pytest.fail("read an image again"))
     read = StoreSource.read
     monkeypatch.setattr(StoreSource, "read", read)
     run = prepared(depth=2)
@@ -185,7 +185,7 @@ def run(folder: Path, *overrides: str) -> RunResult:
     return train(tiny_config(f"tracking.root={folder / 'mlruns'}", "run_test=false", *overrides), folder / "out")
 
 
-def test_auto_stores_when_it_pays_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_stores_activations_if_that_saves_passes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "eyegender"):
         run(tmp_path / "a", "model.finetune_depth=0", "trainer.max_epochs=6")
         run(tmp_path / "b", "model.finetune_depth=0", "trainer.max_epochs=2", "seed=1")

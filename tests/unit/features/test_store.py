@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path) -> None:
     assert left(folder) == []
 
 
-def test_bytes_are_counted_before_they_are_written(folder: Path) -> None:
+def test_the_size_is_known_before_it_is_written(folder: Path) -> None:
     build: Build = entry(folder, "float16")
     store = open_or_build(build)
     written = sum((folder / name).stat().st_size for name in (ACTIVATIONS, CHECKSUMS))

@@ -9,7 +9,7 @@ AUGMENT = Augment()
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_original_then_mirror_image_then_draws() -> None:
+def test_original_then_mirror_image_then_random_views() -> None:
     views = training_views(4, AUGMENT, seed=0)
     assert len(views) == 4
     assert torch.equal(views.make(PIXELS, 0, 0), PIXELS)

@@ -39,7 +39,7 @@ def test_weights_and_smoothing_apply_in_training_only(classifier: Classifier) ->
     torch.testing.assert_close(classifier.loss(logits, labels, training=True), torch.stack([1.2 * ln2, 2.8 * ln2]))
 
 
-def test_a_gray_picture_is_normalised_like_three_equal_channels() -> None:
+def test_a_gray_image_is_normalised_like_three_equal_channels() -> None:
     network = Network(MobileNetV2(), LinearHead(1280), 0)
     gray = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
     torch.testing.assert_close(network.normalise(gray), network.normalise(gray.repeat(1, 3, 1, 1)))
@@ -47,15 +47,15 @@ def test_a_gray_picture_is_normalised_like_three_equal_channels() -> None:
     torch.testing.assert_close(white, (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225]))
 
 
-def test_mixup_weighs_two_pictures_and_their_targets_alike() -> None:
+def test_mixup_weighs_images_and_targets_alike() -> None:
     classifier = Classifier(torch.nn.Identity(), mixup=1.0)  # type: ignore[arg-type]
     labels = torch.arange(16) % 2
-    # Each picture is as bright as its label, so a mixed one tells its own target.
+    # Each image is as bright as its label, so the brightness of a mixed image is its target.
     batch = Batch(labels.view(-1, 1, 1, 1) * torch.full((16, 1, 4, 4), 200.0), labels, torch.arange(16))
     pixels, targets = classifier._augmented(batch)
     torch.testing.assert_close(pixels.mean((1, 2, 3)) / 200, targets)
     assert len(targets.unique()) > 2
-    assert torch.equal(classifier._augmented(batch)[0], pixels)  # of one step the same, whenever it is drawn
+    assert torch.equal(classifier._augmented(batch)[0], pixels)  # the same in every call at one step
 
 
 def test_without_mixup_targets_are_the_labels() -> None:

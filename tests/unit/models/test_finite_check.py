@@ -33,7 +33,7 @@ def test_gpu_raises_when_flushed() -> None:
         assert (raised.value.step, raised.value.index) == (4, [7, 9])
 
 
-def test_what_was_pending_in_the_last_step_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flush_before_a_step_leaves_that_step_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     check = FiniteCheck()
     for step, value in ((4, True), (5, False)):
         check._pending.append(finite_check._Pending(torch.tensor(value), None, "loss", step, 0.1, INDEX))

@@ -20,14 +20,14 @@ def result(card: ModelSpec) -> RunResult:
     return RunResult(0.9, {"val/accuracy": 0.9}, nothing, Path(), None, card, nothing, nothing)
 
 
-def test_a_sweeps_objective_and_a_comparison_say_the_same_latency() -> None:
+def test_a_sweep_and_a_comparison_measure_the_same_latency() -> None:
     parameters, _, milliseconds = costs(SPEC, latency=True)
     assert result(SPEC).objective(["val/accuracy", "latency_ms", "parameters"]) == (0.9, milliseconds, parameters)
     # What was trained of the network, and what the classes are called, is no other network.
     assert costs(replace(SPEC, depth=0, classes=("a", "b")), latency=True)[2] == milliseconds
 
 
-def test_latency_is_measured_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_is_measured_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> float:
         raise AssertionError
 
@@ -42,6 +42,6 @@ def test_an_average_over_the_mirror_image_costs_two_passes() -> None:
     assert twice == 2 * once
 
 
-def test_an_objective_that_was_not_logged_is_told() -> None:
+def test_an_unknown_objective_is_an_error() -> None:
     with pytest.raises(UserError, match="no metric val/luck"):
         result(SPEC).objective(["val/luck"])

@@ -10,7 +10,7 @@ from eyegender.models.metrics import CALIBRATION_BINS, COUNT_METRICS
 from eyegender.models.split_metrics import SplitMetrics, metrics_from_logits
 
 
-def test_by_hand() -> None:
+def test_metrics_computed_by_hand() -> None:
     # Probabilities above 0.5 predict male: tp 2, fp 1, fn 1, tn 1.
     logits = torch.tensor([2.0, 1.0, 0.5, -1.0, -2.0])
     labels = torch.tensor([1, 1, 0, 1, 0])

@@ -63,13 +63,13 @@ def test_a_long_run_takes_what_was_measured(network: Network, measured: list[str
         ("trainer.max_epochs=10000", "trainer.num_nodes=2"),  # machines must not disagree
     ],
 )
-def test_otherwise_nothing_changes(network: Network, measured: list[str], overrides: tuple[str, ...]) -> None:
+def test_other_runs_are_not_measured(network: Network, measured: list[str], overrides: tuple[str, ...]) -> None:
     assert tuned(network, *overrides) == "the rule's"
     assert network.memory_format == torch.channels_last
     assert measured == []
 
 
-def test_a_layout_that_the_user_chose_stays(network: Network, measured: list[str]) -> None:
+def test_a_memory_format_from_the_config_stays(network: Network, measured: list[str]) -> None:
     tuned(network, "trainer.max_epochs=10000", "trainer.channels_last=true")
     assert network.memory_format == torch.channels_last
 

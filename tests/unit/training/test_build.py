@@ -22,13 +22,13 @@ from tests.composing import tiny_config
 
 
 @pytest.mark.parametrize("override", ["accelerator=abacus", "strategy=luck"])
-def test_what_lightning_does_not_know_is_one_line(override: str) -> None:
+def test_settings_unknown_to_lightning_are_one_line(override: str) -> None:
     with pytest.raises(UserError, match="^trainer: .*; correct trainer.precision"):
         build_trainer(trainer_settings(tiny_config(f"trainer.{override}")), logger=False)
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("trainer.batch_size=1", "trainer.batch_size must leave no batch of one image .*, got 1; set "),
         ("trainer.precision=16-mixed", "trainer.precision=16-mixed needs a GPU, got a CPU; set trainer.precision="),
@@ -45,12 +45,12 @@ def test_what_lightning_does_not_know_is_one_line(override: str) -> None:
         ("ckpt_path=empty.pth", "checkpoint empty.pth is damaged"),
     ],
 )
-def test_every_value_is_checked_before_data_are_read(
-    override: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_value_is_checked_before_data_is_read(
+    override: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty.pth").touch()
     monkeypatch.setattr(EyesDataModule, "setup", lambda *_: pytest.fail("data were read"))
-    with pytest.raises(UserError, match=told) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         train(tiny_config(override), tmp_path / "out")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "mlruns").exists()
@@ -73,7 +73,7 @@ def test_a_batch_of_one_is_refused_where_batch_norm_cannot_train_on_it(
 
 
 def test_a_last_batch_of_one_image_is_refused_before_training(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"got 2; set trainer.batch_size=3 or more"):  # 45 pictures train
+    with pytest.raises(UserError, match=r"got 2; set trainer.batch_size=3 or more"):  # 45 images train
         train(tiny_config("trainer.batch_size=2", "data.n=63"), tmp_path / "out")
     assert not (tmp_path / "mlruns").exists()
 

@@ -21,7 +21,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 OPTIONS = {"first": lambda: None, "second": lambda: None}
 
 
-def test_the_first_stays_unless_another_is_clearly_faster(seconds: dict[str, float], tmp_path: Path) -> None:
+def test_the_first_option_wins_unless_another_is_clearly_faster(seconds: dict[str, float], tmp_path: Path) -> None:
     seconds["second"] = 0.95
     assert fastest("a", OPTIONS, tmp_path) == "first"
     seconds["second"] = 0.5

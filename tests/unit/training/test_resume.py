@@ -108,19 +108,19 @@ def test_checkpoints_without_a_config_are_compared_with_hydras_config_file(tmp_p
     del old["config"]
     path = tmp_path / RUN
     assert check_config(old, tiny_config("model.lr=0.01"), path) == []  # nothing says what it was
-    kept = tmp_path / "run/.hydra/config.yaml"
-    kept.parent.mkdir(parents=True)
-    kept.write_text(OmegaConf.to_yaml(compose_config("data.n=60", *SMALL)))
+    stored = tmp_path / "run/.hydra/config.yaml"
+    stored.parent.mkdir(parents=True)
+    stored.write_text(OmegaConf.to_yaml(compose_config("data.n=60", *SMALL)))
     assert check_config(old, tiny_config(), path) == []
     with pytest.raises(UserError, match="model.lr=0.001, got 0.01"):
         check_config(old, tiny_config("model.lr=0.01"), path)
-    without = yaml.safe_load(kept.read_text())
+    without = yaml.safe_load(stored.read_text())
     del without["model"]["mixup"]  # a key that came later
-    kept.write_text(yaml.safe_dump({**without, "gone": 1}))
+    stored.write_text(yaml.safe_dump({**without, "gone": 1}))
     assert check_config(old, tiny_config(), path) == []
 
 
 def test_a_checkpoint_contains_no_secret() -> None:
-    kept = checkpoint_config(tiny_config("data=folder", "data.root=s3://me:canary@host/x", "tracking.uri=x"))
-    assert "canary" not in str(kept)
-    assert "tracking" not in kept
+    stored = checkpoint_config(tiny_config("data=folder", "data.root=s3://me:canary@host/x", "tracking.uri=x"))
+    assert "canary" not in str(stored)
+    assert "tracking" not in stored

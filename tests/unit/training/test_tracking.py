@@ -2,7 +2,7 @@ from eyegender.training.tracking import run_name
 from tests.composing import tiny_config
 
 
-def test_a_run_is_named_by_what_was_changed_and_no_two_keys_look_alike() -> None:
+def test_a_run_is_named_by_its_overrides_without_ambiguous_keys() -> None:
     overrides = ["model=mobilenet_v2", "seed=1", "data.split.seed=0", "+data.size=96", "tracking.x=y", "model.lr=1"]
     assert run_name(tiny_config(), overrides) == "mobilenet_v2 seed=1 split.seed=0 size=96 lr=1"
 
