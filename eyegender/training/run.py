@@ -247,7 +247,7 @@ def _test_and_write(
             write_outputs(
                 tracker, request.output_dir, cfg, data, built, history=fit.history, metrics=metrics,
                 facts={"best_epoch": row["epoch"], "fit_seconds": fit_seconds},
-                predictions=module.predictions("test") if cfg.run_test else None,
+                test_outputs=module.predictions("test") if cfg.run_test else None,
             )  # fmt: skip
     run_id = None if tracker is None else tracker.run_id
     return RunResult(
@@ -292,7 +292,7 @@ def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -
         write_outputs(
             tracker, output_dir, cfg, data, built, history=history, facts={"best_epoch": row["epoch"]},
             metrics={name: value for name, value in row.items() if "/" in name} | metrics,
-            predictions=built.classifier.predictions("test"),
+            test_outputs=built.classifier.predictions("test"),
         )  # fmt: skip
         tracker.close("FINISHED", cfg.tracking.close_timeout)
         return metrics
