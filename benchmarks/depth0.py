@@ -20,8 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.image_folders import class_folders
 from benchmarks.measuring import alternate, environment, ratios, report, seconds_of, spread, table
-from benchmarks.pictures import class_folders
 
 EMPTY, STORED = "ours, empty cache", "ours, stored"
 AIM = 50
@@ -53,7 +53,7 @@ def plain_seconds(
 
 def our_command(root: Path, options: argparse.Namespace) -> list[str]:
     return [
-        sys.executable, "-m", "eyegender.train", "data=folder", f"data.root={root / 'pictures'}", "data.split.by=file",
+        sys.executable, "-m", "eyegender.train", "data=folder", f"data.root={root / 'images'}", "data.split.by=file",
         f"data.split.file={root / 'split.csv'}", f"data.size={options.size}", "trainer=cpu",
         f"trainer.max_epochs={options.epochs}", "trainer.progress=none", f"features.views={options.views}",
         f"model.weights={options.weights or 'null'}",
@@ -64,7 +64,7 @@ def arguments(epochs: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     parser.add_argument("--eyes", type=Path, help="class folders of real eyes; default: synthetic eyes")
     parser.add_argument("--weights", help="state dict of torchvision's MobileNet-V2; default: random weights")
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--views", type=int, default=2)
@@ -80,7 +80,7 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if options.weights:
         options.weights = str(Path(options.weights).resolve())  # the commands run in other folders
     if options.quick:
-        options.pictures, options.plain_epochs = 600, 2
+        options.images, options.plain_epochs = 600, 2
     return options
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     options = parsed(arguments(30))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root = class_folders(folder / "eyes", options.pictures, options.eyes)
+        root = class_folders(folder / "eyes", options.images, options.eyes)
         ours = [*our_command(root, options), "model.finetune_depth=0", f"tracking.root={folder / 'mlruns'}"]
         cache = folder / "cache"
         accuracy: dict[str, float] = {}
@@ -124,9 +124,7 @@ def main() -> None:
         options.plain_epochs
     )
     kind = "real" if options.eyes else "synthetic"
-    head = (
-        f"{options.pictures} {kind} images at {options.size} pixels, {options.epochs} epochs. {ran}Goal: {AIM} times."
-    )
+    head = f"{options.images} {kind} images at {options.size} pixels, {options.epochs} epochs. {ran}Goal: {AIM} times."
     # The last round's.
     own, epochs = taken[STORED][-1] - fit[STORED], fit[STORED]
     stored = taken[EMPTY][-1] - own - epochs

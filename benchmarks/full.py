@@ -172,7 +172,7 @@ def main() -> None:
     if options.way:
         print(json.dumps({"ours": ours, "plain": plain}[options.way](options, options.only[0])))
         return
-    rows = [("network and size", "plain, pictures/s", "ours, pictures/s", "ours / plain", "ours computes in")]
+    rows = [("network and size", "plain, images/s", "ours, images/s", "ours / plain", "ours computes in")]
     missed = []
     for case in options.only or CASES:
         taken, chosen = measure(case, options)

@@ -21,7 +21,7 @@ KINDS = {"JPEG": ("L", "RGB", "CMYK"), "PNG": ("L", "RGB", "RGBA", "P", "1", "I;
 _EXTREME = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 50_001, 100_000, 1 << 24)
 
 
-def pictures(kind: str, seed: int = 0) -> list[bytes]:
+def images(kind: str, seed: int = 0) -> list[bytes]:
     """Files of one format, one per mode, with EXIF and, in some, several frames."""
     noise = np.random.default_rng(seed)
     rough = Image.fromarray(noise.integers(0, 256, (6, 6, 4), dtype=np.uint8), "RGBA").resize((40, 36))

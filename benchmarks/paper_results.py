@@ -23,7 +23,7 @@ from eyegender.tracking.predictions import Predictions
 RESULTS = Path(__file__).parents[1] / "docs/results"
 _FORMER_PROTOCOLS = {"paper_honest": "paper_grouped"}
 _COLUMNS = ("name", "digest", "person", "label", "probability")
-# What decides a result; where pictures and weights lie on a disk is told by their fingerprints.
+# What decides a result; where images and weights lie on a disk is told by their fingerprints.
 _KEPT = ("model", "trainer", "features", "seed", "monitor", "data")
 _PLACES = ("root", "reader", "backbone", "file", "threads", "progress")
 
@@ -38,7 +38,7 @@ class Result:
         name: network and first weights; runs of one name differ in their seed.
         metrics: the run's whole metrics.json.
         settings: its config, without places.
-        predictions: of every test picture.
+        predictions: of every test image.
     """
 
     folder: str
@@ -78,7 +78,7 @@ def keep(protocol: str, name: str, run: Path, results: Path = RESULTS) -> Path:
     with (folder / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        # The first eight hex digits tell the pictures of one test part apart.
+        # The first eight hex digits tell the images of one test part apart.
         writer.writerows(
             [
                 row[place][:8] if column == "digest" else row[place]

@@ -121,7 +121,7 @@ def _differences(runs: list[Result]) -> str:
 
 
 def _corrected(pairs: list[tuple[Result, Result]]) -> list[float]:
-    """The pairs' p-values, corrected together; pairs on the same test pictures are one contest."""
+    """The pairs' p-values, corrected together; pairs on the same test images are one contest."""
     test_sets: list[PairedRuns] = []
     places: list[list[int]] = []
     sets = {one.predictions.fingerprint for one, _ in pairs}

@@ -78,10 +78,10 @@ def loaders(root: Path, size: int, batch: int, workers: int) -> list[DataLoader]
     made = []
     for part in ("train", "val", "test"):
         changes = [transforms.RandomHorizontalFlip()] if part == "train" else []
-        folder = ImageFolder(root / "pictures", transforms.Compose([*changes, *common]))
+        folder = ImageFolder(root / "images", transforms.Compose([*changes, *common]))
         chosen = [
             i for i, (path, _) in enumerate(folder.samples)
-            if part_of[str(Path(path).relative_to(root / "pictures"))] == part
+            if part_of[str(Path(path).relative_to(root / "images"))] == part
         ]  # fmt: skip
         subset = Subset(folder, chosen)
         made.append(

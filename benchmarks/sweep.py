@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.depth0 import arguments, our_command, parsed, plain_seconds
+from benchmarks.image_folders import class_folders
 from benchmarks.measuring import alternate, ratios, report, seconds_of, spread, table
-from benchmarks.pictures import class_folders
 
 OURS, PRUNED, PLAIN = "ours", "ours, pruned", "plain"
 DEPTHS = (0, 1, 2, 4, 8)
@@ -46,7 +46,7 @@ def main() -> None:
     grid = [(depth, rate) for rate in RATES for depth in DEPTHS][: options.trials]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root = class_folders(folder / "eyes", options.pictures, options.eyes)
+        root = class_folders(folder / "eyes", options.images, options.eyes)
         best: dict[str, float] = {}
         winner: list[float] = []
         pruned: list[int] = []
@@ -104,7 +104,7 @@ def main() -> None:
     )
     kind = "real" if options.eyes else "synthetic"
     head = (
-        f"{options.trials} trials, {options.pictures} {kind} images at {options.size} pixels, {options.epochs} epochs. "
+        f"{options.trials} trials, {options.images} {kind} images at {options.size} pixels, {options.epochs} epochs. "
         f"{ran}Goal: {AIM} times."
     )
     parts = [

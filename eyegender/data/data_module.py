@@ -80,6 +80,7 @@ class EyesDataModule(pl.LightningDataModule):
         cache_gb: limit of the cache, see `open_pixel_store`.
 
     Example:
+        >>> from eyegender.data.synthetic import SyntheticReader
         >>> data = EyesDataModule(SyntheticReader(n=100), size=32)
         >>> data.setup()
         >>> data.counts()["test"]

@@ -14,7 +14,7 @@ from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.models.saved_network import BATCH
 from eyegender.tracking.predictions import Predictions
 from eyegender.tracking.run_artifacts import read_predictions
-from eyegender.training.outputs import METRICS_FILE, write_json
+from eyegender.training.outputs import METRICS_FILE, prediction_figures, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from eyegender.inference.load import LoadedModel
 
 PREDICTIONS_FILE, FIGURES_FOLDER = "predictions.json", "figures"
-MOST_WRONG = 24
 
 
 @dataclass(frozen=True)
@@ -132,28 +131,16 @@ def _warnings(model: LoadedModel, images: LabeledImages) -> tuple[str, ...]:
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write metrics.json, predictions.json and figures into `folder`, which is created if it does not exist."""
-    from eyegender.plots import figures
+    from eyegender.plots.figures import save_figures
     from eyegender.plots.style import SYNTHETIC_NOTE
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / METRICS_FILE, evaluation.as_json())
     images, predictions = evaluation.images, evaluation.predictions
     write_json(folder / PREDICTIONS_FILE, predictions.to_table())
-    labels, probabilities = predictions.labels, predictions.probabilities
     note = SYNTHETIC_NOTE if images.samples.source == "synthetic" else None
-    classes = images.samples.classes
-    made = {
-        "confusion_matrix": figures.confusion_matrix(predictions.confusion_matrix, classes, note=note),
-        "reliability": figures.reliability_diagram(
-            labels, probabilities, classes=classes, note=note, persons=predictions.persons
-        ),
-        "most_wrong": figures.most_wrong_sheet(
-            images.pixels, labels, probabilities, predictions.names, k=MOST_WRONG, classes=classes, note=note
-        ),
-    }
-    if not math.isnan(evaluation.metrics["auroc"].value):
-        made["roc"] = figures.roc_curve(labels, probabilities, classes=classes, note=note)
-    figures.save_figures(made, folder / FIGURES_FOLDER)
+    plots = prediction_figures(predictions, images.pixels, classes=images.samples.classes, note=note)
+    save_figures(plots, folder / FIGURES_FOLDER)
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:

@@ -29,6 +29,9 @@ class ClassMapping:
     Args:
         model: the model's class names, label 0 first.
         renamed: the model's name for each class that the data calls differently.
+
+    Example:
+        >>> ClassMapping(("female", "male"), {"women": "female", "men": "male"}).check(("men", "women"))
     """
 
     model: tuple[str, str]

@@ -64,6 +64,11 @@ def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:
 
     Raises:
         UserError: the model does not exist, is damaged, or was not made by this package.
+
+    Example:
+        >>> model = load_model("models:/eyegender@champion", tracking)  # doctest: +SKIP
+        >>> model.probabilities(np.zeros((2, 1, 96, 96), np.uint8)).shape  # doctest: +SKIP
+        (2,)
     """
     if reference.startswith("models:/"):
         store = open_store(tracking)

@@ -37,6 +37,10 @@ def as_pixels(images: Any, size: int, color: Color) -> NDArray[np.uint8]:
     Raises:
         ValueError: an input is not an image, has a wrong shape, or has values outside of both ranges or between them;
             the message gives its position.
+
+    Example:
+        >>> as_pixels(np.zeros((2, 40, 50)), size=32, color="gray").shape
+        (2, 1, 32, 32)
     """
     batch = [_to_array_or_image(image, position) for position, image in enumerate(_to_list(images))]
     if not batch:

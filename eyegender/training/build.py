@@ -278,12 +278,12 @@ def trainer_settings(cfg: TrainConfig) -> TrainerSettings:
 
 def check_trainer(settings: TrainerSettings) -> Ranks:
     """Build a trainer only to check its settings before data is read; raises UserError as `build_trainer`."""
-    trainer = build_trainer(settings, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = build_trainer(settings, enable_checkpointing=False, enable_progress_bar=False)
     return Ranks(trainer.world_size, trainer.is_global_zero)
 
 
 def build_trainer(settings: TrainerSettings, *, plugins: Sequence[Any] = (), **options: Any) -> pl.Trainer:
-    """Lightning's trainer.
+    """Lightning's trainer, without a logger and a model summary.
 
     Args:
         settings: settings of the trainer.
@@ -305,7 +305,7 @@ def build_trainer(settings: TrainerSettings, *, plugins: Sequence[Any] = (), **o
             max_epochs=settings.max_epochs,
             gradient_clip_val=settings.gradient_clip,
             plugins=[*plugins, *([LightningEnvironment()] if single_task else [])],
-            **options,
+            **{"logger": False, "enable_model_summary": False, **options},
         )
     except (ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
         if isinstance(error, RuntimeError) and "SLURM" not in str(error):

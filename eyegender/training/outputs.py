@@ -13,9 +13,11 @@ from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 from eyegender.training import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from eyegender.core.schema import TrainConfig
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from eyegender.training.callbacks import History
 
 METRICS_FILE = "metrics.json"
+MOST_WRONG = 24
 
 
 def write_outputs(
@@ -39,7 +42,7 @@ def write_outputs(
     history: History,
     metrics: dict[str, float],
     facts: dict[str, float],
-    predictions: Mapping[str, Tensor] | None,
+    test_outputs: Mapping[str, Tensor] | None,
 ) -> None:
     """Write all output files and send them to the tracking store.
 
@@ -52,8 +55,10 @@ def write_outputs(
         history: metrics of each epoch.
         metrics: metrics of the best epoch and, if it was tested, of the test.
         facts: further numbers, such as `best_epoch` and `fit_seconds`.
-        predictions: test predictions, see `Classifier.predictions`; None without a test.
+        test_outputs: outputs of the classifier in the test, see `Classifier.predictions`; None without a test.
     """
+    from eyegender.plots import figures
+
     final = {name: value for name, value in metrics.items() if name.startswith("test/")}
     final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
     tracker.log_metrics(final | facts, step=len(history))
@@ -77,13 +82,19 @@ def write_outputs(
         },
     )
     tracker.log_artifact(METRICS_FILE)
-    if predictions is not None:
-        write_json(output_dir / PREDICTIONS_FILE, _prediction_table(data, predictions).to_table())
+    note = "synthetic eyes" if data.source == "synthetic" else None
+    plots = {"learning_curves": figures.learning_curves(history, note=note)}
+    if test_outputs is not None:
+        predictions = collect_predictions(data, test_outputs)
+        write_json(output_dir / PREDICTIONS_FILE, predictions.to_table())
         tracker.log_artifact(PREDICTIONS_FILE)
         # MLflow lists tables by this tag.
         tracker.set_tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
-    note = "synthetic eyes" if data.source == "synthetic" else None
-    for path in draw_figures(output_dir / "figures", history, data, predictions, note):
+        index = test_outputs["index"].numpy()
+        plots |= prediction_figures(
+            predictions, lambda rows: data.pixels(index[rows]), classes=data.samples.classes, note=note
+        )
+    for path in figures.save_figures(plots, output_dir / "figures"):
         tracker.log_artifact(str(path.relative_to(output_dir)), "figures")
     example = data.pixels(data.split.val[:1]).transpose(0, 2, 3, 1)
     save_for_logging(output_dir / "model", built.classifier.network, spec, example)
@@ -100,48 +111,43 @@ def write_json(path: Path, content: Any) -> None:
         json.dump(content, file, indent=2, allow_nan=False, default=str)
 
 
-def draw_figures(
-    folder: Path, history: History, data: EyesDataModule, predictions: Mapping[str, Tensor] | None, note: str | None
-) -> list[Path]:
-    """Save the figures of the run in `folder`; without predictions only the learning curves."""
+def collect_predictions(data: EyesDataModule, outputs: Mapping[str, Tensor]) -> Predictions:
+    """The predictions for the test images, from the logits, labels and index of the test."""
+    index = outputs["index"].numpy()
+    samples = data.samples.take(index)
+    return Predictions(
+        names=samples.names,
+        keys=samples.digests,
+        labels=outputs["labels"].numpy().astype(np.int64),
+        probabilities=outputs["logits"].double().sigmoid().numpy(),
+        persons=None if data.persons is None else tuple(str(data.persons[i]) for i in index),
+        attributes=samples.attributes,
+    )
+
+
+def prediction_figures(
+    predictions: Predictions, pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]], **options: Any
+) -> dict[str, Figure]:
+    """The figures of predictions by name; no ROC curve if all images are of one class.
+
+    Args:
+        predictions: the predictions.
+        pixels: reads the images of some predictions, so that only those in a figure are read.
+        options: `classes` and `note` of all figures.
+    """
     from eyegender.plots import figures
 
-    plots = {"learning_curves": figures.learning_curves(history, note=note)}
-    if predictions is not None:
-        table, classes = _prediction_table(data, predictions), data.samples.classes
-        labels, probabilities = table.labels, table.probabilities
-        index = predictions["index"].numpy()
-        plots |= {
-            "confusion_matrix": figures.confusion_matrix(table.confusion_matrix, classes, note=note),
-            "roc": figures.roc_curve(labels, probabilities, classes=classes, note=note),
-            "reliability": figures.reliability_diagram(
-                labels, probabilities, classes=classes, note=note, persons=table.persons
-            ),
-            # A function, so that only the images in the figure are read.
-            "most_wrong": figures.most_wrong_sheet(
-                lambda rows: data.pixels(index[rows]),
-                labels,
-                probabilities,
-                table.names,
-                k=24,
-                classes=classes,
-                note=note,
-            ),
-        }
-    return list(figures.save_figures(plots, folder))
-
-
-def _prediction_table(data: EyesDataModule, predictions: Mapping[str, Tensor]) -> Predictions:
-    index = predictions["index"].numpy()
-    samples, persons = data.samples, data.persons
-    return Predictions(
-        names=tuple(samples.names[i] for i in index),
-        keys=tuple(samples.digests[i] for i in index),
-        labels=predictions["labels"].numpy(),
-        probabilities=predictions["logits"].double().sigmoid().numpy(),
-        persons=None if persons is None else tuple(str(persons[i]) for i in index),
-        attributes={name: np.asarray(values)[index] for name, values in samples.attributes.items()},
-    )
+    labels, probabilities = predictions.labels, predictions.probabilities
+    plots = {
+        "confusion_matrix": figures.confusion_matrix(predictions.confusion_matrix, **options),
+        "reliability": figures.reliability_diagram(labels, probabilities, persons=predictions.persons, **options),
+        "most_wrong": figures.most_wrong_sheet(
+            pixels, labels, probabilities, predictions.names, k=MOST_WRONG, **options
+        ),
+    }
+    if len(np.unique(labels)) == 2:
+        plots["roc"] = figures.roc_curve(labels, probabilities, **options)
+    return plots
 
 
 def _model_metadata(spec: ModelSpec, source: str) -> dict[str, Any]:

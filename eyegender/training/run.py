@@ -187,15 +187,9 @@ def _fit(
     cfg, resume = request.cfg, request.resume
     history = EpochHistory(tracker, cfg.trainer.max_steps)
     callbacks, best = fit_callbacks(
-        request.output_dir / "checkpoints",
-        history,
-        request.stop,
-        monitor=cfg.monitor,
-        mode=cfg.mode,
-        ema=cfg.model.ema,
-        trial=request.trial,
-        resumed=None if resume is None else resume.path,
-    )
+        request.output_dir / "checkpoints", history, request.stop, monitor=cfg.monitor, mode=cfg.mode,
+        ema=cfg.model.ema, trial=request.trial, resumed=None if resume is None else resume.path,
+    )  # fmt: skip
     if tracker is not None:
         callbacks.append(SaveOrigin(partial(checkpoint_origin, tracker, cfg, data)))
     bars = use_progress_bars(cfg.trainer.progress) and request.trial is None
@@ -204,16 +198,9 @@ def _fit(
     if resume is not None and 0 < cfg.trainer.max_steps <= resume.progress.steps:
         settings = replace(settings, max_epochs=resume.progress.epochs)  # no step is left
     trainer = build_trainer(
-        settings,
-        logger=False,
-        callbacks=callbacks,
-        plugins=[SafeCheckpointIO()],
-        default_root_dir=request.output_dir,
-        enable_progress_bar=bars,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+        settings, callbacks=callbacks, plugins=[SafeCheckpointIO()], default_root_dir=request.output_dir,
+        enable_progress_bar=bars, num_sanity_val_steps=0, use_distributed_sampler=False,
+    )  # fmt: skip
     if not trainer.is_global_zero:
         log.setLevel(logging.WARNING)  # rank zero logs for all ranks
     device = trainer.strategy.root_device
@@ -260,7 +247,7 @@ def _test_and_write(
             write_outputs(
                 tracker, request.output_dir, cfg, data, built, history=fit.history, metrics=metrics,
                 facts={"best_epoch": row["epoch"], "fit_seconds": fit_seconds},
-                predictions=module.predictions("test") if cfg.run_test else None,
+                test_outputs=module.predictions("test") if cfg.run_test else None,
             )  # fmt: skip
     run_id = None if tracker is None else tracker.run_id
     return RunResult(
@@ -292,9 +279,7 @@ def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -
         built = prepare_model(cfg, data, network)
         restore_weights(ResumePoint(best_path, best), built.classifier, data, cfg)
         settings = replace(trainer_settings(cfg), devices=1, strategy="auto", num_nodes=1)
-        trainer = build_trainer(
-            settings, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
-        )
+        trainer = build_trainer(settings, enable_checkpointing=False, enable_progress_bar=False)
         try:
             trainer.test(built.classifier, datamodule=data, verbose=False)
         except NotFiniteError as error:
@@ -307,7 +292,7 @@ def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -
         write_outputs(
             tracker, output_dir, cfg, data, built, history=history, facts={"best_epoch": row["epoch"]},
             metrics={name: value for name, value in row.items() if "/" in name} | metrics,
-            predictions=built.classifier.predictions("test"),
+            test_outputs=built.classifier.predictions("test"),
         )  # fmt: skip
         tracker.close("FINISHED", cfg.tracking.close_timeout)
         return metrics

@@ -95,7 +95,7 @@ def print_summary(
     """Print the last lines of a run; `positive` is the name of the class with label 1."""
     console = Console(highlight=False, soft_wrap=True)
     splits = [split for split in ("test", "val") if f"{split}/accuracy" in metrics]
-    title = f"{cfg.model.name}, {'SYNTHETIC eyes: not a result for real eyes' if source == 'synthetic' else source}"
+    title = f"{cfg.model.name}, {'SYNTHETIC eyes: says nothing about real eyes' if source == 'synthetic' else source}"
     table = Table(title=title, title_justify="left")
     table.add_column(f"metric ({escape(one_line(positive))} = positive)")
     for split in splits:
@@ -112,7 +112,7 @@ def print_summary(
         console.print(f"Tracking is incomplete ({reason}); {first}send the rest with:")
         console.print(f"         python -m eyegender.sync folder={shlex.quote(_short(output_dir))}")
     if refused := tracker.sender.refused:
-        console.print(f"Refused  {len(refused)} entries by the store, the first one {refused[0]}")
+        console.print(f"Refused  {len(refused)} entries; the first one: {refused[0]}")
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
     address = link(redact(base), tracker.experiment_id or "0")
     if location.is_local:
