@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LONGEST = 60.0
-_PLACES = re.compile(r"\S*/")
+_FOLDERS = re.compile(r"\S*/")
 
 
 @dataclass
@@ -62,7 +62,7 @@ HEADER = ["input", "cases", "work", "refused", "different reasons", "faults", "s
 
 
 def tried(tally: Tally, name: str, case: Callable[[], None]) -> None:
-    """Run one case; it returns, or raises one of the two exceptions that are told in one line."""
+    """Run one case; it returns, or raises one of the two exceptions that are reported in one line."""
     faulthandler.dump_traceback_later(LONGEST, exit=True)
     began = time.perf_counter()
     try:
@@ -70,7 +70,7 @@ def tried(tally: Tally, name: str, case: Callable[[], None]) -> None:
         outcome = "works"
     except (UnreadableImageError, UserError) as error:
         outcome = "refused"
-        tally.reasons[_PLACES.sub("", str(error))[:60]] += 1
+        tally.reasons[_FOLDERS.sub("", str(error))[:60]] += 1
         if "\n" in str(error) or not str(error):
             tally.faults.append(f"{name}: a reason of several lines: {error!r}")
     except (Exception, SystemExit) as error:
@@ -158,8 +158,8 @@ def fuzz_overrides(count: int, seed: int, folder: Path) -> Tally:
     with CommandLines(folder) as lines:
         for i in range(count):
             command, arguments = lines.draw(random.Random(f"{seed} overrides {i}"))
-            told = f"{command} {' '.join(arguments)!r}, case {i}, seed {seed}"
-            tried(tally, told, lambda command=command, arguments=arguments: lines.run(command, arguments))
+            description = f"{command} {' '.join(arguments)!r}, case {i}, seed {seed}"
+            tried(tally, description, lambda command=command, arguments=arguments: lines.run(command, arguments))
     return tally
 
 

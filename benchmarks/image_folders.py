@@ -1,4 +1,4 @@
-"""Class folders of eyes to measure with: drawn ones, or a choice of real ones."""
+"""Class folders of eyes for the benchmarks: synthetic ones, or a selection of real ones."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ from eyegender.data.readers import Samples
 n = int(sys.argv[1])
 digests = tuple(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
 labels = np.arange(n, dtype=np.uint8) % 2
-samples = Samples("drawn", tuple(map(str, range(n))), labels, digests, lambda i: Image.new("L", (64, 64), i % 255))
+samples = Samples("synthetic", tuple(map(str, range(n))), labels, digests, lambda i: Image.new("L", (64, 64), i % 255))
 store = open_pixel_store(samples, 64, "gray", sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for batch in BatchLoader(store, store.rows(digests), labels, np.arange(n), 64, shuffle=True):

@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--no-test", dest="test", action="store_false")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    told = []
+    results = []
     for depth, lr in options.trials:
         pl.seed_everything(0, verbose=False)
         train, val, test = loaders(options.root, options.size, 64, options.workers)
@@ -116,7 +116,7 @@ def main() -> None:
         if options.test:
             model.right = []
             trainer.test(model, test, verbose=False)
-        told.append(
+        results.append(
             {
                 "depth": depth,
                 "lr": lr,
@@ -125,7 +125,7 @@ def main() -> None:
                 "test": time.perf_counter() - began,
             }
         )
-    print(json.dumps(told))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
