@@ -1,4 +1,4 @@
-# `make` prints what can be made. Each target sets up .venv first, as far as it needs it.
+# `make` prints the targets. Each target first installs what it needs into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
@@ -8,7 +8,7 @@ PORT ?= 5000
 .DEFAULT_GOAL := help
 .PHONY: help train test test-ray lint format ui demo screenshots docs wheel clean
 
-# Each target's line is the text after ## beside it.
+# The help text of a target follows its ##.
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
@@ -18,8 +18,8 @@ train: .venv/ready  ## train on synthetic eyes; ARGS="model=inception_v3" and ot
 test: .venv/ready-to-test  ## run the unit tests; ARGS=tests runs all of them, ARGS=FILE one file
 	$(BIN)/python -m pytest $(or $(ARGS),-m 'not integration')
 
-# Ray's launcher and joblib 1.6 want different cloudpickles, so Ray has an environment of its own; the sweeper needs no more.
-test-ray: .venv/ready  ## run a sweep on Ray, in an environment of its own
+# Ray's launcher and joblib 1.6 need different versions of cloudpickle, so Ray gets a separate environment.
+test-ray: .venv/ready  ## run a sweep on Ray, in a separate environment
 	$(PYTHON) -m venv .venv-ray
 	grep -v -e '^cloudpickle=' -e '^joblib=' constraints.txt > .venv-ray/constraints.txt
 	$(BIN)/uv pip install --quiet --python .venv-ray/bin/python --constraints .venv-ray/constraints.txt \
@@ -31,23 +31,23 @@ lint: .venv/ready-to-test  ## check the code with ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/ready-to-test  ## format the code and repair what ruff can
+format: .venv/ready-to-test  ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ui: .venv/ready  ## look at the runs in a browser; HOST= and PORT=
-	@test "$(HOST)" = 127.0.0.1 || echo "NOT ONLY YOU: on $(HOST) everybody who reaches this machine can read and change the runs; no password asked"
+ui: .venv/ready  ## show the runs in a browser; set HOST= and PORT= to change the address
+	@test "$(HOST)" = 127.0.0.1 || echo "Warning: the page listens on $(HOST); anyone who can reach this machine can read and change the runs without a password"
 	@$(BIN)/python -m eyegender.tracking.check sqlite:///mlruns/mlflow.db
-	@# MLflow itself would end with success.
+	@# MLflow itself would exit with 0.
 	@$(BIN)/python -c 'import socket, sys; socket.create_server((sys.argv[1], int(sys.argv[2]))).close()' $(HOST) $(PORT) 2>/dev/null || \
-		{ echo "make ui: $(HOST) port $(PORT) is taken or not this machine's; set another PORT=, or HOST=" >&2; exit 2; }
+		{ echo "make ui: $(HOST) port $(PORT) is in use or not on this machine; set another PORT= or HOST=" >&2; exit 2; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host $(HOST) --port $(PORT)
 
 demo: .venv/ready-to-test  ## try a model in a browser; ARGS="models=[models:/NAME@ALIAS]"
 	$(BIN)/python -m eyegender.demo $(ARGS)
 
-screenshots: .venv/ready-to-test  ## make the pictures of the docs anew
-	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py
+screenshots: .venv/ready-to-test  ## take the screenshots of the docs again
+	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py --basetemp=/tmp/eyegender
 
 docs: .venv/ready-to-document  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -55,11 +55,11 @@ docs: .venv/ready-to-document  ## build the documentation into site/
 wheel: .venv/ready-to-test  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
-clean:  ## remove the environments and what was built
+clean:  ## remove the environments and the build outputs
 	rm -rf .venv .venv-ray build dist site
 
-# uv reads the same constraints as pip and is many times quicker. The bytecode is compiled now: the first import of
-# torch and MLflow would otherwise take half a minute.
+# uv reads the same constraints as pip and is many times faster. The bytecode is compiled here, or the first import of
+# torch and MLflow would take half a minute.
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraints constraints.txt
 
 .venv/ready: pyproject.toml constraints.txt

@@ -19,9 +19,8 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks.measuring import report, table
-from eyegender.comparison.intervals import wilson_interval
-from eyegender.comparison.mcnemar import SIGNIFICANT
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
+from eyegender.comparison.significance import SIGNIFICANCE_LEVEL, PairedRuns, corrected_p_values
+from eyegender.models.intervals import wilson_interval
 
 ACCURACY, BETTER_BY = 0.9, 0.03
 RESAMPLES = 999
@@ -29,44 +28,44 @@ RESAMPLES = 999
 
 @dataclass(frozen=True)
 class Setting:
-    """A test set and what runs have in common on it.
+    """A test set, and how similar the errors of the runs are on it.
 
     Args:
-        runs: how many are compared.
-        pictures: on which they were tested.
-        per_person: pictures of one person.
-        shared: share of the latent variance that all runs have in common: how hard the picture and the person are.
+        runs: number of runs to compare.
+        images: number of test images.
+        per_person: number of images per person.
+        shared: share of the latent variance that all runs have in common, which is the difficulty of image and person.
     """
 
     runs: int
-    pictures: int
+    images: int
     per_person: int
     shared: float
 
-    def draw(self, rng: np.random.Generator, better_by: float) -> Contest:
+    def simulate(self, rng: np.random.Generator, better_by: float) -> PairedRuns:
         """All pairs of the runs; the first run is better than the others, which are equal."""
-        people = self.pictures // self.per_person
-        owners = np.arange(self.pictures) // self.per_person
-        # What belongs to a picture and what to its person weigh the same.
-        common = rng.normal(size=self.pictures) + rng.normal(size=people)[owners]
-        own = rng.normal(size=(self.runs, self.pictures)) + rng.normal(size=(self.runs, people))[:, owners]
+        n_persons = self.images // self.per_person
+        person_ids = np.arange(self.images) // self.per_person
+        # The difficulty of an image and that of its person have equal weight.
+        common = rng.normal(size=self.images) + rng.normal(size=n_persons)[person_ids]
+        own = rng.normal(size=(self.runs, self.images)) + rng.normal(size=(self.runs, n_persons))[:, person_ids]
         latent = np.sqrt(self.shared / 2) * common + np.sqrt((1 - self.shared) / 2) * own
         accuracy = np.full((self.runs, 1), ACCURACY)
         accuracy[0] += better_by
-        return Contest(
-            latent < norm.ppf(accuracy), [str(owner) for owner in owners], list(combinations(range(self.runs), 2))
+        return PairedRuns(
+            latent < norm.ppf(accuracy), [str(person) for person in person_ids], list(combinations(range(self.runs), 2))
         )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What repetitions of one setting came to.
+    """Results of the repetitions of one setting.
 
     Args:
-        wrong: in how many of them equal runs were called different.
-        wrong_beside_better: the same among the equal runs, where one run was better.
-        power: of the pairs of the better run and an equal one, the share that was told.
-        repetitions: how many there were of each.
+        wrong: number of repetitions in which equal runs were called different.
+        wrong_beside_better: the same for the equal runs beside a better one.
+        power: share of the pairs with the better run whose difference was detected.
+        repetitions: number of repetitions of each.
     """
 
     wrong: int
@@ -78,29 +77,29 @@ class Measured:
 def measure(setting: Setting, repetitions: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Measured:
     rng = np.random.default_rng(seed)
     wrong = beside = 0
-    told = []
+    detected = []
     for repetition in range(repetitions):
         for better_by in (0.0, BETTER_BY):
-            contest = setting.draw(rng, better_by)
-            [p] = corrected_p_values([contest], n_resamples=resamples, seed=seed + repetition)
-            sure = np.array(p) < SIGNIFICANT
-            with_better = np.array(contest.pairs).min(axis=1) == 0
+            runs = setting.simulate(rng, better_by)
+            [p] = corrected_p_values([runs], n_resamples=resamples, seed=seed + repetition)
+            significant = np.array(p) < SIGNIFICANCE_LEVEL
+            with_better = np.array(runs.pairs).min(axis=1) == 0
             if better_by:
-                ahead = contest.right[0].mean() > contest.right[1:].mean(axis=1)
-                told.append(float(np.mean(sure[with_better] & ahead)))
-                beside += bool(sure[~with_better].any())
+                ahead = runs.correct[0].mean() > runs.correct[1:].mean(axis=1)
+                detected.append(float(np.mean(significant[with_better] & ahead)))
+                beside += bool(significant[~with_better].any())
             else:
-                wrong += bool(sure.any())
-    return Measured(wrong, beside, mean(told), repetitions)
+                wrong += bool(significant.any())
+    return Measured(wrong, beside, mean(detected), repetitions)
 
 
-def rows(runs: list[int], pictures: int, repetitions: int) -> list[list[str]]:
+def rows(runs: list[int], images: int, repetitions: int) -> list[list[str]]:
     lines = [
         [
             "runs",
-            "pictures per person",
+            "images per person",
             "runs fail",
-            "equal runs told apart, 95% interval",
+            "equal runs called different, 95% interval",
             "beside a better one",
             "power",
         ]
@@ -108,7 +107,7 @@ def rows(runs: list[int], pictures: int, repetitions: int) -> list[list[str]]:
     for shared in (0.0, 0.7):
         for per_person in (1, 2):
             for count in runs:
-                found = measure(Setting(count, pictures, per_person, shared), repetitions)
+                found = measure(Setting(count, images, per_person, shared), repetitions)
                 how = "together" if shared else "independently"
                 beside = _share(found.wrong_beside_better, repetitions) if count > 2 else "-"
                 line = [str(count), str(per_person), how, _share(found.wrong, repetitions), beside]
@@ -125,16 +124,16 @@ def _share(count: int, repetitions: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, nargs="+", default=[2, 11, 40])
-    parser.add_argument("--pictures", type=int, default=1800, help="of a test set")
+    parser.add_argument("--images", type=int, default=1800, help="number of test images")
     parser.add_argument("--repetitions", type=int, default=2000)
-    parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="write the table into RESULTS.md")
     options = parser.parse_args()
     text = (
-        f"{options.repetitions:,} repetitions of each setting, {options.pictures:,} test images, accuracy "
+        f"{options.repetitions:,} repetitions of each setting, {options.images:,} test images, accuracy "
         f"{100 * ACCURACY:.0f}%. Power: one run is {100 * BETTER_BY:.0f} points better than the others; the share of "
         f"its pairs with them in which the difference is detected, after the correction for all pairs.\n\n"
     )
-    lines = rows(options.runs, options.pictures, options.repetitions)
+    lines = rows(options.runs, options.images, options.repetitions)
     report("comparison_error", text + table(lines), write=options.write)
 
 

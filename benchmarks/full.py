@@ -1,9 +1,9 @@
 """Throughput of full-depth training against a plain float32 loop: both backbones, at a small and at full size.
 
 Run: python -m benchmarks.full [--only mobilenet_v2@96] [--compile] [--write]
-Ours is the Lightning run that `python -m eyegender.train` would set up: precision and memory format are measured first,
-images come from the store and are augmented. The plain loop trains torchvision's network, unchanged, on a batch of
-random tensors in memory. With --compile, ours may compile its steps if a measurement (minutes on a CPU) shows that a
+Ours is the Lightning run that `python -m eyegender.train` would set up: precision and memory format are measured
+first, images come from the store and are augmented. The plain loop trains torchvision's network, unchanged, on a
+batch of random tensors in memory. With --compile, ours may compile its steps on a GPU, if a measurement shows that a
 long run gains. The result is images per second from the median step; each measurement is a process of its own. Where
 the goal is missed, a profile of one of our steps follows.
 """
@@ -25,9 +25,8 @@ from torch import nn
 
 from benchmarks.measuring import alternate, environment, ratios, report, spread, table
 from eyegender.core.schema import parse
-from eyegender.training import autotune as quick_training
-from eyegender.training.build import build_data, build_model, trainer_arguments
-from eyegender.training.freed_memory import keep_freed_memory
+from eyegender.training.autotune import autotune, tune_malloc
+from eyegender.training.build import build_data, build_model, build_trainer, trainer_settings
 
 CASES = ("mobilenet_v2@96", "mobilenet_v2@224", "inception_v3@96", "inception_v3@299")
 AIM = 2.0
@@ -55,9 +54,9 @@ class Times(pl.Callback):
         """Each operator's share of the time of the profiled step, the largest first."""
         if self.profiler is None:
             return {}
-        taken = {event.key: event.self_cpu_time_total for event in self.profiler.key_averages()}
-        whole = sum(taken.values())
-        return {key: value / whole for key, value in sorted(taken.items(), key=lambda item: -item[1])[:PROFILED]}
+        times = {event.key: event.self_cpu_time_total for event in self.profiler.key_averages()}
+        whole = sum(times.values())
+        return {key: value / whole for key, value in sorted(times.items(), key=lambda item: -item[1])[:PROFILED]}
 
 
 def prepared(options: argparse.Namespace, case: str) -> tuple:
@@ -86,17 +85,16 @@ def prepared(options: argparse.Namespace, case: str) -> tuple:
 
 
 def ours(options: argparse.Namespace, case: str) -> dict:
-    keep_freed_memory()  # as a run does
+    tune_malloc()  # as a run does
     cfg, data, module = prepared(options, case)
-    arguments = trainer_arguments(cfg)
-    quick_training.settle(cfg, arguments, module.network, 10**9, data.size)
-    chosen = str(arguments["precision"])
+    settings = autotune(cfg, trainer_settings(cfg), module.network, 10**9, data.size)
+    chosen = settings.precision
     chosen += ", channels last" if module.network.memory_format == torch.channels_last else ""
     chosen += ", compiled" if module.network._compiled_call_impl is not None else ""
     times = Times(options.profile)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = pl.Trainer(
-            **arguments, logger=False, enable_checkpointing=False, enable_progress_bar=False, callbacks=[times],
+        trainer = build_trainer(
+            settings, logger=False, enable_checkpointing=False, enable_progress_bar=False, callbacks=[times],
             enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
             limit_train_batches=options.steps + 1, default_root_dir=folder,
         )  # fmt: skip
@@ -137,8 +135,8 @@ def in_a_process(way: str, case: str, options: argparse.Namespace, *more: str) -
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
-    told: dict = json.loads(done.stdout.splitlines()[-1])
-    return told
+    result: dict = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def measure(case: str, options: argparse.Namespace) -> tuple[dict[str, list[float]], str]:
@@ -147,9 +145,9 @@ def measure(case: str, options: argparse.Namespace) -> tuple[dict[str, list[floa
 
     def step_of(way: str) -> float:
         nonlocal chosen
-        told = in_a_process(way, case, options)
-        chosen = told.get("chosen", chosen)
-        return float(told["step"])
+        result = in_a_process(way, case, options)
+        chosen = result.get("chosen", chosen)
+        return float(result["step"])
 
     return alternate({"plain": lambda: step_of("plain"), "ours": lambda: step_of("ours")}, options.rounds), chosen
 
@@ -174,11 +172,11 @@ def main() -> None:
     if options.way:
         print(json.dumps({"ours": ours, "plain": plain}[options.way](options, options.only[0])))
         return
-    rows = [("network and size", "plain, pictures/s", "ours, pictures/s", "ours / plain", "ours computes in")]
+    rows = [("network and size", "plain, images/s", "ours, images/s", "ours / plain", "ours computes in")]
     missed = []
     for case in options.only or CASES:
-        taken, chosen = measure(case, options)
-        speeds = {way: [options.batch / value for value in values] for way, values in taken.items()}
+        seconds, chosen = measure(case, options)
+        speeds = {way: [options.batch / value for value in values] for way, values in seconds.items()}
         gain = ratios(speeds["ours"], speeds["plain"])
         rows.append((case, spread(speeds["plain"], 1), spread(speeds["ours"], 1), spread(gain), chosen))
         if statistics.median(gain) < AIM:

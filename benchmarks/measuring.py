@@ -69,7 +69,7 @@ def machine() -> str:
     """Processor, cores, memory, GPU, system and versions, in one line."""
     import torch
 
-    from eyegender.features.precision_choice import machine as processor
+    from eyegender.training.measurements import machine as processor
 
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
@@ -87,5 +87,5 @@ def report(name: str, text: str, *, write: bool) -> None:
     load = os.getloadavg()[2]
     section = f"## {name}\n\n`{command}` on {machine()}; load average of the last 15 minutes {load:.1f}.\n\n{text}\n"
     old = RESULTS.read_text().split("\n## ") if RESULTS.exists() else ["# Results\n"]
-    kept = [part for part in old[1:] if part.partition("\n")[0] != name]
-    RESULTS.write_text("\n## ".join([old[0], *sorted([*kept, section.removeprefix("## ")])]))
+    others = [part for part in old[1:] if part.partition("\n")[0] != name]
+    RESULTS.write_text("\n## ".join([old[0], *sorted([*others, section.removeprefix("## ")])]))

@@ -17,10 +17,9 @@ import numpy as np
 
 from benchmarks.measuring import table
 from benchmarks.paper_results import RESULTS, load, load_studies
-from eyegender.comparison.intervals import bootstrap_differences, bootstrap_interval
-from eyegender.comparison.mcnemar import format_p, mcnemar
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
 from eyegender.comparison.paper import PAPER
+from eyegender.comparison.significance import PairedRuns, corrected_p_values, format_p, mcnemar
+from eyegender.models.intervals import bootstrap_differences, bootstrap_interval
 
 if TYPE_CHECKING:
     from benchmarks.paper_results import Result
@@ -105,13 +104,15 @@ def _differences(runs: list[Result]) -> str:
             one, other = names[first][shared[0]], names[second][shared[0]]
             if one.predictions.fingerprint == other.predictions.fingerprint:
                 pairs.append((one, other))
-    tests = [mcnemar(one.predictions.right, other.predictions.right, one.predictions.persons) for one, other in pairs]
+    tests = [
+        mcnemar(one.predictions.correct, other.predictions.correct, one.predictions.persons) for one, other in pairs
+    ]
     corrected = [max(p, test.p_value) for p, test in zip(_corrected(pairs), tests, strict=True)]
     if len(tests) == 1:
         corrected = [tests[0].p_value]
     rows = [["pair", "difference, 95% interval", "discordant images", "corrected p"]]
     for (one, other), test, p in zip(pairs, tests, corrected, strict=True):
-        right = one.predictions.right[None], other.predictions.right[None]
+        right = one.predictions.correct[None], other.predictions.correct[None]
         gap = bootstrap_differences(*right, one.predictions.persons)[0]
         points = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
         discordant = str(test.only_first + test.only_second)
@@ -120,22 +121,22 @@ def _differences(runs: list[Result]) -> str:
 
 
 def _corrected(pairs: list[tuple[Result, Result]]) -> list[float]:
-    """The pairs' p-values, corrected together; pairs on the same test pictures are one contest."""
-    contests: list[Contest] = []
-    places: list[list[int]] = []
+    """The pairs' p-values, corrected together; pairs on the same test images are one contest."""
+    test_sets: list[PairedRuns] = []
+    positions: list[list[int]] = []
     sets = {one.predictions.fingerprint for one, _ in pairs}
     for fingerprint in sorted(sets):
-        places.append([place for place, (one, _) in enumerate(pairs) if one.predictions.fingerprint == fingerprint])
-        members = {run.folder: run for place in places[-1] for run in pairs[place]}
+        positions.append([i for i, (one, _) in enumerate(pairs) if one.predictions.fingerprint == fingerprint])
+        members = {run.folder: run for i in positions[-1] for run in pairs[i]}
         order = list(members)
-        right = np.stack([run.predictions.right for run in members.values()])
+        right = np.stack([run.predictions.correct for run in members.values()])
         persons = next(iter(members.values())).predictions.persons
-        chosen = [(order.index(pairs[place][0].folder), order.index(pairs[place][1].folder)) for place in places[-1]]
-        contests.append(Contest(right, persons, chosen))
+        chosen = [(order.index(pairs[i][0].folder), order.index(pairs[i][1].folder)) for i in positions[-1]]
+        test_sets.append(PairedRuns(right, persons, chosen))
     found = [0.0] * len(pairs)
-    for where, values in zip(places, corrected_p_values(contests), strict=True):
-        for place, value in zip(where, values, strict=True):
-            found[place] = value
+    for indices, values in zip(positions, corrected_p_values(test_sets), strict=True):
+        for i, value in zip(indices, values, strict=True):
+            found[i] = value
     return found
 
 
@@ -143,17 +144,17 @@ def _runs(runs: list[Result]) -> str:
     """What each file came from; seconds are of training and validation."""
     rows = [["folder", "commit", "seed", "epochs", "best epoch", "validation", "test", "training"]]
     for run in runs:
-        told = run.metrics
+        metrics = run.metrics
         rows.append(
             [
                 f"`{run.folder}`",
-                str(told["commit"].get("git.commit", "a wheel"))[:8],
+                str(metrics["commit"].get("git.commit", "a wheel"))[:8],
                 str(run.seed),
-                str(told["epochs"]),
-                f"{told['best_epoch']:.0f}",
-                _percent(told["metrics"]["val/accuracy"]),
+                str(metrics["epochs"]),
+                f"{metrics['best_epoch']:.0f}",
+                _percent(metrics["metrics"]["val/accuracy"]),
                 _percent(run.accuracy),
-                f"{told['fit_seconds'] / 60:.1f} min",
+                f"{metrics['fit_seconds'] / 60:.1f} min",
             ]
         )
     return table(rows)
@@ -161,7 +162,7 @@ def _runs(runs: list[Result]) -> str:
 
 def _versions(runs: list[Result]) -> str:
     """Machines and packages of all runs; more than one line where they differ."""
-    told = sorted(
+    found = sorted(
         {
             (
                 f"{run.metrics['hardware']['cpu']}, {run.metrics['hardware']['cores']} cores, "
@@ -171,7 +172,7 @@ def _versions(runs: list[Result]) -> str:
             for run in runs
         }
     )
-    return table([["machine", "versions"], *map(list, told)])
+    return table([["machine", "versions"], *map(list, found)])
 
 
 def _study(summary: dict, trials: list[dict[str, str]]) -> str:

@@ -50,16 +50,16 @@ def main() -> None:
     from eyegender.models.backbone import Backbone
     from eyegender.models.heads import LinearHead
     from eyegender.models.network import Network
-    from eyegender.models.saved_network import Card, save_network
+    from eyegender.models.saved_network import ModelSpec, save_network
 
-    rows = [("network", "pictures", "plain, ms", "ours, ms", "plain / ours")]
+    rows = [("network", "images", "plain, ms", "ours, ms", "plain / ours")]
     for target, size in BACKBONES.items():
         path = f"eyegender.models.{target}"
         backbone: Backbone = load_class(path, Backbone)()
         plain = backbone.torchvision_network().eval()
         with tempfile.TemporaryDirectory() as name:
             network = Network(backbone, LinearHead(backbone.channels), 0)
-            save_network(network, Card(path, "linear", 0, size, "gray", ("female", "male")), Path(name))
+            save_network(network, ModelSpec(path, "linear", 0, size, "gray", ("female", "male")), Path(name))
             served = EyeModel()
             served.load_context(SimpleNamespace(artifacts={"network": name}))
         for count in options.batches:

@@ -1,1 +1,1 @@
-"""Gender classification from pictures of one eye: training, search, tracking, comparison."""
+"""Predicts CelebA's binary label from images of one eye: training, search, tracking, comparison and use."""

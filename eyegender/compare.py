@@ -1,4 +1,4 @@
-"""`python -m eyegender.compare`: any number of tracked runs side by side, on a page that stands alone."""
+"""`python -m eyegender.compare`: compares any number of tracked runs on one self-contained page."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.output_folder import new_folder
     from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, CompareOptions)  # before torch is imported: a mistake shows at once
+    options = parse_as(cfg, CompareOptions)  # before torch is imported, so that a mistake is reported at once
     check_mode(options.by, options.mode, "by")
     from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE
 
     folder = new_folder(options.output, "output", PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER)
     from rich.console import Console
 
-    from eyegender.comparison.compare import compare_runs
-    from eyegender.comparison.console import show_comparison
+    from eyegender.comparison.workflow import compare_runs, show_comparison
     from eyegender.tracking.tracking_store import open_store
 
     show_comparison(compare_runs(open_store(options.tracking), options, folder), Console())

@@ -1,4 +1,4 @@
-"""`python -m eyegender.evaluate`: all the test metrics of any trained model on any labelled pictures."""
+"""`python -m eyegender.evaluate`: all test metrics of any trained model on any labeled images."""
 
 from __future__ import annotations
 
@@ -15,52 +15,48 @@ if TYPE_CHECKING:
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
-    """Evaluate a model, print its metrics and leave metrics.json, predictions and figures in `options.output`.
+    """Evaluate a model, print its metrics, and write metrics.json, predictions and figures into `options.output`.
 
     Raises:
-        UserError: whatever the user can repair.
+        UserError: the model or the data cannot be read, or the output cannot be written.
     """
     from rich.console import Console
 
-    from eyegender.comparison.run_images import offline
     from eyegender.core.output_folder import new_folder
-    from eyegender.inference import evaluation as asking
-    from eyegender.inference.class_names import ClassNames
-    from eyegender.inference.evaluation_outputs import (
+    from eyegender.inference.evaluation import (
         FIGURES_FOLDER,
         PREDICTIONS_FILE,
-        show_evaluation,
+        evaluate_model,
+        print_evaluation,
         write_evaluation,
     )
-    from eyegender.inference.labeled_images import read_labeled_images
+    from eyegender.inference.labeled_images import ClassMapping, read_labeled_images
     from eyegender.inference.load import load_model
     from eyegender.training.outputs import METRICS_FILE
 
     folder = new_folder(options.output, "output", METRICS_FILE, PREDICTIONS_FILE, FIGURES_FOLDER)
     if options.grad_cam:
-        from eyegender.inference.grad_cam import check_installed
+        from eyegender.inference.grad_cam import check_installed, explain_most_wrong
 
         check_installed()
     model = load_model(options.model, options.tracking)
-    part = options.part or ("all" if options.data else "test")
-    if options.data is None:
-        if model.config is None:
-            raise UserError(
-                "data must be given: this model does not tell what it was trained on; add data=folder data.root=DIR"
-            )
-        pictures = read_labeled_images(offline(model.config.data), part, model.config.seed, model.card)
+    split = options.split or ("all" if options.data else "test")
+    if options.data is not None:
+        mapping = ClassMapping(model.spec.classes, options.classes or {})
+        images = read_labeled_images(options.data, split, options.seed, model.spec, mapping)
+    elif model.config is not None:
+        images = read_labeled_images(model.config.offline_data(), split, model.config.seed, model.spec)
     else:
-        names = ClassNames(model.card.classes, options.classes or {})
-        pictures = read_labeled_images(options.data, part, options.seed, model.card, names)
-    result = asking.evaluate(model, pictures)
-    write_evaluation(folder, result, model, pictures, part)
+        raise UserError(
+            "data must be given because the model's training data is unknown; add data=folder data.root=DIR"
+        )
+    evaluation = evaluate_model(model, images, split)
+    write_evaluation(evaluation, folder)
     if options.grad_cam:
-        from eyegender.inference.grad_cam_sheet import explain_most_wrong
-
-        explain_most_wrong(model, pictures, result.table, options.grad_cam, folder)
-    show_evaluation(Console(), result, model, pictures, part)
+        explain_most_wrong(model, images, evaluation.predictions, options.grad_cam, folder)
+    print_evaluation(evaluation, Console())
     print(f"Output   {folder}")
-    return result
+    return evaluation
 
 
 @command("evaluate", groups=("data", "tracking"))
@@ -69,11 +65,11 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.schema import parse_as
     from eyegender.data.readers import check_source
 
-    options = parse_as(cfg, EvaluateOptions)  # before torch is imported: a mistake shows at once
+    options = parse_as(cfg, EvaluateOptions)  # before torch is imported, so that a mistake is reported at once
     if options.data is not None:
         check_source(options.data)
     elif options.classes is not None:
-        raise UserError("classes says which class of data is which of the model's, got no data; add data=, or drop it")
+        raise UserError("classes maps the class names of data, got no data; add data=, or remove classes=")
     evaluate(options)
 
 

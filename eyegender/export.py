@@ -1,4 +1,4 @@
-"""`python -m eyegender.export model=... format=onnx`: a trained model as one file for other programs."""
+"""`python -m eyegender.export model=... format=onnx`: writes a trained model as one file for other programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.output_folder import new_file
     from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, ExportOptions)  # before torch is imported: a mistake shows at once
+    options = parse_as(cfg, ExportOptions)  # before torch is imported, so that a mistake is reported at once
     path = new_file(options.output, "output")
     from eyegender.inference.load import load_model
     from eyegender.inference.onnx_export import check_installed, export_onnx
@@ -24,10 +24,10 @@ def main(cfg: DictConfig) -> None:
     check_installed()
     model = load_model(options.model, options.tracking)
     difference = export_onnx(model, path)
-    card = model.card
+    spec = model.spec
     print(f"Wrote    {path}, {path.stat().st_size / 1e6:.1f} MB")
-    print(f"Input    pixels: uint8 (N, {1 if card.color == 'gray' else 3}, {card.size}, {card.size}), {card.color}")
-    print(f"Output   probability of {card.classes[1]}: float32 (N,), within {difference:.1g} of torch's")
+    print(f"Input    pixels: uint8 (N, {1 if spec.color == 'gray' else 3}, {spec.size}, {spec.size}), {spec.color}")
+    print(f"Output   probability of {spec.classes[1]}: float32 (N,), within {difference:.1g} of PyTorch's")
 
 
 if __name__ == "__main__":

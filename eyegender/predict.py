@@ -1,4 +1,4 @@
-"""`python -m eyegender.predict`: what a trained model says of picture files, as CSV or JSON lines."""
+"""`python -m eyegender.predict`: predictions of a trained model for image files, as CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -12,68 +12,66 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from eyegender.core.options import PredictOptions
-    from eyegender.inference.prediction import Eyes, Row
+    from eyegender.inference.prediction import EyeCropper, PredictionRow
 
-MOST_TOLD = 10
+MAX_PRINTED = 10
 
 
-def predict(options: PredictOptions) -> list[Row]:
-    """Ask the model about every picture and write `options.output`; unreadable files are told and stop nothing.
+def predict(options: PredictOptions) -> list[PredictionRow]:
+    """Predict every image and write `options.output`; an unreadable file is reported and stops nothing.
 
     Raises:
-        UserError: the model or the pictures' folder cannot be read, or the output cannot be written.
+        UserError: the model or the folder of images cannot be read, or the output cannot be written.
     """
     from eyegender.core.output_folder import new_file, new_folder
     from eyegender.inference import prediction
-    from eyegender.inference.image_files import list_pictures
     from eyegender.inference.load import load_model
 
     output = new_file(options.output, "output")
     if options.grad_cam is not None:
-        from eyegender.inference.grad_cam import check_installed
+        from eyegender.inference.grad_cam import check_installed, explain_files
 
         check_installed()
         figures = new_folder(options.grad_cam, "grad_cam")
-    paths = list_pictures(options.images)
-    cut = _eyes(options, paths)
+    paths = prediction.find_image_files(options.images)
+    crop_eyes = _eye_cropper(options, paths)
     model = load_model(options.model, options.tracking)
-    rows: list[Row] = []
+    rows: list[PredictionRow] = []
     with prediction.row_writer(output) as write:
-        for batch in prediction.predict(model, paths, min_confidence=options.min_confidence, eyes=cut):
+        for batch in prediction.predict(model, paths, min_confidence=options.min_confidence, crop_eyes=crop_eyes):
             write(batch)
             rows += batch
     if options.grad_cam is not None:
-        from eyegender.inference.grad_cam_sheet import explain_files
-
-        explain_files(model, rows, cut, figures)
-    _tell(rows, model.card.classes[1], output)
+        explain_files(model, rows, crop_eyes, figures)
+    _print_summary(rows, model.spec.classes[1], output)
     return rows
 
 
-def _eyes(options: PredictOptions, paths: list[Path]) -> Eyes | None:
+def _eye_cropper(options: PredictOptions, paths: list[Path]) -> EyeCropper | None:
+    """What crops the eyes out of faces; None if the images are eyes."""
     if options.eyes is not None:
-        from eyegender.inference.faces import read_eye_positions
+        from eyegender.inference.faces import read_eye_table
 
-        given = read_eye_positions(Path(options.eyes), options.crop)
-        given.check(paths)
-        return given
+        table = read_eye_table(Path(options.eyes), options.crop)
+        table.check(paths)
+        return table
     if options.faces:
-        from eyegender.inference.faces import FoundEyes
+        from eyegender.inference.faces import EyeDetector
 
-        return FoundEyes(options.crop)
+        return EyeDetector(options.crop)
     return None
 
 
-def _tell(rows: list[Row], positive: str, output: Path) -> None:
-    from eyegender.inference.prediction import UNREADABLE, tally
+def _print_summary(rows: list[PredictionRow], positive: str, output: Path) -> None:
+    from eyegender.inference.prediction import UNREADABLE, count_labels
 
-    counts = ", ".join(f"{count:,} {what}" for what, count in tally(rows).most_common())
+    counts = ", ".join(f"{count:,} {label}" for label, count in count_labels(rows).most_common())
     print(f"{len(rows):,} rows: {counts} (probability of {positive})")
     unreadable = [row for row in rows if row.note.startswith(UNREADABLE)]
-    for row in unreadable[:MOST_TOLD]:
+    for row in unreadable[:MAX_PRINTED]:
         print(f"  {one_line(row.path)}: {row.note}")
-    if len(unreadable) > MOST_TOLD:
-        print(f"  and {len(unreadable) - MOST_TOLD} more unreadable files, in {output}")
+    if len(unreadable) > MAX_PRINTED:
+        print(f"  and {len(unreadable) - MAX_PRINTED} more unreadable files, listed in {output}")
     print(f"Output   {output}")
 
 
@@ -82,7 +80,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.options import PredictOptions
     from eyegender.core.schema import parse_as
 
-    predict(parse_as(cfg, PredictOptions))  # checked before torch is imported: a mistake shows at once
+    predict(parse_as(cfg, PredictOptions))  # checked before torch is imported, so that a mistake is reported at once
 
 
 if __name__ == "__main__":

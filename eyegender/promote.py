@@ -1,4 +1,4 @@
-"""`python -m eyegender.promote run=ID`: a run's model becomes the registry's champion, with a model card."""
+"""`python -m eyegender.promote run=ID`: makes a run's model the champion of the registry, with a model card."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.options import PromoteOptions
     from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, PromoteOptions)  # before torch is imported: a mistake shows at once
+    options = parse_as(cfg, PromoteOptions)  # before torch is imported, so that a mistake is reported at once
     from eyegender.core.secrets import redact
     from eyegender.registry.model_card import CARD_FILE
     from eyegender.registry.promotion import promote
     from eyegender.tracking.tracking_store import open_store
 
     store = open_store(options.tracking)
-    done = promote(store, options.run, name=options.name, alias=options.alias, force=options.force)
-    for sentence in done.sentences:
+    promotion = promote(store, options.run, name=options.name, alias=options.alias, force=options.force)
+    for sentence in promotion.sentences:
         print(sentence)
-    print(f"models:/{done.name}@{done.alias} is now version {done.version}, run {options.run}")
-    print(f"Card     {CARD_FILE} of that run, and the version's description")
-    given = {"tracking.root": options.tracking.root, "tracking.uri": options.tracking.uri}
-    where = "".join(f" {key}={redact(value)}" for key, value in given.items() if value)
-    print(f"Use      python -m eyegender.predict model=models:/{done.name}@{done.alias} images=DIR{where}")
+    reference = f"models:/{promotion.name}@{promotion.alias}"
+    print(f"{reference} is now version {promotion.version}, run {options.run}")
+    print(f"Card     {CARD_FILE} in the artifacts of that run, and the description of the version")
+    store_options = {"tracking.root": options.tracking.root, "tracking.uri": options.tracking.uri}
+    overrides = "".join(f" {key}={redact(value)}" for key, value in store_options.items() if value)
+    print(f"Use      python -m eyegender.predict model={reference} images=DIR{overrides}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m eyegender.study name=...`: a study's state at any time, and its report."""
+"""`python -m eyegender.study name=...`: shows the state of a study at any time, and writes its report."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.output_folder import new_folder
     from eyegender.core.schema import parse_as
 
-    options = parse_as(cfg, StudyOptions)  # before Optuna is imported: a mistake shows at once
+    options = parse_as(cfg, StudyOptions)  # before Optuna is imported, so that a mistake is reported at once
     folder = new_folder(options.output, "output", REPORT_FOLDER)
     import optuna
 
     from eyegender.studies.report import write_report
-    from eyegender.studies.status_table import show
+    from eyegender.studies.status_table import show_status
     from hydra_plugins.optuna_study import load_study, study_status
 
     status = study_status(options.storage, options.name)
-    show(status)
+    show_status(status)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = load_study(options.storage, options.name)
     print(f"Report   {write_report(study, status, folder)}")

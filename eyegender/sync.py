@@ -1,4 +1,4 @@
-"""`python -m eyegender.sync`: send what runs could not send while their tracking store was away."""
+"""`python -m eyegender.sync`: sends what runs could not send while their tracking store was unreachable."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def main(cfg: DictConfig) -> None:
     folders = [Path(options.folder)] if options.folder else [Path("outputs"), Path("multirun")]
     if options.folder and not folders[0].is_dir():
         raise UserError(f"folder must be a run's output folder or one above, got {options.folder}; correct folder=")
-    from eyegender.tracking.replay import pending, send
+    from eyegender.tracking.sender import pending, send
 
-    found = [journal for folder in folders for journal in pending(folder)]
-    for folder in found:
-        sent, run_id = send(folder, options.uri or os.environ.get("MLFLOW_TRACKING_URI"))
-        print(f"{folder}: sent {sent} entries to run {run_id}")
-    if not found:
+    unsent = [folder for parent in folders for folder in pending(parent)]
+    for folder in unsent:
+        entries, run_id = send(folder, options.uri or os.environ.get("MLFLOW_TRACKING_URI"))
+        print(f"{folder}: sent {entries} entries to run {run_id}")
+    if not unsent:
         print(f"nothing to send below {' and '.join(map(str, folders))}")
 
 

@@ -1,4 +1,4 @@
-"""`python -m eyegender.train`: compose a run, train it, track it, test its best checkpoint."""
+"""`python -m eyegender.train`: trains and tracks a run, and tests its best checkpoint."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @command("train")
 def main(cfg: DictConfig) -> float | tuple[float, ...]:
-    """Hydra's entry; returns what a sweep judges the run by."""
+    """Hydra's entry point; returns the objective values of a sweep's trial."""
     from eyegender.core.schema import parse
-    from eyegender.core.sweep_checks import refuse_plain_run
     from eyegender.data.readers import check_source
+    from eyegender.training.hydra_callbacks import check_single_run
 
-    refuse_plain_run(HydraConfig.get())
-    parsed = parse(cfg)  # before torch is imported: a mistake shows at once
+    check_single_run(HydraConfig.get())
+    parsed = parse(cfg)  # before torch is imported, so that a mistake is reported at once
     check_source(parsed.data)
     from eyegender.training.run import train
-    from hydra_plugins.optuna_study import written_overrides
+    from hydra_plugins.optuna_study import raw_overrides
 
     hydra = HydraConfig.get()
-    result = train(parsed, Path(hydra.runtime.output_dir), overrides=written_overrides(hydra))
+    result = train(parsed, Path(hydra.runtime.output_dir), overrides=raw_overrides(hydra))
     return result.objective(parsed.objectives)
 
 

@@ -22,7 +22,8 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, session_cache: Path) -> None:
     monkeypatch.setenv("EYEGENDER_CACHE", str(session_cache))
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "HYDRA_FULL_ERROR"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is restored, even if the test sets it and it was not set before
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     HydraConfig.instance().cfg = None  # which a command in an earlier test may have left
 

@@ -1,1 +1,1 @@
-"""Tracked runs side by side: statistics, selection, tables, caveats and the page."""
+"""Comparison of tracked runs: selection, significance tests, tables, caveats, figures and the page."""

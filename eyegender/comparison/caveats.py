@@ -1,134 +1,142 @@
-"""The sentences that keep a reader of a comparison from concluding too much."""
+"""Sentences about a comparison: warnings, headlines, and caveats that prevent wrong conclusions."""
 
 from __future__ import annotations
 
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from eyegender.comparison.pairs import ALL_PAIRS_UP_TO
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eyegender.comparison.comparison import Group, Row
+    from eyegender.comparison.comparison import ComparedRun, RunGroup
     from eyegender.comparison.pairs import Pair
 
-# The stored probabilities are rounded; a logged accuracy further away than this is not the table's.
-_SAME_ACCURACY = 0.002
-# With more groups than this one sentence says it for all.
+# The stored probabilities are rounded. A logged accuracy that differs by more than this contradicts the table.
+_ACCURACY_TOLERANCE = 0.002
+# With more groups than this, a single sentence replaces one sentence per pair of groups.
 _EACH_PAIR_UP_TO = 3
-# More runs than this are not named one by one in a sentence.
+# A sentence lists at most this many runs.
 _MOST_NUMBERS = 8
 
 
-def warnings(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[str, ...]:
-    """What must be read before the numbers: drawn eyes, groups that cannot be compared, tables that disagree."""
-    found = []
-    if any(row.record.synthetic for row in rows):
-        numbers = _listed([row.number for row in rows if row.record.synthetic])
-        found.append(f"{numbers} trained on drawn eyes: that says nothing about real eyes.")
+def warnings(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> tuple[str, ...]:
+    """What a reader must know before the numbers: synthetic data, groups that cannot be compared, contradictions."""
+    sentences = []
+    if synthetic := [run.number for run in runs if run.record.synthetic]:
+        subject = ("Run " if len(synthetic) == 1 else "Runs ") + _numbers(synthetic)
+        verb = "was" if len(synthetic) == 1 else "were"
+        sentences.append(f"{subject} {verb} trained on synthetic eyes: this says nothing about real eyes.")
     if len(groups) > _EACH_PAIR_UP_TO:
         letters = f"{groups[0].letter} to {groups[-1].letter}"
-        found.append(f"Groups {letters} differ in test or training pictures: compare numbers only within a group.")
+        sentences.append(f"Groups {letters} differ in test or training images: compare numbers only within a group.")
     for first, second in combinations(groups if len(groups) <= _EACH_PAIR_UP_TO else (), 2):
-        a, b = rows[first.numbers[0] - 1].predictions, rows[second.numbers[0] - 1].predictions
+        a, b = runs[first.numbers[0] - 1].predictions, runs[second.numbers[0] - 1].predictions
         shared = len(set(a.keys) & set(b.keys))
         if a.fingerprint == b.fingerprint:
-            why = f"they share their {first.n:,} test pictures but not their training pictures"
+            reason = f"they share their {first.n:,} test images but not their training images"
         elif shared:
-            why = f"of {first.n:,} and {second.n:,} test pictures only {shared:,} are the same"
+            reason = f"of {first.n:,} and {second.n:,} test images only {shared:,} are the same"
         else:
-            why = "they were tested on other pictures"
+            reason = "they were tested on different images"
         if first.split_kind != second.split_kind:
-            why += f", and one is split by {first.split_kind}, the other by {second.split_kind}"
-        found.append(f"Do not compare numbers of group {first.letter} with numbers of group {second.letter}: {why}.")
-    for row in rows:
-        logged = row.record.metrics.get("test/accuracy")
-        if logged is not None and abs(logged - row.metrics["accuracy"].value) > _SAME_ACCURACY:
-            found.append(
-                f"#{row.number} logged a test accuracy of {100 * logged:.2f}%, but its stored predictions give "
-                f"{100 * row.metrics['accuracy'].value:.2f}%; the table shows the latter."
+            reason += f", and one is split {_how_split(first)}, the other {_how_split(second)}"
+        sentences.append(
+            f"Do not compare numbers of group {first.letter} with numbers of group {second.letter}: {reason}."
+        )
+    for run in runs:
+        logged = run.record.metrics.get("test/accuracy")
+        if logged is not None and abs(logged - run.metrics["accuracy"].value) > _ACCURACY_TOLERANCE:
+            sentences.append(
+                f"#{run.number} logged a test accuracy of {100 * logged:.2f}%, but its stored predictions give "
+                f"{100 * run.metrics['accuracy'].value:.2f}%; the table shows the latter."
             )
-    return tuple(found)
+    return tuple(sentences)
 
 
-def headlines(rows: Sequence[Row], groups: Sequence[Group], pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """One sentence per group: who leads it, and whether that lead is more than chance."""
-    found = []
+def headlines(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """One sentence per group: its leader, and whether the lead is significant."""
+    sentences = []
     for group in groups:
-        leader = rows[group.numbers[0] - 1]
+        leader = runs[group.numbers[0] - 1]
         accuracy = leader.metrics["accuracy"]
-        where = f"on {group.n:,} test pictures" + (f" of {group.persons:,} persons" if group.persons else "")
-        told = (
-            f"Group {group.letter}: #{leader.number} {leader.short} reaches {100 * accuracy.value:.1f}% "
-            f"({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}%) {where}."
+        test_set = f"{group.n:,} test images" + (f" of {group.persons:,} persons" if group.persons else "")
+        sentence = (
+            f"Group {group.letter}: #{leader.number} {leader.short_name} reaches {100 * accuracy.value:.1f}% "
+            f"({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}%) on {test_set}."
         )
         rivals = [pair for pair in pairs if leader.number in (pair.first.number, pair.second.number)]
-        equals = [pair.other(leader).number for pair in rivals if not pair.sure]
-        if rivals and equals:
-            told += f" There is no evidence that it is better than {_numbers(sorted(equals))}."
+        not_worse = [pair.other(leader).number for pair in rivals if not pair.significant]
+        if not_worse:
+            sentence += f" There is no evidence that it is better than {_numbers(sorted(not_worse))}."
         elif rivals:
-            beaten = sorted(pair.other(leader).number for pair in rivals)
-            told += f" It is more accurate than {_numbers(beaten)}."
-        found.append(told)
-    return tuple(found)
+            sentence += f" It is more accurate than {_numbers(sorted(pair.other(leader).number for pair in rivals))}."
+        sentences.append(sentence)
+    return tuple(sentences)
 
 
-def remarks(
-    rows: Sequence[Row], groups: Sequence[Group], pairs: Sequence[Pair], *, n_compared: int, all_pairs_up_to: int
+def caveats(
+    runs: Sequence[ComparedRun], groups: Sequence[RunGroup], pairs: Sequence[Pair], *, n_compared: int
 ) -> tuple[str, ...]:
-    """How the numbers were made and where they flatter."""
-    found = []
+    """How the numbers were made, and where they are too optimistic."""
+    sentences = []
     for group in groups:
         if group.split_kind == "random":
-            found.append(
-                f"Group {group.letter} is split at random: both eyes of one person can stand on both sides, so its "
-                "accuracies are too high for eyes of unknown persons."
+            sentences.append(
+                f"Group {group.letter} is split at random: the two eyes of one person can be in the training and the "
+                "test set, so its accuracies are too high for eyes of unknown persons."
             )
         if group.split_kind == "blocks":
-            found.append(
-                f"Group {group.letter} is split into blocks of neighbouring file numbers: where neighbours show one "
-                "person, few of them stand on both sides."
+            sentences.append(
+                f"Group {group.letter} is split into blocks of consecutive file numbers: if neighbouring images show "
+                "the same person, few persons are in more than one set."
             )
         if group.persons is None:
-            found.append(
-                f"Group {group.letter} knows no persons: its intervals and tests treat every picture as independent."
+            sentences.append(
+                f"The persons of group {group.letter} are unknown: its intervals and tests treat all images as "
+                "independent."
             )
-    for row in rows:
-        if row.record.trials is not None and row.record.trials > 1:
-            on_test = row.record.chosen_by.startswith("test/")
+    for run in runs:
+        if run.record.trials is not None and run.record.trials > 1:
             effect = (
                 "its test accuracy is therefore too high"
-                if on_test
-                else "its validation accuracy is therefore too high, its test accuracy is not"
+                if run.record.selected_by.startswith("test/")
+                else "its validation accuracy is therefore too high; its test accuracy is not"
             )
-            found.append(
-                f"#{row.number} is the best of {row.record.trials:,} trials by {row.record.chosen_by}: {effect}."
+            sentences.append(
+                f"#{run.number} is the best of {run.record.trials:,} trials by {run.record.selected_by}: {effect}."
             )
-    found += [
-        f"The leader of group {group.letter} is the best of {len(group.numbers)} runs on these very test pictures: "
-        "being picked here flatters it. The tests below account for that, the table does not."
+    sentences += [
+        f"The leader of group {group.letter} is the best of {len(group.numbers)} runs on these same test images, so "
+        "its accuracy is too optimistic. The tests below take this into account; the table does not."
         for group in groups
         if len(group.numbers) > 2
     ]
     if n_compared > 1:
-        found.append(
-            f"p-values are corrected (Westfall and Young, step-down) for all {n_compared:,} pairs of runs that could "
-            "have been picked. The interval of a difference is that of its pair alone."
+        sentences.append(
+            f"p-values are corrected (Westfall and Young, step-down) for the {n_compared:,} pairs of runs that could "
+            "have been selected. The interval of a difference is not corrected."
         )
-    large = [group.letter for group in groups if len(group.numbers) > all_pairs_up_to]
+    large = [group.letter for group in groups if len(group.numbers) > ALL_PAIRS_UP_TO]
     if large:
-        found.append(f"In group {', '.join(large)} each run is shown against the most accurate one only.")
+        sentences.append(f"In group {', '.join(large)} each run is shown against the most accurate one only.")
     if any(group.persons is not None and group.persons < group.n for group in groups) and pairs:
-        found.append("McNemar's test counts persons where they are known: pictures of one person fail together.")
-    return tuple(found)
+        sentences.append(
+            "McNemar's test is at the level of persons if they are known, because a model tends to be right or wrong "
+            "on all images of a person."
+        )
+    return tuple(sentences)
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    return ("Run " if len(numbers) == 1 else "Runs ") + _numbers(numbers)
+def _how_split(group: RunGroup) -> str:
+    phrases = {"random": "at random", "blocks": "in blocks", "file": "by a file", "official": "officially"}
+    return phrases.get(group.split_kind, f"by {group.split_kind}")
 
 
 def _numbers(numbers: Sequence[int]) -> str:
-    """`#1, #2 and #3`; of many only the first ones and how many more there are."""
-    told = [f"#{number}" for number in numbers]
-    if len(told) > _MOST_NUMBERS:
-        told = [*told[: _MOST_NUMBERS - 1], f"{len(told) - _MOST_NUMBERS + 1} more"]
-    return " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
+    """`#1, #2 and #3`; of many numbers the first ones and how many more there are."""
+    items = [f"#{number}" for number in numbers]
+    if len(items) > _MOST_NUMBERS:
+        items = [*items[: _MOST_NUMBERS - 1], f"{len(items) - _MOST_NUMBERS + 1} more"]
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -1,4 +1,4 @@
-"""Writes a comparison as a page that stands alone, as Markdown, and as figures."""
+"""Writes a comparison as a self-contained HTML page, as Markdown, and as figures."""
 
 from __future__ import annotations
 
@@ -19,36 +19,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from eyegender.comparison.comparison import Comparison
-    from eyegender.comparison.disagreements import Pictures
+    from eyegender.comparison.figures import LoadImages
     from eyegender.comparison.tables import Cell, Table
 
 PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER = "comparison.html", "comparison.md", "figures"
-# Figures at least this wide, in inches, get a line of their own on the page.
-_BROAD = 7.4
+# Figures at least this wide, in inches, span the whole page.
+_WIDE = 7.4
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, its table if it has one, and remarks under it."""
+    """A heading with an optional table and paragraphs below it."""
 
     title: str
     table: Table | None
-    lines: tuple[str, ...] = ()
+    paragraphs: tuple[str, ...] = ()
 
 
 def write_comparison(
-    comparison: Comparison, folder: Path | str, *, pictures: Pictures | None = None, created: str | None = None
+    comparison: Comparison, folder: Path | str, *, load_images: LoadImages | None = None, created: str | None = None
 ) -> list[Path]:
     """Write `comparison.html`, `comparison.md` and `figures/*.png` and `*.svg` into `folder`.
 
     Args:
-        comparison: from `compare`.
-        folder: made if it is missing; older files of the same names are replaced.
-        pictures: from K picture names to their pixels (K, C, H, W), for the sheet of disagreements.
-        created: when and from what, a line under the title. Without it equal comparisons give equal Markdown.
+        comparison: result of `compare`.
+        folder: folder for the files; created if it does not exist. Existing files are replaced.
+        load_images: function that loads the images of the sheet of disagreements; None omits the sheet.
+        created: line below the title that says when and from what the page was made. Without it, equal comparisons give
+            equal Markdown.
     """
     folder = Path(folder)
-    figures = comparison_figures(comparison, pictures)
+    figures = comparison_figures(comparison, load_images)
     written = save_figures(figures, folder / FIGURES_FOLDER, svg=True)
     page, markdown = folder / PAGE_FILE, folder / MARKDOWN_FILE
     page.write_text(render_html(comparison, figures, created), encoding="utf-8")
@@ -57,8 +58,8 @@ def write_comparison(
 
 
 def render_html(comparison: Comparison, figures: Mapping[str, Figure], created: str | None = None) -> str:
-    """One file without any reference to another: style inline, figures embedded."""
-    # Jinja2 comes with MLflow and with torch; imported here, so that a table needs neither.
+    """The page as a single HTML file, with inline style and embedded figures."""
+    # Jinja2 comes with MLflow and torch. It is imported here because the Markdown does not need it.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -71,7 +72,7 @@ def render_html(comparison: Comparison, figures: Mapping[str, Figure], created: 
 
 
 def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], created: str | None = None) -> str:
-    """The same, with figures referred to as `figures/<name>.png`."""
+    """The same content as Markdown; it refers to the figures as `figures/<name>.png`."""
     lines = [f"# {_title(comparison)}", ""]
     lines += [created, ""] if created else []
     lines += [f"- {_safe(line)}" for line in comparison.headlines]
@@ -80,7 +81,7 @@ def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], creat
         lines += [f"## {section.title}", ""]
         if section.table:
             lines += [*_markdown_table(section.table), ""]
-        lines += [f"{line}\n" for line in section.lines]
+        lines += [f"{paragraph}\n" for paragraph in section.paragraphs]
     if figures:
         lines += ["## Figures", ""]
         lines += [f"![{_safe(_alt(figure))}]({FIGURES_FOLDER}/{name}.png)\n" for name, figure in figures.items()]
@@ -90,35 +91,36 @@ def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], creat
 
 
 def sections(comparison: Comparison) -> list[Section]:
-    """What page and Markdown have in common, in order."""
-    interval = "Small numbers are 95% intervals, from a bootstrap over persons where persons are known."
-    positive = f"{comparison.classes[1]} is the positive class, above a probability of 0.5."
-    found = [Section("Test metrics", tables.metrics_table(comparison), (interval, positive, *comparison.remarks))]
+    """The sections that the page and the Markdown share, in order."""
+    interval = "Small numbers are 95% intervals, from a bootstrap over persons if the persons are known."
+    positive = f"The positive class is {comparison.classes[1]}; it is predicted if its probability is above 0.5."
+    found = [Section("Test metrics", tables.metrics_table(comparison), (interval, positive, *comparison.caveats))]
     if comparison.pairs:
-        found.append(Section("Which differences are real", tables.pairs_table(comparison)))
-    if comparison.pools:
+        found.append(Section("Which differences are significant", tables.pairs_table(comparison)))
+    if comparison.seed_groups:
         spread = "± is the sample standard deviation over seeds."
-        found.append(Section("Seeds pooled", tables.pools_table(comparison), (spread,)))
-    found.append(Section("What was trained, and what it costs", tables.facts_table(comparison)))
-    found.append(Section("The paper's numbers", None, (f"Marked as paper in the first table: {CITATION}.", *REMARKS)))
+        found.append(Section("Mean over seeds", tables.seeds_table(comparison), (spread,)))
+    found.append(Section("Configs and costs", tables.configs_table(comparison)))
+    citation = f"The rows marked as paper in the first table are from {CITATION}."
+    found.append(Section("The numbers of the paper", None, (citation, *REMARKS)))
     return found
 
 
 def _title(comparison: Comparison) -> str:
-    count = len(comparison.rows)
-    return f"{count} runs side by side" if count > 1 else "One run beside the paper"
+    count = len(comparison.runs)
+    return f"Comparison of {count} runs" if count > 1 else "One run compared with the paper"
 
 
 def _image(name: str, figure: Figure) -> dict[str, object]:
-    """Vector graphics, but for sheets of pictures."""
+    """The figure as a data URI: a bitmap if it shows images, otherwise vector graphics."""
     kind = "png" if any(axes.get_images() for axes in figure.axes) else "svg"
     content = io.BytesIO()
     metadata: dict[str, None] = {"Software": None} if kind == "png" else {"Date": None}
     figure.savefig(content, format=kind, dpi=150, metadata=metadata)
     encoded = base64.b64encode(content.getvalue()).decode()
     media = "image/png" if kind == "png" else "image/svg+xml"
-    broad = figure.get_figwidth() >= _BROAD
-    return {"name": name, "uri": f"data:{media};base64,{encoded}", "alt": _alt(figure), "broad": broad}
+    wide = figure.get_figwidth() >= _WIDE
+    return {"name": name, "uri": f"data:{media};base64,{encoded}", "alt": _alt(figure), "wide": wide}
 
 
 def _alt(figure: Figure) -> str:
@@ -126,9 +128,9 @@ def _alt(figure: Figure) -> str:
 
 
 def _markdown_table(table: Table) -> list[str]:
-    rules = [":--" if place < table.left else "--:" for place in range(len(table.columns))]
+    alignment = [":--" if i < table.left else "--:" for i in range(len(table.columns))]
     rows = [[_markdown_cell(cell) for cell in row] for row in table.rows]
-    return [f"| {' | '.join(row)} |" for row in (list(table.columns), rules, *rows)]
+    return [f"| {' | '.join(row)} |" for row in (list(table.columns), alignment, *rows)]
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -138,5 +140,5 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _safe(text: str) -> str:
-    """Names come from users: no HTML of theirs in the Markdown, and no link that they did not mean."""
+    """Escape text from users, so that it cannot add HTML or links to the Markdown."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("[", "&#91;")

@@ -1,4 +1,4 @@
-"""Pairs of runs: which differences are more than chance, after all pairs that could have been picked."""
+"""Pairs of runs: which differences are significant, with p-values corrected for all pairs."""
 
 from __future__ import annotations
 
@@ -8,36 +8,43 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.intervals import Interval, bootstrap_differences
-from eyegender.comparison.mcnemar import SIGNIFICANT, McNemar, mcnemar
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
+from eyegender.comparison.significance import SIGNIFICANCE_LEVEL, McNemar, PairedRuns, corrected_p_values, mcnemar
+from eyegender.models.intervals import Interval, bootstrap_differences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eyegender.comparison.comparison import Group, Row
+    from eyegender.comparison.comparison import ComparedRun, RunGroup
 
-# Up to so many runs of a group every pair is shown; beyond, each run against the best one of its group only.
+# In a larger group, each run is shown against the most accurate one only.
 ALL_PAIRS_UP_TO = 10
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs of one group: McNemar's test, its p-value after all pairs, and the difference with its 95% interval."""
+    """Two runs of one group.
 
-    first: Row
-    second: Row
+    Args:
+        first: first run.
+        second: second run.
+        test: McNemar's test of the two.
+        p_corrected: p-value of the test, corrected for all pairs.
+        difference: accuracy of the first run minus accuracy of the second, with its 95% interval.
+    """
+
+    first: ComparedRun
+    second: ComparedRun
     test: McNemar
     p_corrected: float
     difference: Interval
 
     @property
-    def sure(self) -> bool:
-        """Whether the difference is more than chance, at the corrected 5% level."""
-        return self.p_corrected < SIGNIFICANT
+    def significant(self) -> bool:
+        """Whether the difference is significant at the corrected 5% level."""
+        return self.p_corrected < SIGNIFICANCE_LEVEL
 
-    def other(self, row: Row) -> Row:
-        return self.second if row.number == self.first.number else self.first
+    def other(self, run: ComparedRun) -> ComparedRun:
+        return self.second if run.number == self.first.number else self.first
 
     @property
     def sentence(self) -> str:
@@ -45,36 +52,37 @@ class Pair:
 
 
 def compare_pairs(
-    rows: Sequence[Row], groups: Sequence[Group], *, n_resamples: int, seed: int
+    runs: Sequence[ComparedRun], groups: Sequence[RunGroup], *, n_resamples: int, seed: int
 ) -> tuple[tuple[Pair, ...], int]:
-    """The pairs to show, and for how many their p-values are corrected.
+    """The pairs to show, and the number of pairs for which their p-values are corrected.
 
-    Every pair within a group counts, whichever is shown: any run could have come out as the leader. Seeds of one config
-    are no pair, their difference is known to be chance.
+    The correction covers every pair within a group, shown or not, because any run could have become the leader. Two
+    seeds of one config are not a pair: their difference is known to be chance.
     """
-    contests: list[Contest] = []
+    test_sets: list[PairedRuns] = []
     for group in groups:
-        members = [rows[number - 1] for number in group.numbers]
-        pairs = [
+        members = [runs[number - 1] for number in group.numbers]
+        positions = [
             (i, j)
             for i, j in combinations(range(len(members)), 2)
             if members[i].record.config_key != members[j].record.config_key
         ]
-        right = np.stack([row.predictions.right for row in members])
-        contests.append(Contest(right, members[0].predictions.persons, pairs))
-    n_compared = sum(len(contest.pairs) for contest in contests)
-    found: list[Pair] = []
-    for group, contest, corrected in zip(groups, contests, corrected_p_values(contests, seed=seed), strict=True):
-        many = len(group.numbers) > ALL_PAIRS_UP_TO
-        shown = [(pair, p) for pair, p in zip(contest.pairs, corrected, strict=True) if not many or pair[0] == 0]
+        correct = np.stack([run.predictions.correct for run in members])
+        test_sets.append(PairedRuns(correct, members[0].predictions.persons, positions))
+    n_compared = sum(len(test_set.pairs) for test_set in test_sets)
+    pairs: list[Pair] = []
+    for group, test_set, p_values in zip(groups, test_sets, corrected_p_values(test_sets, seed=seed), strict=True):
+        leader_only = len(group.numbers) > ALL_PAIRS_UP_TO
+        shown = [(pair, p) for pair, p in zip(test_set.pairs, p_values, strict=True) if not leader_only or pair[0] == 0]
         if not shown:
             continue
-        first, second = (contest.right[[pair[side] for pair, _ in shown]] for side in (0, 1))
-        differences = bootstrap_differences(first, second, contest.persons, n_resamples=n_resamples, seed=seed)
+        first, second = (test_set.correct[[pair[side] for pair, _ in shown]] for side in (0, 1))
+        differences = bootstrap_differences(first, second, test_set.persons, n_resamples=n_resamples, seed=seed)
         for ((i, j), p), difference in zip(shown, differences, strict=True):
-            test = mcnemar(contest.right[i], contest.right[j], contest.persons)
-            # The corrected one is drawn; it is never below the exact one, and a pair alone needs no correction.
+            test = mcnemar(test_set.correct[i], test_set.correct[j], test_set.persons)
+            # The corrected p-value is an estimate from resamples and never below the exact one. A single pair needs no
+            # correction.
             p_corrected = test.p_value if n_compared == 1 else max(p, test.p_value)
-            found.append(Pair(rows[group.numbers[i] - 1], rows[group.numbers[j] - 1], test, p_corrected, difference))
-    found.sort(key=lambda pair: (pair.p_corrected, pair.test.p_value, pair.first.number, pair.second.number))
-    return tuple(found), n_compared
+            pairs.append(Pair(runs[group.numbers[i] - 1], runs[group.numbers[j] - 1], test, p_corrected, difference))
+    pairs.sort(key=lambda pair: (pair.p_corrected, pair.test.p_value, pair.first.number, pair.second.number))
+    return tuple(pairs), n_compared

@@ -1,4 +1,4 @@
-"""What the study states, its contradictions included: shown beside our numbers, never mixed with them.
+"""The results of the paper, including its contradictions. They are shown beside ours and never mixed with them.
 
 Source: S. W. P. Listio, Sinkron 7(4), October 2022, doi 10.33395/sinkron.v7i4.11887, Table 2 and running text.
 """
@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eyegender.comparison.intervals import Interval, wilson_interval
+from eyegender.models.intervals import Interval, wilson_interval
 
 CITATION = "S. W. P. Listio, Sinkron 7(4), 2022, doi 10.33395/sinkron.v7i4.11887"
-# 20% of 2,681 pictures; it does not state the number itself.
-TEST_PICTURES = 536
+# 20% of 2,681 images; the paper does not state the number itself.
+TEST_IMAGES = 536
 
 
 @dataclass(frozen=True)
 class PaperResult:
-    """One model's accuracy as the study states it, in 0..1.
+    """The accuracy of one model as the paper states it, in 0..1.
 
     Args:
-        model: as the study writes it.
-        accuracy: in its Table 2.
-        elsewhere: what it says in other places, by place.
+        model: name of the model in the paper.
+        accuracy: accuracy in its Table 2.
+        elsewhere: other values that it states, as pairs of section and accuracy.
     """
 
     model: str
@@ -30,8 +30,8 @@ class PaperResult:
 
     @property
     def interval(self) -> Interval:
-        """Wilson's 95% interval for about 536 pictures; ours, it reports none."""
-        return wilson_interval(round(self.accuracy * TEST_PICTURES), TEST_PICTURES)
+        """Wilson's 95% interval for about 536 images. It is our estimate: the paper reports no interval."""
+        return wilson_interval(round(self.accuracy * TEST_IMAGES), TEST_IMAGES)
 
 
 PAPER = (
@@ -40,7 +40,8 @@ PAPER = (
 )
 
 REMARKS = (
-    "Its split is random over pictures: both eyes of one person can stand on both sides. It names no validation part.",
-    f"On about {TEST_PICTURES} test pictures one standard error is 1.2 to 1.3 points; the 2.5 points between its two "
-    "models are about 1.4 standard errors of their difference. It reports no interval and no test.",
+    "The paper splits its images at random, so the two eyes of one person can be in the training and the test set. It "
+    "mentions no validation set.",
+    f"With about {TEST_IMAGES} test images, one standard error is 1.2 to 1.3 points. The 2.5 points between its two "
+    "models are about 1.4 standard errors of their difference. The paper reports no interval and no test.",
 )

@@ -1,113 +1,57 @@
-"""A finished run as the comparison sees it, wherever it was loaded from."""
+"""A finished run as the comparison sees it, and how it is loaded from the tracking store."""
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
+from eyegender.core.errors import UserError
+from eyegender.models.model_costs import costs
+from eyegender.models.saved_network import SPEC_FILE, WEIGHTS_FILE, parse_spec
+from eyegender.tracking.run_artifacts import (
+    NETWORK,
+    downloaded,
+    logged_model,
+    lost_predictions,
+    network_files,
+    read_predictions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from mlflow.entities import Run
 
-SYNTHETIC_NOTE = "Synthetic data: drawn eyes, says nothing about real ones."
+    from eyegender.comparison.selection import SelectedRun
+    from eyegender.tracking.predictions import Predictions
+    from eyegender.tracking.tracking_store import TrackingStore
 
-# Parameters in which two seeds of one config may differ, and those that change no result. Where the data lies is one of
-# them: what it is, its fingerprint says.
+log = logging.getLogger(__name__)
+
+# Parameters in which two seeds of one config may differ, and parameters that change no result. The folder of the data
+# is one of them, because the fingerprint of the data identifies the data itself.
 _NOT_CONFIG = (
     "seed", "data.split.seed", "data.root", "data.reader.root", "ckpt_path", "run_test", "trainer.progress",
     "trainer.threads",
 )  # fmt: skip
 _NOT_CONFIG_SECTIONS = ("tracking.", "count.", "hydra.")
 
+# The curves that the comparison draws; each one costs a request.
+_CURVES = ("train/accuracy", "val/accuracy")
+
 
 @dataclass(frozen=True)
-class Predictions:
-    """What a run said of each test picture.
+class ModelCosts:
+    """What it costs to use a model; None if unknown.
 
     Args:
-        names: N unique names.
-        keys: N content hashes, equal where the pictures are equal; the names where there are none.
-        labels: 0/1, shape (N,).
-        probabilities: of label 1, shape (N,), NaN where the run diverged.
-        persons: N persons, or None where nobody knows.
-        attributes: further facts by name, each of shape (N,); above 0 means that it is present.
+        parameters: number of parameters.
+        multiply_adds: number of multiply-adds per image.
+        size_bytes: size of the saved weights in bytes.
+        latency_ms: milliseconds per image on the machine that wrote the page.
+        training_seconds: duration of the training.
     """
-
-    names: tuple[str, ...]
-    keys: tuple[str, ...]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    persons: tuple[str, ...] | None = None
-    attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
-
-    @classmethod
-    def from_table(cls, columns: Mapping[str, Sequence[object]]) -> Predictions:
-        """From columns `name`, `label`, `probability`, if known `digest` and `person`; all others are attributes.
-
-        Raises:
-            ValueError: a column is missing or of another length.
-        """
-        missing = [name for name in ("name", "label", "probability") if name not in columns]
-        if missing:
-            raise ValueError(
-                f"the table of predictions has no column {', '.join(missing)}; it has {', '.join(columns)}"
-            )
-        lengths = {len(values) for values in columns.values()}
-        if len(lengths) != 1:
-            raise ValueError(f"the columns of the table of predictions have different lengths: {sorted(lengths)}")
-        names = tuple(str(name) for name in columns["name"])
-        persons = tuple(str(person) for person in columns.get("person", ()))
-        probabilities = [np.nan if p is None else p for p in columns["probability"]]
-        known = {"name", "digest", "person", "label", "probability"}
-        return cls(
-            names=names,
-            keys=tuple(str(key) for key in columns.get("digest", names)),
-            labels=np.asarray(columns["label"], dtype=np.int64),
-            probabilities=np.asarray(probabilities, dtype=np.float64),
-            persons=persons if any(persons) else None,
-            attributes={name: np.asarray(columns[name], dtype=np.int8) for name in columns if name not in known},
-        )
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def sorted(self) -> Predictions:
-        """In the order of keys, so that two runs on the same pictures stand side by side."""
-        order = np.array(sorted(range(len(self)), key=lambda i: (self.keys[i], self.names[i])), dtype=np.int64)
-        return Predictions(
-            names=tuple(self.names[i] for i in order),
-            keys=tuple(self.keys[i] for i in order),
-            labels=self.labels[order],
-            probabilities=self.probabilities[order],
-            persons=None if self.persons is None else tuple(self.persons[i] for i in order),
-            attributes={name: values[order] for name, values in self.attributes.items()},
-        )
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """Whether each picture is told rightly, at threshold 0.5."""
-        return np.asarray((self.probabilities > 0.5) == (self.labels == 1))
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """[[tn, fp], [fn, tp]]."""
-        says = (self.probabilities > 0.5).astype(np.int64)
-        return np.bincount(2 * self.labels + says, minlength=4).reshape(2, 2)
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex hash of which pictures with which labels these are, not of their order or of what was predicted."""
-        lines = sorted(f"{key} {label}" for key, label in zip(self.keys, self.labels, strict=True))
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a model costs; None is unknown. Latency is per picture, measured on the machine that wrote the page."""
 
     parameters: int | None = None
     multiply_adds: int | None = None
@@ -118,20 +62,20 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run: what was asked for, what came out, and what it said of each test picture.
+    """One run: its config, its metrics and its predictions for the test images.
 
     Args:
-        run_id: in the tracking store.
-        name: the run's name; need not be unique.
-        params: the composed config, flattened to dotted keys.
-        metrics: the final values as logged (`test/accuracy` and so on).
-        history: one mapping of metrics per epoch, the first epoch first.
-        predictions: None where the run stored none, or where they are lost.
-        tags: as logged.
-        facts: what the model costs.
-        trials: how many trials of a study this run was picked from; None where it was not picked from several.
-        chosen_by: the metric that it was picked by, where it was.
-        lost: what became of the predictions of a run that was tested and has none; else None.
+        run_id: id in the tracking store.
+        name: name of the run, not necessarily unique.
+        params: composed config, flattened to dotted keys.
+        metrics: final values as logged (`test/accuracy` and so on).
+        history: one mapping of metrics per epoch, in order.
+        predictions: predictions for the test images; None if the run stored none or they are lost.
+        tags: tags as logged.
+        costs: costs of the model.
+        trials: number of runs from which this one was selected; None if it was requested explicitly.
+        selected_by: metric by which it was selected.
+        lost: what happened to the predictions of a run that was tested and has none; otherwise None.
     """
 
     run_id: str
@@ -141,9 +85,9 @@ class RunRecord:
     history: Sequence[Mapping[str, float]]
     predictions: Predictions | None
     tags: Mapping[str, str] = field(default_factory=dict)
-    facts: ModelFacts = field(default_factory=ModelFacts)
+    costs: ModelCosts = field(default_factory=ModelCosts)
     trials: int | None = None
-    chosen_by: str = "val/accuracy"
+    selected_by: str = "val/accuracy"
     lost: str | None = None
 
     @property
@@ -164,8 +108,59 @@ class RunRecord:
 
     @property
     def config_key(self) -> tuple[tuple[str, str], ...]:
-        """Equal for runs that differ in nothing but their seed."""
+        """Equal for runs that differ only in their seed."""
         params = {
             k: v for k, v in self.params.items() if k not in _NOT_CONFIG and not k.startswith(_NOT_CONFIG_SECTIONS)
         }
         return (*sorted(params.items()), ("data.fingerprint", self.tags.get("data.fingerprint", "")))
+
+
+def load_record(store: TrackingStore, selected: SelectedRun, by: str, *, latency: bool = True) -> RunRecord:
+    """Load one run with its predictions, curves and costs; whatever the run did not store is None or empty.
+
+    Args:
+        store: the store that holds the run.
+        selected: the run, and from how many it was selected.
+        by: validation metric by which it was selected.
+        latency: whether to measure the latency on this machine.
+    """
+    run = selected.run
+    run_id = run.info.run_id
+    predictions = read_predictions(store, run_id)
+    return RunRecord(
+        run_id=run_id,
+        name=run.info.run_name or "",
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        history=_load_history(store, run_id),
+        predictions=predictions,
+        tags=dict(run.data.tags),
+        costs=_load_costs(store, run, latency=latency),
+        trials=selected.trials,
+        selected_by=by,
+        lost=lost_predictions(run) if predictions is None else None,
+    )
+
+
+def _load_history(store: TrackingStore, run_id: str) -> list[dict[str, float]]:
+    epochs: dict[int, dict[str, float]] = {}
+    for name in _CURVES:
+        for point in store.client.get_metric_history(run_id, name):
+            epochs.setdefault(int(point.step), {})[name] = float(point.value)
+    return [epochs[step] for step in sorted(epochs)]
+
+
+def _load_costs(store: TrackingStore, run: Run, *, latency: bool) -> ModelCosts:
+    seconds = run.data.metrics.get("fit_seconds")
+    model = logged_model(store, run.info.run_id)
+    if model is None:
+        return ModelCosts(training_seconds=seconds)
+    size = network_files(store, model).get(WEIGHTS_FILE)
+    try:
+        with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
+            spec = parse_spec(path.read_text(encoding="utf-8"))
+        parameters, multiply_adds, milliseconds = costs(spec, latency=latency)
+    except (UserError, ValueError, TypeError, KeyError) as error:
+        log.warning("run %s: its model cannot be measured (%s)", run.info.run_id, error)
+        return ModelCosts(size_bytes=size, training_seconds=seconds)
+    return ModelCosts(parameters, multiply_adds, size, milliseconds, seconds)

@@ -1,4 +1,4 @@
-"""A comparison as tables of text, from which both the page and the Markdown are made."""
+"""The tables of a comparison as text, for the HTML page and the Markdown."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eyegender.comparison.mcnemar import format_p
 from eyegender.comparison.paper import PAPER
-from eyegender.models.binary_metrics import METRICS
+from eyegender.comparison.significance import format_p
+from eyegender.models.metrics import METRICS
 from eyegender.plots.style import percent
 
 if TYPE_CHECKING:
-    from eyegender.comparison.comparison import Comparison, Row
-    from eyegender.comparison.intervals import Interval
+    from eyegender.comparison.comparison import ComparedRun, Comparison
+    from eyegender.models.intervals import Interval
 
 TITLES = {
     "accuracy": "accuracy",
@@ -29,7 +29,7 @@ UNKNOWN = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, something smaller under it, and whether it stands out."""
+    """A value, a note in small print below it, and whether the value is bold."""
 
     text: str
     small: str = ""
@@ -38,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; the first `left` columns are text and stand left, the others are numbers."""
+    """Rows of cells; the first `left` columns are text and left-aligned, the others are numbers."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -46,88 +46,87 @@ class Table:
 
 
 def metrics_table(comparison: Comparison) -> Table:
-    """Every run's test metrics with intervals, then the paper's, marked as such."""
-    lines = [
+    """The test metrics of every run with their intervals, then those of the paper, marked as such."""
+    rows = [
         (
-            Cell(f"#{row.number}"),
-            Cell(row.record.name, _second_line(row), strong=row.leads),
-            Cell(row.group),
-            *(_measured(name, row.metrics[name], strong=row.leads and name == "accuracy") for name in METRICS),
+            Cell(f"#{run.number}"),
+            Cell(run.record.name, _notes(run), strong=run.leads),
+            Cell(run.group),
+            *(_measured(name, run.metrics[name], strong=run.leads and name == "accuracy") for name in METRICS),
         )
-        for row in comparison.rows
+        for run in comparison.runs
     ]
     for result in PAPER:
-        others = "; ".join(f"{percent(value, 2)} in its {place}" for place, value in result.elsewhere)
-        interval = f"{_range(result.interval, 100)}, ours"
-        nothing = [Cell(UNKNOWN)] * (len(METRICS) - 1)
-        cell = Cell(percent(result.accuracy, 2), interval)
-        lines.append((Cell("paper"), Cell(result.model, others), Cell(UNKNOWN), cell, *nothing))
-    return Table(("", "run", "group", *(TITLES[name] for name in METRICS)), tuple(lines), left=3)
+        others = "; ".join(f"{percent(value, 2)} in its {section}" for section, value in result.elsewhere)
+        accuracy = Cell(percent(result.accuracy, 2), f"{_range(result.interval, 100)}, our estimate")
+        unknown = [Cell(UNKNOWN)] * (len(METRICS) - 1)
+        rows.append((Cell("paper"), Cell(result.model, others), Cell(UNKNOWN), accuracy, *unknown))
+    return Table(("", "run", "group", *(TITLES[name] for name in METRICS)), tuple(rows), left=3)
 
 
-def facts_table(comparison: Comparison) -> Table:
-    """What each run was, and what it costs."""
+def configs_table(comparison: Comparison) -> Table:
+    """The config of each run, and the costs of its model."""
     columns = (
         "", "backbone", "weights", "data", "split", "depth", "learning rate", "size", "epochs", "parameters",
         "multiply-adds", "model size", "latency", "training",
     )  # fmt: skip
-    return Table(columns, tuple(_facts(row) for row in comparison.rows), left=5)
+    return Table(columns, tuple(_config(run) for run in comparison.runs), left=5)
 
 
 def pairs_table(comparison: Comparison) -> Table:
     """McNemar's test for each pair, the smallest p-value first."""
-    lines = []
+    rows = []
     for pair in comparison.pairs:
-        counted = "by picture" if pair.test.persons is None else "by person"
-        lines.append(
+        level = "by image" if pair.test.persons is None else "by person"
+        rows.append(
             (
                 Cell(f"#{pair.first.number} and #{pair.second.number}"),
-                Cell(pair.sentence, strong=pair.sure),
+                Cell(pair.sentence, strong=pair.significant),
                 Cell(f"{100 * pair.difference.value:+.1f}", _range(pair.difference, 100, signed=True)),
                 Cell(f"{pair.test.only_first} : {pair.test.only_second}"),
-                Cell(format_p(pair.test.p_value).removeprefix("= "), counted),
-                Cell(format_p(pair.p_corrected).removeprefix("= "), strong=pair.sure),
+                Cell(format_p(pair.test.p_value).removeprefix("= "), level),
+                Cell(format_p(pair.p_corrected).removeprefix("= "), strong=pair.significant),
             )
         )
-    columns = ("runs", "what it says", "points apart", "only first : only second right", "p", "p corrected")
-    return Table(columns, tuple(lines), left=2)
+    columns = ("runs", "result", "difference in points", "only first : only second correct", "p", "corrected p")
+    return Table(columns, tuple(rows), left=2)
 
 
-def pools_table(comparison: Comparison) -> Table:
-    """Mean and spread over the seeds of one config."""
-    names = {row.number: row.record.backbone for row in comparison.rows}
-    lines = []
-    for pool in comparison.pools:
-        where = "same test pictures" if pool.one_test_set else "split drawn anew"
-        lines.append(
+def seeds_table(comparison: Comparison) -> Table:
+    """Mean and spread over the seeds of each config."""
+    backbones = {run.number: run.record.backbone for run in comparison.runs}
+    rows = []
+    for group in comparison.seed_groups:
+        split = "same test images" if group.one_test_set else "different splits"
+        rows.append(
             (
-                Cell(", ".join(f"#{number}" for number in pool.numbers)),
-                Cell(names[pool.numbers[0]], f"seeds {', '.join(pool.seeds)}; {where}"),
-                *(Cell(_value(name, pool.mean[name]), "± " + _value(name, pool.spread[name])) for name in METRICS),
+                Cell(", ".join(f"#{number}" for number in group.numbers)),
+                Cell(backbones[group.numbers[0]], f"seeds {', '.join(group.seeds)}; {split}"),
+                *(Cell(_value(name, group.mean[name]), "± " + _value(name, group.spread[name])) for name in METRICS),
             )
         )
-    return Table(("runs", "config", *(TITLES[name] for name in METRICS)), tuple(lines), left=2)
+    return Table(("runs", "config", *(TITLES[name] for name in METRICS)), tuple(rows), left=2)
 
 
-def _second_line(row: Row) -> str:
-    notes = [row.record.run_id[:8]]
-    if row.record.synthetic:
+def _notes(run: ComparedRun) -> str:
+    notes = [run.record.run_id[:8]]
+    if run.record.synthetic:
         notes.append("synthetic data")
-    if row.record.trials is not None and row.record.trials > 1:
-        notes.append(f"best of {row.record.trials:,} trials")
-    if row.leads:
-        notes.append(f"most accurate of group {row.group}")
+    if run.record.trials is not None and run.record.trials > 1:
+        notes.append(f"best of {run.record.trials:,} trials")
+    if run.leads:
+        notes.append(f"most accurate of group {run.group}")
     return ", ".join(notes)
 
 
-def _facts(row: Row) -> tuple[Cell, ...]:
-    record, facts = row.record, row.record.facts
+def _config(run: ComparedRun) -> tuple[Cell, ...]:
+    record, costs = run.record, run.record.costs
     tags, params = record.tags, record.params
     depth = params.get("model.finetune_depth", UNKNOWN)
     stages = params.get("finetune_stages")
     fingerprint = tags.get("data.fingerprint", "")
     return (
-        Cell(f"#{row.number}"),
+        Cell(f"#{run.number}"),
         Cell(record.backbone),
         Cell(tags.get("weights.kind", params.get("model.weights", UNKNOWN))),
         Cell(tags.get("data.source", UNKNOWN), fingerprint[:8]),
@@ -136,11 +135,11 @@ def _facts(row: Row) -> tuple[Cell, ...]:
         Cell(params.get("model.lr", UNKNOWN)),
         Cell(params.get("input_size", params.get("data.size", UNKNOWN))),
         Cell(str(len(record.history)) if record.history else UNKNOWN),
-        Cell(_counted(facts.parameters)),
-        Cell(_counted(facts.multiply_adds)),
-        Cell(UNKNOWN if facts.size_bytes is None else f"{facts.size_bytes / 1e6:.1f} MB"),
-        Cell(UNKNOWN if facts.latency_ms is None else f"{facts.latency_ms:.{0 if facts.latency_ms >= 100 else 1}f} ms"),
-        Cell(_duration(facts.training_seconds)),
+        Cell(_short_number(costs.parameters)),
+        Cell(_short_number(costs.multiply_adds)),
+        Cell(UNKNOWN if costs.size_bytes is None else f"{costs.size_bytes / 1e6:.1f} MB"),
+        Cell(UNKNOWN if costs.latency_ms is None else f"{costs.latency_ms:.{0 if costs.latency_ms >= 100 else 1}f} ms"),
+        Cell(_duration(costs.training_seconds)),
     )
 
 
@@ -162,8 +161,8 @@ def _range(interval: Interval, factor: int, *, signed: bool = False) -> str:
     return f"{factor * interval.low:{sign}.{digits}f} to {factor * interval.high:{sign}.{digits}f}"
 
 
-def _counted(count: int | None) -> str:
-    """3.5 M, 300 M, 5.7 G."""
+def _short_number(count: int | None) -> str:
+    """For example 3.5 M, 300 M or 5.7 G."""
     if count is None:
         return UNKNOWN
     for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -1,1 +1,1 @@
-"""What every part of eyegender stands on: errors, the command line, the schema, secrets, locks and the cache."""
+"""Used by all other packages: errors, the command line, the config schema, secrets, file locks and the cache."""

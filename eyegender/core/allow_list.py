@@ -1,4 +1,4 @@
-"""Which classes a config may build: a config can come from a stranger's run, and a `_target_` runs code."""
+"""Which classes a config may build: building a `_target_` runs code, and configs may come from untrusted runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eyegender.core.errors import UserError
 
 T = TypeVar("T")
 
-EXTRA = "EYEGENDER_PLUGINS"  # comma-separated packages whose classes may be built, too
+EXTRA_PACKAGES = "EYEGENDER_PLUGINS"  # comma-separated packages whose classes may be built, too
 
 
 def load_class(path: str, base: type[T], package: str = "eyegender") -> type[T]:
@@ -18,16 +18,18 @@ def load_class(path: str, base: type[T], package: str = "eyegender") -> type[T]:
 
     Args:
         path: package, module and name of the class.
-        base: what it must be a subclass of.
-        package: the one whose own classes are built, beside those of the user's packages.
+        base: the class that it must be a subclass of.
+        package: the package whose classes may be built, besides those in `EYEGENDER_PLUGINS`.
 
     Raises:
-        UserError: outside the allowed packages, missing, something else than a `base`, or brought into the package
-            from elsewhere by its imports.
+        UserError: the class is outside of the allowed packages, does not exist, is no subclass of `base`, or is only
+            imported by a module of the package.
     """
-    packages = [package, *filter(None, os.environ.get(EXTRA, "").split(","))]
+    packages = [package, *filter(None, os.environ.get(EXTRA_PACKAGES, "").split(","))]
     if not any(path.startswith(f"{each}.") for each in packages):
-        raise UserError(f"{path} is not built: only classes of {', '.join(packages)} are; add its package to {EXTRA}")
+        raise UserError(
+            f"{path} is not built: only classes of {', '.join(packages)} are; add its package to {EXTRA_PACKAGES}"
+        )
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)

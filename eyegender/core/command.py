@@ -1,4 +1,4 @@
-"""How every command starts: composes its config with Hydra, and tells a user's mistake in one line."""
+"""The start of every command: its config is composed with Hydra, and a user's mistake is printed as one line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -22,28 +23,25 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eyegender.core.command_line import prepared
-from eyegender.core.disk_errors import is_full
-from eyegender.core.errors import UserError, one_line
-from eyegender.core.extras import advice
-from eyegender.core.known_keys import suggestion
+from eyegender.core.config_keys import rename_override, suggest_key
+from eyegender.core.errors import UserError, install_hint, is_disk_full, one_line
 from eyegender.core.objectives import register_resolvers
-from eyegender.core.secrets import hide_in_logs, redact
-from eyegender.core.standard_streams import log_in_utf8, lost_output, make_unfailing
-from hydra_plugins.optuna_study import learn_secrets
+from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secrets
+from eyegender.core.standard_streams import log_in_utf8, lost_output, make_output_safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
+    from typing import NoReturn
 
-USER_MISTAKE = 2
+USER_MISTAKE = 2  # exit code
 
-_OURS = "EYEGENDER_SET_FULL_ERROR"  # says that HYDRA_FULL_ERROR was not the user's wish
-UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
+_SET_BY_US = "EYEGENDER_SET_FULL_ERROR"  # set if it was not the user who set HYDRA_FULL_ERROR
+_UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
-_LOST = (
-    "standard output (stdout) must take what a command prints, got: {}; all else was done, so free its disk or send it "
-    "elsewhere"
+_OUTPUT_LOST = (
+    "standard output (stdout) must take what a command prints, got: {}; everything else is done, so free disk space or "
+    "redirect the output"
 )
 _PACKAGE = Path(__file__).parents[1]
 
@@ -57,14 +55,15 @@ def config_folder(name: str) -> Path:
 def command(
     config_name: str, groups: tuple[str, ...] | None = None
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Turn a task into a command that never shows a traceback for a user's mistake.
+    """Turn a task into a command that prints a user's mistake without a traceback.
 
-    `groups` are the only config groups that the command sees; None is all of `conf/`. Where `conf/` has a group of a
-    key's name, `model` say, Hydra takes `model=X` for the choice of a file: a command whose `model` is a plain value
-    must not see that group.
+    The task gets the composed config and raises `UserError` for what the user can repair. Any other exception is a bug
+    and keeps its traceback. Exit codes: 0, 2 for a user's mistake, 1 for a bug or failure, 130 and 143 for signals.
 
-    The task gets the composed config; it raises `UserError` for what the user can repair. Anything else is a bug, and
-    bugs keep their traceback. Exit codes: 0, 2 for a user's mistake, 1 for a bug or failure, 130 and 143 for signals.
+    Args:
+        config_name: name of the YAML file in `conf/`, without its extension.
+        groups: the only config groups that the command has; None means all of `conf/`. Hydra treats `model=X` as the
+            choice of a file if there is a group `model`, so a command whose `model` is a plain value must exclude it.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -74,14 +73,14 @@ def command(
         def job(cfg: DictConfig) -> Any:
             nonlocal begun
             begun = True
-            learn_secrets(cfg)
-            hide_in_logs()
+            register_secrets(cfg)
+            redact_logs()
             log_in_utf8()
             try:
                 return task(cfg)
             except Exception as error:
-                if HydraConfig.get().mode == RunMode.MULTIRUN or not is_users(error) or wants_traceback():
-                    raise  # a sweeper records it as the trial's reason
+                if HydraConfig.get().mode == RunMode.MULTIRUN or not is_user_mistake(error) or _wants_traceback():
+                    raise  # the sweeper records it as the reason of the trial's failure
                 print_error(error)
                 raise SystemExit(USER_MISTAKE) from None
 
@@ -89,27 +88,27 @@ def command(
         def main() -> None:
             nonlocal begun
             begun = False
-            make_unfailing()
+            make_output_safe()
             register_resolvers()
-            if (mistake := _unusable_system() or _unusable_folder()) is not None:
+            if (mistake := _unsupported_system() or _unsupported_folder()) is not None:
                 print_error(mistake)
                 sys.exit(USER_MISTAKE)
-            register_sweeps() if groups is None else register_alone(config_name, groups)
-            # Hydra would copy all registered configs for each group that --help lists, and only ever reads them.
+            register_sweeps() if groups is None else register_config(config_name, groups)
+            # Hydra copies all registered configs for each group that --help lists, although it only reads them.
             ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
-            sys.excepthook = _print_bug
-            logging.raiseExceptions = False  # a log file on a full disk would print a traceback for every line
-            # An experiment may be named either way; Hydra itself would refuse the plus for a group with a default.
+            sys.excepthook = _print_redacted
+            logging.raiseExceptions = False  # with a log file on a full disk, every line would print a traceback
+            # Both spellings are accepted; Hydra itself refuses the plus for a group that has a default.
             sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
-            if not wants_traceback():
-                # Otherwise Hydra prints and exits itself. Processes that we start inherit both.
-                os.environ.update({"HYDRA_FULL_ERROR": "1", _OURS: "1"})
+            if not _wants_traceback():
+                # Otherwise Hydra prints the error and exits itself. Child processes inherit both variables.
+                os.environ.update({"HYDRA_FULL_ERROR": "1", _SET_BY_US: "1"})
             try:
-                sys.argv[1:] = prepared(sys.argv[1:])
+                sys.argv[1:] = prepare_arguments(sys.argv[1:])
                 folder = str(config_folder("conf")) if groups is None else None
                 hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job)()
             except Exception as error:
-                if not (is_users(error) or (not begun and _is_hydras(error))) or wants_traceback():
+                if not (is_user_mistake(error) or (not begun and _is_raised_by_hydra(error))) or _wants_traceback():
                     raise
                 print_error(error, config_files(config_name, groups))
                 sys.exit(USER_MISTAKE)
@@ -118,8 +117,8 @@ def command(
                 sys.exit(128 + signal.SIGINT)
             if lost := lost_output():
                 reason = lost.strerror or type(lost).__name__
-                print(f"eyegender: {_LOST.format(reason)}", file=sys.stderr)
-                if config_name != "train":  # that leaves a run; of others the text may be all that was asked for
+                print(f"eyegender: {_OUTPUT_LOST.format(reason)}", file=sys.stderr)
+                if config_name != "train":  # a training leaves a run; of other commands the text may be the only result
                     sys.exit(USER_MISTAKE)
 
         return main
@@ -127,61 +126,87 @@ def command(
     return decorate
 
 
-def _unusable_system() -> UserError | None:
-    """Of Windows: the caches write at offsets and sync folders, in ways that only Linux and macOS have."""
+def prepare_arguments(arguments: list[str]) -> list[str]:
+    """The command line that Hydra gets: old keys have their new names, and passwords are in the environment.
+
+    Raises:
+        UserError: a flag that Hydra does not know, or the one with which Hydra would unpickle a file.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; put Hydra's flags before the overrides, --hydra-help lists them")
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse itself prints its usage and exits
+    if parser.parse_args(arguments).experimental_rerun is not None:
+        raise UserError("--experimental-rerun would run whatever code its file holds; give overrides or ckpt_path=FILE")
+    return [override_without_secrets(rename_override(argument)) for argument in arguments]
+
+
+def _unsupported_system() -> UserError | None:
+    """An error on Windows: it cannot write at offsets or sync folders, as the caches do."""
     if platform.system() == "Windows":
         return UserError("eyegender runs on Linux and macOS, got Windows; run it in WSL")
     return None
 
 
-def _unusable_folder() -> UserError | None:
-    """Hydra puts these folders into the config, where `${` begins an interpolation."""
+def _unsupported_folder() -> UserError | None:
+    """An error if a folder that Hydra puts into the config contains `${`, which begins an interpolation."""
     for folder, what in ((Path.cwd(), "the working folder"), (_PACKAGE, "eyegender's own folder")):
         if "${" in str(folder):
             return UserError(f"{what} must have no ${{ in its path (Hydra would resolve it), got {folder}; rename it")
     return None
 
 
-def wants_traceback() -> bool:
-    """Whether the user set HYDRA_FULL_ERROR=1 to see where a mistake came up."""
-    return bool(os.environ.get("HYDRA_FULL_ERROR")) and _OURS not in os.environ
+def _wants_traceback() -> bool:
+    """Whether the user set HYDRA_FULL_ERROR=1 to see where an error was raised."""
+    return bool(os.environ.get("HYDRA_FULL_ERROR")) and _SET_BY_US not in os.environ
 
 
-def is_users(error: Exception) -> bool:
-    """Whether the user can repair it: a mistake in what was typed, or a disk that cannot be written."""
+def is_user_mistake(error: Exception) -> bool:
+    """Whether the user can repair it: a mistake in what was typed, or a disk that cannot be written to."""
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return True
-    return isinstance(error, OSError) and error.errno in UNWRITABLE and (error.filename is not None or is_full(error))
+    return (
+        isinstance(error, OSError)
+        and error.errno in _UNWRITABLE
+        and (error.filename is not None or is_disk_full(error))
+    )
 
 
-def _is_hydras(error: Exception) -> bool:
-    """Whether Hydra stumbled over an argument: not all that its parser takes does it expect."""
+def _is_raised_by_hydra(error: Exception) -> bool:
+    """Whether Hydra itself fails on an argument; its parser accepts more than its later code can handle."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = bool(frames) and bool({"hydra", "omegaconf", "antlr4"} & set(Path(frames[-1].filename).parts))
-    return inside or _is_of_logging(error)
+    return inside or _is_raised_by_logging(error)
 
 
-def _is_of_logging(error: BaseException) -> bool:
-    """Whether it comes from Python's logging, as Hydra sets it up by the config."""
+def _is_raised_by_logging(error: BaseException) -> bool:
+    """Whether Python's logging refuses the configuration that Hydra passes to it."""
     return any(frame.name == "configure_log" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
-    """Print one line (and the details that a `UserError` brings) to standard error; `files` hold the known keys."""
+    """Print a user's mistake to standard error: one line, and the details of a `UserError`.
+
+    Args:
+        error: the mistake.
+        files: the YAML files with the known keys, for suggestions.
+    """
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        # Who fills a disk in the middle of a file is told no name; Hydra's own files are what is written first.
+        # The error of a disk that fills up while a file is written names no file; Hydra's own are written first.
         name = error.filename or (HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else Path.cwd())
-        message = f"cannot write {name} ({error.strerror}); free or choose another place, see hydra.run.dir"
+        message = f"cannot write {name} ({error.strerror}); make room there or choose another folder, see hydra.run.dir"
     else:
-        message = str(error) if isinstance(error, UserError) else _hydra_line(error, files)
-        message += advice(message)
+        message = str(error) if isinstance(error, UserError) else _hydra_message(error, files)
+        message += install_hint(message)
     print(f"eyegender: {one_line(redact(message))}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
         print(f"  {redact(detail)}", file=sys.stderr)
 
 
-def _print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Python's own traceback, without secrets."""
+def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print Python's own traceback without secrets."""
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
@@ -189,43 +214,45 @@ def config_files(config_name: str, groups: tuple[str, ...] | None) -> list[Path]
     """The YAML files that a command may be composed of."""
     conf = config_folder("conf")
     folders = [conf / group for group in groups] if groups is not None else [p for p in conf.iterdir() if p.is_dir()]
-    return [conf / f"{config_name}.yaml", *(path for folder in folders for path in sorted(folder.glob("*.yaml")))]
+    return [conf / f"{config_name}.yaml", *(path for folder in folders for path in _yaml_files(folder))]
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.yaml"))
 
 
 def register_sweeps() -> None:
-    """Make `sweeps/` a config group, although it does not lie in `conf/`, and the resolvers known that it uses."""
+    """Register `sweeps/`, which is outside of `conf/`, as a config group, and the resolvers that it uses."""
     register_resolvers()
     store = ConfigStore.instance()
-    for path in sorted(config_folder("sweeps").glob("*.yaml")):
+    for path in _yaml_files(config_folder("sweeps")):
         store.store(group="sweeps", name=path.stem, node=OmegaConf.load(path), package="_global_", provider=str(path))
 
 
-def register_alone(config_name: str, groups: tuple[str, ...]) -> None:
-    """Give Hydra one config of `conf/` and these groups, and neither the folder itself nor that of `--config-dir`."""
+def register_config(config_name: str, groups: tuple[str, ...]) -> None:
+    """Register one config of `conf/` and only these groups, from `conf/` and from the folder of `--config-dir`."""
     store, conf = ConfigStore.instance(), config_folder("conf")
-    folders = [conf / group for group in groups]
-    own = _take_config_dir()
-    if own is not None:
-        folders += [own / group for group in groups]
-    for path in [conf / f"{config_name}.yaml", *(path for folder in folders for path in sorted(folder.glob("*.yaml")))]:
+    user_folder = _take_config_dir()
+    added = [] if user_folder is None else [path for group in groups for path in _yaml_files(user_folder / group)]
+    for path in [*config_files(config_name, groups), *added]:
         group = None if path.parent == conf else path.parent.name
         store.store(group=group, name=path.stem, node=OmegaConf.load(path), provider=str(path))
 
 
 def _take_config_dir() -> Path | None:
-    """The folder that the command line gives with `--config-dir`, which leaves the command line."""
-    for place, argument in enumerate(sys.argv):
+    """Remove `--config-dir` from the command line and return its folder."""
+    for position, argument in enumerate(sys.argv):
         flag, equals, value = argument.partition("=")
-        if flag in {"--config-dir", "-cd"} and (equals or place + 1 < len(sys.argv)):
-            folder = Path(value if equals else sys.argv[place + 1])
-            if folder.is_dir():  # or Hydra says what is wrong
-                del sys.argv[place : place + (1 if equals else 2)]
+        if flag in {"--config-dir", "-cd"} and (equals or position + 1 < len(sys.argv)):
+            folder = Path(value if equals else sys.argv[position + 1])
+            if folder.is_dir():  # otherwise Hydra reports the mistake
+                del sys.argv[position : position + (1 if equals else 2)]
                 return folder
     return None
 
 
-def _hydra_line(error: BaseException, files: Sequence[Path]) -> str:
-    """Hydra's composition errors in one line, with the nearest known key where one was misspelt."""
+def _hydra_message(error: BaseException, files: Sequence[Path]) -> str:
+    """A composition error of Hydra in one line, with a suggestion for a misspelt key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if "Config search path:" in lines:
         lines = lines[: lines.index("Config search path:")]
@@ -234,23 +261,23 @@ def _hydra_line(error: BaseException, files: Sequence[Path]) -> str:
             options = [option for option in lines[position + 1 :] if not option.startswith("_")]
             lines = [*lines[:position], f"known: {', '.join(options)}"]
             break
-    if _is_of_logging(error):
+    if _is_raised_by_logging(error):
         lines = [
-            f"hydra.job_logging and hydra.hydra_logging must be what logging.config takes, got {error}; correct them"
+            f"hydra.job_logging and hydra.hydra_logging must be what logging.config accepts, got {error}; correct them"
         ]
-    # A config takes no further keys, whatever Hydra says of appending them.
+    # Our configs accept no further keys, although Hydra suggests to append them.
     noise = ("full_key:", "object_type=", "reference_type=", "See https://", "To append to your config")
     message = "; ".join(line.rstrip(".") for line in lines if not line.startswith(noise))
-    message = message or f"Hydra makes no config of these arguments ({type(error).__name__}); correct them"
+    message = message or f"Hydra cannot compose a config from these arguments ({type(error).__name__}); correct them"
     unknown = re.search(r"Could not override '([\w./@]+)'", message)
     if "did you mean" in message or "To append to your default list" in message:
         unknown = None
-    return f"{message}{suggestion(unknown[1], files, config_folder('conf'))}" if unknown else message
+    return f"{message}{suggest_key(unknown[1], files, config_folder('conf'))}" if unknown else message
 
 
 def quiet_libraries() -> None:
-    """Libraries' own remarks on hardware, tips and versions would drown the few lines that a run prints."""
+    """Silence remarks of libraries on hardware, tips and versions, which would bury the few lines of a run."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Where steps are compiled for a CPU it warns that there is no GPU.
+    # It warns that there is no GPU if steps are compiled for a CPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

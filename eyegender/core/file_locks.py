@@ -1,19 +1,19 @@
-"""Locks that die with their process, and what is said where a file system has none, as some cluster mounts."""
+"""File locks that the kernel releases when their process ends, and the warning where a file system has none."""
 
 from __future__ import annotations
 
 import errno
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 log = logging.getLogger("eyegender")
 
@@ -21,39 +21,69 @@ _warned: set[Path] = set()
 
 
 def lacks_locks(error: OSError) -> bool:
-    """Whether the file system cannot lock at all; that another process holds the lock is no such error."""
-    return error.errno in NO_LOCKS
-
-
-def new_lock(path: Path) -> FileLock:
-    """A lock that raises `OSError` where the file system has none: filelock's substitute outlives a killed process."""
-    return FileLock(path, fallback_to_soft=False)
+    """Whether the file system has no locks at all; a lock that another process holds does not count."""
+    return error.errno in _NO_LOCKS
 
 
 @contextmanager
-def held_where_possible(path: Path, timeout: float, instead: str) -> Iterator[bool]:
-    """Hold a lock; yields False where the file system has none, which is said once for each folder.
+def file_lock(
+    path: Path, timeout: float = -1, *, wait_message: str = "", check: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Hold an exclusive lock.
 
     Args:
-        path: of the lock's file.
-        timeout: seconds to wait, or -1 for as long as it takes.
-        instead: what the user must see to without a lock.
+        path: the lock's file.
+        timeout: seconds to wait for another process; 0 does not wait, -1 waits forever.
+        wait_message: logged once if another process holds the lock.
+        check: called several times a second while waiting; an exception that it raises ends the wait.
 
     Raises:
-        filelock.Timeout: another process holds it.
+        filelock.Timeout: another process holds the lock.
+        OSError: the file system has no locks. filelock's substitute would survive a killed process, so it is not used.
     """
-    lock = new_lock(path)
+    lock = FileLock(path, fallback_to_soft=False)
+
+    def cancel() -> bool:
+        if check is not None:
+            check()
+        return False
+
     try:
-        lock.acquire(timeout=timeout)
-    except OSError as error:
-        if not lacks_locks(error):
+        lock.acquire(timeout=0)
+    except Timeout:
+        if timeout == 0:
             raise
-        if path.parent not in _warned:
-            _warned.add(path.parent)
-            log.warning("file locks do not work in %s (%s); %s", path.parent, error.strerror, instead)
-        yield False
-        return
+        if wait_message:
+            log.info("%s", wait_message)
+        lock.acquire(timeout=timeout, cancel_check=cancel)
     try:
-        yield True
+        yield
     finally:
         lock.release()
+
+
+@contextmanager
+def optional_file_lock(path: Path, timeout: float, advice: str) -> Iterator[bool]:
+    """Hold an exclusive lock if the file system has locks; yields whether it does.
+
+    Args:
+        path: the lock's file.
+        timeout: seconds to wait for another process; 0 does not wait, -1 waits forever.
+        advice: what the user must take care of without a lock; logged once for each folder.
+
+    Raises:
+        filelock.Timeout: another process holds the lock.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(path, timeout))
+        except OSError as error:
+            if not lacks_locks(error):
+                raise
+            if path.parent not in _warned:
+                _warned.add(path.parent)
+                log.warning("file locks do not work in %s (%s); %s", path.parent, error.strerror, advice)
+            locked = False
+        else:
+            locked = True
+        yield locked

@@ -1,4 +1,4 @@
-"""Which way is better: every metric has its own direction, and what follows from it is worked out in this one place."""
+"""The direction of each metric, and what follows from it for checkpoints and sweeps."""
 
 from __future__ import annotations
 
@@ -13,49 +13,57 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-# Of every other validation metric more is better.
-LESS_IS_BETTER = {"val/loss", "val/calibration_error", "val/fp", "val/fn", "latency_ms", "parameters"}
+# For every other validation metric, a higher value is better.
+LOWER_IS_BETTER = {"val/loss", "val/calibration_error", "val/fp", "val/fn", "latency_ms", "parameters"}
 _DIRECTIONS = {"max": "maximize", "min": "minimize"}
 
 
 def mode_of(metric: str) -> str:
-    """`max` or `min`, as Lightning calls it."""
-    return "min" if metric in LESS_IS_BETTER else "max"
+    """The direction of a metric in Lightning's words: `max` or `min`."""
+    return "min" if metric in LOWER_IS_BETTER else "max"
 
 
 def directions(monitor: str, mode: str, objectives: Sequence[str] | None) -> str | list[str]:
-    """What a sweep does with what a run gives back, as Optuna calls it: one word, or one for each objective."""
+    """The direction of a sweep in Optuna's words, or one direction for each objective."""
     if objectives is None:
         return _DIRECTIONS[mode]
     return [_DIRECTIONS[mode if name == monitor else mode_of(name)] for name in objectives]
 
 
 def register_resolvers() -> None:
-    """For config files: `${eyegender.mode:METRIC}` and `${eyegender.directions:MONITOR,MODE,OBJECTIVES}`."""
+    """Register `${eyegender.mode:METRIC}` and `${eyegender.directions:MONITOR,MODE,OBJECTIVES}` for config files."""
     OmegaConf.register_new_resolver("eyegender.mode", lambda metric: mode_of(str(metric)), replace=True)
     OmegaConf.register_new_resolver("eyegender.directions", directions, replace=True)
 
 
 def check_mode(metric: str, mode: str, key: str) -> None:
-    """Raises UserError where the worst value would be taken for the best; `key` is what names the metric."""
+    """Raises UserError if the worst value would count as the best.
+
+    Args:
+        metric: name of the metric.
+        mode: `max` or `min`.
+        key: the config key that names the metric.
+    """
     if mode != mode_of(metric):
         worst = "largest" if mode == "max" else "smallest"
-        told = f"mode must be {mode_of(metric)} for {key}={metric}, whose {worst} value is its worst"
-        raise UserError(f"{told}, got {mode}; remove mode=")
+        raise UserError(
+            f"mode must be {mode_of(metric)} for {key}={metric}, whose {worst} value is its worst, got {mode}; "
+            "remove mode="
+        )
 
 
 def check_directions(cfg: DictConfig) -> None:
-    """Raises UserError where a sweep would look for the worst run, or for another number of objectives."""
+    """Raises UserError if a sweep would look for the worst run, or has a wrong number of directions."""
     given = OmegaConf.select(cfg, "hydra.sweeper.direction")
-    if given is None:  # not one of Optuna's sweepers
+    if given is None:  # the sweeper does not use Optuna
         return
     many = isinstance(given, list | tuple) or OmegaConf.is_list(given)
     words = [str(getattr(one, "name", one)).rpartition(".")[2].lower() for one in (given if many else [given])]
     wanted = directions(cfg.monitor, cfg.mode, cfg.objectives)
     if words != (wanted if isinstance(wanted, list) else [wanted]):
         what = f"objectives={list(cfg.objectives)}" if cfg.objectives is not None else f"monitor={cfg.monitor}"
-        told = f"[{','.join(wanted)}]" if isinstance(wanted, list) else wanted
+        expected = f"[{','.join(wanted)}]" if isinstance(wanted, list) else wanted
         got = f"[{','.join(words)}]" if many else words[0]
         raise UserError(
-            f"hydra.sweeper.direction must be {told} for {what}, got {got}; set hydra.sweeper.direction={told}"
+            f"hydra.sweeper.direction must be {expected} for {what}, got {got}; set hydra.sweeper.direction={expected}"
         )

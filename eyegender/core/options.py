@@ -1,4 +1,4 @@
-"""What the composed configs of the commands for finished runs must look like."""
+"""The schemas of the configs of all commands except training and audit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _as_list(value: object) -> object:
 
 
 def _as_texts(value: object) -> object:
-    """Folders may be called 0 and 1, which YAML takes for numbers."""
+    """YAML parses folder names such as 0 and 1 as numbers."""
     return {str(key): str(name) for key, name in value.items()} if isinstance(value, dict) else value
 
 
@@ -27,7 +27,7 @@ class _Options(BaseModel):
 
 
 class StudyOptions(BaseModel):
-    """Which study, and where its report goes."""
+    """The study, and the folder for its report."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: Annotated[str, Field(min_length=1)]
@@ -36,7 +36,7 @@ class StudyOptions(BaseModel):
 
 
 class SyncOptions(BaseModel):
-    """Which runs, and to which store."""
+    """The runs, and the tracking store to send them to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     folder: Annotated[str, Field(min_length=1)] | None
@@ -44,7 +44,7 @@ class SyncOptions(BaseModel):
 
 
 class CompareOptions(_Options):
-    """Which runs stand side by side."""
+    """The runs to compare."""
 
     runs: Names | None
     study: Annotated[str, Field(min_length=1)] | None
@@ -56,19 +56,19 @@ class CompareOptions(_Options):
 
 
 class EvaluateOptions(_Options):
-    """Which model, on which pictures."""
+    """The model, and the images to evaluate it on."""
 
     model: Annotated[str, Field(min_length=1)]
     data: DataSection | None = None
     classes: Annotated[dict[str, str], BeforeValidator(_as_texts)] | None
-    part: Literal["all", "train", "val", "test"] | None
+    split: Literal["all", "train", "val", "test"] | None
     grad_cam: Annotated[int, Field(ge=0, le=48)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     output: Annotated[str, Field(min_length=1)]
 
 
 class PredictOptions(_Options):
-    """Which model, on which files, and what becomes of doubt."""
+    """The model, the files, and the minimum confidence of a prediction."""
 
     model: Annotated[str, Field(min_length=1)]
     images: Names
@@ -81,7 +81,7 @@ class PredictOptions(_Options):
 
 
 class PromoteOptions(_Options):
-    """Which run, under which name."""
+    """The run, and the registered name and alias of its model."""
 
     run: Annotated[str, Field(min_length=1)]
     name: Annotated[str, Field(pattern=r"^[\w. -]+$")]
@@ -90,7 +90,7 @@ class PromoteOptions(_Options):
 
 
 class ExportOptions(_Options):
-    """Which model, into which file."""
+    """The model, and the file to export it to."""
 
     model: Annotated[str, Field(min_length=1)]
     format: Literal["onnx"]
@@ -98,7 +98,7 @@ class ExportOptions(_Options):
 
 
 class DemoOptions(_Options):
-    """Which models to choose between, and where the page is."""
+    """The models to choose between, and the address of the page."""
 
     models: Names | None
     host: Annotated[str, Field(pattern=r"^[\w.:-]+$")]

@@ -1,6 +1,4 @@
-"""Progress of long preparations: a bar where there is a terminal, a line now and then where there is none; and how
-they are stopped.
-"""
+"""Progress of long preparations: a bar on a terminal, else a line every ten seconds; and how they are stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Progress = Callable[[int], None]
-"""Told how many more items are done."""
+"""Called with the number of further items that are done."""
 
 _LINE_EVERY_S = 10.0
 _log = logging.getLogger(__name__)
@@ -20,7 +18,7 @@ _stop: ContextVar[Callable[[], None]] = ContextVar("stop", default=lambda: None)
 
 @contextmanager
 def stoppable(check: Callable[[], None]) -> Iterator[None]:
-    """Long preparations within the block call `check` now and then; what it raises ends them, and the block."""
+    """Let long preparations in the block call `check` regularly; an exception that it raises ends them."""
     before = _stop.set(check)
     try:
         yield
@@ -29,15 +27,19 @@ def stoppable(check: Callable[[], None]) -> Iterator[None]:
 
 
 def check_stop() -> None:
-    """Raises what the `check` of the enclosing `stoppable` raises, if there is one."""
+    """Call the `check` of the enclosing `stoppable`, if there is one."""
     _stop.get()()
 
 
 @contextmanager
 def show_progress(what: str, total: int) -> Iterator[Progress]:
-    """Show how many of `total` items are done; what takes under a few seconds stays silent off the terminal.
+    """Show how many of `total` items are done.
 
-    Whoever reports progress can be stopped there, see `stoppable`.
+    Without a terminal nothing is shown in the first seconds. Each report of progress also calls `check_stop`.
+
+    Args:
+        what: the activity, such as `decoding images`.
+        total: number of items.
     """
     from rich.console import Console
 
@@ -56,10 +58,10 @@ def show_progress(what: str, total: int) -> Iterator[Progress]:
 
             yield advance
     else:
-        yield _lines(what, total)
+        yield _log_progress(what, total)
 
 
-def _lines(what: str, total: int) -> Progress:
+def _log_progress(what: str, total: int) -> Progress:
     done = 0
     last = time.monotonic()
 

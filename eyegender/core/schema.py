@@ -1,4 +1,4 @@
-"""What a composed config must look like, checked before torch is imported or a file is touched."""
+"""The schema of a training's config, checked before torch is imported or a file is read."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from pydantic import (
     model_validator,
 )
 
+from eyegender.core.config_keys import nearest_keys, nested_keys, rename_keys
 from eyegender.core.errors import UserError
-from eyegender.core.known_keys import keys_of, nearest
 from eyegender.core.objectives import check_mode
-from eyegender.core.renamed_keys import with_new_keys
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -36,7 +35,7 @@ class _Section(BaseModel):
 
 
 class _Built(BaseModel):
-    """A class and its arguments; it checks them itself."""
+    """A class and its arguments, which the class checks itself."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     target: str = Field(alias="_target_")
@@ -47,7 +46,7 @@ class _Built(BaseModel):
 
 
 class _Partial(_Built):
-    """A class of torch's that is given its parameters later; its arguments are plain values, which run no code."""
+    """A class of torch that gets its parameters later; its arguments are plain values, so they run no code."""
 
     partial: Literal[True] = Field(alias="_partial_", default=True)
 
@@ -56,10 +55,10 @@ class _Partial(_Built):
         for name, value in self.arguments.items():
             if name.startswith("_"):
                 raise ValueError(f"takes no {name}")
-            parts = value if isinstance(value, list) else [value]
-            if not all(part is None or isinstance(part, int | float | str) for part in parts):
+            items = value if isinstance(value, list) else [value]
+            if not all(item is None or isinstance(item, int | float | str) for item in items):
                 raise ValueError(f"takes numbers, text and lists of them, got {name}={value!r}")
-            if not all(abs(part) <= LARGEST for part in parts if isinstance(part, float)):
+            if not all(abs(item) <= _LARGEST for item in items if isinstance(item, float)):
                 raise ValueError(f"takes numbers up to 3.4e+38, got {name}={value!r}")
         return self
 
@@ -74,12 +73,12 @@ def _no_limit_or_some(value: int) -> int:
     return value
 
 
-LARGEST = 3.4e38
+_LARGEST = 3.4e38
 
 
 def _finite_in_float32(value: float) -> float:
-    """Networks count in float32, in which a larger number is infinite."""
-    if value > LARGEST:
+    """Networks compute in float32, in which a larger number is infinite."""
+    if value > _LARGEST:
         raise ValueError("must be at most 3.4e+38")
     return value
 
@@ -89,7 +88,8 @@ NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite_in_float32)]
 Positive = Annotated[float, Field(gt=0), AfterValidator(_finite_in_float32)]
 Count = Annotated[int, Field(ge=1)]
 
-# What `models.metrics.SplitMetrics` gives of the validation part; named here, too, as this module imports no torch.
+# The metrics of the validation set that `models.split_metrics` computes; repeated here because this module does not
+# import torch.
 Monitor = Literal[
     "val/loss", "val/accuracy", "val/precision", "val/recall", "val/specificity", "val/f1", "val/auroc",
     "val/calibration_error", "val/tn", "val/fp", "val/fn", "val/tp",
@@ -99,7 +99,7 @@ Objective = Literal[Monitor, "latency_ms", "parameters"]
 
 
 class AugmentSection(_Section):
-    """Random changes of training pictures."""
+    """Random changes of training images."""
 
     enabled: bool
     flip: Fraction
@@ -111,7 +111,7 @@ class AugmentSection(_Section):
 
 
 class SplitSection(_Section):
-    """Which pictures train, choose and test."""
+    """Which images are in the training, validation and test sets."""
 
     by: Literal["person", "random", "file", "official"]
     test: Annotated[float, Field(gt=0, lt=1)]
@@ -121,14 +121,14 @@ class SplitSection(_Section):
 
 
 class SubsetSection(_Section):
-    """How many pictures per class."""
+    """How many images per class."""
 
     female: Count
     male: Count
 
 
 class DataSection(BaseModel):
-    """Keys that every source has; a source's own keys are checked by its reader."""
+    """The keys of every data source; the other keys of a source are checked by its reader."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     reader: _Built
@@ -138,12 +138,12 @@ class DataSection(BaseModel):
     split: SplitSection
     augment: AugmentSection
     on_bad: Literal["error", "skip"]
-    # Configs of runs from before there was a choice have none: their pictures stayed.
+    # Configs of earlier versions do not have this key; those versions kept both labels.
     on_conflict: Literal["error", "drop", "keep"] = "keep"
 
 
 class ModelSection(_Section):
-    """Network, weights and optimization."""
+    """Network, weights and learning rates."""
 
     name: str
     backbone: _Built
@@ -160,13 +160,13 @@ class ModelSection(_Section):
     flip_test: bool
 
     def check_weights_file(self) -> None:
-        """Raises UserError where `weights` names a file that is not there; a sweep would fail trial by trial."""
+        """Raises UserError if the file in `weights` does not exist; in a sweep, every trial would fail."""
         if self.weights not in {None, "auto", "imagenet"} and not Path(str(self.weights)).expanduser().is_file():
             raise UserError(NO_WEIGHTS.format(self.weights))
 
 
 class OptimizerSection(_Partial):
-    """The optimizer's class and its arguments, but for the learning rates: those are the model's."""
+    """The optimizer's class and its arguments, except for the learning rates, which belong to the model."""
 
     @model_validator(mode="after")
     def _has_no_rate(self) -> OptimizerSection:
@@ -176,14 +176,14 @@ class OptimizerSection(_Partial):
 
 
 class SchedulerSection(_Partial):
-    """The scheduler's class and its arguments, and a warm-up before."""
+    """The scheduler's class and its arguments, and the warm-up before it."""
 
     target: str | None = Field(alias="_target_")  # type: ignore[assignment]  # none.yaml names no class
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class TrainerSection(_Section):
-    """Length, batches and machine."""
+    """Length of the training, batch sizes and devices."""
 
     max_epochs: Count
     max_steps: Annotated[int, AfterValidator(_no_limit_or_some)]
@@ -203,12 +203,12 @@ class TrainerSection(_Section):
 
 
 def _switch(value: Any) -> Any:
-    """YAML reads a bare on and off as true and false."""
+    """YAML parses a bare on and off as true and false."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class FeaturesSection(_Section):
-    """Outputs of frozen stages that are stored."""
+    """Stored outputs of frozen stages."""
 
     mode: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
     views: Count
@@ -217,7 +217,7 @@ class FeaturesSection(_Section):
 
 
 class TrackingSection(_Section):
-    """Where the run is told."""
+    """Where the run is tracked."""
 
     experiment: Annotated[str, Field(min_length=1)]
     run_name: str | None
@@ -246,12 +246,12 @@ class TrainConfig(_Section):
 
     @property
     def written(self) -> dict[str, Any]:
-        """The config before its interpolations were resolved: what two commands that mean the same have in common."""
+        """The config before its interpolations are resolved, which is equal for two equivalent commands."""
         return self.model_dump(mode="json", by_alias=True) if self._written is None else self._written
 
 
-class _JudgedBy(_Section):
-    """The part of a training's config that a sweep judges its trials by."""
+class _SweepMetrics(_Section):
+    """The part of a training's config that says what a sweep optimizes."""
 
     monitor: Monitor
     mode: Mode
@@ -259,16 +259,20 @@ class _JudgedBy(_Section):
 
 
 class AuditConfig(TrainConfig):
-    """A training run's config, and where what is said of its data goes."""
+    """The config of a training run, and the folder for the audit of its data."""
 
     output: Annotated[str, Field(min_length=1)] | None
 
 
 def parse(cfg: DictConfig) -> TrainConfig:
-    """The typed config of a training run; raises UserError as `parse_as` does, and where `mode` wants the worst."""
+    """The typed config of a training run.
+
+    Raises:
+        UserError: as `parse_as`, or `mode` is the wrong direction for `monitor`.
+    """
     raw = OmegaConf.to_container(cfg, resolve=False)
-    moved = with_new_keys(raw)
-    cfg = cfg if moved is raw else OmegaConf.create(moved)
+    renamed = rename_keys(raw)
+    cfg = cfg if renamed is raw else OmegaConf.create(renamed)
     parsed = parse_as(cfg, TrainConfig)
     check_mode(parsed.monitor, parsed.mode, "monitor")
     written: Any = OmegaConf.to_container(cfg, resolve=False)
@@ -276,9 +280,9 @@ def parse(cfg: DictConfig) -> TrainConfig:
     return parsed
 
 
-def check_judged_by(cfg: DictConfig) -> None:
-    """Before a sweep: raises UserError, as `parse`, where no run has the metrics that it would judge its trials by."""
-    parse_as(OmegaConf.create({name: cfg[name] for name in _JudgedBy.model_fields}), _JudgedBy)
+def check_sweep_metrics(cfg: DictConfig) -> None:
+    """Raises UserError, as `parse_as`, if a sweep optimizes metrics that no run has."""
+    parse_as(OmegaConf.create({name: cfg[name] for name in _SweepMetrics.model_fields}), _SweepMetrics)
 
 
 def parse_as(cfg: DictConfig, kind: type[C]) -> C:
@@ -289,7 +293,7 @@ def parse_as(cfg: DictConfig, kind: type[C]) -> C:
     """
     try:
         missing = sorted(OmegaConf.missing_keys(cfg))
-    except InterpolationToMissingValueError as error:  # a key that only repeats the missing one was looked at first
+    except InterpolationToMissingValueError as error:  # a key that only repeats the missing one came first
         missing = [str(error).partition("Missing mandatory value: ")[2].split()[0]]
     if missing:
         keys = ", ".join(missing)
@@ -299,25 +303,25 @@ def parse_as(cfg: DictConfig, kind: type[C]) -> C:
     try:
         return kind.model_validate(OmegaConf.to_container(cfg, resolve=True))
     except ValidationError as error:
-        # Of a union only the first alternative's complaint is told; the others would repeat the key.
+        # Each alternative of a union has a separate error with the same key.
         faults: dict[str, str] = {}
         for fault in error.errors():
-            key, text = _told(fault)
+            key, text = _describe(fault)
             if fault["type"] == "extra_forbidden":
-                text = f"is no key of this command, got {fault['input']!r}{_instead(key, cfg)}"
+                text = f"is no key of this command, got {fault['input']!r}{_suggest_instead(key, cfg)}"
             faults[key] = f"{faults[key]}, or {text}" if key in faults else text
-        told = "; ".join(f"{key} {text}" for key, text in faults.items())
-        raise UserError(f"{told}") from error
+        raise UserError("; ".join(f"{key} {text}" for key, text in faults.items())) from error
 
 
-def _instead(key: str, cfg: DictConfig) -> str:
-    """What may have been meant by a key that was added with a plus."""
-    known = dict.fromkeys(keys_of(OmegaConf.to_container(cfg)))
-    near = nearest(key, [*(name for name in known if name != key and not name.startswith(f"{key}.")), "sweeps"])
+def _suggest_instead(key: str, cfg: DictConfig) -> str:
+    """The end of an error message about an unknown key that was added with a plus."""
+    known = dict.fromkeys(nested_keys(OmegaConf.to_container(cfg)))
+    near = nearest_keys(key, [*(name for name in known if name != key and not name.startswith(f"{key}.")), "sweeps"])
     return f"; did you mean {' or '.join(near)}?" if near else "; remove it"
 
 
-def _told(fault: ErrorDetails) -> tuple[str, str]:
+def _describe(fault: ErrorDetails) -> tuple[str, str]:
+    """The key of a fault, and what is wrong with its value."""
     path = [str(part) for part in fault["loc"]]
     # pydantic appends the name of the alternative (`int`, `constrained-int`, `literal['all']`) to a union's key.
     while len(path) > 1 and (path[-1] in {"int", "float", "str", "bool"} or not path[-1].isidentifier()):

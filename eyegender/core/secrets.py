@@ -1,6 +1,7 @@
-"""Passwords stay out of configs, logs and stores: URLs lose theirs, keys that name a secret their value.
+"""Keeps passwords out of configs, logs and stores. Everything that eyegender does with secrets is in this module.
 
-What a config names by `${oc.env:NAME}` and what looks like a secret is hidden by its value, wherever it turns up.
+URLs lose their password and keys that name a secret lose their value. A value that a config takes from the environment
+with `${oc.env:NAME}`, and that looks like a secret, is hidden wherever it occurs.
 """
 
 from __future__ import annotations
@@ -10,29 +11,41 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hydra_plugins.optuna_study import hide_in_urls, hide_override, hide_secrets, is_name_key, is_secret_key
+from hydra_plugins.optuna_study import (
+    is_name_key,
+    is_secret_key,
+    move_secrets_to_environment,
+    override_without_secrets,
+    redact,
+    redact_override,
+    redact_urls,
+    register_secrets,
+)
+
+__all__ = [
+    "HIDDEN",
+    "RedactingFilter",
+    "move_secrets_to_environment",
+    "override_without_secrets",
+    "redact",
+    "redact_config",
+    "redact_logs",
+    "redact_override",
+    "redact_urls",
+    "register_secrets",
+]
 
 HIDDEN = "***"
 
-# Keys with a choice of words. By the time that a run is written down, its value has been accepted as one of them: it is
-# no secret, though a password may be the same word, and without it nobody could test or repeat the run.
+# Keys whose values are one of a few fixed words. When a run is recorded, the value has been accepted as one of them, so
+# it is no secret, even if a password is the same word; and without it nobody could test or repeat the run.
 _CHOICES = re.compile(
     r"(^|\.)(head|on_bad|on_conflict|on_oom|precision|channels_last|compile|progress|pos_weight|classes|eyes)$"
 )
 
 
-def redact(text: str) -> str:
-    """`text` with the password of every URL in it, and every secret that the config names, replaced."""
-    return hide_secrets(text)
-
-
-def redact_urls(text: str) -> str:
-    """`text`, a name or an address, with the password of every URL in it replaced, and otherwise as it is."""
-    return hide_in_urls(text)
-
-
 def redact_config(config: Any, key: str = "") -> Any:
-    """A nested config of mappings, lists and values without its secrets; what its keys call a name stays a name."""
+    """A copy of a nested config without secrets; values whose keys say that they are names stay as they are."""
     if isinstance(config, Mapping):
         return {name: redact_config(value, str(name)) for name, value in config.items()}
     if isinstance(config, list | tuple):
@@ -44,13 +57,8 @@ def redact_config(config: Any, key: str = "") -> Any:
     return config
 
 
-def redact_override(override: str) -> str:
-    """One command-line override (`key=value`) without its secret."""
-    return hide_override(override)
-
-
-class HideInLog(logging.Filter):
-    """Redacts what a handler is about to write, tracebacks included."""
+class RedactingFilter(logging.Filter):
+    """Redacts each record before its handler writes it, including tracebacks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), None
@@ -61,8 +69,8 @@ class HideInLog(logging.Filter):
         return True
 
 
-def hide_in_logs() -> None:
-    """Let no handler of the root logger write a secret."""
+def redact_logs() -> None:
+    """Add a `RedactingFilter` to every handler of the root logger."""
     for handler in logging.getLogger().handlers:
-        if not any(isinstance(known, HideInLog) for known in handler.filters):
-            handler.addFilter(HideInLog())
+        if not any(isinstance(known, RedactingFilter) for known in handler.filters):
+            handler.addFilter(RedactingFilter())

@@ -1,4 +1,4 @@
-"""Standard output and error that are closed, full, ASCII only or gone with their terminal: no command needs them."""
+"""Makes standard output and error safe to write to if they are closed, full, ASCII only or lost with their terminal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import os
 import sys
 from typing import Any
 
-# What our texts hold beside ASCII; anything else, a file's name say, is written as Python escapes it.
+# The characters of our texts that are not ASCII; others, such as those of file names, are escaped.
 _IN_ASCII = {"±": "+/-", "…": "...", "→": "->", "×": "x"}  # noqa: RUF001
 
 
-class _Forgiving(io.FileIO):
-    """A descriptor whose failed writes are dropped; the first failure is remembered."""
+class _DroppingFile(io.FileIO):
+    """A file that drops failed writes and remembers the first failure."""
 
     failure: OSError | None = None
 
@@ -27,26 +27,26 @@ class _Forgiving(io.FileIO):
             return memoryview(data).nbytes
 
 
-def make_unfailing() -> None:
-    """Replace standard output and error, unless somebody has taken their place, by streams that never raise.
+def make_output_safe() -> None:
+    """Replace standard output and error by streams that never raise, unless they have been replaced already.
 
-    A descriptor that is closed becomes the null device: the next file that is opened would get its number, and with it
-    whatever a child process prints.
+    A closed descriptor is opened as the null device. Otherwise the next file that is opened would get its number, and
+    child processes would print into that file.
     """
     codecs.register_error("eyegender.in_ascii", _in_ascii)
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - for the process's life
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open until the process ends
         elif stream is getattr(sys, f"__{name}__"):
             stream.flush()
             at_once = stream.line_buffering or stream.write_through
-            raw = _Forgiving(stream.fileno(), "w", closefd=False)
+            raw = _DroppingFile(stream.fileno(), "w", closefd=False)
             new = io.TextIOWrapper(
                 io.BufferedWriter(raw), stream.encoding, errors="eyegender.in_ascii", line_buffering=at_once
             )
@@ -54,16 +54,16 @@ def make_unfailing() -> None:
 
 
 def log_in_utf8() -> None:
-    """Let the log file of this job take every character, whatever the locale."""
+    """Make the log file of this job accept every character, whatever the locale."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler) and isinstance(handler.stream, io.TextIOWrapper):
             handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def lost_output() -> OSError | None:
-    """Why standard output could not be written; None where it could, or where its reader had seen enough."""
+    """Why standard output could not be written; None if it could, or if its reader closed the pipe."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if not isinstance(raw, _Forgiving):
+    if not isinstance(raw, _DroppingFile):
         return None
     sys.stdout.flush()
     return None if raw.failure is None or raw.failure.errno == errno.EPIPE else raw.failure

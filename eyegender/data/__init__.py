@@ -1,1 +1,1 @@
-"""Pictures in, batches out: readers, splits, the pixel store and the data module."""
+"""Data sources, decoding, splits, the cache of decoded images, and the data module."""

@@ -1,4 +1,4 @@
-"""What is in a data set, worked out before anyone trains on it."""
+"""The audit of a data set before training: its contents, and the leakage of a random split."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.core.errors import UserError, one_line
-from eyegender.data.leakage import nearest_neighbour_accuracy, pairs_across
-from eyegender.data.near_duplicates import describe, find_near_duplicates
-from eyegender.data.split_warnings import parted_persons
-from eyegender.data.splits import Split, split_at_random, split_by_group
-from eyegender.plots.contact_sheet import Row
+from eyegender.data.near_duplicates import find_near_duplicates, image_vectors
+from eyegender.data.splits import Split, separated_persons, split_at_random, split_by_group
+from eyegender.plots.contact_sheet import SheetRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,30 +21,42 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.data.samples import Samples
+    from eyegender.data.readers import Samples
 
+_BLOCK = 1024  # test images that are compared at a time
+_MOST_TEST = 4096
+_MOST_KNOWN = 65536
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two pictures of one photograph; `alike` is their correlation, up to 1, `in_both` whether their labels differ."""
+    """A pair of near-duplicates.
+
+    Args:
+        first: name of one image.
+        second: name of the other image.
+        similarity: their correlation, at most 1.
+        mirrored: whether they match when one is mirrored.
+        in_both_classes: whether their labels differ.
+    """
 
     first: str
     second: str
-    alike: float
+    similarity: float
     mirrored: bool
-    in_both: bool
+    in_both_classes: bool
 
 
 @dataclass(frozen=True)
 class Leak:
-    """What a kind of split gives away, over several seeds.
+    """What a kind of split leaks.
 
     Args:
-        across: pairs of duplicates and near-duplicates with one picture in test and one outside, mean over seeds.
-        accuracy: of a nearest neighbour on raw pixels, mean over seeds.
-        accuracies: by seed.
+        across: number of pairs of duplicates and near-duplicates with one image in the test set and one outside, mean
+            over the seeds.
+        accuracy: accuracy of a nearest neighbor on raw pixels, mean over the seeds.
+        accuracies: accuracy for each seed.
     """
 
     across: float
@@ -56,23 +66,23 @@ class Leak:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """Findings on one data set, as a run with this config would see it.
+    """Findings on a data set, as a run with this config would use it.
 
     Args:
-        source: the reader's name.
-        counts: pictures per class.
+        source: name of the reader.
+        counts: images per class.
         split_kind: how the configured split is made.
-        split_counts: pictures per part and class; empty where no split can be made.
-        no_split: why none can be made, else empty.
-        parted_persons: persons in more than one part of the split: the parts by person; None where nobody knows them.
-        sizes: smallest, median and largest side lengths in pixels, or None where they are not known.
-        unreadable: reasons by name.
-        duplicates: names of pictures with the same content, one entry per content.
-        conflicts: names of the copies of each picture that lies in both classes, by bytes or by pixels.
-        near_pairs: near-duplicates, most alike first.
-        near_gave_up: pictures are too alike for a search.
-        group_sizes: how many groups (persons, or what stands for them) hold how many pictures; None where unknown.
-        leaks: by kind of split, `random` and, where groups are known, `person`.
+        split_counts: images per split and class; empty if no split can be made.
+        no_split: why no split can be made, else empty.
+        separated_persons: persons in more than one split: the splits by person; None if the persons are unknown.
+        sizes: smallest, median and largest side length in pixels, or None if they are unknown.
+        unreadable: reasons by name of the image.
+        duplicates: names of images with equal contents, one entry for each content.
+        conflicts: names of the copies of each image that is in both classes, by bytes or by pixels.
+        near_pairs: near-duplicates, most similar first.
+        near_aborted: whether the images are too similar for a search for near-duplicates.
+        group_sizes: number of groups (persons, or groups in place of them) by their number of images; None if unknown.
+        leaks: leakage by kind of split: `random` and, if groups are known, `person`.
     """
 
     source: str
@@ -80,19 +90,19 @@ class AuditReport:
     split_kind: str
     split_counts: Mapping[str, Mapping[str, int]]
     no_split: str
-    parted_persons: Mapping[str, tuple[str, ...]] | None
+    separated_persons: Mapping[str, tuple[str, ...]] | None
     sizes: tuple[int, float, int] | None
     unreadable: Mapping[str, str]
     duplicates: tuple[tuple[str, ...], ...]
     conflicts: tuple[tuple[str, ...], ...]
     near_pairs: tuple[NearPair, ...]
-    near_gave_up: bool
+    near_aborted: bool
     group_sizes: Mapping[int, int] | None
     leaks: Mapping[str, Leak]
 
     @property
     def gain(self) -> tuple[float, float] | None:
-        """What a nearest neighbour gains from a random split, in accuracy, and its standard error; None if unknown."""
+        """The accuracy that a nearest neighbor gains from a random split, and its standard error; None if unknown."""
         if not {"random", "person"} <= set(self.leaks):
             return None
         each = np.subtract(self.leaks["random"].accuracies, self.leaks["person"].accuracies)
@@ -100,12 +110,12 @@ class AuditReport:
         return float(each.mean()), error
 
 
-def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[Row]]:
-    """The report on a data module that was read but not split, and rows for a contact sheet.
+def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[SheetRow]]:
+    """The report on a data module that was read but not split, and the rows of a contact sheet.
 
     Args:
-        data: read with `on_bad=skip` and `on_conflict=keep`, at 32 x 32 gray, as near-duplicates are searched.
-        repeats: seeds over which splits are compared, 1 or more.
+        data: a data module with `on_bad=skip` and `on_conflict=keep`, and gray images of 32 x 32 pixels.
+        repeats: number of seeds over which splits are compared, 1 or more.
     """
     no_split = ""
     try:
@@ -118,10 +128,10 @@ def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[R
     same = _same_content(samples)
     first_of = np.array([same[digest][0] for digest in samples.digests], dtype=np.int64)
     unique = np.unique(first_of)
-    near = find_near_duplicates(*describe(pixels[unique]))
+    near = find_near_duplicates(*image_vectors(pixels[unique]))
     near_pairs = unique[near.pairs]
-    twins = [members for members in same.values() if len(members) > 1]
-    pairs = np.concatenate([near_pairs, [(m[0], other) for m in twins for other in m[1:]]]) if twins else near_pairs
+    equal = [members for members in same.values() if len(members) > 1]
+    pairs = np.concatenate([near_pairs, [(m[0], other) for m in equal for other in m[1:]]]) if equal else near_pairs
 
     groups: Sequence[str] | NDArray[np.int64] | None = samples.persons if data.groups is None else data.groups
     report = AuditReport(
@@ -130,26 +140,28 @@ def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[R
         split_kind=data.split_by if no_split else data.split.kind,
         split_counts={} if no_split else data.counts(),
         no_split=no_split,
-        parted_persons=None if no_split or samples.persons is None else parted_persons(samples.persons, data.split),
+        separated_persons=None
+        if no_split or samples.persons is None
+        else separated_persons(samples.persons, data.split),
         sizes=_sizes(samples),
         unreadable=data.skipped,
-        duplicates=tuple(tuple(samples.names[i] for i in members) for members in twins),
+        duplicates=tuple(tuple(samples.names[i] for i in members) for members in equal),
         conflicts=data.conflicts,
         near_pairs=tuple(
             NearPair(
                 samples.names[a],
                 samples.names[b],
-                float(alike),
+                float(similarity),
                 bool(mirrored),
-                in_both=bool(samples.labels[a] != samples.labels[b]),
+                in_both_classes=bool(samples.labels[a] != samples.labels[b]),
             )
-            for (a, b), alike, mirrored in zip(near_pairs.tolist(), near.alike, near.mirrored, strict=True)
+            for (a, b), similarity, mirrored in zip(near_pairs.tolist(), near.similarity, near.mirrored, strict=True)
         ),
-        near_gave_up=near.gave_up,
-        group_sizes=None if groups is None else dict(Counter(Counter(_plain(groups)).values())),
+        near_aborted=near.aborted,
+        group_sizes=None if groups is None else dict(Counter(Counter(_as_list(groups)).values())),
         leaks=_leaks(data, groups, pixels, pairs, repeats),
     )
-    return report, _sheet_rows(samples, groups, near_pairs, near.alike, twins)
+    return report, _sheet_rows(samples, groups, near_pairs, near.similarity, equal)
 
 
 def _same_content(samples: Samples) -> dict[str, list[int]]:
@@ -159,7 +171,7 @@ def _same_content(samples: Samples) -> dict[str, list[int]]:
     return same
 
 
-def _plain(groups: Sequence[str] | NDArray[np.int64]) -> list[object]:
+def _as_list(groups: Sequence[str] | NDArray[np.int64]) -> list[object]:
     return list(groups.tolist() if isinstance(groups, np.ndarray) else groups)
 
 
@@ -189,18 +201,65 @@ def _leaks(
     except UserError as error:
         _log.warning("not all splits can be compared: %s", one_line(str(error)))
     leaks = {}
-    for kind, several in splits.items():
+    for kind, by_seed in splits.items():
         accuracies = tuple(
-            nearest_neighbour_accuracy(pixels, samples.labels, split, seed)
-            for seed, split in zip(seeds, several, strict=True)
+            nearest_neighbor_accuracy(pixels, samples.labels, split, seed)
+            for seed, split in zip(seeds, by_seed, strict=True)
         )
-        across = float(np.mean([pairs_across(split, pairs) for split in several]))
+        across = float(np.mean([count_pairs_across(split, pairs) for split in by_seed]))
         leaks[kind] = Leak(across, float(np.mean(accuracies)), accuracies)
     return leaks
 
 
+def count_pairs_across(split: Split, pairs: NDArray[np.int64]) -> int:
+    """The number of pairs (positions, shape (M, 2)) with one image in the test set and the other in train or val."""
+    count = 1 + max(int(index.max(initial=0)) for index in (split.train, split.val, split.test, pairs))
+    in_test = np.zeros(count, dtype=np.bool_)
+    in_test[split.test] = True
+    outside = np.zeros_like(in_test)
+    outside[np.concatenate([split.train, split.val])] = True
+    left, right = pairs[:, 0], pairs[:, 1]
+    return int(np.sum(in_test[left] & outside[right] | in_test[right] & outside[left]))
+
+
+def nearest_neighbor_accuracy(
+    pixels: NDArray[np.uint8], labels: NDArray[np.uint8], split: Split, seed: int = 0
+) -> float:
+    """The share of test images whose most correlated image outside of the test set has the same label.
+
+    At most 4,096 test images and 65,536 others are compared, chosen at random.
+
+    Args:
+        pixels: gray images, shape (N, H, W).
+        labels: label of each image, shape (N,).
+        split: the split; neighbors are searched in train and val.
+        seed: seed of the random choice.
+    """
+    rng = np.random.default_rng(seed)
+    known = _sample(np.concatenate([split.train, split.val]), _MOST_KNOWN, rng)
+    tested = _sample(split.test, _MOST_TEST, rng)
+    vectors = _unit_vectors(pixels[known])
+    correct = 0
+    for start in range(0, len(tested), _BLOCK):
+        some = tested[start : start + _BLOCK]
+        nearest = known[np.argmax(_unit_vectors(pixels[some]) @ vectors.T, axis=1)]
+        correct += int(np.sum(labels[nearest] == labels[some]))
+    return correct / len(tested)
+
+
+def _sample(index: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return index if len(index) <= most else np.sort(rng.choice(index, most, replace=False))
+
+
+def _unit_vectors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    flat = pixels.reshape(len(pixels), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-3)
+    return flat
+
+
 def _short(name: str) -> str:
-    """`12` of `femaleeyes/12.jpg`, `000001 left` of `000001.jpg#left`: what fits below a small picture."""
+    """A caption for a small image: `12` for `femaleeyes/12.jpg`, `000001 left` for `000001.jpg#left`."""
     path = PurePosixPath(name)
     return f"{path.stem} {path.suffix.partition('#')[2]}".rstrip()
 
@@ -209,31 +268,33 @@ def _sheet_rows(
     samples: Samples,
     groups: Sequence[str] | NDArray[np.int64] | None,
     near_pairs: NDArray[np.int64],
-    alike: NDArray[np.float32],
-    twins: list[list[int]],
-) -> list[Row]:
+    similarity: NDArray[np.float32],
+    equal: list[list[int]],
+) -> list[SheetRow]:
     rows = []
     for label, name in enumerate(samples.classes):
-        # By content, so that the same data give the same sheet, and in no order that names or numbers bring.
+        # Sorted by digest, so that equal data give equal sheets in an order that does not depend on names.
         some = sorted(np.flatnonzero(samples.labels == label).tolist(), key=lambda i: samples.digests[i])[:28]
-        rows.append(Row(f"{label} = {name}", [[i] for i in some], [_short(samples.names[i]) for i in some]))
-    if twins:
-        shown = twins[:14]
-        rows.append(Row("equal files", [m[:4] for m in shown], [", ".join(samples.names[i] for i in m) for m in shown]))
+        rows.append(SheetRow(f"{label} = {name}", [[i] for i in some], [_short(samples.names[i]) for i in some]))
+    if equal:
+        shown = equal[:14]
+        rows.append(
+            SheetRow("equal files", [m[:4] for m in shown], [", ".join(samples.names[i] for i in m) for m in shown])
+        )
     if len(near_pairs):
         shown = near_pairs[:28].tolist()
-        captions = [f"{c:.3f} {_short(samples.names[a])}" for (a, _), c in zip(shown, alike, strict=False)]
-        rows.append(Row("near-duplicates, most alike first (correlation)", shown, captions))
+        captions = [f"{c:.3f} {_short(samples.names[a])}" for (a, _), c in zip(shown, similarity, strict=False)]
+        rows.append(SheetRow("near-duplicates, most similar first (correlation)", shown, captions))
     if groups is not None:
         members: dict[object, list[int]] = {}
-        for i, group in enumerate(_plain(groups)):
+        for i, group in enumerate(_as_list(groups)):
             members.setdefault(group, []).append(i)
         large = sorted(members.values(), key=lambda m: (-len(m), m[0]))
         for m in large[:2]:
-            heading = f"kept together: {len(m)} pictures" + (", the first 28" if len(m) > 28 else "")
-            rows.append(Row(heading, [[i] for i in m[:28]], [_short(samples.names[i]) for i in m[:28]]))
+            heading = f"one group: {len(m)} images" + (", the first 28" if len(m) > 28 else "")
+            rows.append(SheetRow(heading, [[i] for i in m[:28]], [_short(samples.names[i]) for i in m[:28]]))
         pairs = [m for m in large if len(m) == 2]
         pairs = pairs[:: max(1, len(pairs) // 21)][:21]
         if pairs:
-            rows.append(Row("kept together: two and two", pairs, [samples.names[m[0]] for m in pairs]))
+            rows.append(SheetRow("groups of two", pairs, [samples.names[m[0]] for m in pairs]))
     return rows

@@ -1,7 +1,7 @@
-"""Groups that are too few for a split, cut into blocks of neighbouring file numbers.
+"""Splits groups into blocks of consecutive file numbers, if there are too few groups for a split.
 
-Neighbours are kept together because in eye data sets they are mostly one person. In a folder of other things, numbered
-from 1 to n, that makes one group of everything, which no split can part.
+Neighbors are grouped because they mostly show one person. In a folder of other images, numbered from 1 to n, that makes
+a single group of everything, which no split can separate.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.data.grouping import LARGEST_GROUP, Joined
-from eyegender.data.number_runs import number_runs, place_in_series
+from eyegender.data.grouping import consecutive_runs, merge_limited, parse_numbered_name, singletons, smallest_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from scipy.cluster.hierarchy import DisjointSet
 
-    from eyegender.data.samples import Samples
+    from eyegender.data.readers import Samples
 
-FEWEST = 3  # groups of each class: one for each of train, val and test
+FEWEST = 3  # groups of each class: one each for train, val and test
 
 
-def cut_into_blocks(
-    samples: Samples, group: NDArray[np.int64], alike: Sequence[tuple[str, str]], share: float
+def split_into_blocks(
+    samples: Samples, group: NDArray[np.int64], near_pairs: Sequence[tuple[str, str]], share: float
 ) -> tuple[NDArray[np.int64], str | None]:
-    """Groups of which every class has enough for a split, and a line to warn of what that took.
+    """Groups of which every class has enough for a split, and a warning about what this separates.
 
-    Only groups with pictures of a class that has too few are cut, into runs of consecutive numbers. Equal pictures stay
-    together always, near-duplicates and files of one number where that leaves enough. Groups that suffice, or that
-    cutting does not help, come back as they are, without a warning.
+    Only groups with images of a class that has too few groups are split, into runs of consecutive numbers. Equal images
+    always stay together; near-duplicates and files with the same number do so if that leaves enough groups. If there
+    are enough groups, or splitting does not help, the groups are returned unchanged and without a warning.
 
     Args:
-        samples: what is to be split.
-        group: of each sample.
-        alike: digests of near-duplicates.
-        share: of the smallest part, which a block does not exceed where it can.
+        samples: the samples to be split.
+        group: the group of each sample.
+        near_pairs: digests of pairs of near-duplicates.
+        share: fraction of the smallest split; a block is not larger than that, if possible.
     """
     short = [label for label in (0, 1) if _count(samples, group, label) < FEWEST]
     if not short:
         return group, None
-    order = [place_in_series(name) for name in samples.names]
+    order = [parse_numbered_name(name) for name in samples.names]
     affected = set(group[np.isin(samples.labels, short)].tolist())
     members: dict[int, list[int]] = {}
     for i, g in enumerate(group.tolist()):
@@ -50,21 +50,21 @@ def cut_into_blocks(
     for member in members.values():
         member.sort(key=order.__getitem__)
     counts = {label: int(np.sum(samples.labels == label)) for label in short}
-    # Of two at least, where there are enough: pairs of neighbours are what groups are for.
+    # At least two images if there are enough: groups exist to keep pairs of neighbors together.
     longest = {label: max(1, int(count * share), min(2, count // FEWEST)) for label, count in counts.items()}
-    for near, whole_numbers in ((alike, True), (alike, False), ((), True), ((), False)):
-        for lengths in _lengths(longest):
-            joined = Joined(len(samples))
+    for near, whole_numbers in ((near_pairs, True), (near_pairs, False), ((), True), ((), False)):
+        for lengths in _block_lengths(longest):
+            groups = singletons(len(samples))
             for g, member in members.items():
-                units = _units(member, order) if whole_numbers else [[i] for i in member]
+                units = _same_number(member, order) if whole_numbers else [[i] for i in member]
                 length = min(lengths.get(label, len(member)) for label in samples.labels[member].tolist())
                 for block in _blocks(units, length) if g in affected else [member]:
                     for left, right in pairwise(block):
-                        joined.join(left, right)
-            _join_equal(joined, samples.digests, near)
-            blocks = joined.roots()
+                        groups.merge(left, right)
+            _merge_equal(groups, samples.digests, near)
+            blocks = smallest_members(groups)
             if all(_count(samples, blocks, label) >= FEWEST for label in short):
-                return blocks, _warning(samples, group, blocks, alike, short)
+                return blocks, _warning(samples, group, blocks, near_pairs, short)
     return group, None
 
 
@@ -72,8 +72,8 @@ def _count(samples: Samples, group: NDArray[np.int64], label: int) -> int:
     return len(np.unique(group[samples.labels == label]))
 
 
-def _lengths(longest: Mapping[int, int]) -> Iterator[dict[int, int]]:
-    """Of the blocks of each class: its longest, then half of that, and so on down to one picture."""
+def _block_lengths(longest: Mapping[int, int]) -> Iterator[dict[int, int]]:
+    """Lengths of the blocks of each class: the longest, then half of that, and so on down to one image."""
     lengths = dict(longest)
     while max(lengths.values()) > 1:
         yield lengths
@@ -81,8 +81,8 @@ def _lengths(longest: Mapping[int, int]) -> Iterator[dict[int, int]]:
     yield lengths
 
 
-def _units(member: list[int], order: list[tuple[str, str, int]]) -> list[list[int]]:
-    """Files of one number, such as `12-left` and `12-right`."""
+def _same_number(member: list[int], order: list[tuple[str, str, int]]) -> list[list[int]]:
+    """Files with the same number, such as `12-left` and `12-right`."""
     units: list[list[int]] = []
     for i in member:
         if units and order[i] == order[units[-1][-1]]:
@@ -102,37 +102,37 @@ def _blocks(units: list[list[int]], length: int) -> list[list[int]]:
     return blocks
 
 
-def _join_equal(joined: Joined, digests: Sequence[str], alike: Sequence[tuple[str, str]]) -> None:
+def _merge_equal(groups: DisjointSet[int], digests: Sequence[str], near_pairs: Sequence[tuple[str, str]]) -> None:
     first: dict[str, int] = {}
     for i, digest in enumerate(digests):
-        joined.join(first.setdefault(digest, i), i)
-    for a, b in alike:
+        groups.merge(first.setdefault(digest, i), i)
+    for a, b in near_pairs:
         if a in first and b in first:
-            joined.join(first[a], first[b], LARGEST_GROUP)
+            merge_limited(groups, first[a], first[b])
 
 
 def _warning(
     samples: Samples,
     group: NDArray[np.int64],
     blocks: NDArray[np.int64],
-    alike: Sequence[tuple[str, str]],
+    near_pairs: Sequence[tuple[str, str]],
     short: list[int],
 ) -> str:
-    links = [link for run in number_runs(samples.names) for link in pairwise(run)]
-    cut = sum(int(blocks[a] != blocks[b]) for a, b in links)
+    links = [link for run in consecutive_runs(samples.names) for link in pairwise(run)]
+    separated = sum(int(blocks[a] != blocks[b]) for a, b in links)
     block_of = dict(zip(samples.digests, blocks.tolist(), strict=True))
-    torn = sum(a in block_of and b in block_of and block_of[a] != block_of[b] for a, b in alike)
+    separated_near = sum(a in block_of and b in block_of and block_of[a] != block_of[b] for a, b in near_pairs)
     longest = max(int(np.unique(blocks[samples.labels == label], return_counts=True)[1].max()) for label in short)
     counts = {label: int(np.sum(samples.labels == label)) for label in short}
-    told = " and ".join(
-        f"{count} pictures of class {samples.classes[label]!r} only {_count(samples, group, label)}"
+    found = " and ".join(
+        f"{_count(samples, group, label)} from {count} images of class {samples.classes[label]!r}"
         for label, count in counts.items()
     )
     made = " and ".join(str(_count(samples, blocks, label)) for label in short)
-    near = f" and {torn} of {len(alike)} pairs of near-duplicates" if torn else ""
+    near = f" and {separated_near} of {len(near_pairs)} pairs of near-duplicates" if separated_near else ""
     return (
-        f"NEIGHBOURS MAY PART: neighbouring numbers count as one person, which makes of {told}, and a split by person "
-        f"needs {FEWEST}; they are cut into {made} blocks of {longest} pictures at most, and {cut} of {len(links)} "
-        f"pairs of neighbours{near} may be in two parts. If they show no persons, set data.split.by=random; if they "
-        "do, say who is who with data.split.by=file"
+        f"NEIGHBORS MAY BE SEPARATED: images with consecutive numbers count as one person, which makes only {found}, "
+        f"but a split by person needs {FEWEST}; they are split into {made} blocks of at most {longest} images, and "
+        f"{separated} of {len(links)} pairs of neighbors{near} may be in two splits. If neighbors are not one person, "
+        "set data.split.by=random; if they are, list the persons with data.split.by=file"
     )

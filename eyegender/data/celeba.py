@@ -1,4 +1,4 @@
-"""`data=celeba`: eyes cropped out of CelebA's aligned faces, in torchvision's layout or Kaggle's."""
+"""`data=celeba`: eyes cropped from CelebA's aligned faces, in torchvision's or Kaggle's layout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from eyegender.core.progress import check_stop
 from eyegender.data.annotations import Annotations, check_attributes, eye_columns, read_annotations
 from eyegender.data.decode import decode
 from eyegender.data.folder import is_folder, link_target, read_unchanged
-from eyegender.data.picture_facts import PictureFacts, picture_facts
-from eyegender.data.samples import BadPictureError, Samples
+from eyegender.data.image_facts import ImageFacts, image_facts
+from eyegender.data.readers import Samples, UnreadableImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Eyes = Literal["both", "left", "right"]
 _SIDES: dict[str, tuple[str, ...]] = {"both": ("left", "right"), "left": ("left",), "right": ("right",)}
-_PARTS = ("train", "val", "test")
+_SPLITS = ("train", "val", "test")  # by their numbers in list_eval_partition
 _log = logging.getLogger(__name__)
 
 
@@ -34,23 +34,23 @@ _log = logging.getLogger(__name__)
 class _Eye:
     name: str
     row: int  # in the annotations
-    box: tuple[int, int, int, int]  # left, top, right, bottom; inside the picture
+    box: tuple[int, int, int, int]  # left, top, right, bottom; inside the image
 
 
 class CelebaReader:
-    """One or both eyes of each face, cut out as a square around the landmark; the label is the attribute `Male`.
+    """Reads one or both eyes of each face, cropped to a square around the landmark; the label is the attribute `Male`.
 
-    Expects `img_align_celeba/` (or, as Kaggle packs it, that folder inside itself) beside `list_attr_celeba` and
-    `list_landmarks_align_celeba`, each `.txt` or `.csv`. `identity_CelebA` tells persons and `list_eval_partition` the
-    official partition, where they are there.
+    Expects `img_align_celeba/` (as in Kaggle's archive, possibly inside a folder of the same name) next to
+    `list_attr_celeba` and `list_landmarks_align_celeba`, each `.txt` or `.csv`. `identity_CelebA` (persons) and
+    `list_eval_partition` (official partition) are optional.
 
     Args:
-        root: that folder, or the one above it that holds it as `celeba/`.
-        eyes: `both`, or the `left` or `right` one as seen in the picture.
-        crop: the square's side as a multiple of the distance between the eyes, above 0.
-        download: fetch what is missing with torchvision's downloader, into `root/celeba`.
-        on_bad: `skip` leaves out faces whose picture is missing or whose eyes lie outside of it or are swapped.
-        cache: where content hashes are remembered, see `cache_folder`.
+        root: the folder with these files, or the parent of that folder if it is named `celeba/`.
+        eyes: `both`, or the `left` or `right` eye as seen in the image.
+        crop: side of the square in multiples of the distance between the eyes, above 0 and at most 4.
+        download: download missing files with torchvision into `root/celeba`.
+        on_bad: `skip` leaves out faces whose image is missing or whose eyes are outside of it or swapped.
+        cache: the cache folder for content hashes, see `cache_folder`.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class CelebaReader:
         self.cache = cache
 
     def check(self) -> None:
-        """Raises UserError where the folder of the pictures is missing and is not to be fetched."""
+        """Raises UserError if the folder of the images does not exist and is not downloaded."""
         if not self.download:
             _find(self.root)
 
     def read(self) -> Samples:
         if self.download:
             _download(self.root)
-        home, pictures = _find(self.root)
+        home, images = _find(self.root)
         attributes = _table(home, "list_attr_celeba", 40, headed=True)
         landmarks = _table(home, "list_landmarks_align_celeba", 10, headed=True)
         if attributes is None or landmarks is None:
@@ -91,12 +91,12 @@ class CelebaReader:
         check_attributes(attributes)
         identity = _table(home, "identity_CelebA", 1, headed=False)
         if identity is not None:
-            identity.refuse(identity.values < 0, "a person's number, 0 or more, for each picture")
+            identity.refuse(identity.values < 0, "a person's number, 0 or more, for each image")
         partition = _table(home, "list_eval_partition", 1, headed=False)
         names = attributes.names
-        present = self._present(pictures, names, attributes.path)
+        present = self._present(images, names, attributes.path)
         points = _aligned(landmarks, names)[:, eye_columns(landmarks)]
-        facts = dict(zip(present, picture_facts([pictures / names[row] for row in present], self.cache), strict=True))
+        facts = dict(zip(present, image_facts([images / names[row] for row in present], self.cache), strict=True))
         eyes = self._eyes(names, points, facts, landmarks.path)
         rows = np.array([eye.row for eye in eyes], dtype=np.int64)
         male = attributes.column("Male")[rows] == 1
@@ -104,44 +104,44 @@ class CelebaReader:
         persons = None if identity is None else _aligned(identity, names)[rows, 0]
         if partition is not None:
             partition.refuse((partition.values < 0) | (partition.values > 2), "0, 1 or 2 (train, val, test)")
-        parts = None if partition is None else _aligned(partition, names)[rows, 0]
+        splits = None if partition is None else _aligned(partition, names)[rows, 0]
         return Samples(
             source="celeba",
             names=tuple(eye.name for eye in eyes),
             labels=male.astype(np.uint8),
             digests=tuple(_digest(facts[eye.row].sha256, eye.box) for eye in eyes),
-            open=_Opener(pictures, names, facts, eyes),
+            open=_EyeOpener(images, names, facts, eyes),
             persons=None if persons is None else tuple(str(person) for person in persons),
-            parts=None if parts is None else tuple(_PARTS[part] for part in parts),
+            splits=None if splits is None else tuple(_SPLITS[split] for split in splits),
             attributes={column: attributes.values[rows, k].astype(np.int8)
                         for k, column in enumerate(attributes.columns)},
             files=tuple(facts[eye.row].sha256 for eye in eyes),
             sizes=np.array([(eye.box[2] - eye.box[0], eye.box[3] - eye.box[1]) for eye in eyes], dtype=np.int32),
         )  # fmt: skip
 
-    def _present(self, pictures: Path, names: tuple[str, ...], source: Path) -> list[int]:
-        """Rows whose picture is there."""
-        listed = _listing(pictures)
+    def _present(self, images: Path, names: tuple[str, ...], source: Path) -> list[int]:
+        """Rows whose image file exists."""
+        listed = _listing(images)
         missing = [name for name in names if name not in listed]
         if missing and self.on_bad == "error":
             raise UserError(
-                f"every picture that {source.name} names must be in {pictures}, "
+                f"every image that {source.name} names must be in {images}, "
                 f"got {len(missing)} of {len(names)} missing ({missing[0]} first); add them or set data.on_bad=skip",
                 tuple(missing),
             )
         if missing:
-            _log.warning("%s names %d pictures that are not there; left out", source.name, len(missing))
+            _log.warning("%s names %d images that do not exist; they are left out", source.name, len(missing))
         return [row for row, name in enumerate(names) if name in listed]
 
     def _eyes(
-        self, names: tuple[str, ...], points: NDArray[np.int64], facts: dict[int, PictureFacts], source: Path
+        self, names: tuple[str, ...], points: NDArray[np.int64], facts: dict[int, ImageFacts], source: Path
     ) -> list[_Eye]:
         eyes: list[_Eye] = []
         outside: list[str] = []
         for row, fact in facts.items():
             x0, y0, x1, y1 = (int(value) for value in points[row])
             side = round(self.crop * float(np.hypot(x1 - x0, y1 - y0)))
-            # A picture whose header is unreadable is judged when it is opened.
+            # An image with an unreadable header is checked when it is opened.
             width, height = (fact.width, fact.height) if fact.width else (1 << 16, 1 << 16)
             inside = 0 <= x0 < width and 0 <= x1 < width and 0 <= y0 < height and 0 <= y1 < height
             if not inside or side < 2 or x0 >= x1:
@@ -152,30 +152,30 @@ class CelebaReader:
                     eyes.append(_Eye(f"{names[row]}#{which}", row, _square(x, y, side, width, height)))
         if outside and self.on_bad == "error":
             raise UserError(
-                f"{source} must place both eyes inside the picture, the left one (as seen) apart from and left of the "
+                f"{source} must place both eyes inside the image, the left one (as seen) apart from and left of the "
                 f"right one, got {len(outside)} of {len(facts)} that it does not ({outside[0]}); repair the lines or "
                 "set data.on_bad=skip",
                 tuple(outside),
             )
         if outside:
-            _log.warning("%s: %d faces have eyes outside the picture or swapped; left out", source.name, len(outside))
+            _log.warning(
+                "%s: %d faces have eyes outside the image or swapped; they are left out", source.name, len(outside)
+            )
         return sorted(eyes, key=lambda eye: eye.name)
 
     def _check_counts(self, male: NDArray[np.bool_]) -> None:
         for name, count in (("female", int(np.sum(~male))), ("male", int(np.sum(male)))):
             if count < 2:
                 raise UserError(
-                    f"each class needs two pictures or more, got {count} {name} in {self.root.absolute()}; add pictures"
+                    f"each class needs two images or more, got {count} {name} in {self.root.absolute()}; add images"
                 )
 
 
-class _Opener:
-    """Opens eye i; the face it was cut from is kept per thread, for the other eye usually comes next."""
+class _EyeOpener:
+    """Opens eye i. Each thread keeps the last decoded face, because the other eye usually comes next."""
 
-    def __init__(
-        self, pictures: Path, names: tuple[str, ...], facts: dict[int, PictureFacts], eyes: list[_Eye]
-    ) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Path, names: tuple[str, ...], facts: dict[int, ImageFacts], eyes: list[_Eye]) -> None:
+        self._images = images
         self._names = names
         self._facts = facts
         self._eyes = eyes
@@ -185,10 +185,10 @@ class _Opener:
         eye = self._eyes[i]
         fact = self._facts[eye.row]
         if fact.error:
-            raise BadPictureError(fact.error)
+            raise UnreadableImageError(fact.error)
         if getattr(self._last, "row", None) != eye.row:
-            data = read_unchanged(self._pictures / self._names[eye.row], fact)
-            # Landmarks count pixels as they are stored, so an EXIF orientation must not turn them.
+            data = read_unchanged(self._images / self._names[eye.row], fact)
+            # Landmarks are in stored pixels, so the image must not be rotated by its EXIF orientation.
             self._last.face = decode(data, upright=False)
             self._last.row = eye.row
         face: Image.Image = self._last.face
@@ -205,14 +205,14 @@ def _download(root: Path) -> None:
         try:
             home.mkdir(parents=True, exist_ok=True)
             CelebA(str(home), download=True)
-        except Exception as error:  # whatever the network, the quota page or a missing gdown comes up with
+        except Exception as error:  # anything from the network, the quota page or a missing gdown
             failed.append(error)
 
-    # Beside this thread, so that Ctrl-C need not wait for a gigabyte.
-    fetching = threading.Thread(target=fetch, name="CelebA", daemon=True)
-    fetching.start()
-    while fetching.is_alive():
-        fetching.join(0.2)
+    # In another thread, so that Ctrl-C does not wait for a gigabyte.
+    download = threading.Thread(target=fetch, name="CelebA", daemon=True)
+    download.start()
+    while download.is_alive():
+        download.join(0.2)
         check_stop()
     if failed:
         reason = " ".join(str(failed[0]).split())[:200]
@@ -223,7 +223,7 @@ def _download(root: Path) -> None:
 
 
 def _find(root: Path) -> tuple[Path, Path]:
-    """The folder of the annotations and the folder of the pictures."""
+    """The folder of the annotations and the folder of the images."""
     for home in (root, root / "celeba"):
         outer = home / "img_align_celeba"
         if outer.is_dir():
@@ -251,39 +251,38 @@ def _aligned(table: Annotations, names: tuple[str, ...]) -> NDArray[np.int64]:
     missing = [name for name in names if name not in row_of]
     if missing:
         raise UserError(
-            f"{table.path} must name every picture that list_attr_celeba names, got {len(missing)} missing "
+            f"{table.path} must name every image that list_attr_celeba names, got {len(missing)} missing "
             f"({missing[0]} first); download it again",
             tuple(missing),
         )
     return table.values[[row_of[name] for name in names]]
 
 
-def _listing(pictures: Path) -> frozenset[str]:
-    """Names of what lies in the folder, folders aside.
+def _listing(images: Path) -> frozenset[str]:
+    """The names of the files in the folder.
 
     Raises:
-        UserError: a link leads out of it.
+        UserError: a link leads out of the folder.
     """
-    inside = pictures.resolve()
+    resolved = images.resolve()
     names = []
     try:
-        with os.scandir(pictures) as entries:
+        with os.scandir(images) as entries:
             for entry in entries:
                 target = link_target(Path(entry.path))
-                if target is not None and not target.is_relative_to(inside):
+                if target is not None and not target.is_relative_to(resolved):
                     raise UserError(
-                        f"pictures must lie in {pictures}, got the link {entry.name} to {target}; "
-                        "replace it by the file"
+                        f"images must be in {images}, got the link {entry.name} to {target}; replace it by the file"
                     )
                 if not is_folder(entry):
                     names.append(entry.name)
     except OSError as error:
-        raise UserError(f"{pictures} must be readable, got {error.strerror}; allow reading") from error
+        raise UserError(f"{images} must be readable, got {error.strerror}; allow reading") from error
     return frozenset(names)
 
 
 def _square(x: int, y: int, side: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """A square around (x, y), moved (and in a tiny picture shrunk) to lie inside."""
+    """A square around (x, y), moved into the image if necessary, and shrunk if the image is too small."""
     side = min(side, width, height)
     left = min(max(x - side // 2, 0), width - side)
     top = min(max(y - side // 2, 0), height - side)

@@ -1,4 +1,4 @@
-"""Everything between a reader and the model's batches: pictures decoded once, split by person, handed out whole."""
+"""The Lightning data module: reads, decodes and splits the images of any reader, and loads batches of them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 import pytorch_lightning as pl
 
 from eyegender.core.errors import UserError
-from eyegender.data.batches import BatchLoader, OrderedBatches
-from eyegender.data.blocks import cut_into_blocks
-from eyegender.data.conflicts import OnConflict, check_conflicts, find_conflicts
+from eyegender.data.blocks import split_into_blocks
 from eyegender.data.grouping import find_groups
-from eyegender.data.pixel_build import open_pixel_store
+from eyegender.data.image_checks import OnConflict, check_conflicts, check_readable, find_conflicts
+from eyegender.data.loader import BatchLoader, ImageLoader
+from eyegender.data.pixel_cache import open_pixel_store
 from eyegender.data.split_file import read_split_csv
-from eyegender.data.split_warnings import warn_of_missed_fractions, warn_of_parted_persons
 from eyegender.data.splits import (
-    KINDS,
+    SPLIT_KINDS,
     Split,
-    draw_subset,
+    official_split,
+    sample_subset,
     split_at_random,
     split_by_group,
-    split_officially,
+    warn_missed_fractions,
+    warn_separated_persons,
 )
-from eyegender.data.unreadable import check_readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,44 +35,56 @@ if TYPE_CHECKING:
 
     from eyegender.data.decode import Color
     from eyegender.data.pixel_cache import PixelStore
-    from eyegender.data.samples import Reader, Samples
+    from eyegender.data.readers import Reader, Samples
 
 _log = logging.getLogger(__name__)
 
 
-class StandIn(Protocol):
-    """Where batches come from that need not begin with pictures."""
+class BatchSource(Protocol):
+    """A source of batches that replaces the images, such as stored activations."""
 
-    def loader(self, part: str, *arguments: Any, **options: Any) -> OrderedBatches | None:
-        """The loader of a part (train, val or test), or None for pictures as usual."""
+    def loader(self, split: str, *arguments: Any, **options: Any) -> BatchLoader | None:
+        """The loader of `train`, `val` or `test`, or None if images are to be loaded.
+
+        Args:
+            split: name of the split.
+            *arguments: arguments of `BatchLoader` after `rows`, as `options`.
+        """
 
 
 class EyesDataModule(pl.LightningDataModule):
     """Batches of eyes from any reader.
 
-    After `setup`: `samples` are the pictures that take part, in a fixed order; `split`, `store`, `groups` (None unless
-    they stood in for persons), `skipped` (unreadable pictures: reasons by name) and `conflicts` (names of the copies of
-    each picture that lies in both classes) belong to them.
-    Whoever sets `stand_in` hands out the three parts' batches instead.
+    After `setup`, it has these attributes: `samples` (the images that are used, in a fixed order), `split`, `store`,
+    `groups` (None if the persons are known or not needed), `skipped` (reasons of unreadable images by name) and
+    `conflicts` (the names of all copies of each image that is in both classes). If `batch_source` is set, it supplies
+    the batches of the splits.
 
     Args:
         reader: the data source.
-        size: side of the pictures in pixels, 8 or more.
+        size: side of the images in pixels, 8 or more.
         color: `gray` (C = 1) or `rgb` (C = 3).
-        subset: how many pictures per class, drawn by the seed, or None for all.
+        subset: number of images per class, chosen at random, or None for all images.
         split_by: `person`, `random`, `file` or `official`.
-        split_file: the CSV file of `split_by=file`.
-        test_fraction: of all pictures, in (0, 1).
-        val_fraction: of all pictures, in (0, 1).
-        batch_size: pictures per training batch and process.
-        eval_batch_size: pictures per batch in evaluation, or None for twice `batch_size`.
-        seed: of subset, split and training order.
-        split_seed: of subset and split alone; None follows `seed`.
-        on_bad: unreadable pictures stop everything (`error`) or are left out (`skip`).
-        on_conflict: the same picture in both classes stops everything (`error`), is left out with all its copies
-            (`drop`) or stays (`keep`).
-        cache_folder: where decoded pictures are kept, see `cache_folder`.
-        cache_gb: what the cache may take, see `open_pixel_store`.
+        split_file: the CSV file for `split_by=file`.
+        test_fraction: fraction of all images for the test set, in (0, 1).
+        val_fraction: fraction of all images for the validation set, in (0, 1).
+        batch_size: images per training batch and process.
+        eval_batch_size: images per batch in evaluation, or None for twice `batch_size`.
+        seed: seed of the subset, the split and the order of training batches.
+        split_seed: seed of the subset and the split only; None means `seed`.
+        on_bad: unreadable images are an error (`error`) or are left out (`skip`).
+        on_conflict: an image in both classes is an error (`error`), is left out with all its copies (`drop`) or keeps
+            both labels (`keep`).
+        cache_folder: folder for decoded images, see `cache_folder`.
+        cache_gb: limit of the cache, see `open_pixel_store`.
+
+    Example:
+        >>> from eyegender.data.synthetic import SyntheticReader
+        >>> data = EyesDataModule(SyntheticReader(n=100), size=32)
+        >>> data.setup()
+        >>> data.counts()["test"]
+        {'female': 10, 'male': 10}
     """
 
     samples: Samples
@@ -81,7 +93,7 @@ class EyesDataModule(pl.LightningDataModule):
     groups: NDArray[np.int64] | None
     skipped: Mapping[str, str]
     conflicts: tuple[tuple[str, ...], ...]
-    stand_in: StandIn | None = None
+    batch_source: BatchSource | None = None
 
     def __init__(
         self,
@@ -104,8 +116,8 @@ class EyesDataModule(pl.LightningDataModule):
         cache_gb: float | None = None,
     ) -> None:
         super().__init__()
-        if split_by not in KINDS:
-            raise UserError(f"data.split.by must be one of {', '.join(KINDS)}, got {split_by!r}")
+        if split_by not in SPLIT_KINDS:
+            raise UserError(f"data.split.by must be one of {', '.join(SPLIT_KINDS)}, got {split_by!r}")
         if (split_by == "file") != (split_file is not None):
             raise UserError(
                 f"data.split.file goes with data.split.by=file, got by={split_by} and file={split_file}; set both"
@@ -130,92 +142,77 @@ class EyesDataModule(pl.LightningDataModule):
         self.cache_gb = cache_gb
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
-        """Read, decode (once per machine) and split; the same in every process, whatever the stage.
+        """Read, decode (once per machine) and split the images, in the same way in every process and stage.
 
         Raises:
-            UserError: the source, its pictures or the split cannot be used.
+            UserError: the source, its images or the split cannot be used.
         """
         if not hasattr(self, "split"):
             self.read()
             self.make_split()
 
     def read(self, *, to_split: bool = True) -> None:
-        """Read and decode.
+        """Read and decode the images.
 
         Args:
-            to_split: tell before decoding that `make_split` could not know who is who.
+            to_split: check before decoding that `make_split` will know the persons that it needs.
 
         Raises:
-            UserError: the source or its pictures cannot be used.
+            UserError: the source or its images cannot be used.
         """
         samples = self.reader.read()
         if to_split:
             self._check_persons(samples)
-        # Groups are found among all pictures: a subset breaks the runs of file numbers that they rest on.
+        # Groups are found among all images: in a subset, the runs of consecutive file numbers have gaps.
         groups = self._groups(samples)
+
+        def select(index: NDArray[np.int64]) -> None:
+            nonlocal samples, groups
+            samples = samples.take(index)
+            groups = None if groups is None else groups[index]
+
         if self.subset is not None:
-            chosen = draw_subset(samples, self.subset, self.split_seed)
-            samples = samples.take(chosen)
-            groups = None if groups is None else groups[chosen]
-        store = open_pixel_store(samples, self.size, self.color, self.cache_folder, self.cache_gb)
-        self.skipped = check_readable(samples, store.bad, self.on_bad)
+            select(sample_subset(samples, self.subset, self.split_seed))
+        self.store = open_pixel_store(samples, self.size, self.color, self.cache_folder, self.cache_gb)
+        self.skipped = check_readable(samples, self.store.bad, self.on_bad)
         if self.skipped:
-            readable = np.flatnonzero([digest not in store.bad for digest in samples.digests])
-            samples = samples.take(readable)
-            groups = None if groups is None else groups[readable]
-        conflicts = find_conflicts(samples, store)
+            select(np.flatnonzero([digest not in self.store.bad for digest in samples.digests]))
+        conflicts = find_conflicts(samples, self.store)
         left_out = check_conflicts(samples, conflicts, self.on_conflict)
         self.conflicts = tuple(tuple(samples.names[i] for i in copies) for copies in conflicts)
         self._left_out = (*self.skipped, *(samples.names[i] for i in left_out))
         if left_out:
-            rest = np.setdiff1d(np.arange(len(samples)), left_out)
-            samples = samples.take(rest)
-            groups = None if groups is None else groups[rest]
-        self.store = store
-        self.groups = groups
-        self._rows = store.rows(samples.digests)
-        self.samples = samples
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.samples.names
+            select(np.setdiff1d(np.arange(len(samples)), left_out))
+        self.samples, self.groups = samples, groups
+        self._rows = self.store.rows(samples.digests)
 
     @property
     def source(self) -> str:
         return self.samples.source
 
     @property
-    def attributes(self) -> Mapping[str, NDArray[np.int8]]:
-        """Further facts, each aligned with `names`."""
-        return self.samples.attributes
-
-    @property
-    def channels(self) -> int:
-        return self.store.shape[1]
-
-    @property
     def fingerprint(self) -> str:
-        """Hex hash of which pictures, with which labels, take part at which size and colour; not of their order."""
-        mark = hashlib.sha256(f"{self.size} {self.color}".encode())
+        """Hex hash of the images with their labels, the size and the color mode; independent of their order."""
+        fingerprint = hashlib.sha256(f"{self.size} {self.color}".encode())
         for line in sorted(f"{d} {label}" for d, label in zip(self.samples.digests, self.samples.labels, strict=True)):
-            mark.update(b"\n" + line.encode())
-        return mark.hexdigest()
+            fingerprint.update(b"\n" + line.encode())
+        return fingerprint.hexdigest()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Pictures per part and class name."""
+        """Images per split and class name."""
         return self.split.counts(self.samples)
 
     @property
     def persons(self) -> Sequence[str] | NDArray[np.int64] | None:
-        """Who each sample shows: as the source says it, else the groups that stood in for persons, else None."""
+        """The person of each sample if the source knows it, else its group, else None."""
         return self.samples.persons if self.samples.persons is not None else self.groups
 
     def pixels(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Decoded pictures (B, C, H, W) of the samples at `index`."""
+        """Decoded images (B, C, H, W) of the samples at `index`."""
         return self.store.read(self._rows[index])
 
     def facts(self) -> dict[str, object]:
-        """What a result must be read with: where the pictures come from and how they were split."""
+        """A description of the data for reports: where the images are from and how they are split."""
         return {
             "source": self.source,
             "fingerprint": self.fingerprint,
@@ -227,29 +224,29 @@ class EyesDataModule(pl.LightningDataModule):
             "color": self.color,
         }
 
-    def train_dataloader(self) -> OrderedBatches:
-        return self._part_loader("train", self.split.train, self.batch_size)
+    def train_dataloader(self) -> BatchLoader:
+        return self._split_loader("train", self.split.train, self.batch_size)
 
-    def val_dataloader(self) -> OrderedBatches:
-        return self._part_loader("val", self.split.val, self.eval_batch_size)
+    def val_dataloader(self) -> BatchLoader:
+        return self._split_loader("val", self.split.val, self.eval_batch_size)
 
-    def test_dataloader(self) -> OrderedBatches:
-        return self._part_loader("test", self.split.test, self.eval_batch_size)
+    def test_dataloader(self) -> BatchLoader:
+        return self._split_loader("test", self.split.test, self.eval_batch_size)
 
-    def loader(self, index: NDArray[np.int64], batch_size: int, *, shuffle: bool) -> BatchLoader:
-        """Batches of the pictures at `index`, shared out between the trainer's processes."""
+    def loader(self, index: NDArray[np.int64], batch_size: int, *, shuffle: bool) -> ImageLoader:
+        """Batches of the images at `index`, distributed among the processes of the trainer."""
         options = self._loader_options(shuffle=shuffle)
-        return BatchLoader(self.store, self._rows[index], self.samples.labels[index], index, batch_size, **options)
+        return ImageLoader(self.store, self._rows[index], self.samples.labels[index], index, batch_size, **options)
 
     def rows(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pixel store's rows of the samples at `index`."""
+        """The rows of the samples at `index` in the pixel store."""
         return self._rows[index]
 
-    def _part_loader(self, part: str, index: NDArray[np.int64], batch_size: int) -> OrderedBatches:
-        shuffle = part == "train"
-        if self.stand_in is not None:
+    def _split_loader(self, split: str, index: NDArray[np.int64], batch_size: int) -> BatchLoader:
+        shuffle = split == "train"
+        if self.batch_source is not None:
             options = self._loader_options(shuffle=shuffle)
-            found = self.stand_in.loader(part, self.samples.labels[index], index, batch_size, **options)
+            found = self.batch_source.loader(split, self.samples.labels[index], index, batch_size, **options)
             if found is not None:
                 return found
         return self.loader(index, batch_size, shuffle=shuffle)
@@ -269,24 +266,25 @@ class EyesDataModule(pl.LightningDataModule):
         if self.split_by == "person" and samples.persons is None and samples.source == "celeba":
             raise UserError(
                 "data.split.by=person needs to know who is who, got CelebA without identity_CelebA.txt; "
-                "add that file, or set data.split.by=official for CelebA's own partition, which parts no person either"
+                "add that file, or set data.split.by=official for CelebA's own partition, which does not separate "
+                "images of one person either"
             )
 
     def _groups(self, samples: Samples) -> NDArray[np.int64] | None:
         if self.split_by != "person" or samples.persons is not None or samples.source == "celeba":
             return None
         found = find_groups(samples, self.cache_folder, max_gb=self.cache_gb)
-        self._alike = [(samples.digests[a], samples.digests[b]) for a, b in found.near_pairs.tolist()]
+        self._near_pairs = [(samples.digests[a], samples.digests[b]) for a, b in found.near_pairs.tolist()]
         first, second = samples.labels[found.near_pairs].T
         if count := int(np.sum(first != second)):
-            _log.warning("%d pairs of near-duplicates are in both classes; python -m eyegender.audit names them", count)
+            _log.warning("%d pairs of near-duplicates are in both classes; python -m eyegender.audit lists them", count)
         return found.group
 
     def make_split(self) -> None:
-        """Split what was read.
+        """Split the images that were read.
 
         Raises:
-            UserError: the pictures, or what is known of them, do not allow it.
+            UserError: the images cannot be split in this way.
         """
         self._check_persons(self.samples)
         self.split = self._split(self.samples)
@@ -298,18 +296,19 @@ class EyesDataModule(pl.LightningDataModule):
         if self.split_by == "person":
             kind = "person"
             if self.groups is not None:
-                self.groups, cut = cut_into_blocks(samples, self.groups, self._alike, min(test, val, 1 - test - val))
-                if cut:
-                    _log.warning("%s", cut)
+                share = min(test, val, 1 - test - val)
+                self.groups, warning = split_into_blocks(samples, self.groups, self._near_pairs, share)
+                if warning:
+                    _log.warning("%s", warning)
                     kind = "blocks"
             assert self.persons is not None
             split = split_by_group(samples, self.persons, kind=kind, test=test, val=val, seed=self.split_seed)
-            warn_of_missed_fractions(samples, split, test=test, val=val)
+            warn_missed_fractions(samples, split, test=test, val=val)
             return split
         if self.split_by == "file":
             assert self.split_file is not None
             split = read_split_csv(self.split_file, samples, self._left_out)
         else:
-            split = split_officially(samples)
-        warn_of_parted_persons(samples, split)
+            split = official_split(samples)
+        warn_separated_persons(samples, split)
         return split

@@ -1,103 +1,133 @@
-"""From the bytes of a picture file to a small square of uint8, whatever the file's mode."""
+"""Reads image files and decodes them to small squares of uint8, whatever the mode of the file."""
 
 from __future__ import annotations
 
 import io
+import stat
 import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
-# Checked against the header, before a pixel is unpacked: 50 megapixels take 150 MB, a crafted PNG would take gigabytes.
+# Checked in the header before decoding: 50 megapixels take 150 MB, but a crafted PNG file could take gigabytes.
 MAX_PIXELS = 50_000_000
 
-# Each scan of a progressive JPEG goes over the whole picture again; encoders write about ten.
+# Each scan of a progressive JPEG file decodes the whole image again; encoders write about ten.
 MAX_SCANS = 200
-_SCAN = b"\xff\xda"  # in the pixels' code 0xff is followed by 0 or a restart marker
+_SCAN = b"\xff\xda"  # in the entropy-coded data, 0xff is followed by 0 or a restart marker
 
 Color = Literal["gray", "rgb"]
 
-# Remarks on EXIF blocks and sizes; what matters is raised. A context of the warnings module is not safe in threads.
+_FILE_TYPES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+# Pillow warns about EXIF blocks and sizes; it raises errors that matter. `warnings.catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+def read_image_bytes(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        UnreadableImageError: not a regular file. Reading a named pipe could wait forever, and a device may never end.
+        OSError: the file cannot be read.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise UnreadableImageError(f"{_FILE_TYPES.get(stat.S_IFMT(mode), 'something else')}, not a file")
+    return path.read_bytes()
+
+
 def read_header(data: bytes) -> tuple[int, int]:
-    """Width and height as the file states them, without decoding; (0, 0) where it is no picture of a known format."""
+    """Width and height in pixels as the file header states them; (0, 0) if the format is not a supported one."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.size
-    except Exception:  # Pillow's plugins raise nearly every type on malformed input
+    except Exception:  # Pillow's plugins raise almost any type of exception on malformed input
         return 0, 0
 
 
 def decode(data: bytes, *, upright: bool = True) -> Image.Image:
-    """The picture as mode L or RGB, fully loaded.
+    """The fully loaded image in mode L or RGB.
 
-    Transparency is laid over white, 16-bit gray keeps its upper 8 bits, of an animation the first frame is taken.
+    Transparent images are composited over white, 16-bit gray keeps its upper 8 bits, and an animation gives its first
+    frame.
 
     Args:
-        data: a whole JPEG, PNG, BMP or WebP file.
-        upright: turn the picture as its EXIF orientation asks.
+        data: contents of a JPEG, PNG, BMP or WebP file.
+        upright: rotate the image according to its EXIF orientation.
 
     Raises:
-        BadPictureError: not one of the formats, damaged, larger than `MAX_PIXELS`, or of more than `MAX_SCANS` scans.
+        UnreadableImageError: another format, damaged, more than `MAX_PIXELS` pixels or more than `MAX_SCANS` scans.
     """
     if data.startswith(b"\xff\xd8") and data.count(_SCAN) > MAX_SCANS:
-        raise BadPictureError(f"a JPEG of {data.count(_SCAN):,} scans, more than {MAX_SCANS}")
+        raise UnreadableImageError(f"a JPEG of {data.count(_SCAN):,} scans, more than {MAX_SCANS}")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _refuse_giants(image.size)
+            _check_pixel_count(image.size)
             image.load()
-            return _plain(_turned(image) if upright else image)
-    except BadPictureError:
+            return _to_gray_or_rgb(_rotate_upright(image) if upright else image)
+    except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadPictureError(f"more than {MAX_PIXELS:,} pixels") from error
+        raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        reason = "empty file" if not data else "not a JPEG, PNG, BMP or WebP picture"
-        raise BadPictureError(reason) from error
-    except Exception as error:  # Pillow's plugins raise nearly every type on malformed input
-        raise BadPictureError(" ".join(str(error).split()) or type(error).__name__) from error
+        reason = "empty file" if not data else "not a JPEG, PNG, BMP or WebP image"
+        raise UnreadableImageError(reason) from error
+    except Exception as error:  # Pillow's plugins raise almost any type of exception on malformed input
+        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def to_pixels(image: Image.Image, size: int, color: Color) -> NDArray[np.uint8]:
-    """A uint8 array of shape (C, size, size), C = 1 for gray and 3 for rgb; gray before resizing, as in the paper.
+    """A uint8 array of shape (C, size, size), C = 1 for gray and 3 for rgb.
 
-    The picture is squeezed into the square: eyes are cropped nearly square, and a border would be a cue of its own.
+    Images are converted to gray before they are resized, as in the paper. The aspect ratio is not preserved: crops of
+    eyes are nearly square, and the model could learn from the border that padding adds.
+
+    Args:
+        image: an image of any mode and size.
+        size: side of the square in pixels.
+        color: gray or rgb.
     """
     wanted = "L" if color == "gray" else "RGB"
-    image = _plain(image)
+    image = _to_gray_or_rgb(image)
     if image.mode != wanted:
         image = image.convert(wanted)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
-    pixels = np.array(image, dtype=np.uint8)  # a copy: the picture's own memory cannot be written, and torch objects
+    pixels = np.array(image, dtype=np.uint8)  # a copy, because torch warns about the read-only memory of the image
     return pixels[None] if color == "gray" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _refuse_giants(size: tuple[int, int]) -> None:
+def _check_pixel_count(size: tuple[int, int]) -> None:
     if size[0] * size[1] > MAX_PIXELS:
-        raise BadPictureError(f"{size[0]} x {size[1]} is more than {MAX_PIXELS:,} pixels")
+        raise UnreadableImageError(f"{size[0]} x {size[1]} is more than {MAX_PIXELS:,} pixels")
 
 
-def _turned(image: Image.Image) -> Image.Image:
+def _rotate_upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # a malformed EXIF block spoils no picture
+    except Exception:  # an image with a malformed EXIF block is still usable
         return image
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """Mode L or RGB."""
+def _to_gray_or_rgb(image: Image.Image) -> Image.Image:
     if image.mode in {"L", "RGB"}:
         return image
     if image.mode == "1":

@@ -1,4 +1,4 @@
-"""`data=folder`: one folder of pictures per class."""
+"""`data=folder`: one folder of images per class."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.core.errors import UserError, one_line
-from eyegender.data.decode import SUFFIXES, decode
-from eyegender.data.picture_bytes import read_picture
-from eyegender.data.picture_facts import PictureFacts, picture_facts
-from eyegender.data.samples import BadPictureError, Samples
+from eyegender.data.decode import SUFFIXES, decode, read_image_bytes
+from eyegender.data.image_facts import ImageFacts, image_facts
+from eyegender.data.readers import Samples, UnreadableImageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,15 +24,15 @@ _log = logging.getLogger(__name__)
 
 
 class FolderReader:
-    """Class folders of JPEG, PNG, BMP and WebP pictures of any size and mode; other and hidden files are left alone.
+    """Reads class folders of JPEG, PNG, BMP and WebP images of any size and mode; ignores other and hidden files.
 
-    The class folders may be links. A link among the pictures may lead to another place inside the data set only: what
-    comes as an archive must not bring in files of this machine.
+    The class folders may be links. A link to an image must lead into the data set, so that a downloaded data set cannot
+    include other files of this machine.
 
     Args:
-        root: the folder that holds the class folders; relative means from the working directory.
+        root: the folder that contains the class folders; a relative path is relative to the working directory.
         classes: names of the two class folders, label 0 first.
-        cache: where content hashes are remembered, see `cache_folder`.
+        cache: the cache folder for content hashes, see `cache_folder`.
     """
 
     def __init__(self, root: str | Path, classes: Sequence[str], cache: str | Path | None = None) -> None:
@@ -42,7 +41,7 @@ class FolderReader:
         self.cache = cache
 
     def check(self) -> None:
-        """Raises UserError where the root or a class folder is missing."""
+        """Raises UserError if the root or a class folder does not exist."""
         if not self.root.is_dir():
             raise UserError(f"data.root must be a folder that exists, got {self.root.absolute()}; set data.root")
         for name in self.classes:
@@ -56,10 +55,10 @@ class FolderReader:
     def read(self) -> Samples:
         self.check()
         listed = [(f"{name}/{path.name}", label, path) for label, name in enumerate(self.classes)
-                  for path in self._pictures(name)]  # fmt: skip
+                  for path in self._image_paths(name)]  # fmt: skip
         listed.sort(key=lambda entry: entry[0])
         paths = [path for _, _, path in listed]
-        facts = picture_facts(paths, self.cache)
+        facts = image_facts(paths, self.cache)
         return Samples(
             source="folder",
             names=tuple(name for name, _, _ in listed),
@@ -70,38 +69,37 @@ class FolderReader:
             sizes=np.array([(fact.width, fact.height) for fact in facts], dtype=np.int32),
         )
 
-    def _pictures(self, name: str) -> list[Path]:
+    def _image_paths(self, name: str) -> list[Path]:
         folder = self.root / name
         try:
             with os.scandir(folder) as entries:
                 files = [Path(entry.path) for entry in entries if entry.name[0] != "." and not is_folder(entry)]
         except OSError as error:
             raise UserError(f"class folder must be readable, got {folder} ({error.strerror}); allow reading") from error
-        pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
-        self._check_links(folder, pictures)
-        if left := len(files) - len(pictures):
-            _log.warning("%s: %d files are no pictures by name and are left alone", one_line(str(folder)), left)
-        if len(pictures) < 2:
-            count = "no picture" if not pictures else "one picture"
+        images = [path for path in files if path.suffix.lower() in SUFFIXES]
+        self._check_links(folder, images)
+        if ignored := len(files) - len(images):
+            _log.warning("%s: %d files have no suffix of an image and are ignored", one_line(str(folder)), ignored)
+        if len(images) < 2:
+            count = "no image" if not images else "one image"
             raise UserError(
-                f"each class needs two pictures or more ({', '.join(sorted(SUFFIXES))}), got {count} in "
-                f"{folder.absolute()}; add pictures or set data.classes"
+                f"each class needs two images or more ({', '.join(sorted(SUFFIXES))}), got {count} in "
+                f"{folder.absolute()}; add images or set data.classes"
             )
-        return pictures
+        return images
 
-    def _check_links(self, folder: Path, pictures: list[Path]) -> None:
-        inside = (self.root.resolve(), folder.resolve())
-        for path in pictures:
+    def _check_links(self, folder: Path, images: list[Path]) -> None:
+        allowed = (self.root.resolve(), folder.resolve())
+        for path in images:
             target = link_target(path)
-            if target is not None and not any(target.is_relative_to(place) for place in inside):
+            if target is not None and not any(target.is_relative_to(parent) for parent in allowed):
                 raise UserError(
-                    f"pictures must lie in {self.root.absolute()}, got the link {path} to {target}; "
-                    "replace it by the file"
+                    f"images must be in {self.root.absolute()}, got the link {path} to {target}; replace it by the file"
                 )
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a link to itself is none, and is told when it is opened."""
+    """Whether it is a folder or a link to one. A link to itself is not; opening it reports the error."""
     try:
         return entry.is_dir()
     except OSError:
@@ -109,8 +107,8 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def link_target(path: Path) -> Path | None:
-    """Where a link leads in the end, as far as it leads; None where `path` is no link."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else None  # resolve() would raise at a link to itself
+    """The final target of a link, as far as it can be resolved; None if `path` is no link."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else None  # resolve() raises on a link to itself
 
 
 def _two_names(classes: Sequence[str]) -> tuple[str, str]:
@@ -123,24 +121,23 @@ def _two_names(classes: Sequence[str]) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _open(path: Path, facts: PictureFacts) -> Image.Image:
+def _open(path: Path, facts: ImageFacts) -> Image.Image:
     if facts.error:
-        raise BadPictureError(facts.error)
-    data = read_unchanged(path, facts)
-    return decode(data)
+        raise UnreadableImageError(facts.error)
+    return decode(read_unchanged(path, facts))
 
 
-def read_unchanged(path: Path, facts: PictureFacts) -> bytes:
-    """The file's bytes, which must still be those that were hashed: what is cached is keyed by that hash.
+def read_unchanged(path: Path, facts: ImageFacts) -> bytes:
+    """The bytes of the file, which must match the hash: the cache is keyed by it.
 
     Raises:
-        UserError: the file has gone or changed since.
+        UserError: the file was removed or changed since it was hashed.
     """
     try:
-        data = read_picture(path)
-    except (OSError, BadPictureError) as error:
+        data = read_image_bytes(path)
+    except (OSError, UnreadableImageError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"pictures must stay readable, got {path} ({reason}); run again") from error
+        raise UserError(f"images must stay readable, got {path} ({reason}); run again") from error
     if hashlib.sha256(data).hexdigest() != facts.sha256:
-        raise UserError(f"pictures must not change during a run, got a new {path}; run again")
+        raise UserError(f"images must not change during a run, got a new {path}; run again")
     return data

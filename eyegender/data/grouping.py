@@ -1,50 +1,57 @@
-"""Which pictures may show one person, where nobody has written down who is who."""
+"""Groups of images that may show the same person, for data sets that do not say who is who.
+
+In eye data sets, images with consecutive file numbers are very often the left and the right eye of one person.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
+import re
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.core.cache_folder import cache_folder
-from eyegender.data.near_duplicates import THRESHOLD, centred, correlate, describe, find_near_duplicates
-from eyegender.data.number_runs import cut_long_run, number_runs
-from eyegender.data.pixel_build import open_pixel_store
+from eyegender.core.atomic_write import atomic_write
+from eyegender.core.cache import cache_folder
+from eyegender.data.near_duplicates import THRESHOLD, centered, correlate, find_near_duplicates, image_vectors
+from eyegender.data.pixel_cache import open_pixel_store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from scipy.cluster.hierarchy import DisjointSet
 
-    from eyegender.data.samples import Samples
+    from eyegender.data.readers import Samples
 
 _FORMAT = 1
 _LONGEST_RUN = 64
-LARGEST_GROUP = 256  # near-duplicates join nothing beyond this: a chain that long is a fault of the comparison
+LARGEST_GROUP = 256  # near-duplicates do not merge groups beyond this: so long a chain is an error of the comparison
 _UNRELATED_PERCENTILE = 10.0
+_NUMBERED = re.compile(r"(.*?)(\d+)\D*", re.DOTALL)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Pictures that a split must keep together.
+    """Groups of images that must be in the same split.
 
     Args:
-        group: int64 of shape (N,), equal for pictures of one group: the smallest position in it.
-        near_pairs: positions of near-duplicates, int64 of shape (M, 2), most alike first.
-        alike: their correlations, float32 of shape (M,).
-        mirrored: whether they match mirrored, bool of shape (M,).
-        warnings: what these groups cannot promise, one line each.
+        group: int64 of shape (N,), the smallest position in the group of each image.
+        near_pairs: positions of near-duplicates, int64 of shape (M, 2), most similar first.
+        similarity: correlation of each pair, float32 of shape (M,).
+        mirrored: whether each pair matches when one image is mirrored, bool of shape (M,).
+        warnings: what these groups cannot guarantee, one line each.
     """
 
     group: NDArray[np.int64]
     near_pairs: NDArray[np.int64]
-    alike: NDArray[np.float32]
+    similarity: NDArray[np.float32]
     mirrored: NDArray[np.bool_]
     warnings: tuple[str, ...] = ()
 
@@ -56,56 +63,148 @@ def find_groups(
     *,
     max_gb: float | None = None,
 ) -> Groups:
-    """Join equal pictures, near-duplicates (also mirrored, also across classes) and runs of consecutive file numbers.
+    """Group equal images, near-duplicates (also mirrored, also across classes) and consecutive file numbers.
 
-    In doubt pictures are kept together. A run longer than `longest_run` is cut, but only where neighbours differ more
-    than nine in ten unrelated pictures do. The result depends on names and contents only, and is remembered.
-    `max_gb` is for the pictures that are decoded for it, see `open_pixel_store`.
+    When in doubt, images are grouped. The result depends only on names and contents, and is cached.
+
+    Args:
+        samples: the samples to group.
+        cache: the cache folder, see `cache_folder`.
+        longest_run: a longer run of consecutive numbers is split, but only between neighbors that are less similar
+            than nine in ten pairs of unrelated images.
+        max_gb: limit of the cache for the images that are decoded, see `open_pixel_store`.
     """
     path = cache_folder(cache) / "groups" / f"{_key(samples, longest_run)}.npz"
     groups = _load(path, len(samples))
     if groups is None:
         groups = _find(samples, cache, longest_run, max_gb)
-        _save(path, groups)
+        _store(path, groups)
     for warning in groups.warnings:
         _log.warning("%s", warning)
     return groups
 
 
+def parse_numbered_name(name: str) -> tuple[str, str, int]:
+    """Folder, beginning of the name, and the last number in it, which is -1 if the name has no number."""
+    path = PurePosixPath(name)
+    match = _NUMBERED.fullmatch(path.stem)
+    return (str(path.parent), match[1], int(match[2])) if match else (str(path.parent), path.stem, -1)
+
+
+def consecutive_runs(names: Sequence[str]) -> list[list[int]]:
+    """Positions of images with consecutive file numbers, each run in ascending order of the numbers.
+
+    A run contains files of one folder whose names start with the same text and whose last numbers have no gap;
+    `12-left.jpg` and `12-right.jpg` have the same number and are in one run. Names without a number are left out.
+    """
+    numbered: dict[tuple[str, str], list[tuple[int, str, int]]] = {}
+    for i, name in enumerate(names):
+        folder, start, number = parse_numbered_name(name)
+        if number >= 0:
+            numbered.setdefault((folder, start), []).append((number, name, i))
+    runs: list[list[int]] = []
+    for files in numbered.values():
+        files.sort()
+        previous: int | None = None
+        for number, _, i in files:
+            if previous is not None and number - previous <= 1:
+                runs[-1].append(i)
+            else:
+                runs.append([i])
+            previous = number
+    return runs
+
+
+def split_long_run(
+    run: Sequence[int], similarity: NDArray[np.float32], weakest: float, longest: int
+) -> list[list[int]]:
+    """Split a run between dissimilar neighbors, into pieces of at most `longest` images if possible.
+
+    Args:
+        run: positions in the order of their numbers.
+        similarity: similarity of neighbors, shape (len(run) - 1,).
+        weakest: neighbors with at least this similarity are never separated, whatever the length.
+        longest: images per piece; a piece is longer if no neighbors in it may be separated.
+    """
+    pieces: list[list[int]] = []
+    start = 0
+    while len(run) - start > longest:
+        # Split after a quarter at the earliest: the weakest of many links rarely separates two eyes of one person.
+        first = start + max(1, longest // 4)
+        window = np.arange(first - 1, start + longest - 1 + 1)[: len(similarity) - first + 1]
+        at = int(window[np.argmin(similarity[window])]) if len(window) else -1
+        if at < 0 or similarity[at] >= weakest:
+            later = np.flatnonzero(similarity[first - 1 :] < weakest)
+            if not len(later):
+                break
+            at = first - 1 + int(later[0])
+        pieces.append(list(run[start : at + 1]))
+        start = at + 1
+    pieces.append(list(run[start:]))
+    return pieces
+
+
+def singletons(count: int) -> DisjointSet[int]:
+    """The positions 0 to `count` - 1, each in a group of one."""
+    from scipy.cluster.hierarchy import DisjointSet  # the import takes longer than loading cached groups
+
+    return DisjointSet(range(count))
+
+
+def merge_limited(groups: DisjointSet[int], left: int, right: int) -> bool:
+    """Merge two groups unless the result is larger than `LARGEST_GROUP`; returns whether they are one group now."""
+    if groups.connected(left, right):
+        return True
+    if groups.subset_size(left) + groups.subset_size(right) > LARGEST_GROUP:
+        return False
+    return groups.merge(left, right)
+
+
+def smallest_members(groups: DisjointSet[int]) -> NDArray[np.int64]:
+    """The smallest position in the group of each position."""
+    smallest = np.empty(len(groups), dtype=np.int64)
+    for members in groups.subsets():
+        smallest[list(members)] = min(members)
+    return smallest
+
+
 def _find(samples: Samples, cache: str | Path | None, longest_run: int, max_gb: float | None) -> Groups:
     store = open_pixel_store(samples, 32, "gray", cache, max_gb)
-    vectors, mirrors = describe(store.read(np.arange(len(store)))[:, 0])
+    vectors, mirrors = image_vectors(store.read(np.arange(len(store)))[:, 0])
     row = store.rows(samples.digests)
     near = find_near_duplicates(vectors, mirrors)
-    runs = number_runs(samples.names)
+    runs = consecutive_runs(samples.names)
     warnings = []
 
-    joined = Joined(len(samples))
+    groups = singletons(len(samples))
     first_of_row: dict[int, int] = {}
     for i, r in enumerate(row.tolist()):
-        joined.join(first_of_row.setdefault(r, i), i)
-    for run in _cut(runs, row, vectors, mirrors, longest_run):
+        groups.merge(first_of_row.setdefault(r, i), i)
+    for run in _split_long_runs(runs, row, vectors, mirrors, longest_run):
         for left, right in pairwise(run):
-            joined.join(left, right)
+            groups.merge(left, right)
     refused = 0
     for a, b in near.pairs.tolist():
-        refused += not joined.join(first_of_row[a], first_of_row[b], LARGEST_GROUP)
+        refused += not merge_limited(groups, first_of_row[a], first_of_row[b])
 
     unnumbered = len(samples) - sum(len(run) for run in runs)
     if unnumbered:
         warnings.append(
-            f"{unnumbered} of {len(samples)} file names hold no number: two eyes of one person among them can only be "
-            "told by near-duplicates, and may part; data.split.by=file takes a list of persons"
+            f"{unnumbered} of {len(samples)} file names contain no number: two eyes of one person among them are only "
+            "grouped if they are near-duplicates, and may be in different splits; data.split.by=file accepts a list of "
+            "persons"
         )
-    if near.gave_up:
-        warnings.append("the pictures are too alike to look for near-duplicates; only equal pictures are kept together")
+    if near.aborted:
+        warnings.append("the images are too similar to find near-duplicates; only equal images are grouped")
     if refused:
-        warnings.append(f"{refused} pairs of near-duplicates would chain up more than {LARGEST_GROUP}; not joined")
+        warnings.append(
+            f"{refused} pairs of near-duplicates would chain up more than {LARGEST_GROUP} images; they are not grouped"
+        )
     pairs = np.array([[first_of_row[a], first_of_row[b]] for a, b in near.pairs.tolist()], np.int64).reshape(-1, 2)
-    return Groups(joined.roots(), pairs, near.alike, near.mirrored, tuple(warnings))
+    return Groups(smallest_members(groups), pairs, near.similarity, near.mirrored, tuple(warnings))
 
 
-def _cut(
+def _split_long_runs(
     runs: list[list[int]],
     row: NDArray[np.int64],
     vectors: NDArray[np.float32],
@@ -115,43 +214,15 @@ def _cut(
     long = [run for run in runs if len(run) > longest]
     if not long:
         return runs
-    plain, turned = centred(vectors, mirrors)
-    # Rows are ordered by hash, so that half the store away lies somebody else.
-    away = np.roll(np.arange(len(plain)), len(plain) // 2)
-    weakest = float(np.percentile(correlate(plain, plain[away], turned[away]), _UNRELATED_PERCENTILE))
+    plain, mirrored = centered(vectors, mirrors)
+    # Rows are ordered by hash, so the image half a store further is an unrelated one.
+    unrelated = np.roll(np.arange(len(plain)), len(plain) // 2)
+    weakest = float(np.percentile(correlate(plain, plain[unrelated], mirrored[unrelated]), _UNRELATED_PERCENTILE))
     pieces = [run for run in runs if len(run) <= longest]
     for run in long:
         left, right = row[run[:-1]], row[run[1:]]
-        pieces += cut_long_run(run, correlate(plain[left], plain[right], turned[right]), weakest, longest)
+        pieces += split_long_run(run, correlate(plain[left], plain[right], mirrored[right]), weakest, longest)
     return pieces
-
-
-class Joined:
-    """Union-find over positions; the smallest position stands for its group."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-        self._size = [1] * count
-
-    def join(self, left: int, right: int, largest: int | None = None) -> bool:
-        """Whether the two are in one group now; with `largest` a group is not made larger than that."""
-        left, right = sorted((self._root(left), self._root(right)))
-        if left == right:
-            return True
-        if largest is not None and self._size[left] + self._size[right] > largest:
-            return False
-        self._parent[right] = left
-        self._size[left] += self._size[right]
-        return True
-
-    def roots(self) -> NDArray[np.int64]:
-        return np.array([self._root(i) for i in range(len(self._parent))], dtype=np.int64)
-
-    def _root(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = self._parent[self._parent[i]]
-            i = self._parent[i]
-        return i
 
 
 def _key(samples: Samples, longest_run: int) -> str:
@@ -163,28 +234,25 @@ def _key(samples: Samples, longest_run: int) -> str:
 
 def _load(path: Path, count: int) -> Groups | None:
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            warnings = tuple(saved["warnings"].tolist())
-            groups = Groups(saved["group"], saved["near_pairs"], saved["alike"], saved["mirrored"], warnings)
-    except Exception:  # missing or damaged, in whatever way: it is worked out again
+        with np.load(path, allow_pickle=False) as stored:
+            warnings = tuple(stored["warnings"].tolist())
+            groups = Groups(stored["group"], stored["near_pairs"], stored["alike"], stored["mirrored"], warnings)
+    except Exception:  # missing or damaged in any way: the groups are computed again
         return None
     return groups if groups.group.shape == (count,) else None
 
 
-def _save(path: Path, groups: Groups) -> None:
-    aside = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+def _store(path: Path, groups: Groups) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
-        np.savez_compressed(
-            aside,
-            group=groups.group,
-            near_pairs=groups.near_pairs,
-            alike=groups.alike,
-            mirrored=groups.mirrored,
-            warnings=np.array(groups.warnings, dtype=np.str_),
-        )
-        aside.replace(path)
+        with atomic_write(path, "wb", one_writer=False) as file:
+            np.savez_compressed(
+                file,
+                group=groups.group,
+                near_pairs=groups.near_pairs,
+                alike=groups.similarity,
+                mirrored=groups.mirrored,
+                warnings=np.array(groups.warnings, dtype=np.str_),
+            )
     except OSError as error:
-        _log.warning("groups could not be remembered in %s: %s", path.parent, error)
-    finally:
-        aside.unlink(missing_ok=True)
+        _log.warning("groups could not be stored in %s: %s", path.parent, error)

@@ -1,51 +1,71 @@
-"""Every picture decoded once: one uint8 array on disk, shared by all runs and processes that want the same pixels."""
+"""The cache of decoded images: one uint8 array on disk for all runs and processes that need the same pixels."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 import os
 import weakref
 import zlib
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eyegender.core.atomic_write import atomic_folder, preallocated_file, write_at, write_synced
+from eyegender.core.cache import (
+    MANIFEST,
+    build_lock,
+    cache_folder,
+    limit_bytes,
+    make_room,
+    mark_used,
+    remove_unfinished,
+    translate_cache_errors,
+)
 from eyegender.core.errors import UserError
+from eyegender.core.progress import check_stop, show_progress
+from eyegender.data.decode import Color, to_pixels
+from eyegender.data.readers import Samples, UnreadableImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    Shape = tuple[int, int, int, int]
+
 FORMAT = 1
-PIXELS, CHECKSUMS, MANIFEST = "pixels.u8", "rows.crc32", "manifest.json"
+PIXELS, CHECKSUMS = "pixels.u8", "rows.crc32"
 
 _PROBED_ROWS = 32
+_TASK = 64  # images per task: enough to hide the overhead of a task, few enough for a smooth progress bar
+_log = logging.getLogger(__name__)
 
 
 class DamagedStoreError(Exception):
-    """A store that is not what its manifest says; whoever opens it builds it anew."""
+    """A store that does not match its manifest; it is built again."""
 
 
 class PixelStore:
-    """uint8 pixels of shape (N, C, H, W), one row per different picture, in the order of the sorted digests.
+    """uint8 pixels of shape (N, C, H, W), one row per distinct image, in the order of the sorted digests.
 
-    Rows are read with `pread`, not through the mapping: pages of a mapping count as resident memory, so that random
-    reads over a large array would seem to fill the machine. Each row is checked against its checksum as it is read.
-    Safe to share between threads; a pickled or forked copy reads the same file. A store stays readable while it is
-    open, even if its entry is cleaned away.
+    Rows are read with `pread` and not through a memory map: pages of a map count as resident memory, so random reads
+    over a large array would seem to fill the memory. The checksum of each row is verified when it is read. A store is
+    safe to share between threads; a pickled or forked copy reads the same file. An open store stays readable even if
+    its entry is removed from the cache.
 
-    Rows of different `checksums` (crc32, uint32 of shape (N,)) are different pictures.
+    Rows with different `checksums` (crc32, uint32 of shape (N,)) are different images.
 
     Args:
-        folder: a finished store.
-        digests: the sorted, different digests that it was built for.
+        folder: a complete cache entry.
+        digests: the sorted, distinct digests that it was built for.
 
     Raises:
-        DamagedStoreError: files are missing, of the wrong size, or a probed row differs from its checksum.
+        DamagedStoreError: a file is missing or has the wrong size, or a probed row does not match its checksum.
     """
 
     def __init__(self, folder: Path, digests: Sequence[str]) -> None:
@@ -55,7 +75,7 @@ class PixelStore:
         self._row_bytes = math.prod(self.shape[1:])
         self._open()
         probes = np.unique(np.linspace(0, len(self) - 1, min(len(self), _PROBED_ROWS)).astype(np.int64))
-        self._read_checked(probes)
+        self._read_verified(probes)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -67,13 +87,8 @@ class PixelStore:
         self.__dict__.update(state)
         self._open()
 
-    @property
-    def array(self) -> NDArray[np.uint8]:
-        """The whole store as a read-only memory map, for passes from front to back; unread pictures are zeros."""
-        return np.memmap(self.folder / PIXELS, dtype=np.uint8, mode="r", shape=self.shape)
-
     def rows(self, digests: Sequence[str]) -> NDArray[np.int64]:
-        """The row of each digest, also of those in `bad`, whose rows are zeros."""
+        """The row of each digest; the rows of digests in `bad` are zeros."""
         row_of = {digest: row for row, digest in enumerate(self.digests)}
         return np.fromiter((row_of[digest] for digest in digests), dtype=np.int64, count=len(digests))
 
@@ -81,13 +96,15 @@ class PixelStore:
         """A copy of these rows, shape (len(rows), C, H, W).
 
         Raises:
-            UserError: the store was damaged after it was opened; the next run builds it anew.
+            UserError: the store was damaged after it was opened; the next run builds it again.
         """
         try:
-            return self._read_checked(rows)
+            return self._read_verified(rows)
         except DamagedStoreError as error:
             (self.folder / MANIFEST).unlink(missing_ok=True)
-            raise UserError(f"decoded pictures must stay as written, got {error}; run again to decode anew") from error
+            raise UserError(
+                f"decoded images must stay as written, got {error}; run again to decode them again"
+            ) from error
 
     def _open(self) -> None:
         try:
@@ -98,12 +115,12 @@ class PixelStore:
         except OSError as error:
             raise DamagedStoreError(str(error)) from error
         if size != len(self) * self._row_bytes or len(self.checksums) != len(self):
-            raise DamagedStoreError(f"{self.folder} of the wrong size")
+            raise DamagedStoreError(f"{self.folder} with a wrong size")
 
-    def _read_checked(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _read_verified(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         found = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
         flat = found.reshape(len(rows), self._row_bytes)
-        for i in np.argsort(rows, kind="stable").tolist():  # in disk order
+        for i in np.argsort(rows, kind="stable").tolist():  # in the order on disk
             row = int(rows[i])
             if not 0 <= row < len(self):
                 raise IndexError(f"row must be in 0..{len(self) - 1}, got {row}")
@@ -113,19 +130,132 @@ class PixelStore:
         return found
 
 
-def mark_used(folder: Path) -> None:
-    """Note that the entry was used now, for whoever cleans the oldest away."""
-    with suppress(OSError):  # somebody else's, or just cleaned away: its age is a hint only
-        os.utime(folder / MANIFEST)
+def open_pixel_store(
+    samples: Samples, size: int, color: Color, cache: str | Path | None = None, max_gb: float | None = None
+) -> PixelStore:
+    """The store of these samples at `size` x `size`; the images are decoded now unless a store exists.
+
+    One process builds a store; others wait for it. The reasons of unreadable images are stored in `bad`, so that every
+    later run treats them alike.
+
+    Args:
+        samples: the samples; several may have the same digest.
+        size: side in pixels.
+        color: gray or rgb.
+        cache: the cache folder, see `cache_folder`.
+        max_gb: limit of the cache, see `limit_bytes`; the least recently used entries make room.
+
+    Raises:
+        UserError: the disk is full, the cache is not writable, or an image changed while it was read.
+    """
+    digests = sorted(set(samples.digests))
+    stores = cache_folder(cache) / "pixels"
+    folder = stores / _key(digests, size, color)
+    try:
+        return _open_store(folder, digests)
+    except DamagedStoreError as error:
+        if folder.exists():
+            _log.warning("%s; decoding again", error)
+    shape = (len(digests), 1 if color == "gray" else 3, size, size)
+    with translate_cache_errors("decoded images", stores, _bytes(shape)):
+        stores.mkdir(exist_ok=True)
+        with build_lock(folder, "decoding these images", check_stop):
+            try:
+                return _open_store(folder, digests)  # another process has built it meanwhile
+            except DamagedStoreError:
+                remove_unfinished(folder)
+            _make_room(stores, _bytes(shape), max_gb)
+            _build(samples, digests, folder, shape, color)
+            return PixelStore(folder, digests)
 
 
-def _read_manifest(folder: Path, count: int) -> tuple[tuple[int, int, int, int], Mapping[str, str]]:
+def _open_store(folder: Path, digests: list[str]) -> PixelStore:
+    store = PixelStore(folder, digests)
+    mark_used(folder)
+    return store
+
+
+def _bytes(shape: Shape) -> int:
+    return int(np.prod(shape)) + 4 * shape[0]
+
+
+def _make_room(stores: Path, needed: int, max_gb: float | None) -> None:
+    limit = limit_bytes(stores, max_gb)
+    if not make_room(stores, needed, limit, ()):
+        # The run needs these images: all other entries are removed, and these when another run needs room.
+        make_room(stores, 0, max(0, limit - needed), ())
+        _log.warning(
+            "decoded images take %.3g GB, but features.max_gb allows %.3g for the whole cache; they are written "
+            "anyway, and all other entries are removed",
+            needed / 1e9,
+            limit / 1e9,
+        )
+
+
+def _key(digests: Iterable[str], size: int, color: Color) -> str:
+    key = hashlib.sha256(f"eyegender pixels {FORMAT} {size} {color} bicubic".encode())
+    for digest in digests:
+        key.update(b"\n" + digest.encode())
+    return key.hexdigest()[:32]
+
+
+def _build(samples: Samples, digests: list[str], folder: Path, shape: Shape, color: Color) -> None:
+    with atomic_folder(folder) as temporary:
+        bad = _write_pixels(samples, digests, temporary, shape, color)
+        manifest = json.dumps({"format": FORMAT, "shape": shape, "color": color, "bad": bad}, indent=1)
+        write_synced(temporary / MANIFEST, manifest.encode())
+
+
+def _write_pixels(samples: Samples, digests: list[str], folder: Path, shape: Shape, color: Color) -> dict[str, str]:
+    """Decode every distinct image into its row; returns the reasons of unreadable ones by digest."""
+    row_of = {digest: row for row, digest in enumerate(digests)}
+    first = {digest: i for i, digest in reversed(list(enumerate(samples.digests)))}
+    # In the reader's order, both eyes of one file follow each other, so the file is decoded once.
+    wanted = sorted(first.values())
+    tasks = [wanted[start : start + _TASK] for start in range(0, len(wanted), _TASK)]
+    row_bytes = int(np.prod(shape[1:]))
+    checksums = np.full(len(digests), zlib.crc32(bytes(row_bytes)), dtype="<u4")
+    bad: dict[str, str] = {}
+
+    def decode(task: list[int]) -> int:
+        for i in task:
+            digest = samples.digests[i]
+            try:
+                pixels = to_pixels(samples.open(i), shape[-1], color)
+            except UnreadableImageError as error:
+                bad[digest] = str(error)
+                continue
+            write_at(file, pixels.reshape(-1).data, row_of[digest] * row_bytes)
+            checksums[row_of[digest]] = zlib.crc32(pixels.data)
+        return len(task)
+
+    with (
+        preallocated_file(folder / PIXELS, len(digests) * row_bytes) as file,
+        show_progress("decoding images", len(wanted)) as progress,
+        ThreadPoolExecutor(_threads()) as pool,
+    ):
+        try:
+            for count in pool.map(decode, tasks):
+                progress(count)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    write_synced(folder / CHECKSUMS, checksums.tobytes())
+    return {digest: bad[digest] for digest in sorted(bad)}
+
+
+def _threads() -> int:
+    """Forked processes were not faster (9,280 eyes, two cores), and they would need picklable readers."""
+    return max(2, min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2))
+
+
+def _read_manifest(folder: Path, count: int) -> tuple[Shape, Mapping[str, str]]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         shape = tuple(int(n) for n in manifest["shape"])
         bad = dict(manifest["bad"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise DamagedStoreError(f"{folder} without a whole manifest") from error
+        raise DamagedStoreError(f"{folder} without a complete manifest") from error
     if manifest.get("format") != FORMAT or len(shape) != 4 or shape[0] != count or min(shape[1:]) < 1:
-        raise DamagedStoreError(f"{folder} with a foreign manifest")
+        raise DamagedStoreError(f"{folder} with the manifest of another store")
     return (shape[0], shape[1], shape[2], shape[3]), bad

@@ -1,56 +1,133 @@
-"""From a checked config to a data source. Imports neither torch nor anything else that takes a second."""
+"""Data sources: what a reader returns, and how a reader is built from a config. Imports neither torch nor Pillow."""
 
 from __future__ import annotations
 
 import inspect
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from eyegender.core.allow_list import load_class
 from eyegender.core.errors import UserError
-from eyegender.data.samples import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
 
     from eyegender.core.schema import DataSection
 
-_KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
-_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+_TYPES: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+_TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N labeled images of eyes, sorted by name, so that the order of a folder's listing has no effect.
+
+    Args:
+        source: name of the reader (`synthetic`, `folder`, `celeba`), as it appears in reports.
+        names: N unique names, relative and with forward slashes (`femaleeyes/12.jpg`, `000001.jpg#left`).
+        labels: uint8 of shape (N,), 0 = female, 1 = male.
+        digests: N content hashes (hex) of the encoded image and of the region that the reader crops. Two samples with
+            the same digest are the same image.
+        open: opens sample i as a PIL image of any mode and size, already cropped. Raises `UnreadableImageError` if the
+            image cannot be read. Safe to call from several threads.
+        classes: the two class names in the order of the labels.
+        persons: N person identifiers, or None if the source does not know them.
+        splits: N of `train`, `val`, `test` if the source has an official partition, else None.
+        attributes: further facts per sample by name (CelebA's attributes), each of shape (N,).
+        files: N content hashes of the files that samples are cropped from, or None if each sample is a file.
+        sizes: int32 of shape (N, 2), width and height of the opened image in pixels, as far as file headers tell, else
+            0; or None if the source does not know them before decoding.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    labels: NDArray[np.uint8]
+    digests: tuple[str, ...]
+    open: Callable[[int], Image.Image]
+    classes: tuple[str, str] = ("female", "male")
+    persons: tuple[str, ...] | None = None
+    splits: tuple[str, ...] | None = None
+    attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
+    files: tuple[str, ...] | None = None
+    sizes: NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, index: NDArray[np.int64]) -> Samples:
+        """The samples at `index`, in that order."""
+        chosen = [int(i) for i in index]
+        opener = self.open
+        return Samples(
+            source=self.source,
+            names=tuple(self.names[i] for i in chosen),
+            labels=self.labels[index],
+            digests=tuple(self.digests[i] for i in chosen),
+            open=lambda i: opener(chosen[i]),
+            classes=self.classes,
+            persons=None if self.persons is None else tuple(self.persons[i] for i in chosen),
+            splits=None if self.splits is None else tuple(self.splits[i] for i in chosen),
+            attributes={name: values[index] for name, values in self.attributes.items()},
+            files=None if self.files is None else tuple(self.files[i] for i in chosen),
+            sizes=None if self.sizes is None else self.sizes[index],
+        )
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A data source: a class in one file of `eyegender/data/`, named by `_target_` in one file of `conf/data/`."""
+
+    def read(self) -> Samples:
+        """List the samples, sorted by name, without decoding an image.
+
+        Raises:
+            UserError: the source is missing, malformed or has fewer than two images of a class.
+        """
+        ...
+
+
+class UnreadableImageError(Exception):
+    """An image that cannot be read; the message is the reason, without the name of the image."""
 
 
 def build_reader(data: DataSection) -> Reader:
-    """The data source, its arguments bound to its signature before it reads anything.
+    """The data source of a config. Its arguments are checked against its signature before it reads anything.
 
     Raises:
-        UserError: not one of ours or of an allowed package, or its arguments do not fit.
+        UserError: the class is not an allowed one, or its arguments do not fit.
     """
     cls = load_class(data.reader.target, Reader)  # type: ignore[type-abstract]
     try:
         inspect.signature(cls).bind(**data.reader.arguments)
     except TypeError as error:
         raise UserError(f"data.reader: {cls.__name__} {error}; correct the keys under data.reader") from error
-    _check_kinds(cls, data.reader.arguments)
+    _check_types(cls, data.reader.arguments)
     return cls(**data.reader.arguments)
 
 
-def _check_kinds(cls: type[Reader], arguments: Mapping[str, Any]) -> None:
-    """A reader checks ranges; a list or a word in place of a number it could not even compare."""
-    for name, parameter in inspect.signature(cls).parameters.items():
-        # As a string where the reader's module postpones its annotations.
-        kind = getattr(parameter.annotation, "__name__", parameter.annotation)
-        if name in arguments and kind in _KINDS and type(arguments[name]) not in _KINDS[kind]:
-            raise UserError(f"data.reader.{name} must be {_NAMES[kind]}, got {arguments[name]!r}; correct it")
-        if kind == "float" and name in arguments and not math.isfinite(arguments[name]):
-            raise UserError(f"data.reader.{name} must be a finite number, got {arguments[name]!r}; correct it")
+def split_options(data: DataSection) -> dict[str, Any]:
+    """The arguments of `EyesDataModule` that choose the subset and the split."""
+    return {
+        "subset": data.subset.model_dump() if data.subset else None,
+        "split_by": data.split.by,
+        "split_file": data.split.file,
+        "test_fraction": data.split.test,
+        "val_fraction": data.split.val,
+        "split_seed": data.split.seed,
+    }
 
 
 def check_source(data: DataSection) -> None:
-    """What can be said of a data source before a picture is read: a mistyped folder shows at once.
+    """Check a data source without reading an image, so that a misspelt folder is reported at once.
 
     Raises:
-        UserError: as `build_reader`, as the reader's own `check`, where it has one, or parts that cannot be drawn.
+        UserError: as `build_reader` and as the reader's own `check`, if it has one; or no split can be made.
     """
     split = data.split
     if split.by == "file" and not (split.file and Path(split.file).expanduser().is_file()):
@@ -62,3 +139,14 @@ def check_source(data: DataSection) -> None:
     check = getattr(build_reader(data), "check", None)
     if check is not None:
         check()
+
+
+def _check_types(cls: type[Reader], arguments: Mapping[str, Any]) -> None:
+    """Readers check ranges themselves, but cannot compare a list or a text in place of a number."""
+    for name, parameter in inspect.signature(cls).parameters.items():
+        # The annotation is a string if the reader's module postpones its annotations.
+        kind = getattr(parameter.annotation, "__name__", parameter.annotation)
+        if name in arguments and kind in _TYPES and type(arguments[name]) not in _TYPES[kind]:
+            raise UserError(f"data.reader.{name} must be {_TYPE_NAMES[kind]}, got {arguments[name]!r}; correct it")
+        if kind == "float" and name in arguments and not math.isfinite(arguments[name]):
+            raise UserError(f"data.reader.{name} must be a finite number, got {arguments[name]!r}; correct it")

@@ -1,27 +1,27 @@
-"""Which pictures train, validate and test: a function of the seed and of what the pictures hold, of nothing else."""
+"""Splits samples into training, validation and test sets, depending only on the seed and the contents of the images."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from eyegender.core.errors import UserError
+from eyegender.core.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from eyegender.data.samples import Samples
+    from eyegender.data.readers import Samples
 
-PARTS = ("train", "val", "test")
-KINDS = ("person", "random", "file", "official")
-Kind = Literal["person", "random", "file", "official"]
-
-_DRAWS = 16  # how often the draw is repeated for a better balance where groups are large
+SPLITS = ("train", "val", "test")
+SPLIT_KINDS = ("person", "random", "file", "official")
+_ATTEMPTS = 16  # random assignments that are tried for a better balance if groups are large
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Split:
     """Three disjoint sets of samples.
 
     Args:
-        kind: `person`, `random`, `file` or `official`; `blocks` where persons would have been too few, see
-            `cut_into_blocks`.
-        train: positions in the samples, sorted, int64.
+        kind: `person`, `random`, `file` or `official`; `blocks` if there were too few persons, see
+            `split_into_blocks`.
+        train: sorted positions in the samples, int64.
         val: as `train`.
         test: as `train`.
-        fingerprint: hex hash of which picture is where; equal fingerprints mean the same split anywhere.
+        fingerprint: hex hash of which image is in which set; splits are equal if their fingerprints are.
     """
 
     kind: str
@@ -43,62 +43,69 @@ class Split:
     test: NDArray[np.int64]
     fingerprint: str
 
-    def part(self, name: str) -> NDArray[np.int64]:
+    def index(self, name: str) -> NDArray[np.int64]:
+        """The positions of `train`, `val` or `test`."""
         return cast("NDArray[np.int64]", getattr(self, name))
 
     def counts(self, samples: Samples) -> dict[str, dict[str, int]]:
-        """Pictures per part and class."""
+        """Images per split and class."""
         return {
-            part: {name: int(np.sum(samples.labels[self.part(part)] == label))
-                   for label, name in enumerate(samples.classes)}
-            for part in PARTS
+            split: {name: int(np.sum(samples.labels[self.index(split)] == label))
+                    for label, name in enumerate(samples.classes)}
+            for split in SPLITS
         }  # fmt: skip
 
 
 def make_split(samples: Samples, assigned: Sequence[str], kind: str) -> Split:
-    """The split that puts sample i into part `assigned[i]`, nowhere where that is empty.
+    """The split in which sample i is in the set `assigned[i]`, or left out if that is empty.
+
+    Args:
+        samples: the samples to split.
+        assigned: `train`, `val`, `test` or an empty string for each sample.
+        kind: how the split was made.
 
     Raises:
-        UserError: a part lacks a class.
+        UserError: a class is missing in one of the sets.
     """
     where = np.array(assigned)
-    index = {part: np.flatnonzero(where == part).astype(np.int64) for part in PARTS}
-    lacking = [f"no {name} in {part}" for part in PARTS for label, name in enumerate(samples.classes)
-               if not np.any(samples.labels[index[part]] == label)]  # fmt: skip
-    if lacking:
-        few = [f"{count} of class {name!r}" for name, count in _totals(samples).items() if count < len(PARTS)]
+    index = {split: np.flatnonzero(where == split).astype(np.int64) for split in SPLITS}
+    missing = [f"no {name} in {split}" for split in SPLITS for label, name in enumerate(samples.classes)
+               if not np.any(samples.labels[index[split]] == label)]  # fmt: skip
+    if missing:
+        totals = {name: int(np.sum(samples.labels == label)) for label, name in enumerate(samples.classes)}
+        few = [f"{count} of class {name!r}" for name, count in totals.items() if count < len(SPLITS)]
         repair = {
-            "file": "name such pictures in data.split.file",
+            "file": "list such images in data.split.file",
             "official": "set data.split.by=person",
         }.get(kind, "change data.split.test or data.split.val")
         raise UserError(
-            f"each of train, val and test needs both classes, got {', '.join(lacking)}; "
-            + (f"there are only {' and '.join(few)}: add pictures" if few else repair)
+            f"each of train, val and test needs both classes, got {', '.join(missing)}; "
+            + (f"there are only {' and '.join(few)}: add images" if few else repair)
         )
-    mark = hashlib.sha256(kind.encode())
-    for line in sorted(f"{part} {samples.labels[i]} {samples.digests[i]}" for part in PARTS for i in index[part]):
-        mark.update(b"\n" + line.encode())
-    return Split(kind, index["train"], index["val"], index["test"], mark.hexdigest())
+    fingerprint = hashlib.sha256(kind.encode())
+    for line in sorted(f"{split} {samples.labels[i]} {samples.digests[i]}" for split in SPLITS for i in index[split]):
+        fingerprint.update(b"\n" + line.encode())
+    return Split(kind, index["train"], index["val"], index["test"], fingerprint.hexdigest())
 
 
 def split_by_group(
     samples: Samples, groups: Sequence[str] | NDArray[np.int64], *, kind: str, test: float, val: float, seed: int
 ) -> Split:
-    """Keep each group whole, meet the fractions in each class, within a picture or few.
+    """A split that keeps each group in one set and meets the fractions in each class to within a few images.
 
-    Groups go from large to small, each into a part drawn with the probability of what the part still lacks, so that
-    all sizes are spread over the parts and the small ones fill the gaps.
+    Groups are assigned from large to small, each to a random set with a probability proportional to what the set still
+    needs. So all sizes are spread over the sets, and the small groups fill the gaps.
 
     Args:
-        samples: what is split.
-        groups: the group of each sample, any values; only which are equal matters.
-        kind: how the groups came about, for the record.
-        test: fraction of all pictures for testing, in (0, 1).
-        val: fraction of all pictures for validation, in (0, 1).
-        seed: another seed draws another split.
+        samples: the samples to split.
+        groups: the group of each sample; any values, of which equal ones are a group.
+        kind: how the groups were made.
+        test: fraction of all images for the test set, in (0, 1).
+        val: fraction of all images for the validation set, in (0, 1).
+        seed: seed of the split.
 
     Raises:
-        UserError: the fractions leave nothing to train on, or a class has too few groups to be in every part.
+        UserError: the fractions leave nothing to train on, or a class has too few groups to be in every set.
     """
     check_fractions(test, val)
     members = _members(groups)
@@ -106,78 +113,83 @@ def split_by_group(
     for g, member in enumerate(members):
         sizes[g] = np.bincount(samples.labels[member], minlength=2)
     for label, name in enumerate(samples.classes):
-        able, pictures = int(np.sum(sizes[:, label] > 0)), int(sizes[:, label].sum())
-        if pictures < len(PARTS):
+        persons, images = int(np.sum(sizes[:, label] > 0)), int(sizes[:, label].sum())
+        if images < len(SPLITS):
             raise UserError(
-                f"train, val and test need a picture each of class {name!r} at least, got {pictures}; add pictures"
+                f"train, val and test need at least one image each of class {name!r}, got {images}; add images"
             )
-        if able < len(PARTS):
+        if persons < len(SPLITS):
             raise UserError(
-                f"train, val and test need one person each of class {name!r} at least, got {able} in {pictures} "
-                "pictures; add pictures of others, or set data.split.by=random, which parts persons"
+                f"train, val and test need at least one person each of class {name!r}, got {persons} in {images} "
+                "images; add images of others, or set data.split.by=random, which separates images of one person"
             )
     wanted = wanted_counts(sizes.sum(axis=0), test, val)
     contents = [hashlib.sha256("\n".join(sorted(samples.digests[i] for i in member)).encode()).digest()
                 for member in members]  # fmt: skip
     best, least = None, np.inf
-    for draw in range(_DRAWS):
-        part_of, missed = _draw(sizes, wanted, [_uniform(seed, draw, content) for content in contents])
+    for attempt in range(_ATTEMPTS):
+        split_of, missed = _assign(sizes, wanted, [_uniform(seed, attempt, content) for content in contents])
         if missed < least:
-            best, least = part_of, missed
+            best, least = split_of, missed
         if least <= len(samples) // 2000:
             break
     assert best is not None
     assigned = [""] * len(samples)
-    for member, part in zip(members, best, strict=True):
+    for member, split in zip(members, best, strict=True):
         for i in member:
-            assigned[i] = PARTS[part]
+            assigned[i] = SPLITS[split]
     return make_split(samples, assigned, kind)
 
 
 def split_at_random(samples: Samples, test: float, val: float, seed: int) -> Split:
-    """Every picture on its own, as in the paper: two eyes of one person may land on both sides."""
-    order = sorted(range(len(samples)), key=lambda i: (samples.digests[i], samples.names[i]))
+    """A split that assigns each image independently, as in the paper, and may separate the eyes of one person."""
     check_fractions(test, val)
+    order = sorted(range(len(samples)), key=lambda i: (samples.digests[i], samples.names[i]))
     assigned = [""] * len(samples)
     wanted = wanted_counts(np.bincount(samples.labels, minlength=2), test, val)
     for label in (0, 1):
-        drawn = sorted((i for i in order if samples.labels[i] == label),
-                       key=lambda i: _hash(seed, "random", samples.digests[i]))  # fmt: skip
+        shuffled = sorted((i for i in order if samples.labels[i] == label),
+                          key=lambda i: _hash(seed, "random", samples.digests[i]))  # fmt: skip
         ends = np.cumsum(wanted[:, label])
-        for position, i in enumerate(drawn):
-            assigned[i] = PARTS[int(np.searchsorted(ends, position, side="right"))]
+        for position, i in enumerate(shuffled):
+            assigned[i] = SPLITS[int(np.searchsorted(ends, position, side="right"))]
     return make_split(samples, assigned, "random")
 
 
-def split_officially(samples: Samples) -> Split:
-    """The partition that came with the data."""
-    if samples.parts is None:
+def official_split(samples: Samples) -> Split:
+    """The official partition of the data set.
+
+    Raises:
+        UserError: the source has none, or a class is missing in one of the sets.
+    """
+    if samples.splits is None:
         raise UserError(
-            f"data.split.by=official needs a data set with its own partition, got {samples.source}; "
+            f"data.split.by=official needs a data set with an official partition, got {samples.source}; "
             "add CelebA's list_eval_partition.txt or set data.split.by=person"
         )
-    return make_split(samples, samples.parts, "official")
+    return make_split(samples, samples.splits, "official")
 
 
 def check_fractions(test: float, val: float) -> None:
+    """Raises UserError unless both fractions are above 0 and leave something to train on."""
     if not (0 < test < 1 and 0 < val < 1 and test + val < 1):
         raise UserError(
             f"data.split.test and data.split.val must be above 0 and sum to less than 1, got {test} and {val}"
         )
 
 
-def draw_subset(samples: Samples, subset: Mapping[str, int], seed: int) -> NDArray[np.int64]:
-    """Positions, sorted, of as many pictures of each class as `subset` says.
+def sample_subset(samples: Samples, subset: Mapping[str, int], seed: int) -> NDArray[np.int64]:
+    """Sorted positions of a random subset with the given number of images of each class.
 
-    Pictures are drawn one by one whatever the split, so that `person` and `random` can be compared on the same ones.
+    The subset does not depend on how it is split, so `person` and `random` can be compared on the same images.
 
     Args:
-        samples: what is drawn from.
-        subset: how many pictures by class name, or by `female` for label 0 and `male` for label 1.
-        seed: another seed draws others.
+        samples: the samples to choose from.
+        subset: number of images by class name, or by `female` for label 0 and `male` for label 1.
+        seed: seed of the subset.
 
     Raises:
-        UserError: an unknown class, a class left out, or more pictures wanted than there are.
+        UserError: a class is unknown or missing, or there are fewer images than required.
     """
     alias = {**dict(zip(("female", "male"), (0, 1), strict=True)), **{n: i for i, n in enumerate(samples.classes)}}
     unknown = [name for name in subset if name not in alias]
@@ -189,14 +201,49 @@ def draw_subset(samples: Samples, subset: Mapping[str, int], seed: int) -> NDArr
     for name, count in subset.items():
         candidates = [i for i in range(len(samples)) if samples.labels[i] == alias[name]]
         if not 2 <= count <= len(candidates):
-            raise UserError(f"data.subset.{name} must be in 2..{len(candidates)}, the pictures there are, got {count}")
+            raise UserError(f"data.subset.{name} must be in 2..{len(candidates)}, the number of images, got {count}")
         candidates.sort(key=lambda i: (_hash(seed, "subset", samples.digests[i]), samples.names[i]))
         chosen += candidates[:count]
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def _totals(samples: Samples) -> dict[str, int]:
-    return {name: int(np.sum(samples.labels == label)) for label, name in enumerate(samples.classes)}
+def separated_persons(persons: Sequence[str], split: Split) -> dict[str, tuple[str, ...]]:
+    """Persons with images in more than one set: the sets by person."""
+    seen: dict[str, dict[str, None]] = {}
+    for name in SPLITS:
+        for i in split.index(name):
+            seen.setdefault(persons[int(i)], {})[name] = None
+    return {person: tuple(names) for person, names in seen.items() if len(names) > 1}
+
+
+def warn_separated_persons(samples: Samples, split: Split) -> None:
+    """Log a warning if a split that is not made by person separates images of one person."""
+    separated = {} if samples.persons is None else separated_persons(samples.persons, split)
+    if separated:
+        person, names = next(iter(separated.items()))
+        _log.warning(
+            "PERSONS IN SEVERAL SPLITS: data.split.by=%s puts images of %d of %d persons into more than one split "
+            "(person %s into %s first), so results are too optimistic; data.split.by=person keeps each person in one",
+            split.kind, len(separated), len(set(samples.persons or ())), one_line(person), " and ".join(names),
+        )  # fmt: skip
+
+
+def warn_missed_fractions(samples: Samples, split: Split, *, test: float, val: float) -> None:
+    """Log a warning if the sizes of the sets are far from the fractions; large groups are never separated for them."""
+    wanted = wanted_counts(np.bincount(samples.labels, minlength=2), test, val)
+    missed = [
+        f"{got} instead of {int(wanted[s, label])} of class {samples.classes[label]!r} in {name}"
+        for s, name in enumerate(SPLITS)
+        for label in (0, 1)
+        if abs((got := int(np.sum(samples.labels[split.index(name)] == label))) - wanted[s, label])
+        > max(2, wanted[s, label] / 2)
+    ]
+    if missed:
+        _log.warning(
+            "SPLITS OF OTHER SIZES: groups are too large for data.split.test and data.split.val: %s; "
+            "data.split.by=random meets them but separates persons, data.split.by=file accepts a list of persons",
+            one_line(", ".join(missed)),
+        )
 
 
 def _members(groups: Sequence[str] | NDArray[np.int64]) -> list[list[int]]:
@@ -207,7 +254,7 @@ def _members(groups: Sequence[str] | NDArray[np.int64]) -> list[list[int]]:
 
 
 def wanted_counts(totals: NDArray[np.int64], test: float, val: float) -> NDArray[np.int64]:
-    """Pictures wanted per part (train, val, test) and class: shape (3, 2), at least one each."""
+    """Wanted number of images per set (train, val, test) and class: shape (3, 2), at least one each."""
     wanted = np.zeros((3, 2), dtype=np.int64)
     for label in (0, 1):
         total = int(totals[label])
@@ -217,50 +264,56 @@ def wanted_counts(totals: NDArray[np.int64], test: float, val: float) -> NDArray
     return wanted
 
 
-def _draw(sizes: NDArray[np.int64], wanted: NDArray[np.int64], chance: list[float]) -> tuple[list[int], int]:
-    """One draw: the part of each group, and by how many pictures the parts miss what is wanted."""
-    # Sizes are compared by powers of two, so that no group's place is settled by being the largest.
+def _assign(sizes: NDArray[np.int64], wanted: NDArray[np.int64], chance: list[float]) -> tuple[list[int], int]:
+    """One random assignment: the set of each group, and by how many images the sets miss the wanted numbers.
+
+    Args:
+        sizes: images of each group and class, shape (number of groups, 2).
+        wanted: see `wanted_counts`.
+        chance: a random number in [0, 1) for each group.
+    """
+    # Sizes are compared by powers of two, so that being the largest does not determine the set of a group.
     rank = np.floor(np.log2(sizes.sum(axis=1))).tolist()
     order = sorted(range(len(sizes)), key=lambda g: (-rank[g], chance[g]))
     counts: list[tuple[int, int]] = [(int(a), int(b)) for a, b in sizes]
-    lacks = [[int(a), int(b)] for a, b in wanted]
-    part_of = [0] * len(sizes)
+    needs = [[int(a), int(b)] for a, b in wanted]
+    split_of = [0] * len(sizes)
     for g in order:
         a, b = counts[g]
-        # Parts that can take the whole group, weighted by what they lack of the classes in it.
-        # A part that has too much of one class can still lack the other.
-        fits = [(not a or x >= a) and (not b or y >= b) for x, y in lacks]
-        weight = [((x if a else 0) + (y if b else 0)) * fit for (x, y), fit in zip(lacks, fits, strict=True)]
+        # Sets that have room for the whole group, weighted by what they need of its classes.
+        # A set that has too many images of one class can still need the other.
+        fits = [(not a or x >= a) and (not b or y >= b) for x, y in needs]
+        weight = [((x if a else 0) + (y if b else 0)) * fit for (x, y), fit in zip(needs, fits, strict=True)]
         if any(weight):
-            # The order has used up the chance; its fraction after scaling is as good as a new one.
+            # The random number determined the order; its scaled fraction serves as another one.
             left = (chance[g] * 7919) % 1.0 * sum(weight)
-            part = 0
-            while part < len(weight) - 1 and left >= weight[part]:
-                left -= weight[part]
-                part += 1
+            split = 0
+            while split < len(weight) - 1 and left >= weight[split]:
+                left -= weight[split]
+                split += 1
         else:
-            part = min(range(len(lacks)), key=lambda p: max(a - lacks[p][0], 0) + max(b - lacks[p][1], 0))
-        part_of[g] = part
-        lacks[part][0] -= a
-        lacks[part][1] -= b
-    _fill_empty(part_of, counts, order)
+            split = min(range(len(needs)), key=lambda s: max(a - needs[s][0], 0) + max(b - needs[s][1], 0))
+        split_of[g] = split
+        needs[split][0] -= a
+        needs[split][1] -= b
+    _fill_empty(split_of, counts, order)
     missed = wanted.copy()
-    for g, part in enumerate(part_of):
-        missed[part] -= sizes[g]
+    for g, split in enumerate(split_of):
+        missed[split] -= sizes[g]
     empty = int(np.sum(wanted <= missed)) * 2 * int(sizes.sum())  # worse than any imbalance
-    return part_of, int(np.abs(missed).sum()) + empty
+    return split_of, int(np.abs(missed).sum()) + empty
 
 
-def _fill_empty(part_of: list[int], counts: list[tuple[int, int]], order: list[int]) -> None:
-    """Move a small group into each part that lacks a class, for where all groups are larger than the part is wanted."""
-    for part in range(len(PARTS)):
+def _fill_empty(split_of: list[int], counts: list[tuple[int, int]], order: list[int]) -> None:
+    """Move a small group into each set without a class; that happens if all groups are larger than the set."""
+    for split in range(len(SPLITS)):
         for label in (0, 1):
-            if any(part_of[g] == part and counts[g][label] for g in order):
+            if any(split_of[g] == split and counts[g][label] for g in order):
                 continue
             for g in reversed(order):  # from the smallest
-                stay = [h for h in order if part_of[h] == part_of[g] and h != g]
-                if counts[g][label] and all(any(counts[h][k] for h in stay) for k in (0, 1)):
-                    part_of[g] = part
+                others = [h for h in order if split_of[h] == split_of[g] and h != g]
+                if counts[g][label] and all(any(counts[h][k] for h in others) for k in (0, 1)):
+                    split_of[g] = split
                     break
 
 
@@ -268,7 +321,7 @@ def _hash(*values: object) -> bytes:
     return hashlib.sha256("\0".join(str(value) for value in values).encode(errors="surrogateescape")).digest()
 
 
-def _uniform(seed: int, draw: int, content: bytes) -> float:
-    """In [0, 1), from the seed and the group's content."""
-    digest = hashlib.sha256(f"{seed} {draw} ".encode() + content).digest()
+def _uniform(seed: int, attempt: int, content: bytes) -> float:
+    """A number in [0, 1) that depends on the seed, the attempt and the contents of a group."""
+    digest = hashlib.sha256(f"{seed} {attempt} ".encode() + content).digest()
     return int.from_bytes(digest[:7]) / 2**56

@@ -1,1 +1,1 @@
-"""What frozen stages make of each picture, computed once."""
+"""Outputs of the frozen stages, computed once per image, stored on disk and read by every epoch and run."""

@@ -1,4 +1,4 @@
-"""Builds an entry of the activation store, from pictures or from an entry at an earlier cut."""
+"""Builds an entry of the activation store from images, or from an entry of fewer stages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from eyegender.core.cache_entry import (
-    only_builder,
-    remove_leftovers,
-    reserved_file,
-    told_in_one_line,
-    write_all,
-    write_synced,
-    written_aside,
-)
+from eyegender.core.atomic_write import atomic_folder, preallocated_file, write_at, write_synced
+from eyegender.core.cache import build_lock, remove_unfinished, translate_cache_errors
 from eyegender.core.progress import show_progress
 from eyegender.features.store import (
     ACTIVATIONS,
@@ -38,25 +31,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eyegender.data.pixel_cache import PixelStore
-    from eyegender.features.views import Views
+    from eyegender.features.prefix import Views
 
-CHUNK = 64  # pictures at a time; random views depend on it, so that changing it means a new FORMAT
+CHUNK = 64  # images at a time; random views depend on it, so a change needs a new FORMAT
 
 
 class TooLargeForTypeError(Exception):
-    """An activation is beyond the range of the type that it should be stored in."""
+    """An activation exceeds the range of the type in which it would be stored."""
 
 
 class Source(Protocol):
-    """What the frozen stages work on."""
+    """The input of the frozen stages."""
 
     def read(self, start: int, stop: int, view: int) -> Tensor:
-        """View `view` of the pictures `start` to `stop`, as `FrozenPrefix` takes them."""
+        """View `view` of the images `start` to `stop`, as input of `FrozenPrefix`."""
 
 
 @dataclass(frozen=True)
-class PictureSource:
-    """Pictures themselves, their views made on the way."""
+class ImageSource:
+    """Reads images and makes their views."""
 
     store: PixelStore
     rows: NDArray[np.int64]
@@ -68,8 +61,8 @@ class PictureSource:
 
 
 @dataclass(frozen=True)
-class EntrySource:
-    """An entry at an earlier cut, with the same pictures and views."""
+class StoreSource:
+    """Reads an entry of fewer stages with the same images and views."""
 
     store: ActivationStore
 
@@ -79,21 +72,21 @@ class EntrySource:
 
 @dataclass(frozen=True)
 class Build:
-    """Everything that it takes to write one entry.
+    """Everything that is needed to build one entry.
 
     Args:
-        folder: the entry.
-        pictures: number of pictures.
-        views: per picture.
-        row_shape: (C,) or, channels last, (h, w, C).
+        folder: folder of the entry.
+        images: number of images.
+        views: number of views per image.
+        row_shape: shape of one row: (C,) or, channels last, (h, w, C).
         dtype: name of the stored type.
-        source: of what the stages work on.
-        prefix: the stages.
-        check: called between chunks; what it raises ends the build.
+        source: makes the input of the stages.
+        prefix: makes the function that computes the stages.
+        check: called between chunks; an exception from it ends the build.
     """
 
     folder: Path
-    pictures: int
+    images: int
     views: int
     row_shape: tuple[int, ...]
     dtype: str
@@ -103,42 +96,43 @@ class Build:
 
     @property
     def nbytes(self) -> int:
-        rows = self.pictures * self.views
+        """Size of the activations and their checksums on disk."""
+        rows = self.images * self.views
         return rows * (int(np.prod(self.row_shape)) * np.dtype(DTYPES[self.dtype][1]).itemsize + 4)
 
 
 def open_or_build(build: Build) -> ActivationStore:
-    """The finished entry; one process builds, the others wait for it.
+    """The finished entry; one process builds it while others wait.
 
     Raises:
-        UserError: the disk is full or the cache cannot be written.
-        TooLargeForTypeError: the stored type cannot hold the numbers.
+        UserError: the disk is full, or the cache folder is not writable.
+        TooLargeForTypeError: an activation exceeds the range of the stored type.
     """
-    with told_in_one_line("stored activations", build.folder.parent, build.nbytes):
+    with translate_cache_errors("stored activations", build.folder.parent, build.nbytes):
         build.folder.parent.mkdir(exist_ok=True)
-        with only_builder(build.folder, "computing these activations", build.check):
+        with build_lock(build.folder, "computing these activations", build.check):
             try:
-                return ActivationStore(build.folder, build.pictures, build.views)  # built meanwhile
+                return ActivationStore(build.folder, build.images, build.views)  # another process has built it
             except DamagedActivationsError:
-                remove_leftovers(build.folder)
+                remove_unfinished(build.folder)
             _write(build)
-            return ActivationStore(build.folder, build.pictures, build.views)
+            return ActivationStore(build.folder, build.images, build.views)
 
 
 def _write(build: Build) -> None:
     source, prefix = build.source(), build.prefix()
-    with written_aside(build.folder) as aside:
-        checksums = np.empty(build.pictures * build.views, dtype="<u4")
+    with atomic_folder(build.folder) as folder:
+        checksums = np.empty(build.images * build.views, dtype="<u4")
         elements = int(np.prod(build.row_shape))
         kind = np.dtype(DTYPES[build.dtype][1])
         row_bytes = elements * kind.itemsize
         with (
-            reserved_file(aside / ACTIVATIONS, len(checksums) * row_bytes) as file,
+            preallocated_file(folder / ACTIVATIONS, len(checksums) * row_bytes) as file,
             show_progress("computing frozen stages", len(checksums)) as progress,
         ):
-            for start in range(0, build.pictures, CHUNK):
+            for start in range(0, build.images, CHUNK):
                 build.check()
-                stop = min(start + CHUNK, build.pictures)
+                stop = min(start + CHUNK, build.images)
                 chunk = np.empty((stop - start, build.views, elements), dtype=kind)
                 for view in range(build.views):
                     chunk[:, view] = as_bits(prefix(source.read(start, stop, view)), build.dtype)
@@ -146,20 +140,20 @@ def _write(build: Build) -> None:
                 first = start * build.views
                 for i, row in enumerate(chunk.reshape(-1, elements)):
                     checksums[first + i] = zlib.crc32(row.data)
-                write_all(file, chunk.data, first * row_bytes)
-        write_synced(aside / CHECKSUMS, checksums.tobytes())
+                write_at(file, chunk.data, first * row_bytes)
+        write_synced(folder / CHECKSUMS, checksums.tobytes())
         manifest = {
             "format": FORMAT,
-            "pictures": build.pictures,
+            "pictures": build.images,
             "views": build.views,
             "row_shape": build.row_shape,
             "dtype": build.dtype,
         }
-        write_synced(aside / MANIFEST, json.dumps(manifest, indent=1).encode())
+        write_synced(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
 def as_bits(features: Tensor, dtype: str) -> NDArray[np.uint16 | np.uint32]:
-    """Features (B, C) or (B, C, h, w) as stored: bits of shape (B, C) or (B, h * w * C)."""
+    """Features (B, C) or (B, C, h, w) in their stored form: integers (B, C) or (B, h * w * C)."""
     last = features if features.ndim == 2 else features.permute(0, 2, 3, 1)
     target, kind = DTYPES[dtype]
     stored = last.to(target)

@@ -1,4 +1,4 @@
-"""Batches of stored activations in place of pictures, in the same order and of the same size."""
+"""Batches of stored activations instead of images, in the same order and of the same size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from eyegender.data.batches import Batch, OrderedBatches
+from eyegender.data.loader import Batch, BatchLoader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from eyegender.features.store import ActivationStore
 
 
-class ActivationLoader(OrderedBatches):
-    """Each epoch draws one view per picture, a function of (seed, epoch); evaluation takes the original.
+class ActivationLoader(BatchLoader):
+    """Each epoch reads one view per image, chosen by (seed, epoch); evaluation reads the original.
 
     Args:
-        store: the entry.
-        rows: its picture for each sample, int64 of shape (N,).
-        *arguments: of `OrderedBatches`, like `options`.
-        mirrored: hand out the second view, too.
+        store: store of the images.
+        rows: position in the store of each sample's image, int64 of shape (N,).
+        *arguments: further arguments of `BatchLoader`.
+        mirrored: read the second view, the mirror image, too.
+        **options: keyword arguments of `BatchLoader`.
     """
 
     def __init__(
@@ -44,22 +45,22 @@ class ActivationLoader(OrderedBatches):
         return super()._batches()
 
     def _load(self, positions: NDArray[np.int64]) -> Batch:
-        pictures = self.rows[positions]
-        features = self._ready(self.store.read(pictures, self._views[positions]))
-        mirrored = self._ready(self.store.read(pictures, 1)) if self.mirrored else None
+        images = self.rows[positions]
+        features = self._ready(self.store.read(images, self._views[positions]))
+        mirrored = self._ready(self.store.read(images, 1)) if self.mirrored else None
         labels = self._ready(torch.from_numpy(self.labels[positions]))
         index = self._ready(torch.from_numpy(self.index[positions]))
-        return Batch(features, labels, index, at_cut=True, mirrored=mirrored)
+        return Batch(features, labels, index, is_features=True, mirrored=mirrored)
 
 
 @dataclass(frozen=True)
-class PartEntry:
-    """The stored activations of one part of the split.
+class SplitActivations:
+    """Stored activations of one split.
 
     Args:
-        store: of its pictures.
-        rows: the store's picture for each of its samples, in the order of the split.
-        mirrored: the second view is the mirror image, and wanted.
+        store: store of its images.
+        rows: position in the store of each sample's image, in the order of the split.
+        mirrored: read the mirror image, too.
     """
 
     store: ActivationStore
@@ -68,18 +69,18 @@ class PartEntry:
 
 
 @dataclass(frozen=True)
-class ActivationLoaders:
-    """What the data module asks for its loaders.
+class ActivationSource:
+    """The `BatchSource` of a data module whose splits are stored.
 
     Args:
-        parts: by name: train, val and, where it is wanted, test.
+        splits: the stored splits by name: train, val and, if it is needed, test.
     """
 
-    parts: Mapping[str, PartEntry]
+    splits: Mapping[str, SplitActivations]
 
-    def loader(self, part: str, *arguments: Any, **options: Any) -> ActivationLoader | None:
-        """The loader of this part, or None; what `OrderedBatches` takes after its rows comes last."""
-        entry = self.parts.get(part)
-        if entry is None:
+    def loader(self, split: str, *arguments: Any, **options: Any) -> ActivationLoader | None:
+        """The loader of a split, or None if it is not stored; takes the arguments of `BatchLoader` after `rows`."""
+        found = self.splits.get(split)
+        if found is None:
             return None
-        return ActivationLoader(entry.store, entry.rows, *arguments, mirrored=entry.mirrored, **options)
+        return ActivationLoader(found.store, found.rows, *arguments, mirrored=found.mirrored, **options)

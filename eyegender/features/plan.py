@@ -1,4 +1,4 @@
-"""Decides whether a run reads stored activations in place of pictures, and sees to it that they are there."""
+"""Decides whether a run reads stored activations instead of images, and builds the missing ones."""
 
 from __future__ import annotations
 
@@ -9,23 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 
-from eyegender.core.cache_folder import cache_folder
-from eyegender.core.cache_limit import limit_bytes, make_room
+from eyegender.core.cache import cache_folder, limit_bytes, make_room
 from eyegender.core.errors import UserError
-from eyegender.features.build import (
-    Build,
-    EntrySource,
-    PictureSource,
-    TooLargeForTypeError,
-    open_or_build,
-)
-from eyegender.features.entry_key import EntryFacts, chained_digests
-from eyegender.features.loader import ActivationLoaders, PartEntry
-from eyegender.features.opened import open_activations, remember
-from eyegender.features.prefix import FrozenPrefix
-from eyegender.features.views import Views, training_views
-from eyegender.training.autotune import MEASURE_FORWARD_FROM, prefix_dtype, work
+from eyegender.features.build import Build, ImageSource, StoreSource, TooLargeForTypeError, open_or_build
+from eyegender.features.loader import ActivationSource, SplitActivations
+from eyegender.features.prefix import FrozenPrefix, Views, training_views
+from eyegender.features.store import STORE_POOL, EntryKey, stage_digests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,19 +28,94 @@ if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule
     from eyegender.features.store import ActivationStore
     from eyegender.models.classifier import Classifier
+    from hydra_plugins.optuna_study import TrialHandle
 
 _log = logging.getLogger("eyegender")
 
+# Keys that a sweep may vary without changing what is stored: images, views and frozen stages stay the same.
+REUSE_KEYS = frozenset(
+    (
+        *(f"model.{name}" for name in ("lr", "head_lr", "dropout", "ema")),
+        *(f"model.{name}" for name in ("label_smoothing", "pos_weight")),
+        *(f"trainer.{name}" for name in ("batch_size", "max_epochs", "max_steps", "gradient_clip")),
+    )
+)
+_REUSE_SECTIONS = {"optimizer", "scheduler"}
 
-@dataclass(frozen=True)
-class _Part:
-    """One part of the split as an entry.
+
+def expected_reuse(trial: TrialHandle | None) -> int:
+    """Number of trials, from this one to the last, that read the same activations; 1 for a single run.
+
+    It is 1 if the sweep varies a key that may change what is stored, such as the depth: how often the sampler returns
+    to a value is unknown. `features=on` then stores the activations anyway.
+    """
+    if trial is None or not HydraConfig.initialized():
+        return 1
+    if any(key not in REUSE_KEYS and key.partition(".")[0] not in _REUSE_SECTIONS for key in trial.params):
+        return 1
+    trials = HydraConfig.get().sweeper.get("n_trials")
+    return max(1, int(trials) - trial.number) if trials is not None else 1
+
+
+def stored_activations(
+    cfg: TrainConfig,
+    module: Classifier,
+    data: EyesDataModule,
+    device: torch.device,
+    *,
+    compute_dtype: Callable[[int], torch.dtype],
+    check: Callable[[], None],
+    reuse: int = 1,
+) -> ActivationSource | None:
+    """Batches of stored activations, or None if the frozen stages must run in every epoch.
+
+    Activations are used if stages are frozen, `features.mode` allows it and it saves forward passes. Activations that
+    are already stored are always used.
 
     Args:
-        digests: of its different pictures, sorted.
+        cfg: config of the run.
+        module: the classifier; the weights of its frozen stages must be final.
+        data: the data module, after its `setup`.
+        device: device to compute on.
+        compute_dtype: chooses the type to compute in, given the number of forward passes.
+        check: called regularly during a long computation; an exception from it ends the computation.
+        reuse: number of runs that will read the activations, see `expected_reuse`.
+
+    Raises:
+        UserError: `features.mode=on` is not possible, or the disk is full.
+    """
+    network = module.network
+    if cfg.features.mode == "off" or not network.cut or not len(data.split.train) or not len(data.split.val):
+        return None
+    plan = ActivationPlan(cfg, module, data, device, compute_dtype=compute_dtype, check=check, reuse=reuse)
+    reason = plan.obstacle()
+    if reason is not None:
+        if cfg.features.mode == "on":
+            raise UserError(f"features.mode=on is not possible: {reason}; change that or set features.mode=auto")
+        _log.info("features: frozen stages run in every epoch, because %s", reason)
+        return None
+    try:
+        source = plan.build()
+    except TooLargeForTypeError as error:
+        if cfg.features.mode == "on":
+            raise UserError(
+                f"features.dtype must hold every activation, got {error}; set features.dtype=bfloat16"
+            ) from error
+        _log.warning("features: frozen stages run in every epoch, because %s; set features.dtype=bfloat16", error)
+        return None
+    _log.info("features: %s", plan.summary(source))
+    return source
+
+
+@dataclass(frozen=True)
+class _SplitPlan:
+    """One split as an entry of the store.
+
+    Args:
+        digests: digests of its distinct images, sorted.
         rows: position in `digests` of each of its samples.
-        first: a sample of each different picture, in the data module's numbering.
-        views: that are wanted.
+        first: one sample of each distinct image, as positions in the data module's samples.
+        views: views to store.
     """
 
     digests: tuple[str, ...]
@@ -59,57 +125,12 @@ class _Part:
 
     @property
     def passes(self) -> int:
+        """Forward passes of the frozen stages that the entry takes."""
         return len(self.digests) * len(self.views)
 
 
-def use_activations(
-    cfg: TrainConfig,
-    module: Classifier,
-    data: EyesDataModule,
-    device: torch.device,
-    check: Callable[[], None],
-    *,
-    trials: int = 1,
-) -> None:
-    """Let `data` hand out stored activations, if something is frozen and `features.mode` allows it and it pays.
-
-    The weights in `module` must be the final ones of the frozen stages. What is stored already always pays.
-
-    Args:
-        cfg: of the run.
-        module: whose frozen stages are evaluated.
-        data: after its `setup`.
-        device: to evaluate on.
-        check: called now and then during a long preparation; what it raises ends it.
-        trials: of a sweep that will read the same, this one among them.
-
-    Raises:
-        UserError: the store is asked for and cannot be had.
-    """
-    network = module.network
-    if cfg.features.mode == "off" or not network.cut or not len(data.split.train) or not len(data.split.val):
-        return
-    run = _Preparation(cfg, module, data, device, check, trials=trials)
-    reason = run.why_not()
-    if reason is not None:
-        if cfg.features.mode == "on":
-            raise UserError(f"features.mode=on cannot be had: {reason}; change that or set features.mode=auto")
-        _log.info("features: frozen stages run in every epoch, for %s", reason)
-        return
-    try:
-        data.stand_in = run.loaders()
-    except TooLargeForTypeError as error:
-        if cfg.features.mode == "on":
-            raise UserError(
-                f"features.dtype must hold every activation, got {error}; set features.dtype=bfloat16"
-            ) from error
-        _log.warning("features: frozen stages run in every epoch, for %s; set features.dtype=bfloat16", error)
-        return
-    run.tell()
-
-
-class _Preparation:
-    """What one run wants of the store, and what of it is missing."""
+class ActivationPlan:
+    """The entries that one run needs, and which of them are missing; see `stored_activations` for the arguments."""
 
     def __init__(
         self,
@@ -117,123 +138,126 @@ class _Preparation:
         module: Classifier,
         data: EyesDataModule,
         device: torch.device,
-        check: Callable[[], None],
         *,
-        trials: int = 1,
+        compute_dtype: Callable[[int], torch.dtype],
+        check: Callable[[], None],
+        reuse: int = 1,
     ) -> None:
-        self.trials = trials
-        self.cfg, self.network, self.data, self.device, self.check = cfg, module.network, data, device, check
+        self.cfg, self.network, self.data, self.device = cfg, module.network, data, device
+        self.check, self.reuse = check, reuse
         self.folder = cache_folder() / "activations"
         self.cut = self.network.cut
         self.pooled = self.cut == len(self.network.stages) and bool(getattr(self.network.head, "pools", False))
-        flip_test = module.flip_test
-        self.parts = {
-            "train": self._part("train", training_views(cfg.features.views, module.augment, cfg.seed)),
-            "val": self._part("val", Views()),
+        self.splits = {
+            "train": self._split("train", training_views(cfg.features.views, module.augment, cfg.seed)),
+            "val": self._split("val", Views()),
         }
         if cfg.run_test and len(data.split.test):
-            self.parts["test"] = self._part("test", Views(mirrored=flip_test))
-        self.passes = sum(part.passes for part in self.parts.values())
-        self.compute = self._compute_dtype()
-        self.facts = EntryFacts(
+            self.splits["test"] = self._split("test", Views(mirrored=module.flip_test))
+        self.dtype = compute_dtype(sum(split.passes for split in self.splits.values()))
+        self.key = EntryKey(
             backbone=cfg.model.backbone.target,
-            stages=chained_digests(self.network),
+            stages=stage_digests(self.network),
             normalisation=f"{self.network.mean.flatten().tolist()} {self.network.std.flatten().tolist()}",
             size=data.size,
             color=data.color,
             dtype=cfg.features.dtype,
-            computed=f"{self.compute} {self.device.type}",
+            computed=f"{self.dtype} {self.device.type}",
         )
-        self.stores = {name: self._stored(part, self.cut, pooled=self.pooled) for name, part in self.parts.items()}
-        self.missing = {name: part for name, part in self.parts.items() if self.stores[name] is None}
-        self.saved = 0
+        found = {name: self._open(split, self.cut, pooled=self.pooled) for name, split in self.splits.items()}
+        self.stores = {name: store for name, store in found.items() if store is not None}
+        self.missing = {name: split for name, split in self.splits.items() if name not in self.stores}
 
-    def why_not(self) -> str | None:
-        """The reason for which it does not pay or fit, or None."""
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of the run."""
+        trainer = self.cfg.trainer
+        if trainer.max_steps <= 0:
+            return trainer.max_epochs
+        return min(trainer.max_epochs, math.ceil(trainer.max_steps * trainer.batch_size / len(self.data.split.train)))
+
+    @property
+    def passes_to_store(self) -> int:
+        """Forward passes of the frozen stages that the missing entries take."""
+        return sum(split.passes for split in self.missing.values())
+
+    @property
+    def passes_without_store(self) -> int:
+        """Forward passes of the frozen stages in the epochs of all runs that would read the entries."""
+        split = self.data.split
+        test = self.splits["test"].passes if "test" in self.splits else 0
+        return self.reuse * self.epochs * (len(split.train) + len(split.val)) + test
+
+    def obstacle(self) -> str | None:
+        """Why stored activations are impossible or save nothing, or None."""
         if self.cfg.model.mixup:
-            return f"model.mixup={self.cfg.model.mixup:g} mixes pictures, not activations"
+            return f"model.mixup={self.cfg.model.mixup:g} mixes images, not activations"
         if not self.missing:
             return None
-        split, trainer = self.data.split, self.cfg.trainer
-        epochs = trainer.max_epochs
-        if trainer.max_steps > 0:
-            epochs = min(epochs, math.ceil(trainer.max_steps * trainer.batch_size / len(split.train)))
-        missing = sum(part.passes for part in self.missing.values())
-        test = self.parts["test"].passes if "test" in self.parts else 0
-        self.saved = self.trials * epochs * (len(split.train) + len(split.val)) + test - missing
-        if self.cfg.features.mode == "auto" and self.saved <= 0:
+        if self.cfg.features.mode == "auto" and self.passes_without_store <= self.passes_to_store:
             return (
-                f"{len(self.parts['train'].views)} views per picture take {missing:,} passes and {epochs} epochs"
-                f"{self._by_trials()} take {missing + self.saved:,}"
+                f"{len(self.splits['train'].views)} views per image take {self.passes_to_store:,} forward passes and "
+                f"{self.epochs} epochs{self._in_trials()} take {self.passes_without_store:,}"
             )
-        needed = sum(self._build(part).nbytes for part in self.missing.values())
+        needed = sum(self._entry(split).nbytes for split in self.missing.values())
         limit = limit_bytes(self.folder, self.cfg.features.max_gb)
-        keep = {self.data.store.folder, *(store.folder for store in self.stores.values() if store is not None)}
+        keep = {self.data.store.folder, *(store.folder for store in self.stores.values())}
         if not make_room(self.folder, needed, limit, keep):
             return f"{needed / 1e9:.3g} GB of activations are more than features.max_gb allows ({limit / 1e9:.3g})"
         return None
 
-    def loaders(self) -> ActivationLoaders:
-        for name, part in self.missing.items():
-            self.stores[name] = remember(open_or_build(self._build(part)))
-        found = {}
-        for name, part in self.parts.items():
-            store = self.stores[name]
-            assert store is not None
-            found[name] = PartEntry(store, part.rows, mirrored=name == "test" and part.views.mirrored)
-        return ActivationLoaders(found)
+    def build(self) -> ActivationSource:
+        """Build the missing entries; the activations of all splits."""
+        built = {name: STORE_POOL.add(open_or_build(self._entry(split))) for name, split in self.missing.items()}
+        stores = self.stores | built
+        return ActivationSource(
+            {
+                name: SplitActivations(stores[name], split.rows, mirrored=name == "test" and split.views.mirrored)
+                for name, split in self.splits.items()
+            }
+        )
 
-    def tell(self) -> None:
-        size = sum(store.nbytes for store in self.stores.values() if store is not None)
-        views = len(self.parts["train"].views)
-        kept = f"{views} view{'s' * (views > 1)} per picture, {size / 1e6:,.3g} MB in {self.folder}"
-        if self.missing:
-            saved = f"{self.saved:,} passes saved{self._by_trials()}"
-            _log.info("features: %d frozen stages ran once, %s (%s)", self.cut, saved, kept)
-        else:
-            _log.info("features: %d frozen stages need not run, their outputs are stored (%s)", self.cut, kept)
+    def summary(self, source: ActivationSource) -> str:
+        """What was computed and stored, for the log."""
+        size = sum(split.store.nbytes for split in source.splits.values())
+        views = len(self.splits["train"].views)
+        stored = f"{views} view{'s' * (views > 1)} per image, {size / 1e6:,.3g} MB in {self.folder}"
+        if not self.missing:
+            return f"{self.cut} frozen stages do not run, their outputs are stored ({stored})"
+        saved = self.passes_without_store - self.passes_to_store
+        return f"{self.cut} frozen stages ran once, which saves {saved:,} forward passes{self._in_trials()} ({stored})"
 
-    def _by_trials(self) -> str:
-        return f" of {self.trials} trials" if self.trials > 1 else ""
+    def _in_trials(self) -> str:
+        return f" in {self.reuse} trials" if self.reuse > 1 else ""
 
-    def _part(self, name: str, views: Views) -> _Part:
+    def _split(self, name: str, views: Views) -> _SplitPlan:
         index: NDArray[np.int64] = getattr(self.data.split, name)
         digests, first, rows = np.unique(
             np.array([self.data.samples.digests[i] for i in index]), return_index=True, return_inverse=True
         )
-        return _Part(tuple(digests.tolist()), rows.astype(np.int64), index[first], views)
+        return _SplitPlan(tuple(digests.tolist()), rows.astype(np.int64), index[first], views)
 
-    def _compute_dtype(self) -> torch.dtype:
-        precision = self.cfg.trainer.precision
-        if precision == "auto":
-            if work(self.passes, self.data.size) < MEASURE_FORWARD_FROM:
-                return torch.float32
-            return prefix_dtype(self.network, self.cfg.model.name, self.data.size, self.device)
-        if precision.startswith("16"):
-            return torch.float16 if self.device.type == "cuda" else torch.float32
-        return torch.bfloat16 if precision.startswith("bf16") else torch.float32
+    def _open(self, split: _SplitPlan, cut: int, *, pooled: bool) -> ActivationStore | None:
+        return STORE_POOL.open(self._folder(split, cut, pooled=pooled), len(split.digests), len(split.views))
 
-    def _stored(self, part: _Part, cut: int, *, pooled: bool) -> ActivationStore | None:
-        return open_activations(self._entry(part, cut, pooled=pooled), len(part.digests), len(part.views))
+    def _folder(self, split: _SplitPlan, cut: int, *, pooled: bool) -> Path:
+        return self.folder / self.key.name(cut, pooled=pooled, digests=split.digests, views=split.views)
 
-    def _entry(self, part: _Part, cut: int, *, pooled: bool) -> Path:
-        return self.folder / self.facts.key(cut, pooled=pooled, digests=part.digests, views=part.views)
+    def _entry(self, split: _SplitPlan) -> Build:
+        start, earlier = self._deepest(split)
 
-    def _build(self, part: _Part) -> Build:
-        start, earlier = self._deepest(part)
-
-        def source() -> PictureSource | EntrySource:
+        def source() -> ImageSource | StoreSource:
             if earlier is not None:
-                return EntrySource(earlier)
-            return PictureSource(self.data.store, self.data.rows(part.first), part.views)
+                return StoreSource(earlier)
+            return ImageSource(self.data.store, self.data.rows(split.first), split.views)
 
         def prefix() -> FrozenPrefix:
-            return FrozenPrefix(self.network, start, self.cut, pool=self.pooled, dtype=self.compute, device=self.device)
+            return FrozenPrefix(self.network, start, self.cut, pool=self.pooled, dtype=self.dtype, device=self.device)
 
         return Build(
-            folder=self._entry(part, self.cut, pooled=self.pooled),
-            pictures=len(part.digests),
-            views=len(part.views),
+            folder=self._folder(split, self.cut, pooled=self.pooled),
+            images=len(split.digests),
+            views=len(split.views),
             row_shape=self._row_shape(),
             dtype=self.cfg.features.dtype,
             source=source,
@@ -241,18 +265,18 @@ class _Preparation:
             check=self.check,
         )
 
-    def _deepest(self, part: _Part) -> tuple[int, ActivationStore | None]:
-        """The deepest cut with an entry before this run's, and that entry; 0 and None where pictures are needed."""
+    def _deepest(self, split: _SplitPlan) -> tuple[int, ActivationStore | None]:
+        """The entry with the most stages from which this one can be computed, and their number; else 0 and None."""
         for cut in range(self.cut if self.pooled else self.cut - 1, 0, -1):
-            store = self._stored(part, cut, pooled=False)
+            store = self._open(split, cut, pooled=False)
             if store is not None:
                 return cut, store
         return 0, None
 
     def _row_shape(self) -> tuple[int, ...]:
-        """Of what the frozen stages give for one picture: (C,) or (h, w, C)."""
-        picture = torch.zeros(1, 1, self.data.size, self.data.size, device=self.network.mean.device)
+        """Shape of the frozen stages' output for one image: (C,) or (h, w, C)."""
+        image = torch.zeros(1, 1, self.data.size, self.data.size, device=self.network.mean.device)
         with torch.no_grad():
-            given = self.network.prefix(self.network.normalise(picture))
-        _, channels, height, width = given.shape
+            features = self.network.prefix(self.network.normalise(image))
+        _, channels, height, width = features.shape
         return (channels,) if self.pooled else (height, width, channels)

@@ -1,7 +1,7 @@
-"""A small web page where a picture gets its probability and its Grad-CAM from a model that one chooses.
+"""A local web page that shows the probability and the Grad-CAM heat map of an image, for a model of the user's choice.
 
-Built on FastAPI, which MLflow brings along, and on one HTML file without any reference to another: nothing is loaded
-from elsewhere, and nothing leaves this machine.
+The page is one HTML file that refers to no other, served by FastAPI, which MLflow depends on. Nothing is loaded from
+elsewhere, and no image leaves this machine.
 """
 
 from __future__ import annotations
@@ -20,111 +20,148 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from eyegender.core.errors import UserError
 from eyegender.data.decode import decode, to_pixels
-from eyegender.data.samples import BadPictureError
-from eyegender.inference.grad_cam import explain, overlay
+from eyegender.data.readers import UnreadableImageError
+from eyegender.inference.grad_cam import grad_cam, overlay
+from eyegender.tracking.run_artifacts import logged_model
+from eyegender.tracking.tracking_store import is_training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy as np
+    from mlflow.entities import Run
     from numpy.typing import NDArray
 
     from eyegender.inference.load import LoadedModel
+    from eyegender.tracking.tracking_store import TrackingStore
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")  # pictures of faces are nobody else's business
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PAGE = Path(__file__).parent / "templates" / "demo.html"
 MAX_BYTES = 20_000_000
-SHOWN_SIDE = 288
+MAX_MODELS = 20
+IMAGE_SIZE = 288  # side in pixels of the images on the page
 
 
 @dataclass(frozen=True)
-class Choice:
+class DemoModel:
     """A model that the page offers.
 
     Args:
-        reference: as `load_model` takes it.
-        title: for people.
+        reference: reference of the model, as `load_model` takes it.
+        title: name of the model on the page.
     """
 
     reference: str
     title: str
 
 
-def demo_app(choices: Sequence[Choice], load: Callable[[str], LoadedModel], host: str = "127.0.0.1") -> FastAPI:
-    """The page and the one address that it asks.
+def find_models(store: TrackingStore, experiment: str, references: Sequence[str] | None) -> list[DemoModel]:
+    """The given models, or else every registered alias and the newest finished runs with a model.
+
+    Raises:
+        UserError: there is no model.
+    """
+    if references is not None:
+        return [DemoModel(reference, reference) for reference in references]
+    models = [
+        DemoModel(f"models:/{model.name}@{alias}", f"{model.name}@{alias} (version {version})")
+        for model in store.client.search_registered_models()
+        for alias, version in sorted(model.aliases.items())
+    ]
+    for run in store.search([store.experiment_id(experiment)], "attributes.status = 'FINISHED'"):
+        if len(models) >= MAX_MODELS:
+            break
+        if is_training(run) and logged_model(store, run.info.run_id) is not None:
+            models.append(DemoModel(f"runs:/{run.info.run_id}", _title(run)))
+    if not models:
+        raise UserError(f"experiment {experiment!r} in {store.name} has no finished run with a model; train first")
+    return models
+
+
+def _title(run: Run) -> str:
+    accuracy = run.data.metrics.get("test/accuracy")
+    result = f", {100 * accuracy:.1f}% on its test set" if accuracy is not None else ""
+    return f"{run.data.params['model.name']} {run.info.run_id[:8]}{result}"
+
+
+def demo_app(models: Sequence[DemoModel], load: Callable[[str], LoadedModel], host: str = "127.0.0.1") -> FastAPI:
+    """The page, and the endpoint to which it sends an image.
 
     Args:
-        choices: offered in this order; only these are loaded, whatever a request says.
-        load: from a reference to its model; each is loaded once, when it is first asked for.
-        host: where it will listen; on this machine alone it also answers to this machine's own names alone.
+        models: the models to offer, in this order; a request for any other model is refused.
+        load: loads the model of a reference; called once per model, at the first request for it.
+        host: address that the server listens on; on a loopback address it accepts only the host names in `LOOPBACK`.
     """
     app = FastAPI(title="eyegender", docs_url=None, redoc_url=None, openapi_url=None)
-    # A page elsewhere that gives its own name this machine's address gets no answer.
+    # Against DNS rebinding: a page elsewhere whose host name resolves to this machine is refused.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK) if host in LOOPBACK else ["*"])
-    known = {choice.reference for choice in choices}
+    offered = {model.reference for model in models}
     loaded: dict[str, LoadedModel] = {}
-    one_at_a_time = threading.Lock()  # Grad-CAM hooks into the network
+    lock = threading.Lock()  # Grad-CAM registers hooks in the network
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
-        return _page(choices)
+        return _render_page(models)
 
-    @app.post("/ask")
-    async def ask(request: Request, model: str) -> JSONResponse:
+    @app.post("/predict")
+    async def predict(request: Request, model: str) -> JSONResponse:
         from fastapi.concurrency import run_in_threadpool
 
-        if model not in known:
+        if model not in offered:
             return JSONResponse({"error": f"no model {model} here"}, 404)
         data = bytearray()
-        async for part in request.stream():
-            data += part
+        async for chunk in request.stream():
+            data += chunk
             if len(data) > MAX_BYTES:
-                return JSONResponse({"error": f"a picture may have {MAX_BYTES // 1_000_000} MB"}, 413)
-        return await run_in_threadpool(answered, model, bytes(data))
+                return JSONResponse({"error": f"an image may have at most {MAX_BYTES // 1_000_000} MB"}, 413)
+        return await run_in_threadpool(respond, model, bytes(data))
 
-    def answered(reference: str, data: bytes) -> JSONResponse:
+    def respond(reference: str, data: bytes) -> JSONResponse:
         try:
             image = decode(data)
-            with one_at_a_time:
+            with lock:
                 if reference not in loaded:
                     loaded[reference] = load(reference)
-                return JSONResponse(answer(loaded[reference], image))
-        except BadPictureError as error:
-            return JSONResponse({"error": f"this picture cannot be read: {error}"}, 422)
+                return JSONResponse(predict_image(loaded[reference], image))
+        except UnreadableImageError as error:
+            return JSONResponse({"error": f"this image cannot be read: {error}"}, 422)
         except UserError as error:
             return JSONResponse({"error": str(error)}, 422)
 
     return app
 
 
-def answer(model: LoadedModel, image: Image.Image) -> dict[str, Any]:
-    """Probability, label and, where grad-cam is installed, what spoke for it, as data URIs of PNG files."""
-    card = model.card
-    pixels = to_pixels(image, card.size, card.color)[None]
+def predict_image(model: LoadedModel, image: Image.Image) -> dict[str, Any]:
+    """What the page shows of an image: probability, label, the model's input and, if grad-cam is installed, a heat map.
+
+    Images are data URIs of PNG files.
+    """
+    spec = model.spec
+    pixels = to_pixels(image, spec.size, spec.color)[None]
     p = float(model.probabilities(pixels)[0])
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "probability": p,
-        "positive": card.classes[1],
-        "label": card.classes[int(p > 0.5)],
-        "seen": _as_uri(pixels[0]),
+        "positive": spec.classes[1],
+        "label": spec.classes[int(p > 0.5)],
+        "input": _data_uri(pixels[0]),
     }
     try:
-        found["grad_cam"] = _as_uri(overlay(pixels, explain(model, pixels))[0])
+        result["grad_cam"] = _data_uri(overlay(pixels, grad_cam(model, pixels))[0])
     except UserError as error:
-        found["without_grad_cam"] = str(error)
-    return found
+        result["grad_cam_error"] = str(error)
+    return result
 
 
-def _page(choices: Sequence[Choice]) -> str:
+def _render_page(models: Sequence[DemoModel]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    return environment.from_string(PAGE.read_text(encoding="utf-8")).render(choices=choices)
+    return environment.from_string(PAGE.read_text(encoding="utf-8")).render(models=models)
 
 
-def _as_uri(pixels: NDArray[np.uint8]) -> str:
-    """(C, S, S) to a PNG, enlarged without smoothing, so that one sees what the model sees."""
+def _data_uri(pixels: NDArray[np.uint8]) -> str:
+    """Pixels (C, S, S) as a PNG, enlarged without smoothing so that the model's input is visible pixel by pixel."""
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
     content = io.BytesIO()
-    image.resize((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.NEAREST).save(content, "PNG")
+    image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.NEAREST).save(content, "PNG")
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -1,110 +1,170 @@
-"""All the test metrics of one model on labelled pictures, with intervals."""
+"""All test metrics of a model on labeled images, with intervals; written as JSON and figures, and printed."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.comparison.intervals import Interval, bootstrap_intervals
-from eyegender.comparison.run_record import Predictions
-from eyegender.core.errors import UserError
+from eyegender.core.errors import UserError, one_line
 from eyegender.core.progress import show_progress
-from eyegender.models.inference import BATCH
+from eyegender.models.intervals import Interval, bootstrap_intervals
+from eyegender.models.saved_network import BATCH
+from eyegender.tracking.predictions import Predictions
 from eyegender.tracking.run_artifacts import read_predictions
+from eyegender.training.outputs import METRICS_FILE, prediction_figures, write_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
     from eyegender.inference.labeled_images import LabeledImages
     from eyegender.inference.load import LoadedModel
+
+PREDICTIONS_FILE, FIGURES_FOLDER = "predictions.json", "figures"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model said of N pictures, and what that is worth.
+    """The result of a model on N labeled images.
 
     Args:
-        table: one prediction per picture.
-        metrics: each with its 95% interval.
-        warnings: sentences to read before the numbers.
+        model: the model.
+        images: the images.
+        split: the split that the images are, or `all`.
+        predictions: one prediction per image.
+        metrics: each metric with its 95% interval.
+        warnings: sentences that the reader must know before the metrics.
     """
 
-    table: Predictions
+    model: LoadedModel
+    images: LabeledImages
+    split: str
+    predictions: Predictions
     metrics: dict[str, Interval]
     warnings: tuple[str, ...]
 
-    def as_json(self, model: LoadedModel, pictures: LabeledImages, part: str) -> dict[str, Any]:
-        """What `metrics.json` holds; an undefined value (the AUROC of one class) is null."""
-        (tn, fp), (fn, tp) = self.table.counts.tolist()
-        persons = None if pictures.persons is None else len(set(pictures.persons))
+    @property
+    def persons(self) -> int | None:
+        """The number of persons in the images; None if they are unknown."""
+        return None if self.images.persons is None else len(set(self.images.persons))
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `metrics.json`; an undefined value (the AUROC of a single class) is null."""
+        (tn, fp), (fn, tp) = self.predictions.confusion_matrix.tolist()
         return {
-            "model": model.reference,
-            "run": model.run_id,
-            "data": pictures.samples.source,
-            "part": part,
-            "pictures": len(self.table),
-            "persons": persons,
-            "positive": model.card.classes[1],
-            "size": model.card.size,
-            "color": model.card.color,
-            "metrics": {name: _plain(interval) for name, interval in self.metrics.items()},
+            "model": self.model.reference,
+            "run": self.model.run_id,
+            "data": self.images.samples.source,
+            "part": self.split,
+            "pictures": len(self.predictions),
+            "persons": self.persons,
+            "positive": self.model.spec.classes[1],
+            "size": self.model.spec.size,
+            "color": self.model.spec.color,
+            "metrics": {
+                name: {key: None if math.isnan(x) else float(x) for key, x in interval._asdict().items()}
+                for name, interval in self.metrics.items()
+            },
             "counts": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
-            "skipped": dict(pictures.skipped),
+            "skipped": dict(self.images.skipped),
             "warnings": list(self.warnings),
         }
 
 
-def evaluate(model: LoadedModel, pictures: LabeledImages) -> Evaluation:
-    """Ask the model about every picture.
+def evaluate_model(model: LoadedModel, images: LabeledImages, split: str) -> Evaluation:
+    """Predict every image and compute the metrics.
+
+    Args:
+        model: the model to evaluate.
+        images: the labeled images.
+        split: the split that the images are, or `all`.
 
     Raises:
-        UserError: the model's answers are not numbers.
+        UserError: a prediction is NaN.
     """
-    samples = pictures.samples
-    parts = []
+    samples = images.samples
+    batches = []
     with show_progress("evaluating", len(samples)) as advance:
         for start in range(0, len(samples), BATCH):
             index = np.arange(start, min(start + BATCH, len(samples)), dtype=np.int64)
-            parts.append(model.probabilities(pictures.pixels(index)))
+            batches.append(model.probabilities(images.pixels(index)))
             advance(len(index))
-    says = np.concatenate(parts).astype(np.float64)
-    if np.isnan(says).any():
-        raise UserError(
-            f"{model.reference} answers NaN for {int(np.isnan(says).sum())} pictures: it diverged; train anew"
-        )
-    table = Predictions(
+    probabilities = np.concatenate(batches).astype(np.float64)
+    if missing := int(np.isnan(probabilities).sum()):
+        raise UserError(f"{model.reference} predicts NaN for {missing} images: its training diverged; train again")
+    predictions = Predictions(
         names=samples.names,
         keys=samples.digests,
         labels=samples.labels.astype(np.int64),
-        probabilities=says,
-        persons=None if pictures.persons is None else tuple(pictures.persons),
+        probabilities=probabilities,
+        persons=None if images.persons is None else tuple(images.persons),
         attributes=samples.attributes,
     )
-    metrics = bootstrap_intervals(table.labels, table.probabilities, table.persons)
-    return Evaluation(table, metrics, _warnings(model, pictures))
+    metrics = bootstrap_intervals(predictions.labels, predictions.probabilities, predictions.persons)
+    return Evaluation(model, images, split, predictions, metrics, _warnings(model, images))
 
 
-def _warnings(model: LoadedModel, pictures: LabeledImages) -> tuple[str, ...]:
+def _warnings(model: LoadedModel, images: LabeledImages) -> tuple[str, ...]:
     found = []
-    if pictures.samples.source == "synthetic":
-        found.append("Drawn eyes: what the model reaches says nothing about real eyes.")
-    if pictures.conflicts:
+    if images.samples.source == "synthetic":
+        found.append("Synthetic eyes: these metrics say nothing about real eyes.")
+    if images.conflicts:
         found.append(
-            f"{len(pictures.conflicts):,} pictures are in both classes ({' = '.join(pictures.conflicts[0])} first): "
-            "one copy of each counts as wrong whatever the model says; data.on_conflict=drop leaves them out."
+            f"{len(images.conflicts):,} images are in both classes ({' = '.join(images.conflicts[0])} first): one copy "
+            "of each counts as wrong whatever the model predicts; data.on_conflict=drop leaves them out."
         )
     if model.store is not None and model.run_id is not None:
         tested = read_predictions(model.store, model.run_id)
-        known = set() if tested is None else set(tested.keys)
-        shared = sum(digest in known for digest in pictures.samples.digests)
-        if 0 < shared < len(pictures):
+        test_set = set() if tested is None else set(tested.keys)
+        shared = sum(digest in test_set for digest in images.samples.digests)
+        if 0 < shared < len(images):
             found.append(
-                f"{shared:,} of these {len(pictures):,} pictures are the test part of the model's own data: the others "
-                "are probably pictures that it was trained on; add part=test, with the data.split options of its run."
+                f"{shared:,} of these {len(images):,} images are in the model's own test set: the others are probably "
+                "images that it was trained on; add split=test, with the data.split options of its run."
             )
     return tuple(found)
 
 
-def _plain(interval: Interval) -> dict[str, float | None]:
-    names = ("value", "low", "high")
-    return {name: None if np.isnan(value) else float(value) for name, value in zip(names, interval, strict=True)}
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write metrics.json, predictions.json and figures into `folder`, which is created if it does not exist."""
+    from eyegender.plots.figures import save_figures
+    from eyegender.plots.style import SYNTHETIC_NOTE
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / METRICS_FILE, evaluation.as_json())
+    images, predictions = evaluation.images, evaluation.predictions
+    write_json(folder / PREDICTIONS_FILE, predictions.to_table())
+    note = SYNTHETIC_NOTE if images.samples.source == "synthetic" else None
+    plots = prediction_figures(predictions, images.pixels, classes=images.samples.classes, note=note)
+    save_figures(plots, folder / FIGURES_FOLDER)
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print the metrics, the confusion matrix in words and the warnings."""
+    from rich.table import Table
+
+    images = evaluation.images
+    persons = "" if evaluation.persons is None else f" of {evaluation.persons:,} persons"
+    which = "all images" if evaluation.split == "all" else f"the {evaluation.split} split"
+    title = f"{evaluation.model.reference} on {images.samples.source}, {which}: {len(images):,}{persons}"
+    table = Table("metric", "value", "95% interval")
+    for name, interval in evaluation.metrics.items():
+        value = "-" if math.isnan(interval.value) else f"{interval.value:.4f}"
+        table.add_row(name, value, f"{interval.low:.4f} to {interval.high:.4f}")
+    (tn, fp), (fn, tp) = evaluation.predictions.confusion_matrix.tolist()
+    negative, positive = images.samples.classes
+    lines = [
+        f"{positive} (positive): {tp} classified correctly, {fn} misclassified as {negative}",
+        f"{negative}: {tn} classified correctly, {fp} misclassified as {positive}",
+        *(f"Warning: {warning}" for warning in evaluation.warnings),
+    ]
+    if images.skipped:
+        lines.append(f"{len(images.skipped)} unreadable images were left out; metrics.json lists them")
+    console.print(one_line(title), markup=False, highlight=False, soft_wrap=True)
+    console.print(table)
+    for line in lines:
+        console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)

@@ -1,8 +1,7 @@
-"""Cuts both eyes out of face pictures, as the CelebA reader does, around found or given eye positions.
+"""Crops both eyes out of images of faces, as the CelebA reader does, around detected or given eye positions.
 
-Found by OpenCV's Haar cascades, which opencv-python-headless 4 ships inside its package and which run offline. Others
-were looked at and ship no model: mediapipe 1.2 (downloads it), OpenCV 5 (cascades left the package), dlib (its landmark
-file is a download of its own).
+Detection uses OpenCV's Haar cascades: opencv-python-headless 4 contains them, and they need no network. The
+alternatives contain no model: mediapipe 1.2 and dlib download theirs, and OpenCV 5 removed the cascades.
 """
 
 from __future__ import annotations
@@ -31,54 +30,54 @@ EXTRA = "eyegender[faces]"
 COLUMNS = ("path", "left_x", "left_y", "right_x", "right_y")
 # float() would also take 1_0 and the digits of other alphabets.
 _NUMBER = re.compile(r"\s*[+-]?(nan|inf|([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?)\s*", re.IGNORECASE)
-MOST_PIXELS = 1 << 16
-# Pictures are searched at this longer side, small ones enlarged up to three times: the cascades miss small eyes, and in
-# large pictures take long.
-SEARCHED_SIDE, MOST_ENLARGED = 640, 3.0
+MAX_COORDINATE = 1 << 16
+# Images are resized to this longer side for the detection, small ones up to three times: the cascades miss small eyes
+# and are slow on large images.
+DETECTION_SIDE, MAX_SCALE = 640, 3.0
 
 
 @dataclass(frozen=True)
 class EyePositions:
-    """Centres in pixels; left and right as seen in the picture."""
+    """Centers of both eyes in pixels; left and right as seen in the image."""
 
     left: tuple[float, float]
     right: tuple[float, float]
 
-    def cut(self, image: Image.Image, crop: float) -> dict[str, Image.Image]:
-        """A square around each eye, `crop` distances between the eyes wide, moved to lie inside the picture."""
+    def crop(self, image: Image.Image, width: float) -> dict[str, Image.Image]:
+        """Crop a square around each eye, `width` eye distances wide and moved to lie inside the image."""
         distance = float(np.hypot(self.left[0] - self.right[0], self.left[1] - self.right[1]))
-        side = min(max(round(crop * distance), 2), *image.size)
+        side = min(max(round(width * distance), 2), *image.size)
         return {"left": image.crop(_square(*self.left, side, image.size)),
                 "right": image.crop(_square(*self.right, side, image.size))}  # fmt: skip
 
 
-class GivenEyes:
-    """Eyes at the positions that a table states.
+class EyeTable:
+    """Crops eyes at the positions in a table.
 
-    A row belongs to the picture of its path, taken from the working directory or from the table's folder. A row that is
-    a mere file name, and of no file there, belongs to the one picture of that name, wherever it lies.
+    The path of a row is relative to the working directory or to the folder of the table. If it is only a file name, and
+    neither folder has a file of that name, the row belongs to the only image of that name, in whatever folder.
 
     Args:
-        table: the table's file.
-        positions: by path as written in the table.
-        crop: side of the square in distances between the eyes.
+        table: path of the table.
+        positions: eye positions by path, as the table spells it.
+        width: width of a crop in multiples of the distance between the eyes.
 
     Raises:
-        UserError: two rows are of one picture.
+        UserError: two rows belong to the same image.
     """
 
-    def __init__(self, table: Path, positions: Mapping[str, EyePositions], crop: float) -> None:
+    def __init__(self, table: Path, positions: Mapping[str, EyePositions], width: float) -> None:
         self.table = table
         self.positions = positions
-        self.crop = crop
+        self.width = width
         self._row_of: dict[str, str] = {}
         for name in positions:
-            for place in {os.path.abspath(name), os.path.abspath(table.parent / name)}:  # noqa: PTH100 - follows no link
-                if (other := self._row_of.setdefault(place, name)) != name:
-                    raise UserError(f"eyes: {table} must have one row per picture, got {other} and {name}; remove one")
+            for path in {os.path.abspath(name), os.path.abspath(table.parent / name)}:  # noqa: PTH100 - follows no link
+                if (other := self._row_of.setdefault(path, name)) != name:
+                    raise UserError(f"eyes: {table} must have one row per image, got {other} and {name}; remove one")
 
     def check(self, paths: Sequence[Path]) -> None:
-        """Raises UserError where it is not certain which row is a picture's, or where no picture has one."""
+        """Raises UserError if the row of an image is ambiguous, or if no image has a row."""
         names = Counter(path.name for path in paths)
         elsewhere = {Path(name).name: name for name in self.positions}
         missing = [path for path in paths if self._row(path) is None]
@@ -86,46 +85,48 @@ class GivenEyes:
             row = self._row(path)
             if row is None and path.name in elsewhere:
                 raise UserError(
-                    f"eyes: {self.table} must name pictures by their paths, got {elsewhere[path.name]} for the picture "
+                    f"eyes: {self.table} must name images by their paths, got {elsewhere[path.name]} for the image "
                     f"{path}; write that path"
                 )
             if row == path.name and names[path.name] > 1:
                 raise UserError(
-                    f"eyes: {self.table} must tell pictures of one name apart by their paths, got {row} for "
-                    f"{names[path.name]} pictures ({path} first); write their paths"
+                    f"eyes: {self.table} must name images by their paths if several have the same file name, got {row} "
+                    f"for {names[path.name]} images ({path} first); write their paths"
                 )
         if len(missing) == len(paths):
-            raise UserError(f"eyes: {self.table} must have a row for each picture, got none for {paths[0]}; add it")
+            raise UserError(f"eyes: {self.table} must have a row for each image, got none for {paths[0]}; add it")
         if missing:
-            log.warning("%s has no row for %d of %d pictures: no eyes there", self.table.name, len(missing), len(paths))
+            log.warning(
+                "%s has no row for %d of %d images: they get no prediction", self.table.name, len(missing), len(paths)
+            )
 
     def __call__(self, path: Path, image: Image.Image) -> dict[str, Image.Image]:
         row = self._row(path)
         if row is None or not _inside(self.positions[row], image.size):
             return {}
-        return self.positions[row].cut(image, self.crop)
+        return self.positions[row].crop(image, self.width)
 
     def _row(self, path: Path) -> str | None:
         row = self._row_of.get(os.path.abspath(path))  # noqa: PTH100 - follows no link
         if row is not None or path.name not in self.positions:
             return row
-        # A mere name is that of another picture where one lies at that path.
-        elsewhere = any(os.path.lexists(place / path.name) for place in (Path.cwd(), self.table.parent))
-        return None if elsewhere else path.name
+        # If one of the two folders has a file of that name, the row belongs to that file.
+        other = any(os.path.lexists(folder / path.name) for folder in (Path.cwd(), self.table.parent))
+        return None if other else path.name
 
 
-class FoundEyes:
-    """Eyes in the upper half of the largest face that OpenCV finds.
+class EyeDetector:
+    """Crops the eyes of the largest face that OpenCV detects.
 
     Args:
-        crop: side of the square in distances between the eyes.
+        width: width of a crop in multiples of the distance between the eyes.
 
     Raises:
-        UserError: OpenCV, or a cascade in it, is missing.
+        UserError: OpenCV is not installed, or lacks a cascade.
     """
 
-    def __init__(self, crop: float) -> None:
-        self.crop = crop
+    def __init__(self, width: float) -> None:
+        self.width = width
         try:
             import cv2
         except ImportError as error:
@@ -137,17 +138,17 @@ class FoundEyes:
         self._eye = self._cascade("haarcascade_eye.xml")
 
     def __call__(self, path: Path, image: Image.Image) -> dict[str, Image.Image]:  # noqa: ARG002
-        found = self.find(image)
-        return {} if found is None else found.cut(image, self.crop)
+        eyes = self.detect(image)
+        return {} if eyes is None else eyes.crop(image, self.width)
 
-    def find(self, image: Image.Image) -> EyePositions | None:
-        """Where the eyes are; None where no face with two eyes is found."""
-        scale = min(MOST_ENLARGED, SEARCHED_SIDE / max(image.size))
-        searched = image.convert("L").resize((round(image.width * scale), round(image.height * scale)))
-        gray = self._cv2.equalizeHist(np.asarray(searched))
+    def detect(self, image: Image.Image) -> EyePositions | None:
+        """The positions of the eyes; None if no face with two eyes is detected."""
+        scale = min(MAX_SCALE, DETECTION_SIDE / max(image.size))
+        resized = image.convert("L").resize((round(image.width * scale), round(image.height * scale)))
+        gray = self._cv2.equalizeHist(np.asarray(resized))
         faces = self._face.detectMultiScale(gray, scaleFactor=1.1, minNeighbors=4, minSize=(40, 40))
         for x, y, width, height in sorted(faces, key=lambda box: -int(box[2]) * int(box[3])):
-            # Below the middle of a face, nostrils and mouths are taken for eyes.
+            # In the lower half of a face, nostrils and mouths are mistaken for eyes.
             upper = gray[y : y + round(0.6 * height), x : x + width]
             smallest = max(8, round(0.12 * width))
             eyes = self._eye.detectMultiScale(upper, scaleFactor=1.05, minNeighbors=4, minSize=(smallest, smallest))
@@ -170,12 +171,16 @@ class FoundEyes:
         return cv2.CascadeClassifier(str(path))
 
 
-def read_eye_positions(path: Path, crop: float) -> GivenEyes:
-    """From a CSV file with the columns path, left_x, left_y, right_x, right_y, in pixels.
+def read_eye_table(path: Path, width: float) -> EyeTable:
+    """Read a CSV file with the columns path, left_x, left_y, right_x, right_y, in pixels.
+
+    Args:
+        path: path of the table.
+        width: width of a crop in multiples of the distance between the eyes.
 
     Raises:
-        UserError: the file is missing, lacks a column, a value is no number, eyes are swapped or a picture comes twice;
-            names the line.
+        UserError: the file cannot be read or lacks a column, a value is not a number, two eyes are swapped, or an image
+            has two rows; the message gives the line.
     """
     positions: dict[str, EyePositions] = {}
     try:
@@ -191,45 +196,43 @@ def read_eye_positions(path: Path, crop: float) -> GivenEyes:
             for row in table:
                 line = table.line_num
                 cells = [row[name] or "" for name in COLUMNS[1:]]
-                wrong = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
-                if wrong or not row["path"]:
+                invalid = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
+                if invalid or not row["path"]:
                     raise UserError(
                         f"eyes: {path}, line {line}, must hold a path and four numbers, got "
-                        f"{(wrong or [row['path']])[0]!r}; correct it"
+                        f"{(invalid or [row['path']])[0]!r}; correct it"
                     )
-                if None in row:  # a comma in the path, say
+                if None in row:  # for example because of a comma in the path
                     raise UserError(f"eyes: {path}, line {line}, must have {len(columns)} cells, got more; correct it")
                 lx, ly, rx, ry = map(float, cells)
-                if 0 <= rx <= lx < MOST_PIXELS:
+                if 0 <= rx <= lx < MAX_COORDINATE:
                     raise UserError(
                         f"eyes: {path}, line {line}, must have the left eye (as seen) left of the right one, got x of "
                         f"{lx:g} and {rx:g}; are they swapped?"
                     )
                 if row["path"] in positions:
-                    raise UserError(f"eyes: {path}, line {line}, must be of another picture, got {row['path']} again")
+                    raise UserError(f"eyes: {path}, line {line}, must be of another image, got {row['path']} again")
                 positions[row["path"]] = EyePositions((lx, ly), (rx, ry))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"eyes: cannot read {path} ({error}); correct eyes=") from error
-    return GivenEyes(path, positions, crop)
+    return EyeTable(path, positions, width)
 
 
 def _pair(
-    centres: list[tuple[float, float]], face_left: float, face_width: float
+    centers: list[tuple[float, float]], face_left: float, face_width: float
 ) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """The most level pair with one eye in each half of the face and a plausible distance."""
+    """The most horizontal pair with one eye in each half of the face and a plausible distance."""
     middle = face_left + face_width / 2
     pairs = [
         (left, right)
-        for left in centres if left[0] < middle
-        for right in centres if right[0] >= middle and 0.25 * face_width < right[0] - left[0] < 0.7 * face_width
+        for left in centers if left[0] < middle
+        for right in centers if right[0] >= middle and 0.25 * face_width < right[0] - left[0] < 0.7 * face_width
     ]  # fmt: skip
     return min(pairs, key=lambda pair: abs(pair[0][1] - pair[1][1]), default=None)
 
 
-def _inside(found: EyePositions, size: tuple[int, int]) -> bool:
-    return (
-        all(0 <= x < size[0] and 0 <= y < size[1] for x, y in (found.left, found.right)) and found.left != found.right
-    )
+def _inside(eyes: EyePositions, size: tuple[int, int]) -> bool:
+    return all(0 <= x < size[0] and 0 <= y < size[1] for x, y in (eyes.left, eyes.right)) and eyes.left != eyes.right
 
 
 def _square(x: float, y: float, side: int, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -1,15 +1,15 @@
-"""The labelled pictures of any data source, decoded as a given model wants them."""
+"""The labeled images of any data source, decoded at a model's size and color and labeled as the model's classes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eyegender.core.errors import UserError
 from eyegender.data.data_module import EyesDataModule
-from eyegender.data.readers import build_reader
-from eyegender.inference.class_names import CheckedReader
+from eyegender.data.readers import build_reader, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,21 +18,69 @@ if TYPE_CHECKING:
 
     from eyegender.core.schema import DataSection
     from eyegender.data.pixel_cache import PixelStore
-    from eyegender.data.samples import Samples
-    from eyegender.inference.class_names import ClassNames
-    from eyegender.models.saved_network import Card
+    from eyegender.data.readers import Reader, Samples
+    from eyegender.models.saved_network import ModelSpec
+
+
+@dataclass(frozen=True)
+class ClassMapping:
+    """Maps the class names of some data to those of a model: names decide, never their order.
+
+    Args:
+        model: the model's class names, label 0 first.
+        renamed: the model's name for each class that the data calls differently.
+
+    Example:
+        >>> ClassMapping(("female", "male"), {"women": "female", "men": "male"}).check(("men", "women"))
+    """
+
+    model: tuple[str, str]
+    renamed: Mapping[str, str]
+
+    def check(self, data: tuple[str, str]) -> None:
+        """Raises UserError if these two classes of the data are not the model's two."""
+        unknown = [name for name in self.renamed if name not in data]
+        if unknown or sorted(self._mapped(data)) != sorted(self.model):
+            example = ", ".join(f"{theirs}: {ours}" for theirs, ours in zip(data, self.model, strict=True))
+            raise UserError(
+                f"the data must have the model's classes, {self.model[0]} and {self.model[1]}, got {data[0]} and "
+                f"{data[1]}{f' with classes={dict(self.renamed)}' if self.renamed else ''}; give other data or another "
+                f"model, or map the class names, as in 'classes={{{example}}}'"
+            )
+
+    def relabel(self, samples: Samples) -> Samples:
+        """The samples with the model's class names and labels."""
+        self.check(samples.classes)
+        same_order = self._mapped(samples.classes) == self.model
+        return replace(samples, classes=self.model, labels=samples.labels if same_order else 1 - samples.labels)
+
+    def _mapped(self, data: tuple[str, str]) -> tuple[str, ...]:
+        return tuple(self.renamed.get(name, name) for name in data)
+
+
+@dataclass(frozen=True)
+class _CheckedReader:
+    """A reader that checks the classes before an image is decoded."""
+
+    reader: Reader
+    mapping: ClassMapping
+
+    def read(self) -> Samples:
+        samples = self.reader.read()
+        self.mapping.check(samples.classes)
+        return samples
 
 
 @dataclass(frozen=True)
 class LabeledImages:
-    """N readable pictures.
+    """N readable images.
 
     Args:
-        samples: names, labels, digests and attributes.
-        persons: N of them, as the source tells or as groups that stand in; None where nobody knows.
-        skipped: unreadable pictures, reasons by name.
-        conflicts: names of the copies of pictures that lie in both classes, and are not dropped.
-        store: their pixels at the model's size and colour.
+        samples: names, labels, digests and attributes of the images.
+        persons: the person in each image, or its group where the source names no persons; None if both are unknown.
+        skipped: the reason why an image is unreadable, by name.
+        conflicts: names of the copies of each image that is in both classes and is not dropped.
+        store: the pixels of the images at the model's size and color.
     """
 
     samples: Samples
@@ -45,54 +93,49 @@ class LabeledImages:
         return len(self.samples)
 
     def pixels(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Pixels (K, C, size, size) of the pictures at `index`."""
+        """Pixels (K, C, size, size) of the images at `index`."""
         rows = self.store.rows([self.samples.digests[int(i)] for i in index])
         return self.store.read(rows)
 
 
 def read_labeled_images(
-    data: DataSection, part: str, seed: int, card: Card, names: ClassNames | None = None
+    data: DataSection, split: str, seed: int, spec: ModelSpec, mapping: ClassMapping | None = None
 ) -> LabeledImages:
-    """The pictures of a data source, all of them or one part.
+    """Read the images of a data source, or of one of its splits.
 
     Args:
-        data: the source; its size and colour give way to the model's.
-        part: `all`, `train`, `val` or `test`; parts are drawn as training draws them.
-        seed: of subset and split, where `data.split.seed` does not say another.
-        card: of the model that will see them.
-        names: of the classes; None where the data are known to have the model's.
+        data: config of the source; the model's size and color replace those in it.
+        split: `all`, `train`, `val` or `test`; the data is split as a training would split it.
+        seed: seed of the subset and, unless `data.split.seed` is set, of the split.
+        spec: describes the input and the classes of the model.
+        mapping: maps the class names of the data to those of the model; None if they are known to be the same.
 
     Raises:
-        UserError: the source or a picture cannot be read (`data.on_bad=skip` leaves pictures out), or the classes are
-            not the model's.
+        UserError: the source or an image cannot be read (`data.on_bad=skip` leaves such images out), or the classes
+            are not those of the model.
     """
     reader = build_reader(data)
     module = EyesDataModule(
-        reader if names is None else CheckedReader(reader, names),
-        card.size,
-        color=card.color,
-        subset=data.subset.model_dump() if data.subset else None,
-        split_by=data.split.by,
-        split_file=data.split.file,
-        test_fraction=data.split.test,
-        val_fraction=data.split.val,
-        split_seed=data.split.seed,
+        reader if mapping is None else _CheckedReader(reader, mapping),
+        spec.size,
+        color=spec.color,
         seed=seed,
         on_bad=data.on_bad,
         on_conflict="drop" if data.on_conflict == "drop" else "keep",
+        **split_options(data),
     )
-    if part == "all":
+    if split == "all":
         module.read(to_split=False)
         index = np.arange(len(module.samples), dtype=np.int64)
     else:
         module.setup()
-        index = module.split.part(part)
+        index = module.split.index(split)
     samples = module.samples.take(index)
-    if names is not None:
-        samples = names.relabelled(samples)
-    # Both eyes of a face are one person, whoever that is.
+    if mapping is not None:
+        samples = mapping.relabel(samples)
+    # Both eyes of one face count as one person, even if the person is unknown.
     known = module.persons if module.persons is not None else module.samples.files
     persons = None if known is None else [str(known[int(i)]) for i in index]
-    here = set(samples.names)
-    conflicts = tuple(copies for copies in module.conflicts if here.intersection(copies))
+    names = set(samples.names)
+    conflicts = tuple(copies for copies in module.conflicts if names.intersection(copies))
     return LabeledImages(samples, persons, module.skipped, conflicts, module.store)

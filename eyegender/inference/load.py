@@ -1,4 +1,4 @@
-"""A trained network from any reference: the registry, a run, a checkpoint or a folder. Nothing is ever unpickled."""
+"""Loads a trained network from the registry, a run, a checkpoint or a folder. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.models.inference import probabilities
-from eyegender.models.saved_network import CARD, load_network, untrained
-from eyegender.tracking.faults import is_gone, is_refused
-from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, read_config
+from eyegender.models.saved_network import SPEC_FILE, load_network, probabilities, untrained
+from eyegender.tracking.errors import is_gone, is_refused
+from eyegender.tracking.run_artifacts import NETWORK, downloaded, logged_model, read_config
 from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.tracking_store import open_store
-from eyegender.training.checkpoint_io import load_checkpoint
+from eyegender.training.checkpoints import load_checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,87 +23,93 @@ if TYPE_CHECKING:
 
     from eyegender.core.schema import TrackingSection
     from eyegender.models.network import Network
-    from eyegender.models.saved_network import Card
+    from eyegender.models.saved_network import ModelSpec
     from eyegender.tracking.stored_config import StoredConfig
     from eyegender.tracking.tracking_store import TrackingStore
 
-FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a .ckpt file or a folder with card.json"
+REFERENCE_FORMS = "models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a .ckpt file or a folder with card.json"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in eval mode with what must be known to use it.
+    """A network in eval mode, and what is known of its origin.
 
     Args:
-        network: on the GPU where there is one.
-        card: how it was built and what it takes.
-        reference: what the user typed.
-        run_id: of the run that trained it, where that is known.
-        config: of that run, where it is known.
-        store: where that run is, for a tracked model.
+        network: the network, on the GPU if there is one.
+        spec: how the network is built, and its input.
+        reference: the reference as the user typed it.
+        run_id: id of the run that trained the network; None if it is unknown.
+        config: config of that run; None if it is unknown.
+        store: the store that holds that run; None if the network was loaded from files.
     """
 
     network: Network
-    card: Card
+    spec: ModelSpec
     reference: str
     run_id: str | None = None
     config: StoredConfig | None = None
     store: TrackingStore | None = None
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Of label 1, shape (N,), from pixels (N, C, size, size)."""
-        return probabilities(self.network, self.card, pixels)
+        """Probabilities of label 1, shape (N,), from pixels (N, C, size, size)."""
+        return probabilities(self.network, self.spec, pixels)
 
 
 def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:
-    """The model that `reference` names.
+    """Load the model that `reference` names.
 
     Args:
-        reference: one of FORMS.
-        tracking: where `models:/` and `runs:/` are looked up.
+        reference: reference in one of REFERENCE_FORMS.
+        tracking: config of the store in which `models:/` and `runs:/` are looked up.
 
     Raises:
-        UserError: it does not exist, is damaged, or is not one of this program's.
+        UserError: the model does not exist, is damaged, or was not made by this package.
+
+    Example:
+        >>> model = load_model("models:/eyegender@champion", tracking)  # doctest: +SKIP
+        >>> model.probabilities(np.zeros((2, 1, 96, 96), np.uint8)).shape  # doctest: +SKIP
+        (2,)
     """
     if reference.startswith("models:/"):
         store = open_store(tracking)
-        return _tracked(store, registered(store, reference), reference)
+        return _from_store(store, _find_registered(store, reference), reference)
     if reference.startswith("runs:/"):
         store = open_store(tracking)
         run_id = reference.removeprefix("runs:/").strip("/").partition("/")[0]
         model = logged_model(store, run_id)
         if model is None:
             raise UserError(f"run {run_id} in {store.name} logged no model; train it to its end, or give a checkpoint")
-        return _tracked(store, model, reference)
+        return _from_store(store, model, reference)
     path = Path(reference).expanduser()
     if path.is_dir():
         return _from_folder(path, reference)
     if path.suffix == ".ckpt":
         return _from_checkpoint(path, reference)
-    raise UserError(f"model must be {FORMS}; got {reference!r}")
+    raise UserError(f"model must be {REFERENCE_FORMS}; got {reference!r}")
 
 
-def registered(store: TrackingStore, reference: str) -> LoggedModel:
-    """The logged model behind `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `models:/m-ID`.
+def _find_registered(store: TrackingStore, reference: str) -> LoggedModel:
+    """The logged model of `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `models:/MODEL_ID`.
 
     Raises:
-        UserError: no such model, alias or version.
+        UserError: there is no such model, alias or version.
     """
-    what = reference.removeprefix("models:/").strip("/")
+    name = reference.removeprefix("models:/").strip("/")
     client = store.client
     try:
-        if "@" in what:
-            version = client.get_model_version_by_alias(*what.split("@", 1))
-        elif "/" in what:
-            version = client.get_model_version(*what.split("/", 1))
+        if "@" in name:
+            version = client.get_model_version_by_alias(*name.split("@", 1))
+        elif "/" in name:
+            version = client.get_model_version(*name.split("/", 1))
         else:
-            return client.get_logged_model(what)
+            return client.get_logged_model(name)
     except Exception as error:  # of a database driver or an HTTP library
         if not (is_gone(error) or is_refused(error)):
             raise store.unreadable(reference, error) from error
         known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
         raise UserError(
-            f"no model {reference} in {store.name} (registered: {known}); give {FORMS}, or promote a run first"
+            f"no model {reference} in {store.name} (registered: {known}); give {REFERENCE_FORMS}, or "
+            "promote a run first"
         ) from error
     if version.model_id:
         return client.get_logged_model(version.model_id)
@@ -114,53 +119,53 @@ def registered(store: TrackingStore, reference: str) -> LoggedModel:
     return model
 
 
-def _tracked(store: TrackingStore, model: LoggedModel, reference: str) -> LoadedModel:
-    with fetched(store, model, NETWORK) as folder:
-        network, card = load_network(folder)
+def _from_store(store: TrackingStore, model: LoggedModel, reference: str) -> LoadedModel:
+    with downloaded(store, model, NETWORK) as folder:
+        network, spec = load_network(folder)
     run_id = model.source_run_id
     config = read_config(store, run_id) if run_id else None
-    return _placed(network, card, reference, run_id=run_id, config=config, store=store)
+    return _on_device(network, spec, reference, run_id=run_id, config=config, store=store)
 
 
 def _from_folder(path: Path, reference: str) -> LoadedModel:
     for folder in (path, path / "network", path / "model" / "network", path / NETWORK):
-        if (folder / CARD).is_file():
-            network, card = load_network(folder)
-            return _placed(network, card, reference)
-    raise UserError(f"{path} holds no {CARD}; give the model/network folder of a run's output, or a .ckpt file")
+        if (folder / SPEC_FILE).is_file():
+            network, spec = load_network(folder)
+            return _on_device(network, spec, reference)
+    raise UserError(f"{path} holds no {SPEC_FILE}; give the model/network folder of a run's output, or a .ckpt file")
 
 
 def _from_checkpoint(path: Path, reference: str) -> LoadedModel:
     checkpoint = load_checkpoint(path)
     output = path.absolute().parent.parent
-    config = _config_beside(output)
+    config = _read_config_file(output)
     if config is None:
         raise UserError(
             f"{path} needs the readable config.yaml of its run in {output}; leave checkpoints in their run's folder, "
             "or give runs:/ID"
         )
-    card = config.card()
-    network = untrained(card)
+    spec = config.spec()
+    network = untrained(spec)
     state = checkpoint["state_dict"]
-    mine = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    weights = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
     try:
-        network.load_state_dict(mine)
+        network.load_state_dict(weights)
     except RuntimeError as error:
         fault = str(error).splitlines()[1].strip()
         raise UserError(
-            f"{path} does not fit the config.yaml in {output} ({fault}); put them together again"
+            f"{path} does not fit the config.yaml in {output} ({fault}); restore the config.yaml of its run"
         ) from error
     identity: dict[str, Any] = checkpoint.get("run") or {}
-    return _placed(network, card, reference, run_id=identity.get("run_id"), config=config)
+    return _on_device(network, spec, reference, run_id=identity.get("run_id"), config=config)
 
 
-def _placed(network: Network, card: Card, reference: str, **known: Any) -> LoadedModel:
+def _on_device(network: Network, spec: ModelSpec, reference: str, **origin: Any) -> LoadedModel:
     if torch.cuda.is_available():
         network.to("cuda")
-    return LoadedModel(network, card, reference, **known)
+    return LoadedModel(network, spec, reference, **origin)
 
 
-def _config_beside(output: Path) -> StoredConfig | None:
+def _read_config_file(output: Path) -> StoredConfig | None:
     try:
         return parse_config((output / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

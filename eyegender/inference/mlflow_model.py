@@ -1,4 +1,7 @@
-"""The MLflow model. MLflow runs this file when it loads the model: code, not a pickle, rebuilds the network."""
+"""The logged MLflow model: raw images in, probabilities out.
+
+MLflow copies this file into the logged model and runs it when the model is loaded, so no pickle is involved.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,19 +13,20 @@ from numpy.typing import NDArray
 
 
 class EyeModel(PythonModel):
-    """Pictures to probabilities of male, float32 of shape (N,)."""
+    """Predicts the probability of label 1 of raw images, float32 of shape (N,)."""
 
     def load_context(self, context: PythonModelContext) -> None:
         from eyegender.models.saved_network import load_network
 
-        self.network, self.card = load_network(Path(context.artifacts["network"]))
+        self.network, self.spec = load_network(Path(context.artifacts["network"]))
 
-    # MLflow reads this hint when it loads the file (hence no postponed annotations): an array, not validated further.
+    # MLflow reads the type hint of model_input, so this file must not postpone the evaluation of annotations. With an
+    # array as the hint, MLflow passes any input on without validating it.
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> NDArray[np.float32]:  # noqa: ARG002
-        from eyegender.inference.images import as_pixels
-        from eyegender.models.inference import probabilities
+        from eyegender.inference.raw_images import as_pixels
+        from eyegender.models.saved_network import probabilities
 
-        return probabilities(self.network, self.card, as_pixels(model_input, self.card.size, self.card.color))
+        return probabilities(self.network, self.spec, as_pixels(model_input, self.spec.size, self.spec.color))
 
 
 set_model(EyeModel())

@@ -1,25 +1,23 @@
-"""A network as one ONNX file that takes pixels and gives probabilities, and the check that it gives the same ones."""
+"""Exports a network as one ONNX file from pixels to probabilities, and checks the file against PyTorch."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import logging
-import os
 import warnings
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from eyegender.inference.load import LoadedModel
     from eyegender.models.network import Network
@@ -27,11 +25,11 @@ if TYPE_CHECKING:
 EXTRA = "eyegender[onnx]"
 TOLERANCE = 1e-4
 INPUT, OUTPUT = "pixels", "probability"
-CARD_KEY = "eyegender.card"
+SPEC_KEY = "eyegender.card"
 
 
-class _Whole(nn.Module):
-    """Pixels to probabilities, mirror image included where the card says so."""
+class _PixelsToProbability(nn.Module):
+    """The exported graph: normalization, network, average with the mirror image if `flip`, and sigmoid."""
 
     def __init__(self, network: Network, *, flip: bool) -> None:
         super().__init__()
@@ -39,16 +37,16 @@ class _Whole(nn.Module):
         self.flip = flip
 
     def forward(self, pixels: Tensor) -> Tensor:
-        scaled = self.network.normalise(pixels)
-        logits: Tensor = self.network.head(self.network.stages(scaled))
+        x = self.network.normalise(pixels)
+        logits: Tensor = self.network.head(self.network.stages(x))
         if self.flip:
-            logits = (logits + self.network.head(self.network.stages(scaled.flip(3)))) / 2
+            logits = (logits + self.network.head(self.network.stages(x.flip(3)))) / 2
         return torch.sigmoid(logits)
 
 
 def check_installed() -> None:
-    """Raises UserError where a package is missing that exporting needs."""
-    for name in ("onnx", "onnxruntime", "onnxscript"):  # torch's exporter imports the last
+    """Raises UserError if a package that the export needs is not installed."""
+    for name in ("onnx", "onnxruntime", "onnxscript"):  # torch's exporter imports onnxscript
         try:
             importlib.import_module(name)
         except ImportError as error:
@@ -56,71 +54,70 @@ def check_installed() -> None:
 
 
 def export_onnx(model: LoadedModel, path: Path) -> float:
-    """Write the model and compare it with onnxruntime's answers on random pictures.
+    """Write the model to `path` if the probabilities of onnxruntime agree with those of PyTorch on random images.
 
-    The file's input `pixels` is uint8 (N, C, size, size) of any N: a decoded picture, gray or colour as the card says,
-    resized to size x size by bicubic interpolation. The card is in the file's metadata. Resizing stays outside: ONNX's
-    and Pillow's bicubic round differently.
+    The input `pixels` of the file is uint8 (N, C, size, size) for any N: decoded images in the model's color
+    mode, resized to size x size by bicubic interpolation. The metadata of the file holds the model's specification.
+    Resizing is not part of the file because ONNX and Pillow round bicubic interpolation differently.
 
     Returns:
-        The largest difference of a probability that was seen.
+        The largest difference between two probabilities.
 
     Raises:
-        UserError: the packages are missing, the file cannot be written, or the answers differ by more than `TOLERANCE`.
+        UserError: a package is missing, the file cannot be written, or the difference is larger than `TOLERANCE`.
     """
     check_installed()
     import onnx
     import onnxruntime  # type: ignore[import-untyped]
 
-    for noisy in ("onnxscript", "onnx_ir", "torch.onnx"):  # every pass of the optimizer reports what it removed
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    card = model.card
+    for name in ("onnxscript", "onnx_ir", "torch.onnx"):  # each optimization pass logs what it removed
+        logging.getLogger(name).setLevel(logging.WARNING)
+    spec = model.spec
     network = model.network.to("cpu").to(memory_format=torch.contiguous_format)
-    whole = _Whole(network, flip=card.flip_average).eval()
-    example = torch.zeros((2, 1 if card.color == "gray" else 3, card.size, card.size), dtype=torch.uint8)
+    graph = _PixelsToProbability(network, flip=spec.flip_average).eval()
+    example = torch.zeros((2, *_input_shape(model)), dtype=torch.uint8)
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the exporter's remarks on its own deprecations
+        warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            whole,
+            graph,
             (example,),
             dynamo=True,
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_shapes={INPUT: {0: torch.export.Dim("pictures", min=1)}},
+            dynamic_shapes={INPUT: {0: torch.export.Dim("images", min=1)}},
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch's exporter returned nothing")
     proto = program.model_proto
-    proto.metadata_props.append(onnx.StringStringEntryProto(key=CARD_KEY, value=json.dumps(asdict(card))))
+    proto.metadata_props.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=json.dumps(asdict(spec))))
     onnx.checker.check_model(proto)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    content = proto.SerializeToString()
+    difference = _largest_difference(model, onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]))
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"the probabilities of onnxruntime differ from PyTorch's by {difference:.2g}, more than {TOLERANCE}; "
+            "nothing was written"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(proto.SerializeToString())
-        difference = largest_difference(
-            model, onnxruntime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
-        )
-        if not difference <= TOLERANCE:
-            raise UserError(
-                f"onnxruntime's answers differ by {difference:.2g}, more than {TOLERANCE}; nothing was written"
-            )
-        aside.replace(path)
+        with atomic_write(path, "wb", one_writer=False) as file:
+            file.write(content)
     except OSError as error:
         raise UserError(f"output: cannot write {path} ({error.strerror}); set output=") from error
-    finally:
-        aside.unlink(missing_ok=True)
     return difference
 
 
-def largest_difference(model: LoadedModel, session: object) -> float:
-    """Between torch's and onnxruntime's probabilities, on batches of one and of several random pictures."""
-    card = model.card
+def _largest_difference(model: LoadedModel, session: Any) -> float:
+    """Between the probabilities of PyTorch and onnxruntime, on one and on several random images."""
     rng = np.random.default_rng(0)
-    found = 0.0
+    largest = 0.0
     for count in (1, 7):
-        shape = (count, 1 if card.color == "gray" else 3, card.size, card.size)
-        pixels: NDArray[np.uint8] = rng.integers(0, 256, shape, dtype=np.uint8)
-        (theirs,) = session.run([OUTPUT], {INPUT: pixels})  # type: ignore[attr-defined]
-        found = max(found, float(np.abs(model.probabilities(pixels) - theirs).max()))
-    return found
+        pixels = rng.integers(0, 256, (count, *_input_shape(model)), dtype=np.uint8)
+        (probabilities,) = session.run([OUTPUT], {INPUT: pixels})
+        largest = max(largest, float(np.abs(model.probabilities(pixels) - probabilities).max()))
+    return largest
+
+
+def _input_shape(model: LoadedModel) -> tuple[int, int, int]:
+    return (1 if model.spec.color == "gray" else 3, model.spec.size, model.spec.size)

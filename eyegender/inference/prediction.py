@@ -1,45 +1,48 @@
-"""What a model says of picture files, with abstentions, as rows for a CSV or JSON lines file."""
+"""Predicts image files: finds and decodes them, and writes one row per image or eye as CSV or JSON lines."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eyegender.core.errors import UserError
 from eyegender.core.progress import show_progress
-from eyegender.data.decode import to_pixels
-from eyegender.inference.image_files import Decoded, decoded_batches
+from eyegender.data.decode import SUFFIXES, decode, read_image_bytes, to_pixels
+from eyegender.data.readers import UnreadableImageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from PIL import Image
 
     from eyegender.inference.load import LoadedModel
 
-    # From a face picture and its path to its eyes by name (`left` and `right` as seen in the picture), or none.
-    Eyes = Callable[[Path, Image.Image], dict[str, Image.Image]]
+    # From the path and the image of a face to its eyes by name (`left` and `right` as seen in the image), or none.
+    EyeCropper = Callable[[Path, Image.Image], dict[str, Image.Image]]
 
+BATCH_SIZE = 256
 ABSTAINED, UNREADABLE, NO_EYES = "abstained", "unreadable", "no eyes"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the output.
+class PredictionRow:
+    """One row of the output.
 
     Args:
-        path: of the file as given.
-        eye: `left` or `right` as seen in a face picture; empty where the whole picture is an eye.
-        probability: of label 1; None where there is no answer.
-        label: the likelier class, empty where the model abstains or there is no answer.
-        note: why there is no label.
+        path: path of the file as given.
+        eye: `left` or `right` as seen in the image of a face; empty if the whole image is an eye.
+        probability: probability of label 1; None if there is no prediction.
+        label: the more likely class; empty if the model abstains or there is no prediction.
+        note: the reason why there is no label.
     """
 
     path: str
@@ -49,82 +52,136 @@ class Row:
     note: str
 
 
+@dataclass(frozen=True)
+class DecodedFile:
+    """An image file: its decoded image, or the reason why it cannot be read."""
+
+    path: Path
+    image: Image.Image | None
+    reason: str = ""
+
+
 def predict(
-    model: LoadedModel, paths: Sequence[Path], *, min_confidence: float, eyes: Eyes | None = None
-) -> Iterator[list[Row]]:
-    """Rows for the files, batch by batch and in order.
+    model: LoadedModel, paths: Sequence[Path], *, min_confidence: float, crop_eyes: EyeCropper | None = None
+) -> Iterator[list[PredictionRow]]:
+    """Yield the rows of the files, batch by batch and in order.
 
     Args:
-        model: what is asked.
-        paths: of picture files.
-        min_confidence: in 0.5..1; below it (the probability of the likelier class) the model abstains.
-        eyes: cuts the eyes out of face pictures; None where the pictures are eyes.
+        model: the model that predicts.
+        paths: paths of the image files.
+        min_confidence: the model abstains if the probability of the more likely class is lower; 0.5..1.
+        crop_eyes: crops the eyes out of the image of a face; None if the images are eyes.
     """
     with show_progress("predicting", len(paths)) as advance:
-        # Eye positions count pixels as they are stored, so an EXIF orientation must not turn a face.
-        for batch in decoded_batches(paths, upright=eyes is None):
-            yield _rows(model, batch, min_confidence, eyes)
+        # Eye positions are in pixels of the stored image, so an EXIF orientation must not rotate a face.
+        for batch in decode_batches(paths, upright=crop_eyes is None):
+            yield _predict_batch(model, batch, min_confidence, crop_eyes)
             advance(len(batch))
 
 
-def _rows(model: LoadedModel, batch: list[Decoded], min_confidence: float, eyes: Eyes | None) -> list[Row]:
-    card = model.card
-    asked: list[tuple[Decoded, str, Any]] = []
-    for one in batch:
-        if one.image is None:
-            asked.append((one, "", None))
-        elif eyes is None:
-            asked.append((one, "", one.image))
+def _predict_batch(
+    model: LoadedModel, batch: list[DecodedFile], min_confidence: float, crop_eyes: EyeCropper | None
+) -> list[PredictionRow]:
+    spec = model.spec
+    inputs: list[tuple[DecodedFile, str, Image.Image | None]] = []
+    for file in batch:
+        if file.image is None or crop_eyes is None:
+            inputs.append((file, "", file.image))
         else:
-            asked += [(one, name, image) for name, image in eyes(one.path, one.image).items()] or [(one, "", None)]
-    pixels = [to_pixels(image, card.size, card.color) for _, _, image in asked if image is not None]
-    says = iter(model.probabilities(np.stack(pixels)).tolist() if pixels else [])
+            eyes = crop_eyes(file.path, file.image)
+            inputs += [(file, eye, image) for eye, image in eyes.items()] or [(file, "", None)]
+    pixels = [to_pixels(image, spec.size, spec.color) for _, _, image in inputs if image is not None]
+    probabilities = iter(model.probabilities(np.stack(pixels)).tolist() if pixels else [])
     rows = []
-    for one, name, image in asked:
+    for file, eye, image in inputs:
         if image is None:
-            note = NO_EYES if one.image is not None else f"{UNREADABLE}: {one.reason}"
-            rows.append(Row(str(one.path), name, None, "", note))
+            note = NO_EYES if file.image is not None else f"{UNREADABLE}: {file.reason}"
+            rows.append(PredictionRow(str(file.path), eye, None, "", note))
             continue
-        p = float(next(says))
-        # Written this way, NaN abstains.
-        sure = max(p, 1 - p) >= min_confidence
-        rows.append(
-            Row(str(one.path), name, round(p, 6), card.classes[int(p > 0.5)] if sure else "", "" if sure else ABSTAINED)
-        )
+        p = float(next(probabilities))
+        confident = max(p, 1 - p) >= min_confidence  # False for NaN
+        label, note = (spec.classes[int(p > 0.5)], "") if confident else ("", ABSTAINED)
+        rows.append(PredictionRow(str(file.path), eye, round(p, 6), label, note))
     return rows
 
 
+def find_image_files(images: Sequence[str]) -> list[Path]:
+    """The given files, and all image files in the given folders and below, sorted by name within each folder.
+
+    Raises:
+        UserError: a path does not exist, or there is no image file at all.
+    """
+    found: dict[Path, None] = {}
+    for given in images:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            # A broken link is listed too; its row gives the reason.
+            found.update(dict.fromkeys(sorted(p for p in inside if not p.is_dir())))
+        elif os.path.lexists(path):
+            found[path] = None
+        else:
+            raise UserError(f"images must exist, got {given}; correct images=")
+    if not found:
+        raise UserError(f"no image ({', '.join(sorted(SUFFIXES))}) in {', '.join(images)}; correct images=")
+    return list(found)
+
+
+def decode_batches(paths: Sequence[Path], *, upright: bool = True) -> Iterator[list[DecodedFile]]:
+    """Decode the files in order, `BATCH_SIZE` at a time, and the next batch while the caller processes one.
+
+    Args:
+        paths: paths of the image files.
+        upright: whether to rotate images by their EXIF orientation.
+    """
+
+    def decode_file(path: Path) -> DecodedFile:
+        try:
+            return DecodedFile(path, decode(read_image_bytes(path), upright=upright))
+        except UnreadableImageError as error:
+            return DecodedFile(path, None, str(error))
+        except OSError as error:
+            return DecodedFile(path, None, error.strerror or type(error).__name__)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        pending = [pool.submit(decode_file, path) for path in paths[:BATCH_SIZE]]
+        for start in range(BATCH_SIZE, len(paths) + BATCH_SIZE, BATCH_SIZE):
+            batch, pending = pending, [pool.submit(decode_file, path) for path in paths[start : start + BATCH_SIZE]]
+            yield [future.result() for future in batch]
+
+
 @contextmanager
-def row_writer(path: Path) -> Iterator[Callable[[list[Row]], None]]:
-    """Writes rows as they come, as CSV or, where the file is called .jsonl, as JSON lines.
+def row_writer(path: Path) -> Iterator[Callable[[list[PredictionRow]], None]]:
+    """Yield a function that writes rows at once: as JSON lines if the file is called .jsonl, otherwise as CSV.
 
     Raises:
         UserError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # File names that are no UTF-8 come out as they are.
-        mode = "w" if path.exists() else "x"  # a pipe, or no file that another process makes meanwhile
+        # Exclusive, so that no file that another process creates meanwhile is overwritten; a pipe exists before.
+        mode = "w" if path.exists() else "x"
+        # File names that are not UTF-8 are written as their bytes.
         file = path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
     except OSError as error:
         raise UserError(f"output: cannot write {path} ({error.strerror}); set output=") from error
     with file:
         if path.suffix == ".jsonl":
 
-            def write(rows: list[Row]) -> None:
+            def write(rows: list[PredictionRow]) -> None:
                 file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
                 file.flush()
         else:
             table = csv.writer(file)
-            table.writerow(field.name for field in fields(Row))
+            table.writerow(field.name for field in fields(PredictionRow))
 
-            def write(rows: list[Row]) -> None:
+            def write(rows: list[PredictionRow]) -> None:
                 table.writerows(("" if value is None else value for value in asdict(row).values()) for row in rows)
                 file.flush()
 
         yield write
 
 
-def tally(rows: Sequence[Row]) -> Counter[str]:
-    """How many rows got each label, and how many got none for which reason."""
+def count_labels(rows: Sequence[PredictionRow]) -> Counter[str]:
+    """The number of rows with each label, and with each reason for having none."""
     return Counter(row.label or row.note.partition(":")[0] for row in rows)

@@ -1,4 +1,4 @@
-"""Random flip, shift, scale, rotation, brightness and erasing of whole batches, on whatever device they are."""
+"""Random flip, shift, scale, rotation, brightness and erasing of whole batches, on the device of the batch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Augment:
-    """Draws one change per picture; all of it is a function of the generator.
+    """Changes each image at random; the result depends only on the generator.
 
     Args:
-        flip: probability of mirroring left and right, 0..1.
-        shift: largest shift in each direction as a fraction of the side, 0..0.5.
-        scale: largest change of size; 0.1 draws a factor between 0.9 and 1.1.
-        brightness: largest relative change of brightness, likewise.
+        flip: probability of a horizontal flip, 0..1.
+        shift: largest shift in each direction, as a fraction of the side, 0..0.5.
+        scale: largest change of size; 0.1 samples a factor between 0.9 and 1.1.
+        brightness: largest relative change of brightness; 0.1 samples a factor between 0.9 and 1.1.
         rotate: largest rotation in either direction, in degrees, 0..180.
-        erase: probability of graying out a square whose side is a fifth to two fifths of the picture's (random erasing,
-            Zhong et al. 2020, arXiv 1708.04896, with squares and one gray), 0..1.
+        erase: probability of replacing a square with gray, 0..1. Its side is a fifth to two fifths of the image's
+            (random erasing, Zhong et al. 2020, arXiv 1708.04896, restricted to gray squares).
     """
 
     flip: float = 0.5
@@ -32,9 +32,9 @@ class Augment:
     erase: float = 0.0
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Pixels (B, C, S, S) in 0..255, uint8 or float, to float pixels of that shape and range.
+        """Map pixels (B, C, S, S) in 0..255, uint8 or float, to float pixels of the same shape and range.
 
-        `generator` lives on the CPU: the same draws on every device.
+        `generator` is a CPU generator, so that every device gets the same random numbers.
         """
         batch = pixels.shape[0]
         draws = torch.rand(5, batch, generator=generator).to(pixels.device)
@@ -44,7 +44,7 @@ class Augment:
         theta = torch.zeros(batch, 2, 3, device=pixels.device)
         angle = torch.zeros(batch, device=pixels.device)
         if self.rotate:
-            angle = math.radians(self.rotate) * self._more(1, batch, generator, pixels)[0]
+            angle = math.radians(self.rotate) * self._extra_draws(1, batch, generator, pixels)[0]
         theta[:, 0, 0] = mirror * angle.cos() / zoom
         theta[:, 0, 1] = -mirror * angle.sin() / zoom
         theta[:, 1, 0] = angle.sin() / zoom
@@ -60,19 +60,19 @@ class Augment:
             image = torch.where((mirror < 0).view(-1, 1, 1, 1), image.flip(3), image)
         light = 1 + self.brightness * signed[4]
         image = (image * light.view(-1, 1, 1, 1)).clamp_(0, 255)
-        return self._erased(image, self._more(4, batch, generator, pixels)) if self.erase else image
+        return self._erased(image, self._extra_draws(4, batch, generator, pixels)) if self.erase else image
 
     @staticmethod
-    def _more(rows: int, batch: int, generator: torch.Generator, pixels: Tensor) -> Tensor:
-        """Draws in -1..1 of what is off by default: with it off, everything else draws the same."""
+    def _extra_draws(rows: int, batch: int, generator: torch.Generator, pixels: Tensor) -> Tensor:
+        """Random numbers in -1..1 for an option that is off by default, drawn after those of all other options."""
         return (torch.rand(rows, batch, generator=generator) * 2 - 1).to(pixels.device)
 
     def _erased(self, image: Tensor, draws: Tensor) -> Tensor:
         side = image.shape[-1]
-        places = (torch.arange(side, device=image.device) + 0.5) / side * 2 - 1  # of pixel centres, -1..1
+        centers = (torch.arange(side, device=image.device) + 0.5) / side * 2 - 1  # of pixels, -1..1
         half = 0.3 + 0.1 * draws[0]
-        inside = (places - draws[1, :, None] * (1 - half[:, None])).abs() < half[:, None]
-        across = (places - draws[2, :, None] * (1 - half[:, None])).abs() < half[:, None]
+        inside = (centers - draws[1, :, None] * (1 - half[:, None])).abs() < half[:, None]
+        across = (centers - draws[2, :, None] * (1 - half[:, None])).abs() < half[:, None]
         chosen = (draws[3] + 1) / 2 < self.erase
         hole = inside[:, None, :, None] & across[:, None, None, :] & chosen[:, None, None, None]
         return image.masked_fill(hole, 127.5)

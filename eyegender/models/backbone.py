@@ -1,4 +1,4 @@
-"""A backbone is a list of stages, from the picture to the last feature map."""
+"""A backbone is a list of stages that map an image to the last feature map."""
 
 from __future__ import annotations
 
@@ -14,65 +14,65 @@ if TYPE_CHECKING:
 
 
 class Backbone(nn.Module):
-    """A convolutional network without its classifier, cut into stages at which fine-tuning can begin.
+    """A convolutional network without its classifier, as a list of stages at which fine-tuning can start.
 
-    A subclass names itself, says what pictures it takes, builds torchvision's network and cuts it up. Everything else
-    (freezing, the optimizer's groups, weights, the activation store, sweeps) works from the list of stages alone.
+    A subclass has a name, states its input, builds torchvision's network and splits it into stages. Freezing, the
+    optimizer's parameter groups, initial weights, the activation store and sweeps need only the list of stages.
     """
 
     name: ClassVar[str]
-    default_size: ClassVar[int]  # side of the square input in pixels that the published network was made for
-    min_size: ClassVar[int]  # smallest side for which every stage has at least one pixel to work on
-    channels: ClassVar[int]  # of the last feature map
+    default_size: ClassVar[int]  # side of the square input in pixels for which the network was published
+    min_size: ClassVar[int]  # smallest side that leaves every stage at least one pixel
+    channels: ClassVar[int]  # channels of the last feature map
     mean: ClassVar[tuple[float, float, float]]  # per channel, of pixels scaled to 0..1, as in pre-training
-    std: ClassVar[tuple[float, float, float]]
-    classifier_prefixes: ClassVar[tuple[str, ...]]  # keys of a full state dict that belong to no stage
+    std: ClassVar[tuple[float, float, float]]  # likewise
+    classifier_prefixes: ClassVar[tuple[str, ...]]  # prefixes of the state dict's keys that belong to no stage
 
     def __init__(self) -> None:
         super().__init__()
         network = self.torchvision_network()
-        self.stages = nn.Sequential(OrderedDict(self.cut(network)))
+        self.stages = nn.Sequential(OrderedDict(self.named_stages(network)))
 
     @classmethod
     def torchvision_network(cls) -> nn.Module:
-        """The whole network with random weights, as torchvision builds it."""
+        """torchvision's complete network with random weights."""
         raise NotImplementedError
 
     @classmethod
-    def cut(cls, network: nn.Module) -> list[tuple[str, nn.Module]]:
-        """The named stages of `network`, sharing its parameters, in the order in which a picture passes them."""
-        raise NotImplementedError
+    def named_stages(cls, network: nn.Module) -> list[tuple[str, nn.Module]]:
+        """The stages of `network` with their names, in forward order; they share the parameters of `network`."""
+        raise NotImplementedError(f"{cls.__name__} must define named_stages, which version 0.1 called cut")
 
     @classmethod
     def imagenet(cls) -> WeightsEnum:
-        """torchvision's entry for the ImageNet weights (its address and checks)."""
+        """torchvision's entry for the ImageNet weights, which holds their address and checksum."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised pictures (B, 3, S, S) to the last feature map (B, channels, S', S')."""
+        """Map normalised images (B, 3, S, S) to the last feature map (B, channels, S', S')."""
         features: Tensor = self.stages(x)
         return features
 
     @classmethod
     def check_size(cls, size: int) -> int:
-        """The input side to use: `size`, or the backbone's own when it is 0.
+        """The side of the input in pixels: `size`, or the backbone's default if `size` is 0.
 
         Raises:
-            UserError: the network has a stage that would be left without a pixel.
+            UserError: `size` is so small that a stage would have no pixel left.
         """
         if size and size < cls.min_size:
             raise UserError(
-                f"{cls.name} needs pictures of at least {cls.min_size}x{cls.min_size} pixels, got {size}; "
+                f"{cls.name} needs images of at least {cls.min_size}x{cls.min_size} pixels, got {size}; "
                 f"set data.size={cls.min_size} or more"
             )
         return size or cls.default_size
 
 
 def resolve_depth(finetune_depth: int | str, stages: int, name: str) -> int:
-    """How many stages train, counted from the end.
+    """The number of stages to train, counted from the last one.
 
     Raises:
-        UserError: not `all` and not within 0..stages.
+        UserError: `finetune_depth` is neither `all` nor a number in 0..stages.
     """
     if finetune_depth == "all":
         return stages

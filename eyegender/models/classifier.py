@@ -1,4 +1,4 @@
-"""The LightningModule: loss, optimization and metrics around either backbone."""
+"""The LightningModule: loss, optimization and metrics around a network."""
 
 from __future__ import annotations
 
@@ -11,40 +11,38 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eyegender.models.finite_check import FiniteCheck, NotFiniteError
-from eyegender.models.memory import Parts
-from eyegender.models.metrics import SplitMetrics
+from eyegender.models.micro_batches import MicroBatches
 from eyegender.models.optimization import START, Optimization, Progress, progress_of
+from eyegender.models.split_metrics import SplitMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
-    from eyegender.data.batches import Batch
+    from eyegender.data.loader import Batch
     from eyegender.models.augment import Augment
     from eyegender.models.network import Network
 
-PARTS = ("train", "val", "test")
-FUSED_FROM = 8  # trainable tensors; with fewer, starting the threads takes longer than the update
+SPLITS = ("train", "val", "test")
+FUSED_FROM = 8  # trainable tensors; with fewer, a fused update is slower than a plain one
 
 
 class Classifier(pl.LightningModule):
-    """Binary cross-entropy, an optimizer and its scheduler around a `Network`.
+    """Trains a `Network` with binary cross-entropy, an optimizer and a scheduler.
 
     Args:
         network: maps pixels to logits.
         lr: peak learning rate of the backbone's stages.
-        head_lr: peak learning rate of the head.
-        optimization: optimizer and scheduler. Weight decay is not applied to biases and batch-norm.
-        label_smoothing: 0..1; targets become s/2 and 1 - s/2.
-        mixup: 0 or more; pictures and targets of a batch are mixed in pairs, by a weight from Beta(mixup, mixup) (Zhang
-            et al. 2018, arXiv 1710.09412). Metrics then count the label with the larger weight.
+        head_lr: peak learning rate of the head; None for `lr`.
+        optimization: optimizer and scheduler. Biases and batch-norm parameters are exempt from weight decay.
+        label_smoothing: label smoothing s in 0..1; targets become s/2 and 1 - s/2.
+        mixup: parameter of mixup, 0 or more: images and targets of a batch are averaged in pairs, with a weight from
+            Beta(mixup, mixup) (Zhang et al. 2018, arXiv 1710.09412). Metrics then use the label with the larger weight.
         pos_weight: weight of the positive (male) class in the training loss; 1 is the plain loss.
-        augment: applied to training batches, or None.
-        flip_test: average the logits of a picture and its mirror image when testing.
-        seed: of augmentation and dropout.
-        halve: a batch that does not fit the memory is worked off in halves, quarters and so on, with added gradients.
-        max_steps: optimizer steps after which the run ends, -1 for as many as its epochs have.
+        augment: augmentation of training batches, or None.
+        flip_test: average the logits of an image and its mirror image in the test.
+        seed: seed of augmentation and dropout.
+        micro_batches: split a batch that does not fit the memory into micro-batches and accumulate their gradients.
+        max_steps: number of optimizer steps after which the run ends; -1 for no limit.
     """
 
     pos_weight: Tensor
@@ -62,7 +60,7 @@ class Classifier(pl.LightningModule):
         augment: Augment | None = None,
         flip_test: bool = False,
         seed: int = 0,
-        halve: bool = False,
+        micro_batches: bool = False,
         max_steps: int = -1,
     ) -> None:
         super().__init__()
@@ -72,27 +70,24 @@ class Classifier(pl.LightningModule):
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
         self.augment, self.flip_test, self.seed, self.max_steps = augment, flip_test, seed, max_steps
-        # Lightning logs nothing here: a ModuleDict would put the collected logits into checkpoints.
-        self.split_metrics = nn.ModuleDict({f"on_{part}": SplitMetrics() for part in PARTS})
-        # Run, config and data that a checkpoint belongs to, asked for when it is written.
-        self.origin: Callable[[], dict[str, Any]] = dict
-        self.halve = halve
-        self.train_parts, self.eval_parts = Parts(network, "training on"), Parts(network, "evaluating")
+        self.split_metrics = nn.ModuleDict({f"on_{split}": SplitMetrics() for split in SPLITS})
+        self.train_micro_batches = MicroBatches(network, "training on") if micro_batches else None
+        self.eval_micro_batches = MicroBatches(network, "evaluating") if micro_batches else None
         self.finite = FiniteCheck()
-        self._indices = torch.empty(0, dtype=torch.int64)  # of the pictures of the latest step
+        self._indices = torch.empty(0, dtype=torch.int64)  # images of the latest step
         self._step, self._step_lr = 0, self.lr
         self._resumed_metrics: dict[str, Tensor] = {}
-        self.epoch_values: dict[str, float] = {}  # latest value of every metric, with its part: `val/accuracy`
+        self.epoch_values: dict[str, float] = {}  # latest value of every metric by name, such as `val/accuracy`
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 1 or 3, S, S) in 0..255 to logits (B,)."""
+        """Map pixels (B, 1 or 3, S, S) in 0..255 to logits (B,)."""
         return self.network(pixels)
 
-    def _logits(self, given: Tensor, *, at_cut: bool) -> Tensor:
-        return self.network(given, at_cut=at_cut)
+    def _logits(self, inputs: Tensor, *, is_features: bool) -> Tensor:
+        return self.network(inputs, is_features=is_features)
 
     def loss(self, logits: Tensor, targets: Tensor, *, training: bool) -> Tensor:
-        """Cross-entropy of each picture (B,) with targets in 0..1; weights and smoothing apply in training only."""
+        """Cross-entropy (B,) of each image with targets in 0..1; class weight and smoothing apply only in training."""
         target = targets.float()
         if not training:
             return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -103,46 +98,47 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         self._indices, self._step, self._step_lr = batch.indices, self.global_step, self.current_lr()
-        # Answers to the last step's questions may still be on their way.
-        self.finite.settle(before=self.global_step - 1)
-        if self.halve:
-            return self.train_parts.attempt(lambda parts: self._step_in_parts(batch, parts), len(batch.labels))
-        pixels, targets = self._drawn(batch)
-        logits = self._logits(pixels, at_cut=batch.at_cut)
+        # A GPU may still be computing the values that the last step recorded.
+        self.finite.flush(before=self.global_step - 1)
+        if self.train_micro_batches is not None:
+            return self.train_micro_batches.run(lambda count: self._accumulate(batch, count), len(batch.labels))
+        pixels, targets = self._augmented(batch)
+        logits = self._logits(pixels, is_features=batch.is_features)
         losses = self.loss(logits, targets, training=True)
-        loss = self._finite(losses.mean())
+        loss = self._check_finite(losses.mean())
         self._metrics("train").update(logits, (targets > 0.5).to(batch.labels.dtype), losses, batch.indices)
         return loss
 
-    def _step_in_parts(self, batch: Batch, parts: int) -> Tensor:
-        """Forward and backward of one part after the other; the gradients add up to those of the batch's mean loss.
+    def _accumulate(self, batch: Batch, count: int) -> Tensor:
+        """Forward and backward of `count` micro-batches; their gradients add up to those of the batch's mean loss.
 
-        Returns the loss without its graph: `backward` has nothing left to do.
+        The returned loss has no graph, so that `backward` has nothing left to do.
         """
-        self.trainer.optimizers[0].zero_grad()  # of what a failed attempt has added already, too
+        self.trainer.optimizers[0].zero_grad()  # gradients of a failed attempt, too
         found = []
-        pixels, targets = self._drawn(batch)
-        for part, of_part in zip(pixels.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            logits = self._logits(part, at_cut=batch.at_cut)
-            losses = self.loss(logits, of_part, training=True)
-            self.trainer.strategy.backward(self._finite(losses.sum() / len(batch.labels)), None)
+        pixels, targets = self._augmented(batch)
+        for inputs, target in zip(pixels.tensor_split(count), targets.tensor_split(count), strict=True):
+            logits = self._logits(inputs, is_features=batch.is_features)
+            losses = self.loss(logits, target, training=True)
+            self.trainer.strategy.backward(self._check_finite(losses.sum() / len(batch.labels)), None)
             found.append((logits.detach(), losses.detach()))
-        every, losses = (torch.cat(values) for values in zip(*found, strict=True))
-        self._metrics("train").update(every, (targets > 0.5).to(batch.labels.dtype), losses, batch.indices)
-        return losses.mean()
+        all_logits, all_losses = (torch.cat(values) for values in zip(*found, strict=True))
+        labels = (targets > 0.5).to(batch.labels.dtype)
+        self._metrics("train").update(all_logits, labels, all_losses, batch.indices)
+        return all_losses.mean()
 
     def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        if not self.halve:  # by now `_step_in_parts` has filled the gradients
+        if self.train_micro_batches is None:  # `_accumulate` has computed the gradients before this call
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
-    def optimizer_step(self, *given: Any, **named: Any) -> None:
-        """Raises NotFiniteError where the rate, or rate times weight decay, is larger than any number of a weight."""
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Raises NotFiniteError if the learning rate, or its product with weight decay, overflows the weights' type."""
         try:
-            super().optimizer_step(*given, **named)
+            super().optimizer_step(*arguments, **options)
         except RuntimeError as error:
             if "without overflow" not in str(error):
                 raise
@@ -152,23 +148,23 @@ class Classifier(pl.LightningModule):
         self,
         optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,  # noqa: ARG002 - by norm
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002 - always by norm
     ) -> None:
-        """Raises NotFiniteError, unless the precision scales losses: a scaler tries infinite gradients out."""
+        """Raises NotFiniteError, except with a gradient scaler, which skips steps with infinite gradients itself."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if getattr(self.trainer.precision_plugin, "scaler", None) is None:
-            self._finite(norm, "gradient")
+            self._check_finite(norm, "gradient")
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
-    def _drawn(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch's pixels, augmented, and its targets in 0..1; both mixed if wanted."""
-        # Dropout and augmentation are functions of seed, step and rank: an interrupted run draws what a whole one would
-        # have drawn.
+    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The augmented inputs of the batch and its targets in 0..1, after mixup if it is on."""
+        # Dropout and augmentation depend only on seed, step and rank: a resumed run draws the same random numbers as an
+        # uninterrupted one.
         torch.manual_seed(_mix(self.seed, self.global_step, self.global_rank))
         pixels: Tensor = batch.pixels
-        if self.augment is not None and not batch.at_cut:
+        if self.augment is not None and not batch.is_features:
             pixels = self.augment(pixels, torch.default_generator)
         if not self.mixup:
             return pixels, batch.labels
@@ -177,8 +173,8 @@ class Classifier(pl.LightningModule):
         targets = batch.labels.float()
         return pixels.float().lerp(pixels[others].float(), share), targets.lerp(targets[others], share)
 
-    def _finite(self, value: Tensor, what: str = "loss", indices: Tensor | None = None) -> Tensor:
-        self.finite.ask(value, what, self._step, self._step_lr, self._indices if indices is None else indices)
+    def _check_finite(self, value: Tensor, what: str = "loss", indices: Tensor | None = None) -> Tensor:
+        self.finite.record(value, what, self._step, self._step_lr, self._indices if indices is None else indices)
         return value
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
@@ -187,59 +183,55 @@ class Classifier(pl.LightningModule):
     def test_step(self, batch: Batch, _batch_idx: int) -> None:  # noqa: PT019 - not a test
         self._evaluate("test", batch, flip=self.flip_test)
 
-    def _evaluate(self, part: str, batch: Batch, *, flip: bool) -> None:
-        if self.halve:
-            logits = self.eval_parts.attempt(lambda n: self._evaluated_in_parts(batch, n, flip), len(batch.labels))
+    def _evaluate(self, split: str, batch: Batch, *, flip: bool) -> None:
+        if self.eval_micro_batches is None:
+            logits = self._eval_logits(batch, flip=flip)
         else:
-            logits = self._evaluated(batch, flip=flip)
+            logits = self.eval_micro_batches.run(
+                lambda count: torch.cat([self._eval_logits(part, flip=flip) for part in _divided(batch, count)]),
+                len(batch.labels),
+            )
         losses = self.loss(logits, batch.labels, training=False)
-        # In validation it is the latest training step that has spoilt the weights.
-        self._finite(losses.mean(), f"{part} loss", None if part == "val" else batch.indices)
-        self._metrics(part).update(logits, batch.labels, losses, batch.indices)
+        # A validation loss that is not finite comes from the weights of the latest training step.
+        self._check_finite(losses.mean(), f"{split} loss", None if split == "val" else batch.indices)
+        self._metrics(split).update(logits, batch.labels, losses, batch.indices)
 
-    def _evaluated_in_parts(self, batch: Batch, parts: int, flip: bool) -> Tensor:
-        pixels = batch.pixels.tensor_split(parts)
-        mirrored = [None] * parts if batch.mirrored is None else batch.mirrored.tensor_split(parts)
-        pieces = [batch._replace(pixels=p, mirrored=m) for p, m in zip(pixels, mirrored, strict=True)]
-        return torch.cat([self._evaluated(piece, flip=flip) for piece in pieces])
-
-    def _evaluated(self, batch: Batch, *, flip: bool) -> Tensor:
-        logits = self._logits(batch.pixels, at_cut=batch.at_cut)
+    def _eval_logits(self, batch: Batch, *, flip: bool) -> Tensor:
+        logits = self._logits(batch.pixels, is_features=batch.is_features)
         if flip:
             mirrored = batch.pixels.flip(3) if batch.mirrored is None else batch.mirrored
-            logits = (logits + self._logits(mirrored, at_cut=batch.at_cut)) / 2
+            logits = (logits + self._logits(mirrored, is_features=batch.is_features)) / 2
         return logits
 
     def on_validation_epoch_start(self) -> None:
-        # After the last step no further loss would show what that step has made of the weights.
-        kept = [tensor for tensor in self.network.state_dict().values() if tensor.is_floating_point()]
-        self._finite(torch.nn.utils.get_total_norm(kept, norm_type=math.inf), "largest weight")
-        self.finite.settle()
+        # After the last training step no further loss would show weights that are not finite.
+        weights = [tensor for tensor in self.network.state_dict().values() if tensor.is_floating_point()]
+        self._check_finite(torch.nn.utils.get_total_norm(weights, norm_type=math.inf), "largest weight")
+        self.finite.flush()
 
     def on_validation_epoch_end(self) -> None:
-        self.finite.settle()
-        # Lightning validates after an epoch's last batch and before any callback hears of the epoch's end, so that here
-        # callbacks find both parts of the epoch.
+        self.finite.flush()
+        # Lightning validates after the last batch of an epoch and before it calls on_train_epoch_end of any callback:
+        # the callbacks find the metrics of both splits.
         if self._metrics("train").logits:
             self._publish("train")
         self._publish("val")
 
     def on_test_epoch_end(self) -> None:
-        self.finite.settle()
-        self._publish("test", reset=False)  # the predictions themselves are read afterwards
+        self.finite.flush()
+        self._publish("test", reset=False)  # `predictions` reads them afterwards
 
-    def _publish(self, part: str, *, reset: bool = True) -> None:
-        values = {f"{part}/{name}": value for name, value in self._metrics(part).compute().items()}
+    def _publish(self, split: str, *, reset: bool = True) -> None:
+        values = {f"{split}/{name}": value for name, value in self._metrics(split).compute().items()}
         self.epoch_values |= values
-        # logger=False: the tracking callback writes an epoch's metrics as one batch.
+        # logger=False: a callback sends the metrics of an epoch to MLflow as one batch.
         self.log_dict(values, logger=False, rank_zero_only=True)
         if reset:
-            self._metrics(part).reset()
+            self._metrics(split).reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """In the middle of an epoch, what was collected of it goes along: its metrics will cover all its pictures."""
-        self.finite.settle()
-        checkpoint |= self.origin()
+        """Save the predictions of the current epoch, so that its metrics cover all its images after a resumption."""
+        self.finite.flush()
         metrics = self._metrics("train")
         if metrics.logits:
             checkpoint["train_collected"] = metrics.collected()
@@ -255,22 +247,22 @@ class Classifier(pl.LightningModule):
             self._metrics("train").update(**self._resumed_metrics)
             self._resumed_metrics = {}
 
-    def predictions(self, part: str) -> dict[str, Tensor]:
-        """What `part` was last evaluated on: logits, labels, losses, index, each (N,), in order of index."""
-        return self._metrics(part).collected()
+    def predictions(self, split: str) -> dict[str, Tensor]:
+        """Logits, labels, losses and index of the last evaluation of `split`, each (N,), in order of index."""
+        return self._metrics(split).collected()
 
-    def _metrics(self, part: str) -> SplitMetrics:
-        metrics = self.split_metrics[f"on_{part}"]
+    def _metrics(self, split: str) -> SplitMetrics:
+        metrics = self.split_metrics[f"on_{split}"]
         assert isinstance(metrics, SplitMetrics)
         return metrics
 
     def current_lr(self) -> float:
-        """The backbone's learning rate at this step."""
+        """The learning rate of the backbone at this step."""
         optimizers = self.trainer.optimizers
         return float(optimizers[0].param_groups[0]["lr"]) if optimizers else math.nan
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Four groups whatever the depth, empty ones included, so that a checkpoint's groups always fit."""
+        """The optimizer has four groups at every depth, empty ones included, so that they always match a checkpoint."""
         groups = self.parameter_groups()
         optimizer = self.optimization.build_optimizer(groups, fused=self._fuses(groups))
         scheduler = self.optimization.build_scheduler(optimizer, self._remaining_steps())
@@ -279,14 +271,14 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _fuses(self, groups: list[dict[str, Any]]) -> bool:
-        """Whether one call updates all tensors: not the few of a head, nor where a scaler wants to see gradients."""
+        """Whether the optimizer updates all tensors in one call: not for a head alone, nor with a gradient scaler."""
         tensors = sum(len(group["params"]) for group in groups)
         scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         return tensors >= FUSED_FROM and self.device.type in {"cpu", "cuda"} and not scales
 
     def _remaining_steps(self, done: Progress = START) -> int:
-        # Not Lightning's `estimated_stepping_batches`: that loads the data before a checkpoint's place in it is
-        # restored, and a run that was interrupted in the middle of an epoch would begin that epoch anew.
+        # Lightning's `estimated_stepping_batches` loads the data before the checkpoint's position in it is restored: a
+        # run that was interrupted in the middle of an epoch would repeat that epoch.
         trainer = self.trainer
         assert trainer.max_epochs is not None
         batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
@@ -294,10 +286,10 @@ class Classifier(pl.LightningModule):
         return min(steps, max(0, self.max_steps - done.steps)) if self.max_steps > 0 else steps
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The optimizer's groups: backbone and head, each with and without weight decay."""
+        """Parameter groups of the optimizer: backbone and head, each with and without weight decay."""
         groups: list[dict[str, Any]] = [
-            {"name": f"{part}{kind}", "params": [], "lr": lr, "weight_decay": decay}
-            for part, lr in (("backbone", self.lr), ("head", self.head_lr))
+            {"name": f"{module}{kind}", "params": [], "lr": lr, "weight_decay": decay}
+            for module, lr in (("backbone", self.lr), ("head", self.head_lr))
             for kind, decay in (("", self.optimization.weight_decay), ("_no_decay", 0.0))
         ]
         for name, parameter in self.network.trainable():
@@ -306,6 +298,12 @@ class Classifier(pl.LightningModule):
         return groups
 
 
+def _divided(batch: Batch, count: int) -> list[Batch]:
+    pixels = batch.pixels.tensor_split(count)
+    mirrored = [None] * count if batch.mirrored is None else batch.mirrored.tensor_split(count)
+    return [batch._replace(pixels=p, mirrored=m) for p, m in zip(pixels, mirrored, strict=True)]
+
+
 def _mix(seed: int, step: int, rank: int) -> int:
-    """One 63-bit seed from three numbers; neighbours give unrelated streams."""
+    """A 63-bit seed from three numbers; neighboring numbers give unrelated random streams."""
     return hash((seed, step, rank)) & 0x7FFF_FFFF_FFFF_FFFF

@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite end a training; a GPU's queue is not emptied at each step to know it."""
+"""Training ends when a loss or gradient is not finite. The check does not block the GPU at every step."""
 
 from __future__ import annotations
 
@@ -12,57 +12,64 @@ if TYPE_CHECKING:
 
 
 class NotFiniteError(Exception):
-    """Loss or gradients are NaN or infinite; training on would only spoil the weights."""
+    """A loss, a gradient or a weight is NaN or infinite.
+
+    Args:
+        what: name of the value.
+        step: optimizer step at which it was computed.
+        lr: learning rate of that step.
+        index: positions of the batch's images in the data module's samples.
+    """
 
     def __init__(self, what: str, step: int, lr: float, index: list[int]) -> None:
         super().__init__(what, step, lr, index)
         self.what, self.step, self.lr, self.index = what, step, lr, index
 
 
-class _Asked(NamedTuple):
+class _Pending(NamedTuple):
     finite: Tensor
-    known: torch.cuda.Event | None
+    ready: torch.cuda.Event | None
     what: str
     step: int
     lr: float
-    pictures: Tensor
+    images: Tensor
 
 
 class FiniteCheck:
-    """Asks whether values are finite; the answers for a CPU's are there at once, for a GPU's they are waited for later.
+    """Records values and raises if one of them is not finite: on a CPU at once, on a GPU at the next `flush`.
 
-    Between a question and its answer a GPU may take a step with such values. So `settle` comes before whatever keeps or
-    judges the weights.
+    A GPU may take another step before the value of the last one is known, so `flush` must come before anything that
+    saves or evaluates the weights.
     """
 
     def __init__(self) -> None:
-        self._asked: deque[_Asked] = deque()
+        self._pending: deque[_Pending] = deque()
 
-    def ask(self, value: Tensor, what: str, step: int, lr: float, index: Tensor) -> None:
-        """Whether the scalar `value` is finite; the rest is what `NotFiniteError` will say.
+    def record(self, value: Tensor, what: str, step: int, lr: float, index: Tensor) -> None:
+        """Check the scalar `value`; the other arguments are those of `NotFiniteError`.
 
         Raises:
-            NotFiniteError: it is not, and that is known by now.
+            NotFiniteError: the value, or on a CPU an earlier one, is not finite.
         """
-        finite, known = torch.isfinite(value.detach()), None
+        finite, ready = torch.isfinite(value.detach()), None
         if finite.is_cuda:
             finite = finite.to("cpu", non_blocking=True)
-            known = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            known.record()
-        self._asked.append(_Asked(finite, known, what, step, lr, index))
-        if known is None:
-            self.settle()
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            ready.record()
+        self._pending.append(_Pending(finite, ready, what, step, lr, index))
+        if ready is None:
+            self.flush()
 
-    def settle(self, before: int | None = None) -> None:
-        """Wait for the answers to what was asked, or asked in steps `before` this one.
+    def flush(self, before: int | None = None) -> None:
+        """Wait for the recorded values, or for those of the steps before step `before`.
 
         Raises:
-            NotFiniteError: of the first that is not finite.
+            NotFiniteError: for the first value that is not finite.
         """
-        while self._asked and (before is None or self._asked[0].step < before):
-            asked = self._asked.popleft()
-            if asked.known is not None:
-                asked.known.synchronize()
-            if not asked.finite:
-                self._asked.clear()
-                raise NotFiniteError(asked.what, asked.step, asked.lr, asked.pictures.tolist())
+        while self._pending and (before is None or self._pending[0].step < before):
+            pending = self._pending.popleft()
+            if pending.ready is not None:
+                pending.ready.synchronize()
+            if not pending.finite:
+                self._pending.clear()
+                raise NotFiniteError(pending.what, pending.step, pending.lr, pending.images.tolist())

@@ -1,4 +1,4 @@
-"""From the last feature map (B, C, S, S) to one logit per picture (B,); its sigmoid is the probability of male."""
+"""Heads map the last feature map (B, C, S, S) to one logit per image (B,). Its sigmoid is the probability of male."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eyegender.core.errors import UserError
 class LinearHead(nn.Module):
     """Global average pooling, dropout and one linear layer."""
 
-    pools: ClassVar[bool] = True  # sees nothing of the map but its mean, so a store may keep the mean alone
+    pools: ClassVar[bool] = True  # the head uses only the mean of the map, so the activation store needs only the mean
 
     def __init__(self, channels: int, dropout: float = 0.2) -> None:
         super().__init__()
@@ -29,10 +29,10 @@ class LinearHead(nn.Module):
 
 
 class PaperHead(nn.Module):
-    """The study's head: three blocks of convolution, ReLU and max pooling, then one linear layer.
+    """The head of the paper: three blocks of convolution, ReLU and max pooling, then one linear layer.
 
-    The study names the three layers but not their widths. The pools round up, so that maps of 8x8, 7x7 and, for small
-    inputs, down to 1x1 pass; what is left after them is averaged.
+    The paper does not give the widths of the three blocks. Pooling rounds sizes up, so maps of any size down to 1x1
+    are accepted; the map after the last block is averaged.
     """
 
     pools: ClassVar[bool] = False
@@ -55,10 +55,10 @@ HEADS: dict[str, type[LinearHead] | type[PaperHead]] = {"linear": LinearHead, "p
 
 
 def build_head(name: str, channels: int, dropout: float) -> LinearHead | PaperHead:
-    """The head called `name` for a map of `channels` channels.
+    """The head called `name` for a feature map with `channels` channels.
 
     Raises:
-        UserError: no such head.
+        UserError: there is no head of that name.
     """
     if name not in HEADS:
         raise UserError(f"unknown head {name!r}; known: {', '.join(sorted(HEADS))}; set model.head")

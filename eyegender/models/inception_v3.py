@@ -1,6 +1,6 @@
 """Inception-V3 (Szegedy et al. 2015, arXiv 1512.00567) as 16 stages, without the auxiliary head.
 
-The auxiliary head is left out because it cannot work below 139 pixels and matters only when training all from scratch.
+The auxiliary head is omitted: it needs at least 139 pixels and helps only when all stages train from scratch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from eyegender.models.backbone import Backbone
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
-# Each pool belongs to the stage that it feeds: a cut before the pool would store maps four times as large.
+# A pooling layer belongs to the stage after it: the activations stored in front of it would be four times as large.
 _STAGES = (  # shapes at 299 pixels
     ("Conv2d_1a_3x3",),  # (B, 32, 149, 149)
     ("Conv2d_2a_3x3",),  # (B, 32, 147, 147)
@@ -55,7 +55,7 @@ class InceptionV3(Backbone):
         return network
 
     @classmethod
-    def cut(cls, network: nn.Module) -> list[tuple[str, nn.Module]]:
+    def named_stages(cls, network: nn.Module) -> list[tuple[str, nn.Module]]:
         stages: list[tuple[str, nn.Module]] = []
         for parts in _STAGES:
             modules = [network.get_submodule(part) for part in parts]

@@ -34,7 +34,7 @@ class MobileNetV2(Backbone):
         return network
 
     @classmethod
-    def cut(cls, network: nn.Module) -> list[tuple[str, nn.Module]]:
+    def named_stages(cls, network: nn.Module) -> list[tuple[str, nn.Module]]:
         return [(f"features_{i}", stage) for i, stage in enumerate(network.get_submodule("features").children())]
 
     @classmethod

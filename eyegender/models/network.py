@@ -1,4 +1,4 @@
-"""Backbone, cut and head as one module: pictures in, logits out."""
+"""Backbone and head as one module that maps images to logits, with the first stages frozen."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Network(nn.Module):
-    """The last `depth` stages and the head train; everything before is frozen, batch-norm statistics included.
+    """Trains the head and the last `depth` stages; earlier stages are frozen, with their batch-norm statistics.
 
     Args:
-        backbone: its stages are taken over.
+        backbone: its stages become part of the network.
         head: maps the last feature map to logits (B,).
-        depth: number of stages that train, 0..len(stages).
+        depth: number of stages to train, 0..len(stages).
     """
 
     mean: Tensor
@@ -29,8 +29,8 @@ class Network(nn.Module):
         super().__init__()
         self.stages = backbone.stages
         self.head = head
-        self.cut = len(self.stages) - depth
-        # Not persistent: they belong to the backbone's class, and a checkpoint must not be able to change them.
+        self.cut = len(self.stages) - depth  # index of the first stage that trains
+        # Not persistent: they belong to the class of the backbone, and no checkpoint must change them.
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
         self.memory_format = torch.contiguous_format
@@ -48,56 +48,61 @@ class Network(nn.Module):
         return self.stages[self.cut :]
 
     def train(self, mode: bool = True) -> Network:
-        """Training mode for what trains; frozen stages stay in eval mode, or their statistics would drift."""
+        """Set the mode of the stages that train; frozen stages stay in eval mode, or their statistics would drift."""
         super().train(mode)
         self.prefix.eval()
         return self
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 1 or 3, S, S), uint8 or float in 0..255, to the backbone's normalised input (B, 3, S, S)."""
+        """Map pixels (B, 1 or 3, S, S), uint8 or float in 0..255, to the backbone's input (B, 3, S, S)."""
         scaled = pixels.to(self.mean.dtype) / 255
-        return (scaled - self.mean) / self.std  # a single gray channel is repeated to three by broadcasting
+        return (scaled - self.mean) / self.std  # broadcasting repeats a gray channel three times
 
-    def forward(self, given: Tensor, *, at_cut: bool = False) -> Tensor:
-        """Pixels (B, 1 or 3, S, S), uint8 or float in 0..255, to logits (B,).
+    def forward(self, inputs: Tensor, *, is_features: bool = False) -> Tensor:
+        """Logits (B,).
 
-        With `at_cut`, from what a store keeps of the frozen prefix's output, in whatever type.
+        Args:
+            inputs: pixels (B, 1 or 3, S, S), uint8 or float in 0..255.
+            is_features: `inputs` are stored outputs of the frozen stages instead, in any floating-point type.
         """
-        if at_cut:
-            return self.from_store(given)
-        x = self.normalise(given).contiguous(memory_format=self.memory_format)
+        if is_features:
+            return self.from_features(inputs)
+        x = self.normalise(inputs).contiguous(memory_format=self.memory_format)
         with torch.no_grad():
             x = self.prefix(x)
-        return self.from_cut(x)
+        return self._trained_part(x)
 
-    def __call__(self, given: Tensor, *, at_cut: bool = False) -> Tensor:
-        """`forward`, compiled where that is switched on and the network trains."""
-        if not self.training:  # evaluation has other shapes, and is too short to pay for them
-            return cast("Tensor", self._call_impl(given, at_cut=at_cut))  # type: ignore[no-untyped-call]
+    def __call__(self, inputs: Tensor, *, is_features: bool = False) -> Tensor:
+        """`forward`, compiled if `compile_steps` was called and the network is in training mode."""
+        if not self.training:  # evaluation has other shapes and is too short to pay for their compilation
+            return cast("Tensor", self._call_impl(inputs, is_features=is_features))  # type: ignore[no-untyped-call]
         if self._compiled_call_impl is not None:
-            torch._dynamo.maybe_mark_dynamic(given, 0)  # batches of an epoch differ by one picture
-        return cast("Tensor", super().__call__(given, at_cut=at_cut))
+            torch._dynamo.maybe_mark_dynamic(inputs, 0)  # the batches of an epoch differ in size by one image
+        return cast("Tensor", super().__call__(inputs, is_features=is_features))
 
     def compile_steps(self) -> None:
-        """Compile training steps from the next one on. Copies, state and evaluation stay as they are."""
-        torch.compiler.reset()  # what an earlier network left counts against the number of compiled forms
-        self.compile(options={"fallback_random": True})  # dropout draws what it would draw uncompiled
+        """Compile training steps from the next one on; copies, the state dict and evaluation are not affected."""
+        torch.compiler.reset()  # compiled forms of earlier networks count towards torch's limit
+        self.compile(options={"fallback_random": True})  # dropout draws the same numbers as without compilation
 
-    def from_cut(self, features: Tensor) -> Tensor:
-        """The frozen prefix's output to logits (B,)."""
+    def from_features(self, features: Tensor) -> Tensor:
+        """Logits (B,) from stored outputs of the frozen stages, in any floating-point type."""
+        x = features.to(self.mean.dtype)
+        return self._trained_part(x.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x)
+
+    def _trained_part(self, features: Tensor) -> Tensor:
         logits: Tensor = self.head(self.suffix(features))
         return logits.float()
 
-    def from_store(self, features: Tensor) -> Tensor:
-        """What a store keeps of the frozen prefix's output, in whatever type, to logits (B,)."""
-        x = features.to(self.mean.dtype)
-        return self.from_cut(x.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x)
+    def use_memory_format(self, memory_format: torch.memory_format) -> None:
+        """Store weights, and from now on inputs, in this memory format."""
+        self.memory_format = memory_format
+        self.to(memory_format=memory_format)
 
     def use_channels_last(self) -> None:
-        """Lay weights out, and from now on inputs, with the channels of a pixel side by side."""
-        self.memory_format = torch.channels_last
-        self.to(memory_format=torch.channels_last)
+        """Store weights, and from now on inputs, channels last."""
+        self.use_memory_format(torch.channels_last)
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Names and parameters that an optimizer may change."""
+        """Names and parameters that train."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)

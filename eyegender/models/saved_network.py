@@ -1,10 +1,16 @@
-"""A network as two plain files, weights and card: nothing in them can run code when they are read."""
+"""A network as two plain files, its weights and its specification, and predictions with a network that was read back.
+
+Neither file can run code when it is read.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
 
 from eyegender.core.allow_list import load_class
 from eyegender.core.errors import UserError
@@ -15,24 +21,31 @@ from eyegender.models.network import Network
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from eyegender.data.decode import Color
 
-WEIGHTS, CARD = "network.safetensors", "card.json"
-MAX_SIZE = 4096  # as `data.size`
+WEIGHTS_FILE, SPEC_FILE = "network.safetensors", "card.json"
+MAX_SIZE = 4096  # pixels; the limit of `data.size`
+BATCH = 256  # images per forward pass of `probabilities`
 
 
 @dataclass(frozen=True)
-class Card:
-    """What must be known to build the network again and to feed it.
+class ModelSpec:
+    """What is needed to build a network again and to prepare its input.
 
     Args:
         backbone: dotted path of a `Backbone` subclass.
-        head: name of a head.
-        depth: number of stages that were trained.
-        size: side of the input in pixels.
-        color: `gray` or `rgb`.
-        classes: class names of labels 0 and 1.
-        flip_average: average the logits of a picture and its mirror image.
+        head: name of the head.
+        depth: number of stages that were trained, counted from the last one.
+        size: side of the square input in pixels, 1..4096.
+        color: `gray` for one input channel or `rgb` for three.
+        classes: names of the classes with label 0 and label 1.
+        flip_average: average the logits of an image and its mirror image.
+
+    Raises:
+        ValueError: a field has the wrong type or is out of range. A specification may come from an untrusted file, and
+            its image size must not fill the memory of this machine.
     """
 
     backbone: str
@@ -44,56 +57,79 @@ class Card:
     flip_average: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError: a card may come from a stranger, whose picture size must not fill this machine."""
         whole = all(type(number) is int for number in (self.depth, self.size))
         texts = all(isinstance(text, str) for text in (self.backbone, self.head, *self.classes))
         if not (whole and texts and 0 <= self.depth < 1000 and 1 <= self.size <= MAX_SIZE and len(self.classes) == 2):
-            raise ValueError(f"not a card: {self}")
+            raise ValueError(f"not a model specification: {self}")
         if self.color not in {"gray", "rgb"}:
             raise ValueError(f"color must be gray or rgb, got {self.color!r}")
 
 
-def save_network(network: Network, card: Card, folder: Path) -> None:
-    """Write `network` and `card` into `folder`, which must exist."""
+def save_network(network: Network, spec: ModelSpec, folder: Path) -> None:
+    """Write the weights and the specification of a network into `folder`, which must exist."""
     from safetensors.torch import save_file
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
-    (folder / CARD).write_text(json.dumps(asdict(card), indent=2))
+    save_file(state, folder / WEIGHTS_FILE)
+    (folder / SPEC_FILE).write_text(json.dumps(asdict(spec), indent=2))
 
 
-def load_network(folder: Path) -> tuple[Network, Card]:
-    """The network in eval mode, and its card.
+def load_network(folder: Path) -> tuple[Network, ModelSpec]:
+    """The network in eval mode, and its specification.
 
     Raises:
-        UserError: the files are missing, damaged or do not fit each other.
+        UserError: a file is missing or damaged, or the weights do not fit the specification.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        fields = json.loads((folder / CARD).read_text())
-        card = Card(**{**fields, "classes": tuple(fields["classes"])})
-        state = load_file(folder / WEIGHTS)
+        spec = parse_spec((folder / SPEC_FILE).read_text())
+        state = load_file(folder / WEIGHTS_FILE)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise UserError(f"{folder} holds no readable network ({error}); log the model again") from error
-    network = untrained(card)
+    network = untrained(spec)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         fault = str(error).splitlines()[1].strip()
-        raise UserError(f"{folder}: the weights do not fit {card.backbone} ({fault}); log the model again") from error
-    return network, card
+        raise UserError(f"{folder}: the weights do not fit {spec.backbone} ({fault}); log the model again") from error
+    return network, spec
 
 
-def untrained(card: Card) -> Network:
-    """The card's network with random weights, in eval mode.
+def parse_spec(text: str) -> ModelSpec:
+    """The specification in the text of a `card.json`; raises ValueError, TypeError or KeyError if there is none."""
+    fields = json.loads(text)
+    return ModelSpec(**{**fields, "classes": tuple(fields["classes"])})
+
+
+def untrained(spec: ModelSpec) -> Network:
+    """The specified network with random weights, in eval mode.
 
     Raises:
-        UserError: the card names a class or a head that is not allowed or not known.
+        UserError: the specification names a class or a head that is unknown or not allowed.
     """
-    backbone = load_class(card.backbone, Backbone)()
-    network = Network(backbone, build_head(card.head, backbone.channels, dropout=0.0), card.depth)
+    backbone = load_class(spec.backbone, Backbone)()
+    network = Network(backbone, build_head(spec.head, backbone.channels, dropout=0.0), spec.depth)
     network.eval()
     network.use_channels_last()
     return network
+
+
+def logits(network: Network, spec: ModelSpec, pixels: torch.Tensor) -> torch.Tensor:
+    """Logits (B,) of uint8 pixels (B, C, S, S), averaged over the mirror images if the specification asks for it."""
+    found: torch.Tensor = network(pixels)
+    if spec.flip_average:
+        found = (found + network(pixels.flip(3))) / 2
+    return found
+
+
+def probabilities(network: Network, spec: ModelSpec, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities of label 1, float32 of shape (N,), of pixels (N, C, S, S), computed on the network's device."""
+    device = network.mean.device
+    found = [np.zeros(0, np.float32)]
+    with torch.inference_mode():
+        for start in range(0, len(pixels), BATCH):
+            batch = torch.from_numpy(pixels[start : start + BATCH]).to(device)
+            found.append(torch.sigmoid(logits(network, spec, batch)).cpu().numpy())
+    return np.concatenate(found)

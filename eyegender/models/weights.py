@@ -1,4 +1,4 @@
-"""Where a backbone's first weights come from: ImageNet through torchvision's cache, a file, or chance."""
+"""Initial weights of a backbone: ImageNet weights from torchvision's cache, a file, or random weights."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 3.0  # 'auto' must not hold up a run on a machine without network
+CONNECT_SECONDS = 3.0  # 'auto' must not delay a run on a machine without network
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a backbone started from.
+    """Origin of a backbone's initial weights.
 
     Args:
-        kind: `imagenet`, `file` or `random`.
-        source: for people: an address, a path, or `random`.
-        sha256: of the tensors' names and contents; empty for random weights.
-        fallback: `auto` wanted ImageNet weights and did not get them.
+        kind: `imagenet`, `file`, `random` or, in a resumed run, `checkpoint`.
+        source: an address, a path, or `random`.
+        sha256: hash of the names and contents of the tensors; empty for random weights.
+        fallback: `auto` found no ImageNet weights and chose random ones.
     """
 
     kind: str
@@ -45,15 +45,15 @@ class Weights:
 
 
 def load_weights(backbone: Backbone, choice: str | None) -> Weights:
-    """Put the weights that `choice` names into `backbone`, in place.
+    """Load initial weights into `backbone`, in place.
 
     Args:
-        backbone: freshly built, with random weights.
-        choice: `imagenet`, `auto`, None for random, or a path to a `.pth` or `.safetensors` state dict in torchvision's
-            key layout.
+        backbone: a new backbone with random weights.
+        choice: `imagenet`, `auto`, None for random weights, or the path of a `.pth` or `.safetensors` state dict with
+            torchvision's keys.
 
     Raises:
-        UserError: a file is missing, is no state dict, or lacks a key; ImageNet weights cannot be had.
+        UserError: the file is missing, is not a state dict or lacks a key; or ImageNet weights are not available.
     """
     if choice is None:
         return Weights("random", "random")
@@ -61,8 +61,8 @@ def load_weights(backbone: Backbone, choice: str | None) -> Weights:
         if not _cached(backbone).exists() and not _reachable(_address(backbone)):
             log.warning(
                 "NO PRE-TRAINED WEIGHTS: %s starts from random weights, because the ImageNet weights are neither in "
-                "%s nor downloadable here. Results will be far below fine-tuning; set model.weights to a file, or to "
-                "null if random is meant.",
+                "%s nor downloadable. Results will be far worse than with fine-tuning; set model.weights to a file, or "
+                "to null if you want random weights.",
                 backbone.name,
                 _cached(backbone).parent,
             )
@@ -74,15 +74,15 @@ def load_weights(backbone: Backbone, choice: str | None) -> Weights:
     else:
         path = Path(choice).expanduser()
         kind, source = "file", str(choice)
-    state, content = _remembered(path)
+    state, content = _cached_state(path)
     _fill(backbone, state, path)
     return Weights(kind, source, content)
 
 
-def _remembered(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The state dict and its digest, from memory while the file stays as it is: a sweep's trials share them."""
+def _cached_state(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The state dict and its digest; an unchanged file is read once per process, so that trials of a sweep share it."""
     if not path.is_file():
-        return read_state_dict(path), ""  # which says so
+        return read_state_dict(path), ""  # which raises the error
     about = path.stat()
     return _read_once(path.absolute(), about.st_mtime_ns, about.st_size)
 
@@ -94,10 +94,10 @@ def _read_once(path: Path, _changed: int, _size: int) -> tuple[dict[str, Tensor]
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """A state dict from `.safetensors`, or from a `.pth` without running any code that it may carry.
+    """The state dict in a `.safetensors` or `.pth` file; code inside a `.pth` file is never run.
 
     Raises:
-        UserError: missing, damaged, or not a flat mapping from names to tensors.
+        UserError: the file is missing, damaged, or not a flat mapping from names to tensors.
     """
     if not path.is_file():
         raise UserError(NO_WEIGHTS.format(path))
@@ -107,7 +107,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on a stranger's pickle; it is refused right after
+            warnings.simplefilter("ignore")  # torch's warnings about untrusted pickles, which are refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -126,7 +126,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """sha256 over names, shapes, types and contents, in order of name."""
+    """sha256 of names, shapes, types and contents, in order of name."""
     total = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -136,11 +136,11 @@ def digest(state: Mapping[str, Tensor]) -> str:
 
 
 def _fill(backbone: Backbone, state: Mapping[str, Tensor], path: Path) -> None:
-    with torch.device("meta"):  # only its names and shapes are wanted: no memory, no drawing of random weights
+    with torch.device("meta"):  # only names and shapes are needed: no memory, no random weights
         network = backbone.torchvision_network()
     wanted = {k: v for k, v in network.state_dict().items() if not k.startswith(backbone.classifier_prefixes)}
     given = {k: v for k, v in state.items() if not k.startswith(backbone.classifier_prefixes)}
-    # Counters of batches seen; files from old versions of torch lack them and nothing here reads them.
+    # Files from old versions of torch lack the counters of batches, which are not used here.
     missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
     misshapen = [k for k in wanted if k in given and given[k].shape != wanted[k].shape]
     unknown = [k for k in given if k not in wanted]
@@ -157,7 +157,7 @@ def _fill(backbone: Backbone, state: Mapping[str, Tensor], path: Path) -> None:
         )
     counters = {k: torch.zeros((), dtype=torch.int64) for k in wanted if k not in given}
     network.load_state_dict(given | counters, strict=False, assign=True)
-    for (_, mine), (_, theirs) in zip(backbone.stages.named_children(), backbone.cut(network), strict=True):
+    for (_, mine), (_, theirs) in zip(backbone.stages.named_children(), backbone.named_stages(network), strict=True):
         mine.load_state_dict(theirs.state_dict())
 
 
@@ -184,7 +184,7 @@ def _download(backbone: Backbone) -> Path:
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
             address = _address(backbone)
-            # torch writes aside, checks the hash in the name and renames.
+            # torch downloads to a temporary file and checks the hash in the name.
             torch.hub.download_url_to_file(address, str(cached), hash_prefix=cached.stem.rsplit("-", 1)[-1])
         except (OSError, RuntimeError) as error:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Who is taken for whom: counts, and shares of each true class."""
+"""Confusion matrices with counts and with shares of each true class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from eyegender.plots.style import BLUE, INK, SMALL_SIZE, TEXT_SIZE, dress, new_figure, percent, plain
+from eyegender.plots.style import BLUE, INK, SMALL_SIZE, TEXT_SIZE, new_figure, percent, plain, style_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,51 +22,51 @@ _BLUES = LinearSegmentedColormap.from_list("white_to_blue", ("#ffffff", "#a9cfe6
 def confusion_matrix(
     counts: ArrayLike, classes: Sequence[str] = ("female", "male"), split: str = "test", note: str | None = None
 ) -> Figure:
-    """A 2x2 (or CxC) table with a colour per share of the true class.
+    """A 2x2 (or CxC) table, coloured by the share of the true class.
 
     Args:
-        counts: [[tn, fp], [fn, tp]]: rows are the true class, columns the predicted one, in label order.
-        classes: the names in label order.
-        split: which pictures, for the title.
-        note: what the reader must know, such as that the data is synthetic.
+        counts: [[tn, fp], [fn, tp]]: one row per true class and one column per predicted class, in label order.
+        classes: class names in label order.
+        split: name of the split, for the title.
+        note: what the reader must know, for example that the data is synthetic.
 
     Raises:
-        ValueError: counts are not square, do not fit the classes, are negative or all 0.
+        ValueError: the counts are not square, do not fit the classes, are negative or all 0.
     """
-    table = checked_counts(counts, len(classes))
-    right, n = int(np.trace(table)), int(table.sum())
-    title = f"{split.capitalize()} accuracy {percent(right / n)} (n={n:,}), {n - right:,} wrong"
+    table = _check_counts(counts, len(classes))
+    n_correct, n = int(np.trace(table)), int(table.sum())
+    title = f"{split.capitalize()} accuracy {percent(n_correct / n)} (n={n:,}), {n - n_correct:,} wrong"
     figure = new_figure(4.9, 4.3, title, note)
-    draw_confusion(figure.subplots(), table, classes)
+    draw_confusion_matrix(figure.subplots(), table, classes)
     return figure
 
 
-def checked_counts(counts: ArrayLike, classes: int) -> NDArray[np.int64]:
+def draw_confusion_matrix(axes: Axes, table: NDArray[np.int64], classes: Sequence[str], title: str = "") -> None:
+    """Draw the table on given axes, so that one figure can show several runs."""
+    totals = table.sum(axis=1, keepdims=True)
+    shares = np.divide(table, totals, out=np.zeros(table.shape), where=totals > 0)
+    axes.imshow(shares, cmap=_BLUES, vmin=0.0, vmax=1.0, aspect="equal")
+    style_axes(axes, "predicted", "true", title, grid="none")
+    for side in axes.spines.values():
+        side.set_visible(False)
+    positions = range(len(classes))
+    axes.set_xticks(positions, [plain(name) for name in classes], fontsize=TEXT_SIZE, color=INK)
+    names = [f"{plain(name)}\n(n={total:,})" for name, total in zip(classes, totals[:, 0], strict=True)]
+    axes.set_yticks(
+        positions, names, fontsize=TEXT_SIZE, color=INK, rotation=90, va="center", ha="right", multialignment="center"
+    )
+    for row in positions:
+        for column in positions:
+            ink = "white" if shares[row, column] > 0.6 else INK
+            axes.text(column, row - 0.06, f"{table[row, column]:,}", ha="center", va="center", fontsize=16, color=ink)
+            share = percent(shares[row, column]) if totals[row, 0] else "none in the data"
+            axes.text(column, row + 0.16, share, ha="center", va="center", fontsize=SMALL_SIZE + 1, color=ink)
+
+
+def _check_counts(counts: ArrayLike, classes: int) -> NDArray[np.int64]:
     table = np.asarray(counts)
     if table.shape != (classes, classes):
         raise ValueError(f"counts must be {classes}x{classes} for {classes} classes, got shape {table.shape}")
     if (table < 0).any() or not table.sum():
         raise ValueError(f"counts must be 0 or more and not all 0, got {table.tolist()}")
     return table.astype(np.int64)
-
-
-def draw_confusion(axes: Axes, table: NDArray[np.int64], classes: Sequence[str], title: str = "") -> None:
-    """The table on given axes, so that several runs can stand side by side."""
-    totals = table.sum(axis=1, keepdims=True)
-    shares = np.divide(table, totals, out=np.zeros(table.shape), where=totals > 0)
-    axes.imshow(shares, cmap=_BLUES, vmin=0.0, vmax=1.0, aspect="equal")
-    dress(axes, "predicted", "true", title, grid="none")
-    for side in axes.spines.values():
-        side.set_visible(False)
-    places = range(len(classes))
-    axes.set_xticks(places, [plain(name) for name in classes], fontsize=TEXT_SIZE, color=INK)
-    names = [f"{plain(name)}\n(n={total:,})" for name, total in zip(classes, totals[:, 0], strict=True)]
-    axes.set_yticks(
-        places, names, fontsize=TEXT_SIZE, color=INK, rotation=90, va="center", ha="right", multialignment="center"
-    )
-    for row in places:
-        for column in places:
-            ink = "white" if shares[row, column] > 0.6 else INK
-            axes.text(column, row - 0.06, f"{table[row, column]:,}", ha="center", va="center", fontsize=16, color=ink)
-            share = percent(shares[row, column]) if totals[row, 0] else "none in the data"
-            axes.text(column, row + 0.16, share, ha="center", va="center", fontsize=SMALL_SIZE + 1, color=ink)

@@ -1,4 +1,4 @@
-"""Small pictures side by side, with a line below each: what eyes see in a moment, tables do not tell."""
+"""Contact sheets: many small images in rows, drawn with Pillow and without matplotlib."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ _TILE, _GAP, _LINE, _COLUMNS = 72, 6, 13, 14
 
 
 @dataclass(frozen=True)
-class Row:
-    """A heading and pictures under it.
+class SheetRow:
+    """A heading and the images below it.
 
     Args:
-        heading: one line.
-        pictures: positions in the samples, in groups that stand close together.
+        heading: heading of one line.
+        groups: positions of the images in the samples; the images of a group are drawn without a gap.
         captions: one short line per group.
     """
 
     heading: str
-    pictures: Sequence[Sequence[int]]
+    groups: Sequence[Sequence[int]]
     captions: Sequence[str]
 
 
-def draw_contact_sheet(path: Path, rows: Sequence[Row], open_picture: Callable[[int], Image.Image]) -> None:
-    """Write a PNG of these rows; long ones wrap, groups are never torn apart."""
+def draw_contact_sheet(path: Path, rows: Sequence[SheetRow], open_image: Callable[[int], Image.Image]) -> None:
+    """Write the rows as a PNG. Long rows wrap, but only between two groups."""
     width = _COLUMNS * (_TILE + _GAP) + _GAP
-    placed = [_place(row, width) for row in rows]
-    height = sum(_LINE + _GAP + lines * (_TILE + _LINE + _GAP) for _, lines in placed) + _GAP
+    layouts = [_layout(row, width) for row in rows]
+    height = sum(_LINE + _GAP + lines * (_TILE + _LINE + _GAP) for _, lines in layouts) + _GAP
     sheet = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(sheet)
     top = _GAP
-    for row, (places, lines) in zip(rows, placed, strict=True):
+    for row, (positions, lines) in zip(rows, layouts, strict=True):
         pen.text((_GAP, top), one_line(row.heading), fill="black")
         top += _LINE + _GAP
-        for group, caption, (left, line) in zip(row.pictures, row.captions, places, strict=True):
+        for group, caption, (left, line) in zip(row.groups, row.captions, positions, strict=True):
             y = top + line * (_TILE + _LINE + _GAP)
             for k, i in enumerate(group):
-                tile = open_picture(i).convert("RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC)
+                tile = open_image(i).convert("RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC)
                 sheet.paste(tile, (left + k * _TILE, y))
             room = len(group) * _TILE // 6  # characters of Pillow's own small font
-            # Undecodable bytes of file names cannot be drawn.
+            # Bytes of file names that cannot be decoded cannot be drawn, either.
             pen.text((left, y + _TILE), one_line(caption).encode("ascii", "replace").decode()[-room:], fill="black")
         top += lines * (_TILE + _LINE + _GAP)
     sheet.save(path)
 
 
-def _place(row: Row, width: int) -> tuple[list[tuple[int, int]], int]:
+def _layout(row: SheetRow, width: int) -> tuple[list[tuple[int, int]], int]:
     """Left edge and line of each group, and the number of lines."""
-    places: list[tuple[int, int]] = []
+    positions: list[tuple[int, int]] = []
     left, line = _GAP, 0
-    for group in row.pictures:
+    for group in row.groups:
         wide = len(group) * _TILE
         if left > _GAP and left + wide + _GAP > width:
             left, line = _GAP, line + 1
-        places.append((left, line))
+        positions.append((left, line))
         left += wide + _GAP
-    return places, line + 1 if places else 0
+    return positions, line + 1 if positions else 0

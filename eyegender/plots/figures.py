@@ -1,4 +1,4 @@
-"""The figures of one run, and where they are written. Import this lazily: it brings matplotlib with it."""
+"""The figures of one run, and how they are saved. Import this module lazily, because it imports matplotlib."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _DPI = 150
 
 
 def save_figures(figures: Mapping[str, Figure], folder: Path | str, *, svg: bool = False) -> list[Path]:
-    """Write `<name>.png` at 150 dpi, and `<name>.svg` if asked for, into `folder`, which is made if it is missing.
+    """Write `<name>.png` at 150 dpi and optionally `<name>.svg` into `folder`, which is created if it does not exist.
 
-    Returns the paths in the order of `figures`. The same figure gives the same PNG: no date is written.
+    The files contain no date, so equal figures give equal files. Returns their paths in the order of `figures`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Contact sheets of eyes with a caption each."""
+"""Sheets of images with a name and a caption each."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.predictions import finite
 from eyegender.core.errors import one_line
-from eyegender.plots.style import INK, QUIET, SMALL_SIZE, VERMILION, dress, new_figure, plain
+from eyegender.models.metrics import finite_predictions
+from eyegender.plots.style import INK, QUIET, SMALL_SIZE, VERMILION, new_figure, plain, style_axes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,65 +31,67 @@ def most_wrong_sheet(
     split: str = "test",
     note: str | None = None,
 ) -> Figure:
-    """The k pictures that the model got wrong with the most confidence, the worst first.
+    """The k misclassified images with the highest confidence, the worst first.
 
-    A model without a wrong picture shows the ones it was least sure of. Pictures whose probability is NaN are left out.
+    If no image is misclassified, the sheet shows the images with the lowest confidence. Images whose probability is NaN
+    are left out.
 
     Args:
-        pixels: uint8 of shape (N, C, H, W), one or three channels, or a function from positions (K,) in 0..N-1 to their
-            pictures (K, C, H, W), so that only those that are shown are read.
-        labels: 0/1, shape (N,).
-        probabilities: of label 1, shape (N,).
-        names: N names, shortened in the middle where they are long.
-        k: 1 or more.
-        classes: the names in label order.
-        split: which pictures, for the title.
-        note: what the reader must know, such as that the data is synthetic.
+        pixels: images, uint8 of shape (N, C, H, W) with one or three channels; or a function that loads the images
+            (K, C, H, W) at positions (K,) in 0..N-1, so that only the shown ones are read.
+        labels: true class of each image, 0 or 1, shape (N,).
+        probabilities: predicted probability of label 1, shape (N,).
+        names: N names; long ones are shortened in the middle.
+        k: number of images to show, 1 or more.
+        classes: class names in label order.
+        split: name of the split, for the title.
+        note: what the reader must know, for example that the data is synthetic.
 
     Raises:
-        ValueError: no pictures, other shapes, or k below 1.
+        ValueError: there are no images, the shapes differ, or k is below 1.
     """
-    truth, scores, missing = finite(labels, probabilities)
+    truth, scores, missing = finite_predictions(labels, probabilities)
     n = len(np.asarray(labels))
     count = n if callable(pixels) else len(pixels)
     if len(names) != n or count != n:
         raise ValueError(f"pixels and names must be {n} like the labels, got {count} and {len(names)}")
     if k < 1:
         raise ValueError(f"k must be 1 or more, got {k}")
-    places = np.flatnonzero(~np.isnan(np.asarray(probabilities, dtype=np.float64)))
+    positions = np.flatnonzero(~np.isnan(np.asarray(probabilities, dtype=np.float64)))
     distance = np.abs(truth - scores)
     wrong = (scores > 0.5) != (truth == 1)
     order = np.argsort(-distance, kind="stable")
     worst = order[wrong[order]][:k] if wrong.any() else order[:k]
-    which = f"n={len(truth):,}{missing}"
+    count_text = f"n={len(truth):,}{missing}"
     if wrong.any():
-        title = f"{len(worst)} most confident of {int(wrong.sum()):,} mistakes, {split} ({which})"
+        title = f"{len(worst)} most confident of {int(wrong.sum()):,} errors, {split} set ({count_text})"
     else:
-        title = f"No mistake, {split} ({which}): the {len(worst)} it was least sure of"
-    # Two lines: two long class names side by side would run into the next picture.
+        title = f"No errors, {split} set ({count_text}): the {len(worst)} least confident images"
+    # Two lines, because two long class names on one line would overlap the next image.
     captions = [f"{classes[truth[i]]}\np({classes[1]}) {_two_digits(scores[i])}" for i in worst]
-    shown = places[worst]
-    pictures = pixels(shown) if callable(pixels) else pixels[shown]
+    shown = positions[worst]
+    images = pixels(shown) if callable(pixels) else pixels[shown]
     shown_names = [names[i] for i in shown]
-    return picture_sheet(pictures, captions, shown_names, title, note=note, alarming=wrong[worst].tolist())
+    return image_sheet(images, captions, shown_names, title, note=note, highlighted=wrong[worst].tolist())
 
 
-def picture_sheet(
+def image_sheet(
     pixels: NDArray[np.uint8],
     captions: Sequence[str],
     names: Sequence[str],
     title: str,
     *,
     note: str | None = None,
-    alarming: Sequence[bool] | None = None,
+    highlighted: Sequence[bool] | None = None,
     fewest_columns: int = 3,
 ) -> Figure:
-    """Pictures (K, C, H, W) in rows of six, the name above, a caption below; `alarming` captions are coloured.
+    """Images (K, C, H, W) in rows of six, each with its name above and a caption below.
 
-    A sheet of few pictures is `fewest_columns` wide, for the sake of its title.
+    Captions of `highlighted` images are coloured. A sheet of few images is `fewest_columns` wide, so that its title
+    fits.
     """
     if pixels.ndim != 4 or not len(pixels):
-        raise ValueError(f"a sheet needs pictures (K, C, H, W), at least one, got shape {pixels.shape}")
+        raise ValueError(f"a sheet needs images (K, C, H, W), at least one, got shape {pixels.shape}")
     columns = min(_COLUMNS, max(fewest_columns, len(pixels)))
     rows = -(-len(pixels) // columns)
     figure = new_figure(
@@ -99,23 +101,23 @@ def picture_sheet(
         note,
     )
     grid = figure.subplots(rows, columns, squeeze=False)
-    for place, axes in enumerate(grid.ravel()):
-        if place >= len(pixels):
+    for i, axes in enumerate(grid.ravel()):
+        if i >= len(pixels):
             axes.set_axis_off()
             continue
-        dress(axes, grid="none")
+        style_axes(axes, grid="none")
         axes.set(xticks=[], yticks=[])
         for side in axes.spines.values():
             side.set_visible(False)
-        axes.imshow(np.squeeze(pixels[place].transpose(1, 2, 0)), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(plain(_shortened(one_line(names[place]))), fontsize=SMALL_SIZE, color=QUIET, pad=3)
-        alarm = alarming is not None and alarming[place]
-        axes.set_xlabel(plain(captions[place]), fontsize=SMALL_SIZE, color=VERMILION if alarm else INK, labelpad=3)
+        axes.imshow(np.squeeze(pixels[i].transpose(1, 2, 0)), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(plain(_shortened(one_line(names[i]))), fontsize=SMALL_SIZE, color=QUIET, pad=3)
+        is_highlighted = highlighted is not None and highlighted[i]
+        axes.set_xlabel(plain(captions[i]), fontsize=SMALL_SIZE, color=VERMILION if is_highlighted else INK, labelpad=3)
     return figure
 
 
 def _two_digits(probability: float) -> str:
-    """0.97; never 1.00 or 0.00 for a probability that is neither."""
+    """A probability such as 0.97; 1.00 and 0.00 stand for exactly 1 and 0 only."""
     if 0.995 <= probability < 1:
         return ">0.99"
     if 0 < probability < 0.005:

@@ -1,4 +1,4 @@
-"""Accuracy and loss per epoch, training dashed and validation solid, like the paper's figures 6 and 7."""
+"""Accuracy and loss per epoch, training dashed and validation solid, as in figures 6 and 7 of the paper."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from eyegender.plots.style import BLUE, INK, QUIET, VERMILION, dress, legend, new_figure, percent, percent_axis
+from eyegender.plots.style import BLUE, INK, QUIET, VERMILION, legend, new_figure, percent, percent_axis, style_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    # `train/accuracy`, `val/loss` and so on: one sequence with a value per epoch each, or one mapping per epoch.
+    # `train/accuracy`, `val/loss` and so on: one sequence of values per metric, or one mapping of metrics per epoch.
     History = Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]]
 
 SPLITS = (("train", "training", "--"), ("val", "validation", "-"))
@@ -27,11 +27,11 @@ def learning_curves(history: History, note: str | None = None) -> Figure:
     """Two panels: accuracy with the best epoch marked, and loss.
 
     Args:
-        history: `train/accuracy`, `val/accuracy`, `train/loss` and `val/loss`, the first epoch first: a sequence of
-            values per metric, or a mapping of metrics per epoch. Any may be missing or shorter; NaN or infinity is a
-            gap. The best epoch is the first one with the highest `val/accuracy` (`train/accuracy` where there is no
-            validation).
-        note: what the reader must know, such as that the data is synthetic.
+        history: `train/accuracy`, `val/accuracy`, `train/loss` and `val/loss` in order of epochs: one sequence of
+            values per metric, or one mapping of metrics per epoch. Any of them may be missing or shorter; NaN and
+            infinity leave a gap. The best epoch is the first one with the highest `val/accuracy`, or `train/accuracy`
+            if there is no validation.
+        note: what the reader must know, for example that the data is synthetic.
 
     Raises:
         ValueError: none of the four has a value.
@@ -41,20 +41,20 @@ def learning_curves(history: History, note: str | None = None) -> Figure:
     if not any(name in known for name in wanted):
         raise ValueError(f"no epoch to draw: history needs one of {', '.join(wanted)}, got {sorted(known)}")
 
-    judge = known.get("val/accuracy", known.get("train/accuracy"))
-    best = None if judge is None else int(np.nanargmax(judge))
-    figure = new_figure(9.0, 3.9, _title(known, judge, best), note)
+    monitored = known.get("val/accuracy", known.get("train/accuracy"))
+    best = None if monitored is None else int(np.nanargmax(monitored))
+    figure = new_figure(9.0, 3.9, _title(known, monitored, best), note)
     accuracy, loss = figure.subplots(1, 2)
-    _panel(dress(accuracy, "epoch", "accuracy"), known, "accuracy", BLUE, best)
+    _panel(style_axes(accuracy, "epoch", "accuracy"), known, "accuracy", BLUE, best)
     percent_axis(accuracy.yaxis)
-    _panel(dress(loss, "epoch", "loss"), known, "loss", VERMILION, best)
+    _panel(style_axes(loss, "epoch", "loss"), known, "loss", VERMILION, best)
     losses = [np.nanmax(values) for name, values in known.items() if name.endswith("/loss")]
     loss.set_ylim(0.0, 1.08 * max([*losses, 1e-9]))
     return figure
 
 
 def finite_curves(history: History) -> dict[str, NDArray[np.float64]]:
-    """The curves that have a value at all, with NaN where an epoch is missing or diverged."""
+    """The curves that have at least one finite value, with NaN for epochs that are missing or diverged."""
     if not isinstance(history, Mapping):
         names = dict.fromkeys(name for row in history for name in row)
         history = {name: [row.get(name, np.nan) for row in history] for name in names}
@@ -64,23 +64,23 @@ def finite_curves(history: History) -> dict[str, NDArray[np.float64]]:
 
 
 def epochs(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:
-    """Epoch numbers as people count them, from 1."""
+    """Epoch numbers from 1."""
     return np.arange(1, len(values) + 1)
 
 
 def whole_epochs(axes: Axes, count: int) -> None:
-    """Ticks at whole epochs only, with room around a single one."""
+    """Set ticks at whole epochs only, with room around a single epoch."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0.5, max(1.5, count + 0.5) if count < 12 else count + 1)
 
 
-def _title(known: Mapping[str, NDArray[np.float64]], judge: NDArray[np.float64] | None, best: int | None) -> str:
-    if judge is None or best is None:
+def _title(known: Mapping[str, NDArray[np.float64]], monitored: NDArray[np.float64] | None, best: int | None) -> str:
+    if monitored is None or best is None:
         return f"Loss over {max(len(values) for values in known.values())} epochs"
     which = "Validation" if "val/accuracy" in known else "Training"
-    if len(judge) == 1:
-        return f"{which} accuracy {percent(judge[0])} after one epoch"
-    return f"{which} accuracy {percent(judge[best])} at its best, epoch {best + 1} of {len(judge)}"
+    if len(monitored) == 1:
+        return f"{which} accuracy {percent(monitored[0])} after one epoch"
+    return f"{which} accuracy {percent(monitored[best])} at its best, epoch {best + 1} of {len(monitored)}"
 
 
 def _panel(axes: Axes, known: Mapping[str, NDArray[np.float64]], metric: str, color: str, best: int | None) -> None:

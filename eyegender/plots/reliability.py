@@ -1,4 +1,4 @@
-"""Can the probabilities be taken at their word?"""
+"""Reliability diagrams: predicted probabilities against observed frequencies."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.comparison.intervals import share_interval
-from eyegender.comparison.predictions import finite
-from eyegender.models.binary_metrics import CALIBRATION_BINS, calibration_bins, metrics_from_predictions
-from eyegender.plots.style import BLUE, QUIET, dress, legend, new_figure, percent
+from eyegender.models.intervals import share_interval
+from eyegender.models.metrics import (
+    CALIBRATION_BINS,
+    calibration_bins,
+    finite_predictions,
+    metrics_from_predictions,
+)
+from eyegender.plots.style import BLUE, QUIET, legend, new_figure, percent, style_axes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,38 +32,38 @@ def reliability_diagram(
     note: str | None = None,
     persons: Sequence[str] | NDArray[Any] | None = None,
 ) -> Figure:
-    """Share of label 1 in each of 15 bins of probability, with 95% intervals, and how many pictures each bin holds.
+    """Share of label 1 in each of 15 bins of probability, with 95% intervals, and the number of images in each bin.
 
     Args:
-        labels: 0/1, shape (N,).
-        probabilities: of label 1, shape (N,); NaN are left out and counted in the title.
-        classes: the names in label order.
-        split: which pictures, for the title.
-        note: what the reader must know, such as that the data is synthetic.
-        persons: whose picture each is, for the intervals; None where nobody knows.
+        labels: true class of each image, 0 or 1, shape (N,).
+        probabilities: predicted probability of label 1, shape (N,); NaN are left out and counted in the title.
+        classes: class names in label order.
+        split: name of the split, for the title.
+        note: what the reader must know, for example that the data is synthetic.
+        persons: person on each of the N images, for the intervals; None if unknown.
 
     Raises:
-        ValueError: no pictures, or not labels and probabilities.
+        ValueError: there are no images, or the labels or probabilities are invalid.
     """
-    truth, scores, missing = finite(labels, probabilities)
+    truth, scores, missing = finite_predictions(labels, probabilities)
     error = metrics_from_predictions(truth, scores)["calibration_error"]
     title = f"{split.capitalize()} calibration error {percent(error)} (n={len(truth):,}{missing})"
     figure = new_figure(5.2, 5.6, title, note)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
     reliability_axes(upper, classes)
     draw_reliability(upper, truth, scores, BLUE, "this model, 95% interval")
-    owners = None if persons is None else np.asarray(persons)[~np.isnan(np.asarray(probabilities, dtype=np.float64))]
-    _draw_intervals(upper, truth, scores, owners)
+    known = ~np.isnan(np.asarray(probabilities, dtype=np.float64))
+    _draw_intervals(upper, truth, scores, None if persons is None else np.asarray(persons)[known])
     legend(upper, loc="upper left")
-    dress(lower, f"predicted probability of {classes[1]}", "pictures", grid="y")
+    style_axes(lower, f"predicted probability of {classes[1]}", "images", grid="y")
     lower.hist(scores, bins=np.linspace(0.0, 1.0, CALIBRATION_BINS + 1), color=BLUE, rwidth=0.9)
     upper.set_xlabel("")
     return figure
 
 
 def reliability_axes(axes: Axes, classes: Sequence[str]) -> Axes:
-    """The unit square with the line of perfect calibration."""
-    dress(axes, f"predicted probability of {classes[1]}", f"share that is {classes[1]}")
+    """Draw the unit square with the line of perfect calibration."""
+    style_axes(axes, f"predicted probability of {classes[1]}", f"share that is {classes[1]}")
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.9, linestyle=":", label="perfectly calibrated")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.02, 1.02))
     return axes
@@ -68,7 +72,7 @@ def reliability_axes(axes: Axes, classes: Sequence[str]) -> Axes:
 def draw_reliability(
     axes: Axes, labels: NDArray[np.int64], probabilities: NDArray[np.float64], color: str, name: str
 ) -> None:
-    """One model's points on given axes: mean probability against share of label 1, bins without pictures left out."""
+    """Draw one model on given axes: mean probability against share of label 1 in each bin that has images."""
     bins = list(_filled_bins(probabilities))
     x = [float(probabilities[inside].mean()) for inside in bins]
     y = [float(labels[inside].mean()) for inside in bins]
@@ -76,7 +80,10 @@ def draw_reliability(
 
 
 def _draw_intervals(
-    axes: Axes, labels: NDArray[np.int64], probabilities: NDArray[np.float64], persons: NDArray[Any] | None
+    axes: Axes,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    persons: NDArray[Any] | None,
 ) -> None:
     for inside in _filled_bins(probabilities):
         one = share_interval(labels[inside] == 1, None if persons is None else persons[inside])
@@ -86,7 +93,8 @@ def _draw_intervals(
 
 
 def _filled_bins(probabilities: NDArray[np.float64]) -> Iterator[NDArray[np.bool_]]:
-    # In the error exactly 1 has a bin of its own, as in torchmetrics; a reader looks for it in the last one.
-    which = np.minimum(calibration_bins(probabilities), CALIBRATION_BINS - 1)
-    for one in np.unique(which):
-        yield which == one
+    # In the calibration error, a probability of exactly 1 has its own bin, as in torchmetrics. The figure shows it in
+    # the last bin.
+    bins = np.minimum(calibration_bins(probabilities), CALIBRATION_BINS - 1)
+    for one in np.unique(bins):
+        yield bins == one

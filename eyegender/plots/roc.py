@@ -1,4 +1,4 @@
-"""How well the probabilities rank, at every threshold."""
+"""Receiver operating characteristic (ROC) of one model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as roc_points
 
-from eyegender.comparison.predictions import finite
-from eyegender.models.binary_metrics import THRESHOLD
-from eyegender.plots.style import BLUE, INK, QUIET, SMALL_SIZE, TEXT_SIZE, dress, new_figure, percent
+from eyegender.models.metrics import THRESHOLD, finite_predictions
+from eyegender.plots.style import BLUE, INK, QUIET, SMALL_SIZE, TEXT_SIZE, new_figure, percent, style_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,41 +26,40 @@ def roc_curve(
     split: str = "test",
     note: str | None = None,
 ) -> Figure:
-    """The ROC with its AUC and the point at threshold 0.5; with one class only, axes that say why there is none.
+    """The ROC with its AUC and the point at threshold 0.5; with a single class, empty axes that state the reason.
 
     Args:
-        labels: 0/1, shape (N,).
-        probabilities: of label 1, shape (N,); NaN are left out and counted in the title.
-        classes: the names in label order.
-        split: which pictures, for the title.
-        note: what the reader must know, such as that the data is synthetic.
+        labels: true class of each image, 0 or 1, shape (N,).
+        probabilities: predicted probability of label 1, shape (N,); NaN are left out and counted in the title.
+        classes: class names in label order.
+        split: name of the split, for the title.
+        note: what the reader must know, for example that the data is synthetic.
 
     Raises:
-        ValueError: no pictures, or not labels and probabilities.
+        ValueError: there are no images, or the labels or probabilities are invalid.
     """
-    truth, scores, missing = finite(labels, probabilities)
-    which = split.capitalize()
+    truth, scores, missing = finite_predictions(labels, probabilities)
+    name = split.capitalize()
     if truth.min() == truth.max():
         figure = new_figure(
-            5.2, 4.9, f"{which} ROC undefined: only {classes[truth[0]]} (n={len(truth):,}{missing})", note
+            5.2, 4.9, f"{name} ROC undefined: only {classes[truth[0]]} (n={len(truth):,}{missing})", note
         )
         axes = roc_axes(figure.subplots(), classes)
         axes.text(0.5, 0.5, "a ROC needs both classes", ha="center", va="center", color=INK, fontsize=TEXT_SIZE)
         return figure
     area = float(roc_auc_score(truth, scores))
-    figure = new_figure(5.2, 4.9, f"{which} AUC {area:.3f} (n={len(truth):,}{missing})", note)
+    figure = new_figure(5.2, 4.9, f"{name} AUC {area:.3f} (n={len(truth):,}{missing})", note)
     axes = roc_axes(figure.subplots(), classes)
-    false_alarms, hits, _ = roc_points(truth, scores)
-    axes.plot(false_alarms, hits, color=BLUE, linewidth=2.0, solid_joinstyle="round")
-    axes.fill_between(false_alarms, hits, color=BLUE, alpha=0.07, linewidth=0)
-    says_yes = scores > THRESHOLD
-    x, y = float(says_yes[truth == 0].mean()), float(says_yes[truth == 1].mean())
+    false_positive_rates, true_positive_rates, _ = roc_points(truth, scores)
+    axes.plot(false_positive_rates, true_positive_rates, color=BLUE, linewidth=2.0, solid_joinstyle="round")
+    axes.fill_between(false_positive_rates, true_positive_rates, color=BLUE, alpha=0.07, linewidth=0)
+    positive = scores > THRESHOLD
+    x, y = float(positive[truth == 0].mean()), float(positive[truth == 1].mean())
     axes.plot([x], [y], "o", color=BLUE, markeredgecolor="white", markersize=8, clip_on=False)
-    place = (10, -14) if y > 0.25 else (10, 6)
     axes.annotate(
-        f"threshold 0.5: finds {percent(y)} of {classes[1]},\nmistakes {percent(x)} of {classes[0]}",
+        f"threshold 0.5: {percent(y)} of {classes[1]} found,\n{percent(x)} of {classes[0]} misclassified",
         (x, y),
-        xytext=place,
+        xytext=(10, -14) if y > 0.25 else (10, 6),
         textcoords="offset points",
         fontsize=SMALL_SIZE,
         color=INK,
@@ -72,9 +70,11 @@ def roc_curve(
 
 
 def roc_axes(axes: Axes, classes: Sequence[str]) -> Axes:
-    """The unit square with the line of pure chance."""
-    dress(
-        axes, f"{classes[0]} taken for {classes[1]} (false positive rate)", f"{classes[1]} found (true positive rate)"
+    """Draw the unit square with the line of chance."""
+    style_axes(
+        axes,
+        f"{classes[0]} misclassified as {classes[1]} (false positive rate)",
+        f"{classes[1]} found (true positive rate)",
     )
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.9, linestyle=":")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")

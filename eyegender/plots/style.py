@@ -1,6 +1,6 @@
-"""How every figure looks: one font size ladder, two greys, colours that colour-blind readers can tell apart.
+"""The style of every figure: font sizes, greys, and colours that colour-blind readers can distinguish.
 
-Nothing here touches pyplot or rcParams: figures are made next to a training loop and from several threads.
+Nothing here uses pyplot or rcParams, because figures are drawn beside a training loop and from several threads.
 """
 
 from __future__ import annotations
@@ -21,19 +21,30 @@ INK = "#1f2328"
 QUIET = "#656d76"
 FAINT = "#d8dce1"
 GRID = "#eceef1"
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), its yellow left out: it is unreadable as a line on white.
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without yellow, which is unreadable as a line on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C9A", "#5C5C5C")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BLUE, VERMILION = PALETTE[0], PALETTE[1]
 
-TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 12.0, 10.0, 8.5
-# About how many characters of the title fit on one inch of figure width.
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 12.0, 10.0, 8.5  # points
+# Approximate number of characters that fit on one inch of figure width.
 _TITLE_CHARACTERS_PER_INCH = 11.5
 _NOTE_CHARACTERS_PER_INCH = 14.0
 
 
+# The note of every figure that shows results on synthetic data.
+SYNTHETIC_NOTE = "Synthetic data: says nothing about real eyes."
+
+
 def new_figure(width: float, height: float, title: str, note: str | None = None) -> Figure:
-    """An empty figure of that many inches: title at the top left, `note` in small grey letters at the bottom left."""
+    """An empty figure with a title at the top left and a note in small grey print at the bottom left.
+
+    Args:
+        width: width in inches.
+        height: height in inches.
+        title: title of the figure.
+        note: what the reader must know, for example that the data is synthetic.
+    """
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
     wrapped = textwrap.fill(plain(title), round(width * _TITLE_CHARACTERS_PER_INCH))
     figure.suptitle(wrapped, x=0.012, ha="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK)
@@ -44,7 +55,7 @@ def new_figure(width: float, height: float, title: str, note: str | None = None)
 
 
 def plain(text: str) -> str:
-    """Text from a file name or a run name: its dollars begin no formula, and letters that the font lacks become `?`."""
+    """Text from a file name or a run name, without formulas (`$`), and with `?` for letters that the font lacks."""
     if not text.isascii():
         text = "".join(letter if letter.isascii() or _font().get_char_index(ord(letter)) else "?" for letter in text)
     return text.replace("$", r"\$")
@@ -55,8 +66,8 @@ def _font() -> FT2Font:
     return get_font(findfont("DejaVu Sans"))
 
 
-def dress(axes: Axes, x_label: str = "", y_label: str = "", title: str = "", grid: str = "both") -> Axes:
-    """Labels, a faint grid behind the data (`both`, `x`, `y` or `none`), and no box around it."""
+def style_axes(axes: Axes, x_label: str = "", y_label: str = "", title: str = "", grid: str = "both") -> Axes:
+    """Add labels and a faint grid behind the data (`both`, `x`, `y` or `none`), and remove the box around the axes."""
     axes.set_xlabel(x_label, fontsize=TEXT_SIZE, color=INK)
     axes.set_ylabel(y_label, fontsize=TEXT_SIZE, color=INK)
     if title:
@@ -78,17 +89,17 @@ def legend(axes: Axes, **options: Any) -> None:
 
 
 def legend_below(axes: Axes, columns: int = 1) -> None:
-    """A legend under the axes, for plots whose lines go everywhere."""
+    """A legend below the axes, for plots without room for one inside."""
     legend(axes, loc="upper left", bbox_to_anchor=(0.0, -0.13), ncols=columns, borderaxespad=0.0)
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """0.9623 -> '96.2%'."""
+    """A share in 0..1 as text: 0.9623 is `96.2%`."""
     return f"{100 * share:.{digits}f}%"
 
 
 def percent_axis(axis: Axis) -> None:
-    """Shares as `92%`, or `92.5%` where the ticks are that close."""
+    """Show shares as `92%`, or as `92.5%` if the ticks are that close."""
     axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g}%")
 
 

@@ -1,4 +1,4 @@
-"""A model card (Mitchell et al. 2019, arXiv 1810.03993) in Markdown: what a model is, and what it is not for."""
+"""Writes the model card (Mitchell et al. 2019, arXiv 1810.03993) of a tested run in Markdown."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.intervals import bootstrap_intervals, share_interval
 from eyegender.comparison.tables import TITLES
+from eyegender.models.intervals import bootstrap_intervals, share_interval
+from eyegender.tracking.predictions import MIN_GROUP_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from eyegender.comparison.intervals import Interval
-    from eyegender.comparison.run_record import Predictions, RunRecord
+    from eyegender.comparison.run_record import RunRecord
+    from eyegender.models.intervals import Interval
+    from eyegender.tracking.predictions import Predictions
 
 CARD_FILE = "model_card.md"
-# Groups of fewer pictures say too little to be listed.
-FEWEST = 20
 
 NOT_FOR = (
-    "It predicts the binary label that people gave to celebrity photographs (CelebA's *Male*, or the name of a class "
-    "folder). It does not tell a person's gender, and no picture can.",
-    "Not for decisions about people: not for access, hiring, advertising, policing, statistics on passers-by, or any "
-    "other use in which somebody is treated by its answer.",
-    "Not for people who are unlike those in its data: other ages, skin tones, cameras and lighting were not measured.",
+    "The model predicts the binary label that people gave to celebrity photographs (CelebA's *Male*, or the name of a "
+    "class folder). It does not predict a person's gender, and no image can show it.",
+    "Do not use it for decisions about people: not for access, hiring, advertising, policing, statistics on "
+    "passers-by, or any other purpose in which its prediction decides how somebody is treated.",
+    "Do not use it on people unlike those in its data: other ages, skin tones, cameras and lighting were not tested.",
 )
 
 
@@ -37,44 +37,47 @@ def model_card(
     name: str,
     version: str,
     classes: tuple[str, str] = ("female", "male"),
-    compared: Sequence[str] = (),
+    comparison: Sequence[str] = (),
 ) -> str:
-    """The card of a tested run.
+    """The text of the card.
 
     Args:
-        record: with test predictions.
-        name: of the registered model.
-        version: in the registry.
-        classes: the names of labels 0 and 1.
-        compared: sentences on how it compares with the champion before it.
+        record: the run, with test predictions.
+        name: name of the registered model.
+        version: version of the registered model.
+        classes: class names of labels 0 and 1.
+        comparison: sentences that compare the model with the previous champion.
+
+    Raises:
+        ValueError: the run has no test predictions.
     """
-    table = record.predictions
-    if table is None:
+    predictions = record.predictions
+    if predictions is None:
         raise ValueError("a model card needs test predictions")
-    metrics = bootstrap_intervals(table.labels, table.probabilities, table.persons)
+    metrics = bootstrap_intervals(predictions.labels, predictions.probabilities, predictions.persons)
     params, tags = record.params, record.tags
     lines = [
         f"# {name}, version {version}",
         "",
-        f"Tells the classes *{classes[0]}* (label 0) and *{classes[1]}* (label 1, positive) of eye pictures apart. "
+        f"Predicts the class of an image of one eye: *{classes[0]}* (label 0) or *{classes[1]}* (label 1, positive). "
         f"Network: {record.backbone}. Run: `{record.run_id}`.",
         "",
     ]
     if record.synthetic:
-        lines += ["> **Trained on drawn eyes.** Its numbers say nothing about real eyes.", ""]
+        lines += ["> **Trained on synthetic eyes.** The metrics say nothing about real eyes.", ""]
     lines += ["## What it must not be used for", "", *(f"- {line}" for line in NOT_FOR), ""]
-    lines += ["## Data", "", *_bullets(_data(record, table)), ""]
+    lines += ["## Data", "", *_bullets(_data(record, predictions)), ""]
     lines += ["## Training", "", *_bullets(_training(record)), ""]
-    who = "persons" if table.persons is not None else "pictures"
-    lines += [f"## Test metrics, 95% intervals from a bootstrap over {who}", "", "| metric | value | interval |"]
+    unit = "persons" if predictions.persons is not None else "images"
+    lines += [f"## Test metrics, 95% intervals from a bootstrap over {unit}", "", "| metric | value | interval |"]
     lines += ["|:--|--:|--:|", *(_metric(metric, interval) for metric, interval in metrics.items()), ""]
-    lines += [*(f"{sentence}\n" for sentence in compared)]
-    lines += ["## Where it fails", "", *(f"- {line}" for line in failures(table, classes)), ""]
+    lines += [*(f"{sentence}\n" for sentence in comparison)]
+    lines += ["## Where it fails", "", *(f"- {line}" for line in failures(predictions, classes)), ""]
     lines += ["## Use", "", "```", *_use(name, version), "```", ""]
-    lines += ["## Made by", "", *_bullets(
+    lines += ["## Provenance", "", *_bullets(
         {
             "commit": tags.get("git.commit", "") + (" with local changes" if tags.get("git.dirty") == "true" else ""),
-            "first weights": f"{tags.get('weights.kind', '?')} {tags.get('weights.sha256', '')[:12]}".strip(),
+            "initial weights": f"{tags.get('weights.kind', '?')} {tags.get('weights.sha256', '')[:12]}".strip(),
             "seed": params.get("seed", ""),
             "hardware": f"{tags.get('hardware.cpu', '?')}, {tags.get('hardware.gpu', '?')}".replace("none", "no GPU"),
         }
@@ -82,70 +85,68 @@ def model_card(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def failures(table: Predictions, classes: tuple[str, str] = ("female", "male")) -> list[str]:
-    """Sentences on which pictures are told wrongly: by class, by sureness, and by attribute where that is known."""
-    found = []
+def failures(predictions: Predictions, classes: tuple[str, str] = ("female", "male")) -> list[str]:
+    """Sentences on the misclassified images: by class, by confidence and, if attributes are known, by attribute."""
+    sentences = []
     for label in (0, 1):
-        members = table.labels == label
+        members = predictions.labels == label
         if members.any():
-            share = _wrong(table, members)
-            found.append(f"Of {int(members.sum()):,} pictures of *{classes[label]}*, {_share(share)} are told wrongly.")
-    confidence = np.maximum(table.probabilities, 1 - table.probabilities)
-    sure = confidence >= 0.9
-    if sure.any():
-        share = _wrong(table, sure)
-        found.append(f"Where it is 90% sure or more ({int(sure.sum()):,} pictures), {_share(share)} are wrong.")
+            rate = _error_rate(predictions, members)
+            sentences.append(f"Of {int(members.sum()):,} images of *{classes[label]}*, {rate} are misclassified.")
+    confidence = np.maximum(predictions.probabilities, 1 - predictions.probabilities)
+    confident = confidence >= 0.9
+    if confident.any():
+        rate = _error_rate(predictions, confident)
+        sentences.append(f"Of {int(confident.sum()):,} predictions with a confidence of 90% or more, {rate} are wrong.")
     else:
-        found.append("It is never 90% sure.")
-    gaps = []
-    for name, values in table.attributes.items():
-        has = values > 0
-        if name != "Male" and min(int(has.sum()), int((~has).sum())) >= FEWEST:
-            gaps.append((float(table.right[has].mean() - table.right[~has].mean()), name, int(has.sum())))
-    worst = [gap for gap in sorted(gaps) if gap[0] < 0][:5]
-    found += [
-        f"With the attribute {name} ({count:,} pictures) it is {-100 * gap:.1f} points less accurate than without."
-        for gap, name, count in worst
+        sentences.append("No prediction has a confidence of 90%.")
+    accuracies = predictions.attribute_accuracies()
+    worst = [one for one in accuracies if one.difference < 0][:5]
+    sentences += [
+        f"With the attribute {one.name} ({one.n_present:,} images), its accuracy is {-100 * one.difference:.1f} points "
+        "lower than without."
+        for one in worst
     ]
-    if table.attributes and not gaps:
-        found.append(
-            f"No attribute is present on {FEWEST} test pictures and absent on as many: nothing is known of them."
+    if predictions.attributes and not accuracies:
+        sentences.append(
+            f"No attribute is present in {MIN_GROUP_SIZE} test images and absent in as many, so the effect of "
+            "attributes is unknown."
         )
-    elif table.attributes and not worst:
-        found.append("No known attribute makes it less accurate.")
-    if not table.attributes:
-        found.append("Nothing is known on glasses, make-up, age or blur: its data has no such attributes.")
-    return found
+    elif predictions.attributes and not worst:
+        sentences.append("No known attribute lowers its accuracy.")
+    if not predictions.attributes:
+        sentences.append("The effect of glasses, make-up, age or blur is unknown: the data has no attributes.")
+    return sentences
 
 
-def _data(record: RunRecord, table: Predictions) -> dict[str, str]:
+def _data(record: RunRecord, predictions: Predictions) -> dict[str, str]:
     params, tags = record.params, record.tags
     counts = {
-        part: " + ".join(value for key, value in params.items() if key.startswith(f"count.{part}."))
-        for part in ("train", "val", "test")
+        split: " + ".join(value for key, value in params.items() if key.startswith(f"count.{split}."))
+        for split in ("train", "val", "test")
     }
-    persons = f", {len(set(table.persons)):,} persons in test" if table.persons is not None else ""
+    persons = f", {len(set(predictions.persons)):,} persons in test" if predictions.persons is not None else ""
     return {
         "source": f"{tags.get('data.source', '?')}, fingerprint {tags.get('data.fingerprint', '?')[:12]}",
         "split": f"by {record.split_kind}{persons}",
-        "pictures (label 0 + label 1)": ", ".join(f"{part} {count}" for part, count in counts.items() if count),
+        "images (label 0 + label 1)": ", ".join(f"{split} {count}" for split, count in counts.items() if count),
         "input": f"{params.get('input_size', '?')} pixels, {params.get('data.color', '?')}",
     }
 
 
 def _training(record: RunRecord) -> dict[str, str]:
-    params, facts = record.params, record.facts
+    params, costs = record.params, record.costs
     known = {
         "fine-tuned stages": params.get("finetune_stages", params.get("model.finetune_depth", "")),
         "learning rate": params.get("model.lr", ""),
         "epochs": params.get("trainer.max_epochs", ""),
-        "batch": params.get("trainer.batch_size", ""),
-        "chosen by": params.get("monitor", ""),
+        "batch size": params.get("trainer.batch_size", ""),
+        "selected by": params.get("monitor", ""),
     }
-    if facts.parameters is not None and facts.multiply_adds is not None:
-        known["size"] = f"{facts.parameters:,} parameters, {facts.multiply_adds:,} multiply-adds per picture"
-    if facts.latency_ms is not None:
-        known["latency"] = f"{facts.latency_ms:.1f} ms per picture on the machine that wrote this card"
+    if costs.parameters is not None and costs.multiply_adds is not None:
+        known["size"] = f"{costs.parameters:,} parameters, {costs.multiply_adds:,} multiply-adds per image"
+    if costs.latency_ms is not None:
+        known["latency"] = f"{costs.latency_ms:.1f} ms per image on the machine that wrote this card"
     return known
 
 
@@ -168,11 +169,8 @@ def _metric(name: str, interval: Interval) -> str:
     return f"| {TITLES[name]} | {interval.value:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
 
 
-def _wrong(table: Predictions, members: NDArray[np.bool_]) -> Interval:
-    """The share of the pictures that are told wrongly, with an interval over persons where they are known."""
-    persons = None if table.persons is None else np.asarray(table.persons)[members]
-    return share_interval(~table.right[members], persons)
-
-
-def _share(share: Interval) -> str:
+def _error_rate(predictions: Predictions, members: NDArray[np.bool_]) -> str:
+    """The share of misclassified images, with an interval over persons if they are known."""
+    persons = None if predictions.persons is None else np.asarray(predictions.persons)[members]
+    share = share_interval(~predictions.correct[members], persons)
     return f"{100 * share.value:.1f}% ({100 * share.low:.1f} to {100 * share.high:.1f}%)"

@@ -1,4 +1,4 @@
-"""A run's model becomes the champion of the registry, unless the present champion is better on the same pictures."""
+"""Makes a run's model the champion of the registry, unless the current champion is better on the same test images."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.comparison.mcnemar import McNemar, mcnemar
-from eyegender.comparison.selection import Chosen
+from eyegender.comparison.run_record import load_record
+from eyegender.comparison.selection import SelectedRun
+from eyegender.comparison.significance import McNemar, mcnemar
 from eyegender.core.errors import UserError
-from eyegender.models.saved_network import CARD
+from eyegender.models.saved_network import SPEC_FILE, parse_spec
 from eyegender.registry.model_card import CARD_FILE, model_card
-from eyegender.tracking.faults import first_line, is_gone, is_refused
-from eyegender.tracking.run_artifacts import NETWORK, fetched, logged_model, lost_predictions, read_predictions
-from eyegender.tracking.run_loading import load_record, read_card
+from eyegender.tracking.errors import first_line, is_gone, is_refused
+from eyegender.tracking.run_artifacts import NETWORK, downloaded, logged_model, lost_predictions, read_predictions
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-    from eyegender.comparison.run_record import Predictions
+    from eyegender.tracking.predictions import Predictions
     from eyegender.tracking.tracking_store import TrackingStore
 
-# The registry's SQL column for a version's description is this long.
-MOST_DESCRIPTION = 5000
+# Length of the column for a version's description in the registry's database.
+MAX_DESCRIPTION = 5000
 VERSIONS_TAG = "mlflow.modelVersions"
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was promoted, and over whom.
+    """The result of a promotion.
 
     Args:
-        name: of the registered model.
-        version: the new or already registered version.
-        alias: that now points to it.
-        sentences: how it compares with the champion before it, and what was overruled.
-        card: the model card, Markdown.
+        name: name of the registered model.
+        version: the version that the alias points to, new or already registered.
+        alias: the alias.
+        sentences: how the model compares with the previous champion, and which check `force` overruled.
+        card: the model card in Markdown.
     """
 
     name: str
@@ -52,94 +52,92 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
     """Register the run's model, write its card, and move the alias to it.
 
     Args:
-        store: tracking store and registry in one.
-        run_id: of a finished, tested run.
-        name: of the registered model, made if it is missing.
-        alias: to set.
-        force: also over a champion that is better, or that cannot be compared.
+        store: the tracking store, which is the registry, too.
+        run_id: id of a finished and tested run.
+        name: name of the registered model, created if it does not exist.
+        alias: alias to set.
+        force: whether to promote even if the champion is better or shares no test image with the run.
 
     Raises:
-        UserError: no such run or model, the run was not tested, or the champion is better and `force` is false.
+        UserError: there is no such run or model, the run was not tested, or a check fails and `force` is false.
     """
     run = store.run(run_id)
     model = logged_model(store, run_id)
     if model is None:
         raise UserError(f"run {run_id} in {store.name} logged no model; train it to its end, or give another run=")
-    record = load_record(store, Chosen(run), "val/accuracy", latency=True)
+    record = load_record(store, SelectedRun(run), "val/accuracy", latency=True)
     if record.predictions is None:
         if lost := lost_predictions(run):
             raise UserError(f"run {run_id} {lost}; put its artifacts back there, or train it again")
-        raise UserError(
-            f"run {run_id} stored no test predictions, so nothing says how good it is; train with run_test=true"
-        )
+        raise UserError(f"run {run_id} stored no test predictions, so its quality is unknown; train with run_test=true")
     champion = _champion(store, name, alias)
     sentences: list[str] = []
     if champion is not None and champion.run_id == run_id:
-        already = f"The run's model is the {alias} already."
+        already = f"The run's model is already the {alias}."
         return Promotion(name, str(champion.version), alias, (already,), str(champion.description or ""))
     if champion is not None:
-        sentences.append(_judge(store, record.predictions, champion, alias, force=force))
-    with store.as_global():  # the registry looks the model up through MLflow's global state
+        sentences.append(_compare_with_champion(store, record.predictions, champion, alias, force=force))
+    with store.as_global():  # the registry finds the model through MLflow's global state
         version = _register(store, name, run_id, model)
-    with fetched(store, model, f"{NETWORK}/{CARD}") as path:
-        classes = read_card(path.read_text(encoding="utf-8")).classes
-    card = model_card(record, name=name, version=version, classes=classes, compared=tuple(sentences))
+    with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
+        classes = parse_spec(path.read_text(encoding="utf-8")).classes
+    card = model_card(record, name=name, version=version, classes=classes, comparison=tuple(sentences))
     store.client.log_text(run_id, card, CARD_FILE)
-    store.client.update_model_version(name, version, description=_shortened(card, run_id))
-    # Last: an alias points to a version that is complete.
+    store.client.update_model_version(name, version, description=_shorten(card, run_id))
+    # Last, so that the alias always points to a complete version.
     store.client.set_registered_model_alias(name, alias, version)
     return Promotion(name, version, alias, tuple(sentences), card)
 
 
-def shared_test(first: Predictions, second: Predictions) -> McNemar | None:
-    """McNemar's test on the pictures that both were tested on, with the same label; None where there are none.
+def compare_on_shared_images(first: Predictions, second: Predictions) -> McNemar | None:
+    """McNemar's test on the images that both models were tested on with the same label; None if there are none.
 
-    It counts persons where one of the two knows them.
+    The test is over persons if one of the two knows them.
     """
-    theirs = {
-        (key, int(label)): place for place, (key, label) in enumerate(zip(second.keys, second.labels, strict=True))
-    }
+    position = {(key, int(label)): i for i, (key, label) in enumerate(zip(second.keys, second.labels, strict=True))}
     pairs = [
-        (mine, theirs[key, int(label)])
-        for mine, (key, label) in enumerate(zip(first.keys, first.labels, strict=True))
-        if (key, int(label)) in theirs
+        (i, position[key, int(label)])
+        for i, (key, label) in enumerate(zip(first.keys, first.labels, strict=True))
+        if (key, int(label)) in position
     ]
     if not pairs:
         return None
     one, other = np.array(pairs).T
     persons = None
     if first.persons is not None:
-        persons = [first.persons[place] for place in one]
+        persons = [first.persons[i] for i in one]
     elif second.persons is not None:
-        persons = [second.persons[place] for place in other]
-    return mcnemar(first.right[one], second.right[other], persons)
+        persons = [second.persons[i] for i in other]
+    return mcnemar(first.correct[one], second.correct[other], persons)
 
 
-def _judge(store: TrackingStore, mine: Predictions, champion: ModelVersion, alias: str, *, force: bool) -> str:
-    """How the two compare, as a sentence; raises UserError where that forbids the promotion."""
-    who = f"{alias} (version {champion.version})"
-    theirs = read_predictions(store, champion.run_id) if champion.run_id else None
-    test = None if theirs is None else shared_test(mine, theirs)
+def _compare_with_champion(
+    store: TrackingStore, predictions: Predictions, champion: ModelVersion, alias: str, *, force: bool
+) -> str:
+    """A sentence on how the model compares with the champion; raises UserError if that forbids the promotion."""
+    title = f"the {alias} (version {champion.version})"
+    others = read_predictions(store, champion.run_id) if champion.run_id else None
+    test = None if others is None else compare_on_shared_images(predictions, others)
     if test is None:
-        why = f"the new model and the {who} share no test picture, so nobody knows which one is better"
+        reason = f"the new model and {title} share no test image, so it is unknown which one is better"
         if not force:
-            raise UserError(f"{why}; train it on the {alias}'s data and split, or set force=true")
-        return f"Promoted by force: {why}."
-    verdict = test.verdict("the new model", f"the {who}")
+            raise UserError(f"{reason}; train it on the data and split of the {alias}, or set force=true")
+        return f"Promoted by force: {reason}."
+    verdict = test.verdict("the new model", title)
     verdict = verdict[0].upper() + verdict[1:]
     if test.difference >= 0:
         return verdict
-    points = f"the {who} is right on {test.only_second - test.only_first} more of {test.n:,} shared test pictures"
+    better = f"{title} is right on {test.only_second - test.only_first} more of {test.n:,} shared test images"
     if not force:
-        raise UserError(f"{points}. {verdict} Set force=true to promote all the same")
-    return f"Promoted by force although {points}. {verdict}"
+        raise UserError(f"{better}. {verdict} Set force=true to promote anyway")
+    return f"Promoted by force although {better}. {verdict}"
 
 
 def _champion(store: TrackingStore, name: str, alias: str) -> ModelVersion | None:
-    """The version that the alias points to; None only where the registry says that there is none.
+    """The version that the alias points to; None only if the registry confirms that there is none.
 
     Raises:
-        UserError: the registry does not answer, so that nobody knows whether there is one.
+        UserError: the registry does not respond, so it is unknown whether there is one.
     """
     try:
         version = store.client.get_registered_model(name).aliases.get(alias)
@@ -153,14 +151,14 @@ def _champion(store: TrackingStore, name: str, alias: str) -> ModelVersion | Non
 
 
 def _bad_name(name: str, error: Exception) -> UserError:
-    return UserError(f"name must be one that MLflow's registry takes, got {name!r} ({first_line(error)}); set name=")
+    return UserError(f"name must be valid in MLflow's registry, got {name!r} ({first_line(error)}); set name=")
 
 
 def _register(store: TrackingStore, name: str, run_id: str, model: LoggedModel) -> str:
-    """The version of this very model, made unless it is there."""
+    """The version of this model, created if it does not exist."""
     client = store.client
     try:
-        client.create_registered_model(name, description="Tells CelebA's two classes from a picture of one eye.")
+        client.create_registered_model(name, description="Predicts CelebA's binary label from an image of one eye.")
     except Exception as error:  # of a database driver or an HTTP library
         if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
             raise (_bad_name(name, error) if is_refused(error) else store.unreadable(name, error)) from error
@@ -168,15 +166,15 @@ def _register(store: TrackingStore, name: str, run_id: str, model: LoggedModel) 
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.source == source:
             return str(version.version)
-    made = client.create_model_version(name, source, run_id=run_id, model_id=model.model_id)
-    # By this tag MLflow's page of the model knows its versions.
-    versions = [*json.loads(model.tags.get(VERSIONS_TAG, "[]")), {"name": name, "version": str(made.version)}]
+    created = client.create_model_version(name, source, run_id=run_id, model_id=model.model_id)
+    # MLflow's page of the logged model reads its versions from this tag.
+    versions = [*json.loads(model.tags.get(VERSIONS_TAG, "[]")), {"name": name, "version": str(created.version)}]
     client.set_logged_model_tags(model.model_id, {VERSIONS_TAG: json.dumps(versions)})
-    return str(made.version)
+    return str(created.version)
 
 
-def _shortened(card: str, run_id: str) -> str:
-    if len(card) <= MOST_DESCRIPTION:
+def _shorten(card: str, run_id: str) -> str:
+    if len(card) <= MAX_DESCRIPTION:
         return card
-    rest = f"\n\n… the whole card is {CARD_FILE} of run {run_id}."
-    return card[: MOST_DESCRIPTION - len(rest)] + rest
+    rest = f"\n\n… the complete card is {CARD_FILE} of run {run_id}."
+    return card[: MAX_DESCRIPTION - len(rest)] + rest

@@ -6,9 +6,9 @@ logged imports the three modules below from here.
 
 import sys
 
-from eyegender.inference import images
-from eyegender.models import inference, saved_network
+from eyegender.inference import raw_images
+from eyegender.models import saved_network
 
-sys.modules[f"{__name__}.pictures"] = images
-sys.modules[f"{__name__}.inference"] = inference
+sys.modules[f"{__name__}.pictures"] = raw_images
+sys.modules[f"{__name__}.inference"] = saved_network
 sys.modules[f"{__name__}.saved_network"] = saved_network

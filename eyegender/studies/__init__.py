@@ -1,1 +1,1 @@
-"""What a sweep means to us, and the sweeper knows nothing of: its MLflow run, its report, its winner's one test."""
+"""What eyegender adds to a sweep: its MLflow run, its report, and the evaluation of its winner."""

@@ -1,4 +1,4 @@
-"""What mattered in a study: computed once, for its report's tables, its figure and its file."""
+"""Importance of the parameters of a study, computed once for the tables, the figure and the file of its report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from optuna.trial import FrozenTrial
 
-FEWEST_TRIALS = 5
-N_TREES = 64  # as Optuna's
-MOST_DEPTH = 8  # deeper trees cost minutes on a thousand trials, and say the same of single parameters
+MIN_TRIALS = 5
+N_TREES = 64  # Optuna's default
+MAX_DEPTH = 8  # deeper trees take minutes for a thousand trials and give the same result for single parameters
 
 
 class Importance(NamedTuple):
-    """A parameter's share of the variance that parameters explain one by one, with its 95% interval."""
+    """A parameter's share of the variance that single parameters explain, with its 95% interval."""
 
     share: float
     low: float
@@ -31,36 +31,36 @@ class Importance(NamedTuple):
 
 @dataclass(frozen=True)
 class Importances:
-    """Of the parameters that some trials have in common.
+    """Importances of the parameters that a group of trials has in common.
 
     Args:
-        among: which trials.
-        n_trials: how many of them finished.
-        shares: by parameter, the largest first; they sum to 1.
+        subset: name of the group of trials.
+        n_trials: number of finished trials in the group.
+        shares: importance by parameter, the largest first; the shares sum to 1.
     """
 
-    among: str
+    subset: str
     n_trials: int
     shares: dict[str, Importance]
 
     def to_json(self) -> dict[str, Any]:
         shares = {name: one._asdict() for name, one in self.shares.items()}
-        return {"among": self.among, "n_trials": self.n_trials, "shares": shares}
+        return {"among": self.subset, "n_trials": self.n_trials, "shares": shares}
 
 
 def importances(study: optuna.Study, *, seed: int = 0) -> list[Importances]:
-    """fANOVA of the first objective (F. Hutter et al., ICML 2014), as Optuna has it, with its uncertainty.
+    """Optuna's fANOVA of the first objective (F. Hutter et al., ICML 2014), with intervals.
 
-    First of the parameters that all trials have; where some have further ones, then within each such branch. A forest
-    is trees of which each is grown on a resample of the trials, so the spread of its trees is the interval of a
-    bootstrap over trials.
+    The first result covers the parameters that all trials have. If some trials have further parameters, there is one
+    more result for each such group of trials. Each tree of the forest is grown on a resample of the trials, so the
+    spread of the trees is the interval of a bootstrap over trials.
 
-    Trials that were pruned or failed have no value and do not count. Nothing is claimed where fewer than five trials
-    finished, all have the same value, or fewer than two parameters varied.
+    Pruned and failed trials have no value and are ignored. There is no result if fewer than five trials finished, if
+    all of them have the same value, or if fewer than two parameters varied.
 
     Args:
-        study: Optuna's.
-        seed: of the resampling; the same trials and seed give the same numbers.
+        study: study to analyse.
+        seed: seed of the resampling; equal trials and seeds give equal numbers.
     """
     from optuna.trial import TrialState, create_trial
 
@@ -77,19 +77,19 @@ def importances(study: optuna.Study, *, seed: int = 0) -> list[Importances]:
     for branch in sorted(names - {common}, key=sorted):
         members = [trial for trial in trials if branch == frozenset(trial.params)]
         groups[f"trials with {', '.join(sorted(branch - common))}"] = members
-    found = {among: _shares(members, seed) for among, members in groups.items()}
-    return [Importances(among, len(groups[among]), shares) for among, shares in found.items() if shares]
+    shares = {name: _shares(members, seed) for name, members in groups.items()}
+    return [Importances(name, len(groups[name]), share) for name, share in shares.items() if share]
 
 
-def importance_figure(found: Sequence[Importances]) -> Figure:
-    """The same numbers as bars, a panel for each group of trials."""
-    from eyegender.plots.style import BLUE, INK, dress, new_figure, percent_axis, plain
+def importance_figure(groups: Sequence[Importances]) -> Figure:
+    """Importances as bars, with one panel for each group of trials."""
+    from eyegender.plots.style import BLUE, INK, new_figure, percent_axis, plain, style_axes
 
-    counts = [len(group.shares) for group in found]
+    counts = [len(group.shares) for group in groups]
     figure = new_figure(9.0, 1.2 + sum(0.8 + 0.35 * count for count in counts), "Importance, with 95% intervals")
-    panels = figure.subplots(len(found), 1, squeeze=False, height_ratios=counts).ravel()
-    for axes, group in zip(panels, found, strict=True):
-        dress(axes, title=f"{group.among} ({group.n_trials})", grid="x")
+    panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=counts).ravel()
+    for axes, group in zip(panels, groups, strict=True):
+        style_axes(axes, title=f"{group.subset} ({group.n_trials})", grid="x")
         names = [*reversed(group.shares)]
         values = np.array([group.shares[name] for name in names])
         axes.barh([plain(name) for name in names], values[:, 0], color=BLUE, height=0.6)
@@ -101,35 +101,35 @@ def importance_figure(found: Sequence[Importances]) -> Figure:
 
 
 def _shares(trials: Sequence[FrozenTrial], seed: int) -> dict[str, Importance]:
-    """Empty where nothing can be claimed."""
+    """Importances of the parameters that varied; empty if there are too few trials, values or parameters."""
     import optuna
 
     values = {trial.value for trial in trials}
-    if len(trials) < FEWEST_TRIALS or len(values) < 2:
+    if len(trials) < MIN_TRIALS or len(values) < 2:
         return {}
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would announce the study below
-    alone = optuna.create_study()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would log that the study below was created
+    copy = optuna.create_study()
     optuna.logging.set_verbosity(verbosity)
-    alone.add_trials(trials)
-    grown: list[dict[str, float]] = []
+    copy.add_trials(trials)
+    by_tree: list[dict[str, float]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shares that do not sum to 1 are experimental
         for tree in range(N_TREES):
-            evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=1, max_depth=MOST_DEPTH, seed=seed + tree)
+            evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=1, max_depth=MAX_DEPTH, seed=seed + tree)
             try:
-                explained = optuna.importance.get_param_importances(alone, evaluator=evaluator, normalize=False)
-            except RuntimeError:  # a resample of equal values
+                explained = optuna.importance.get_param_importances(copy, evaluator=evaluator, normalize=False)
+            except RuntimeError:  # all values of the resample are equal
                 continue
-            # Nothing explained is no share; Optuna would call it equal shares.
+            # If nothing is explained, there are no shares; Optuna would return equal shares.
             if total := sum(explained.values()):
-                grown.append({name: float(value / total) for name, value in explained.items()})
-    varied = [name for name in (grown[0] if grown else ()) if len({trial.params[name] for trial in trials}) > 1]
-    if len(grown) < N_TREES / 2 or len(varied) < 2:
+                by_tree.append({name: float(value / total) for name, value in explained.items()})
+    varied = [name for name in (by_tree[0] if by_tree else ()) if len({trial.params[name] for trial in trials}) > 1]
+    if len(by_tree) < N_TREES / 2 or len(varied) < 2:
         return {}
     found = {}
     for name in varied:
-        shares = np.array([tree[name] for tree in grown])
+        shares = np.array([tree[name] for tree in by_tree])
         low, high = np.quantile(shares, (0.025, 0.975))
         found[name] = Importance(float(shares.mean()), float(low), float(high))
     return dict(sorted(found.items(), key=lambda item: (-item[1].share, item[0])))

@@ -1,4 +1,4 @@
-"""A study's report: what was best, what mattered, what failed, with Optuna's plots."""
+"""The report of a study: best trials, importances, failures, and Optuna's plots."""
 
 from __future__ import annotations
 
@@ -33,20 +33,23 @@ def write_report(
     winner: TrialRow | None = None,
     tested: dict[str, float] | None = None,
 ) -> Path:
-    """Write `report/report.md`, `trials.csv`, `best.json` and `figures/` below `folder`; returns the page's path.
+    """Write `report.md`, `trials.csv`, `best.json` and `figures/` into `folder`/report; returns the path of the page.
 
     Args:
-        winner: the trial that was tested, if any.
-        tested: its test/ metrics.
+        study: study to report.
+        status: its state.
+        folder: folder of the sweep, or an output folder.
+        winner: trial that was evaluated on the test set, if any.
+        tested: its test metrics.
     """
     report = folder / "report"
     (report / "figures").mkdir(parents=True, exist_ok=True)
-    mattered = importances(study)
-    drawn = [("importances", importance_figure(mattered))] if mattered else []
+    found = importances(study)
+    own = [("importances", importance_figure(found))] if found else []
     figures = [
-        name for name, figure in (*drawn, *plots(study, status)) if _saved(figure, report / "figures" / f"{name}.png")
+        name for name, figure in (*own, *plots(study, status)) if _saved(figure, report / "figures" / f"{name}.png")
     ]
-    if not mattered:  # what an earlier report of fewer trials may have left
+    if not found:  # an earlier report may have left this figure
         (report / "figures" / "importances.png").unlink(missing_ok=True)
     with (report / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         names = sorted({name for trial in status.trials for name in trial.params})
@@ -59,50 +62,50 @@ def write_report(
             row = [trial.number, trial.state, values, *params, len(trial.reported), seconds]
             row += [trial.feasible if trial.state == "complete" else "", trial.reason or ""]
             writer.writerow(row)
-    # JSON knows no infinity.
-    reached = [[v if math.isfinite(v) else str(v) for v in t.values] for t in status.best[:SHOWN]]
+    # JSON has no infinity.
+    best_values = [[v if math.isfinite(v) else str(v) for v in t.values] for t in status.best[:SHOWN]]
     best = [
         {"trial": t.number, "values": v, "params": dict(t.params)}
-        for t, v in zip(status.best[:SHOWN], reached, strict=True)
+        for t, v in zip(status.best[:SHOWN], best_values, strict=True)
     ]
     content: dict[str, Any] = {
         "study": status.name,
         "best": best,
-        "importances": [group.to_json() for group in mattered],
+        "importances": [group.to_json() for group in found],
         "test": tested or {},
     }
     if winner is not None and tested:
         content["tested_trial"] = winner.number
     (report / "best.json").write_text(json.dumps(content, indent=2, default=str))
     page = report / "report.md"
-    page.write_text("\n".join(_lines(status, mattered, figures, winner, tested or {})) + "\n", encoding="utf-8")
+    page.write_text("\n".join(_lines(status, found, figures, winner, tested or {})) + "\n", encoding="utf-8")
     return page
 
 
 def plots(study: optuna.Study, status: StudyStatus) -> Iterator[tuple[str, Figure]]:
-    """Optuna's plots by name; those that this study has too few trials for are left out."""
+    """Optuna's plots by name, without those for which the study has too few trials."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
     import optuna
-    from optuna.visualization import matplotlib as drawn
+    from optuna.visualization import matplotlib as visualization
 
     first: dict[str, Any] = {}
     if len(status.directions) > 1:
         first = {"target": lambda trial: trial.values[0], "target_name": "first objective"}
-    wanted: dict[str, Callable[[], Any]] = {
-        "history": lambda: drawn.plot_optimization_history(study, **first),
-        "parallel_coordinates": lambda: drawn.plot_parallel_coordinate(study, **first),
-        "slice": lambda: drawn.plot_slice(study, **first),
+    functions: dict[str, Callable[[], Any]] = {
+        "history": lambda: visualization.plot_optimization_history(study, **first),
+        "parallel_coordinates": lambda: visualization.plot_parallel_coordinate(study, **first),
+        "slice": lambda: visualization.plot_slice(study, **first),
     }
     if len(status.directions) > 1:
-        wanted["pareto_front"] = lambda: drawn.plot_pareto_front(study)
+        functions["pareto_front"] = lambda: visualization.plot_pareto_front(study)
     else:
-        wanted["intermediate_values"] = lambda: drawn.plot_intermediate_values(study)
+        functions["intermediate_values"] = lambda: visualization.plot_intermediate_values(study)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it remarks on depths such as "0" and "all"
-    for name, draw in wanted.items():
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it warns about depths such as "0" and "all"
+    for name, draw in functions.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls these plots experimental
             try:
@@ -112,7 +115,7 @@ def plots(study: optuna.Study, status: StudyStatus) -> Iterator[tuple[str, Figur
                 continue
             figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
             figure.set_size_inches(9, 5)
-            if name != "slice":  # whose colour bar would be laid over the slices
+            if name != "slice":  # its colour bar would cover the slices
                 figure.tight_layout()
             yield name, figure
             plt.close("all")
@@ -125,7 +128,7 @@ def _saved(figure: Figure, path: Path) -> bool:
 
 def _lines(
     status: StudyStatus,
-    mattered: Sequence[Importances],
+    found: Sequence[Importances],
     figures: list[str],
     winner: TrialRow | None,
     tested: dict[str, float],
@@ -149,30 +152,30 @@ def _lines(
         lines += ["", f"{status.no_best.capitalize()}."]
     tie = tie_sentence(status)
     if tie:
-        lines += ["", f"{tie}. Nothing here says which of them is better."]
+        lines += ["", f"{tie}. There is no evidence that one of them is better."]
     if winner is not None and tested:
         if winner != status.best[0]:
-            who = f"Trial {winner.number}, the best one that is whole,"
+            subject = f"Trial {winner.number}, the best one whose files are complete,"
         else:
-            who = f"Trial {winner.number}, the first of them," if tie else "The winner"
-        lines += ["", f"{who} was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
-        lines.append("It was picked as the best of many on the validation part, so only the test figure is unbiased.")
-    lines += ["", "## What mattered", ""]
-    for group in mattered:
-        lines += [f"Among {group.among} that finished ({group.n_trials}):", ""]
+            subject = f"Trial {winner.number}, the first of them," if tie else "The winner"
+        lines += ["", f"{subject} was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
+        lines.append("It is the best of many trials on the validation set, so only the test accuracy is unbiased.")
+    lines += ["", "## Parameter importance", ""]
+    for group in found:
+        lines += [f"Of {group.subset}, {group.n_trials} finished:", ""]
         lines += ["| parameter | importance | 95% interval |", "|---|---|---|"]
         lines += [
             f"| {name} | {one.share:.2f} | {one.low:.2f} to {one.high:.2f} |" for name, one in group.shares.items()
         ]
         lines.append("")
-    if mattered:
+    if found:
         lines += [
-            "Importance is a parameter's share of the variance that parameters explain one by one (fANOVA), over the "
-            "ranges that were searched. Intervals come from resampling the trials. Pruned trials have no value."
+            "The importance of a parameter is its share of the variance that single parameters explain (fANOVA), over "
+            "the ranges that were searched. The intervals come from resampling the trials. Pruned trials are ignored."
         ]
     else:
         lines.append(
-            "Nothing can be said: it takes five finished trials whose values differ, and two parameters that vary."
+            "Importance is unknown: five finished trials with different values and two varying parameters are required."
         )
     if status.failures:
         lines += ["", "## Failures", "", "| trial | reason |", "|---|---|"]

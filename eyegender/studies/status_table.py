@@ -1,4 +1,4 @@
-"""A study's state as tables on the console."""
+"""Prints the state of a study as tables on the console."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 SHOWN = 5
 
 
-def show(status: StudyStatus, console: Console | None = None) -> None:
-    """Counts, best trials, running workers with their last sign of life, failures with reasons."""
+def show_status(status: StudyStatus, console: Console | None = None) -> None:
+    """Print counts, the best trials, running workers with their last heartbeat, and failures with their reasons."""
     console = console or Console(highlight=False, soft_wrap=True)
     counts = status.counts
-    wanted = "" if status.n_trials is None else f" of {status.n_trials}"
+    target = "" if status.n_trials is None else f" of {status.n_trials}"
     console.print(
         f"Study    {status.name} in {status.storage}\n"
-        f"Trials   {counts.finished}{wanted} finished ({counts.complete} complete, {counts.pruned} pruned), "
+        f"Trials   {counts.finished}{target} finished ({counts.complete} complete, {counts.pruned} pruned), "
         f"{counts.failed} failed, {len(status.workers)} running{'; done' if status.complete else ''}"
     )
     if status.best:
@@ -36,10 +36,10 @@ def show(status: StudyStatus, console: Console | None = None) -> None:
     if tie := tie_sentence(status):
         console.print(f"Best     {tie}")
     if status.workers:
-        table = Table("worker", "host", "process", "trial", "last sign of life", title="running", title_justify="left")
+        table = Table("worker", "host", "process", "trial", "last heartbeat", title="running", title_justify="left")
         for worker in status.workers:
-            silent = "?" if worker.silent is None else f"{worker.silent:.0f} s ago"
-            table.add_row(str(worker.worker), worker.host, str(worker.pid), str(worker.trial), silent)
+            heartbeat = "?" if worker.seconds_since_heartbeat is None else f"{worker.seconds_since_heartbeat:.0f} s ago"
+            table.add_row(str(worker.worker), worker.host, str(worker.pid), str(worker.trial), heartbeat)
         console.print(table)
     for trial in status.failures:
         console.print(f"failed   trial {trial.number}: {trial.reason}")

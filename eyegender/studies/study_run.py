@@ -1,4 +1,4 @@
-"""The study's own MLflow run: parent of its trials' runs, and home of its report."""
+"""The MLflow run of a study: the parent of its trials' runs, with the report as artifacts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eyegender.tracking.faults import StoreFaultError, first_line
+from eyegender.tracking.errors import StoreFaultError, first_line
 from eyegender.tracking.location import find_location
 
 if TYPE_CHECKING:
-    from eyegender.tracking.store import Store
+    from eyegender.tracking.writer import RunWriter
     from hydra_plugins.optuna_study import StudyHandle, StudyStatus, TrialRow
 
 log = logging.getLogger("eyegender")
@@ -22,20 +22,21 @@ PARENT_RUN, PARENT_KEY = "mlflow_parent_run", "mlflow_parent_key"
 
 
 class StudyRun:
-    """Callback of the sweeper.
+    """A callback of the sweeper that tracks the study, tests the winner and writes the report.
 
     Args:
         experiment: MLflow experiment of the trials' runs.
-        uri: tracking URI, or None for the default.
-        root: folder of the embedded store, or None for the default.
-        test_winner: measure the winner on the test part once, at the end; a front of several objectives has none.
+        uri: tracking URI; None for the default.
+        root: folder of the local store; None for the default.
+        test_winner: whether to evaluate the winner on the test set, once, at the end. A study with several objectives
+            has no winner.
     """
 
     def __init__(self, experiment: str, uri: str | None, root: str | None, *, test_winner: bool = True) -> None:
         self.experiment, self.uri, self.root, self.test_winner = experiment, uri, root, test_winner
 
     def check_config(self, config: DictConfig) -> None:
-        """Refuse at once what every trial with these values would refuse."""
+        """Refuse a config at once that every trial would refuse."""
         from eyegender.core.schema import parse
         from eyegender.data.readers import check_source
 
@@ -45,46 +46,46 @@ class StudyRun:
         check_source(parsed.data)
 
     def on_study_start(self, study: StudyHandle) -> None:
-        """Create the parent run before the first trial; a store that is away costs the nesting, not the sweep.
+        """Create the parent run before the first trial. If the store is unreachable, the trials' runs are not nested.
 
         Raises:
-            StoreFaultError: the store will not take anything before somebody repairs it.
+            StoreFaultError: the store must be repaired before it accepts anything.
         """
         from eyegender.tracking.check import check_store
 
         check_store(find_location(self.uri, self.root))
-        notes = study.user_attrs
-        key = notes.get(PARENT_KEY) or uuid.uuid4().hex
+        attrs = study.user_attrs
+        key = attrs.get(PARENT_KEY) or uuid.uuid4().hex
         study.set_user_attr(PARENT_KEY, key)
         try:
-            store = self._store(study, key)
+            writer = self._open_run(study, key)
         except StoreFaultError:
             raise
         except Exception as error:
             log.warning("tracking: no parent run for study %s (%s)", study.name, first_line(error))
             return
-        if notes.get(PARENT_RUN) != store.run_id:
-            study.set_user_attr(PARENT_RUN, store.run_id)
+        if attrs.get(PARENT_RUN) != writer.run_id:
+            study.set_user_attr(PARENT_RUN, writer.run_id)
 
     def on_study_end(self, study: StudyHandle, status: StudyStatus) -> None:
         """Test the winner, write the report, and log both."""
         from eyegender.studies.report import write_report
         from eyegender.studies.ties import tie_sentence, tied
-        from eyegender.studies.winner import again, folder_of, test_winner
+        from eyegender.studies.winner import evaluate_winner, retrain_command, trial_folder
 
         folder = Path(study.sweep_dir)
-        # A sweep that gave up has not looked far enough for its best trial to be worth the one test.
-        chosen = len(status.directions) == 1 and not status.gave_up
-        winner = _first_whole(status, folder) if chosen else None
+        # The best trial of a sweep that was aborted is not worth the only evaluation on the test set.
+        has_winner = len(status.directions) == 1 and not status.aborted
+        winner = _best_usable(status, folder) if has_winner else None
         tested: dict[str, float] = {}
         if winner is not None and self.test_winner:
-            tested = test_winner(folder_of(winner, folder), self.uri, self.root, tied=winner in tied(status))
+            tested = evaluate_winner(trial_folder(winner, folder), self.uri, self.root, tied=winner in tied(status))
         report = write_report(study.load(), status, folder, winner=winner, tested=tested)
         if winner is not None:
             tie = tie_sentence(status) if winner in tied(status) else None
-            who = f"Tie      {tie}; trial {winner.number}" if tie else f"Winner   trial {winner.number}"
-            print(f"{who}, {_percent(tested)}")
-            print(f"Again    {again(folder_of(winner, folder))}")
+            result = f"Tie      {tie}; trial {winner.number}" if tie else f"Winner   trial {winner.number}"
+            print(f"{result}, {_percent(tested)}")
+            print(f"Retrain  {retrain_command(trial_folder(winner, folder))}")
         print(f"Report   {report}")
         self._log(study, status, folder, winner, tested)
 
@@ -94,7 +95,7 @@ class StudyRun:
         from eyegender.studies.ties import tied
         from eyegender.tracking.tracker import now_ms
 
-        store = self._store(study, study.user_attrs[PARENT_KEY])
+        writer = self._open_run(study, study.user_attrs[PARENT_KEY])
         counts = status.counts
         values: dict[str, float] = {
             "trials.complete": counts.complete,
@@ -104,30 +105,30 @@ class StudyRun:
         if status.best and len(status.directions) == 1:
             values["best_value"] = status.best[0].values[0]
             best = {f"best.{name}": str(value) for name, value in status.best[0].params.items()}
-            # Parameters cannot change when the study goes on; tags can.
+            # These are tags, because parameters could not change when the study continues.
             best["best.trial"] = str(status.best[0].number)
             best["best.tied"] = " ".join(str(trial.number) for trial in tied(status)) or "no"
-            store.apply({"op": "tags", "values": best})
+            writer.apply({"op": "tags", "values": best})
         if winner is not None and tested:
-            store.apply({"op": "tags", "values": {"tested.trial": str(winner.number)}})
-        store.apply({"op": "metrics", "values": {**values, **tested}, "step": counts.finished, "time": now_ms()})
+            writer.apply({"op": "tags", "values": {"tested.trial": str(winner.number)}})
+        writer.apply({"op": "metrics", "values": {**values, **tested}, "step": counts.finished, "time": now_ms()})
         for path in sorted((folder / "report").rglob("*")):
             if path.is_file():
                 inside = path.parent.relative_to(folder / "report")
                 to = str(inside) if inside.parts else None
-                store.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
-        store.apply({"op": "end", "status": "FAILED" if status.gave_up else "FINISHED", "time": now_ms()})
+                writer.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
+        writer.apply({"op": "end", "status": "FAILED" if status.aborted else "FINISHED", "time": now_ms()})
 
-    def _store(self, study: StudyHandle, key: str) -> Store:
-        from eyegender.tracking.store import Store
+    def _open_run(self, study: StudyHandle, key: str) -> RunWriter:
         from eyegender.tracking.tracker import now_ms
+        from eyegender.tracking.writer import RunWriter
 
         location = find_location(self.uri, self.root)
         folder = Path(study.sweep_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        store = Store(location.uri, location.artifacts, folder)
+        writer = RunWriter(location.uri, location.artifacts, folder)
         tags: dict[str, Any] = {"study.name": study.name, "study.storage": study.storage, "study": "parent"}
-        store.apply(
+        writer.apply(
             {
                 "op": "run",
                 "key": key,
@@ -138,22 +139,22 @@ class StudyRun:
                 "time": now_ms(),
             }
         )
-        return store
+        return writer
 
 
-def _first_whole(status: StudyStatus, sweep_dir: Path) -> TrialRow | None:
-    """The best trial whose files are all there; those that are passed over, and that none is left, are said."""
-    from eyegender.studies.winner import folder_of, what_is_missing
+def _best_usable(status: StudyStatus, sweep_dir: Path) -> TrialRow | None:
+    """The best trial whose files are complete. Prints which trials are skipped, and whether none is left."""
+    from eyegender.studies.winner import find_damage, trial_folder
 
     if status.no_best is not None:
         print(f"Winner   none, {status.no_best}")
     for trial in status.best:
-        missing = what_is_missing(folder_of(trial, sweep_dir))
-        if missing is None:
+        damage = find_damage(trial_folder(trial, sweep_dir))
+        if damage is None:
             return trial
-        print(f"Skipped  trial {trial.number}, which cannot be tested: {missing}")
+        print(f"Skipped  trial {trial.number}, which cannot be tested: {damage}")
     if status.best:
-        print("Winner   not tested, because no complete trial has all its files")
+        print("Winner   not tested, because the files of every complete trial are damaged or missing")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Trials that share the best value: none of them is the winner."""
+"""Trials that tie for the best value: none of them is called the winner."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ if TYPE_CHECKING:
 
     from hydra_plugins.optuna_study import StudyStatus, TrialRow
 
-# More trials than this are not named one by one.
-_MOST_NAMED = 8
+# A sentence lists at most this many trials.
+_MOST_LISTED = 8
 
 
 def tied(status: StudyStatus) -> Sequence[TrialRow]:
-    """The trials that reach the best value where several do, in order of their numbers; of one objective only."""
+    """The trials that share the best value, by number; empty without a tie or with several objectives."""
     if len(status.directions) != 1 or not status.best:
         return ()
-    found = [trial for trial in status.best if trial.values == status.best[0].values]
-    return found if len(found) > 1 else ()
+    equal = [trial for trial in status.best if trial.values == status.best[0].values]
+    return equal if len(equal) > 1 else ()
 
 
 def tie_sentence(status: StudyStatus) -> str | None:
-    """`4 trials tie at 0.9000: 0, 2, 5 and 7`; None where there is no tie."""
-    found = tied(status)
-    if not found:
+    """For example `4 trials tie at 0.9: 0, 2, 5 and 7`; None if there is no tie."""
+    trials = tied(status)
+    if not trials:
         return None
-    numbers = [str(trial.number) for trial in found]
-    if len(numbers) > _MOST_NAMED:
-        numbers = [*numbers[: _MOST_NAMED - 1], f"{len(numbers) - _MOST_NAMED + 1} more"]
-    named = f"{', '.join(numbers[:-1])} and {numbers[-1]}"
-    return f"{len(found)} trials tie at {found[0].values[0]:.6g}: {named}"
+    numbers = [str(trial.number) for trial in trials]
+    if len(numbers) > _MOST_LISTED:
+        numbers = [*numbers[: _MOST_LISTED - 1], f"{len(numbers) - _MOST_LISTED + 1} more"]
+    listed = f"{', '.join(numbers[:-1])} and {numbers[-1]}"
+    return f"{len(trials)} trials tie at {trials[0].values[0]:.6g}: {listed}"

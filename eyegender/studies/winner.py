@@ -1,20 +1,19 @@
-"""The one look at the test part that a sweep gets: its winner's best checkpoint, after the last trial."""
+"""The only evaluation of a sweep on the test set: the best checkpoint of its winner, after the last trial."""
 
 from __future__ import annotations
 
-import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.config_keys import rename_keys
 from eyegender.core.errors import UserError
-from eyegender.core.renamed_keys import with_new_keys
 from eyegender.core.schema import TrainConfig
-from eyegender.tracking.faults import first_line
-from eyegender.training.checkpoint_io import load_checkpoint
-from eyegender.training.outputs import METRICS_FILE
-from eyegender.training.run_tracking import CONFIG_FILE
+from eyegender.tracking.errors import first_line
+from eyegender.training.checkpoints import load_checkpoint
+from eyegender.training.tracking import CONFIG_FILE
 
 if TYPE_CHECKING:
     from hydra_plugins.optuna_study import TrialRow
@@ -22,15 +21,15 @@ if TYPE_CHECKING:
 OVERRIDES_FILE = ".hydra/overrides.yaml"
 
 
-def folder_of(trial: TrialRow, sweep_dir: Path) -> Path:
-    """Where the trial left its files: where it noted, or in the sweep's folder should that have been moved."""
-    noted = Path(trial.user_attrs.get("output_dir") or sweep_dir / str(trial.number))
-    moved = sweep_dir / noted.name
-    return moved if moved.is_dir() and not noted.is_dir() else noted
+def trial_folder(trial: TrialRow, sweep_dir: Path) -> Path:
+    """The output folder of a trial: the stored one, or the one in the sweep's folder if that was moved."""
+    stored = Path(trial.user_attrs.get("output_dir") or sweep_dir / str(trial.number))
+    moved = sweep_dir / stored.name
+    return moved if moved.is_dir() and not stored.is_dir() else stored
 
 
-def what_is_missing(output_dir: Path) -> str | None:
-    """Why a finished trial cannot be tested or trained again from its folder, in a few words, or None."""
+def find_damage(output_dir: Path) -> str | None:
+    """Why a finished trial cannot be tested or retrained from its folder; None if its files are complete."""
     if not output_dir.is_dir():
         return f"its folder {output_dir} is gone"
     try:
@@ -46,50 +45,31 @@ def what_is_missing(output_dir: Path) -> str | None:
     return None
 
 
-def test_winner(
-    output_dir: Path,
-    uri: str | None,
-    root: str | None,
-    *,
-    tied: bool = False,  # noqa: PT028  # no test
-) -> dict[str, float]:
-    """Test the best checkpoint of a finished trial and add the result to its run and its output folder.
+def evaluate_winner(output_dir: Path, uri: str | None, root: str | None, *, tied: bool = False) -> dict[str, float]:
+    """Evaluate the best checkpoint of a finished trial on the test set, and add the metrics to its run and its folder.
 
     Args:
-        output_dir: of the trial.
-        uri: tracking URI; a trial's folder holds none with a password.
-        root: folder of the embedded store.
+        output_dir: output folder of the trial.
+        uri: tracking URI, which the folder does not contain if it has a password.
+        root: folder of the local store.
         tied: whether other trials reached the same value, so that its tag does not call it the winner.
 
     Returns:
-        The test/ metrics.
+        The test metrics, such as `test/accuracy`.
     """
-    from eyegender.training.run import test_again
+    from eyegender.training.run import evaluate_best
 
     fields: dict[str, Any] = yaml.safe_load((output_dir / CONFIG_FILE).read_text(encoding="utf-8"))
     fields["tracking"] |= {"uri": uri, "root": root}
     fields["run_test"] = True
-    config = TrainConfig.model_validate(with_new_keys(fields, tell=False))  # a trial of an earlier version
-    return test_again(config, output_dir, tags={"winner": "tied" if tied else "true"})
+    config = TrainConfig.model_validate(rename_keys(fields, warn=False))  # a trial of an earlier version
+    return evaluate_best(config, output_dir, tags={"winner": "tied" if tied else "true"})
 
 
-test_winner.__test__ = False  # type: ignore[attr-defined]  # a name that pytest would collect
-
-
-def again(output_dir: Path) -> str:
-    """The command that trains a trial again, test part included."""
+def retrain_command(output_dir: Path) -> str:
+    """The command that trains a trial again and evaluates it on the test set."""
     overrides: list[str] = yaml.safe_load((output_dir / OVERRIDES_FILE).read_text(encoding="utf-8"))
-    kept = [_quoted(o) for o in overrides if not o.lstrip("+~").startswith(("sweeps=", "run_test=", "hydra"))]
-    return " ".join(["python -m eyegender.train", *kept])
-
-
-def metrics_of(output_dir: Path) -> dict[str, Any]:
-    """What a finished trial left in metrics.json."""
-    content: dict[str, Any] = json.loads((output_dir / METRICS_FILE).read_text())
-    return content
-
-
-def _quoted(override: str) -> str:
-    import shlex
-
-    return shlex.quote(override)
+    not_of_trial = ("sweeps=", "run_test=", "hydra")
+    return shlex.join(
+        ["python", "-m", "eyegender.train", *(o for o in overrides if not o.lstrip("+~").startswith(not_of_trial))]
+    )

@@ -1,1 +1,1 @@
-"""What is written to MLflow, how it gets there without holding up a training, and what never does (secrets)."""
+"""What is written to and read from MLflow. Training never waits for the tracking store."""

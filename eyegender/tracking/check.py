@@ -1,6 +1,6 @@
-"""What is wrong with a tracking store for good is told before a run begins.
+"""Checks a tracking store before a run begins: faults that no waiting can repair are reported at once.
 
-`python -m eyegender.tracking.check ADDRESS` looks at one before MLflow's pages are served from it.
+`python -m eyegender.tracking.check ADDRESS` checks a store before MLflow's pages are served from it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_urls
-from eyegender.tracking.embedded import opening
-from eyegender.tracking.faults import LOGIN, StoreFaultError, first_line, repair_of
+from eyegender.tracking.client import request_seconds
+from eyegender.tracking.errors import LOGIN, StoreFaultError, first_line, repair_of
+from eyegender.tracking.local_store import open_database
 from eyegender.tracking.location import database_uri
-from eyegender.tracking.patience import request_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,21 +27,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("eyegender")
 
-SERVERS = ("postgresql", "mysql", "mssql")  # databases that MLflow can keep runs in
+SERVERS = ("postgresql", "mysql", "mssql")  # database servers that MLflow supports
 REPAIR = "set tracking.uri to http://HOST:PORT or sqlite:///FILE, or tracking.root to a folder"
 
 
 def check_store(location: Location, seconds: int = 5) -> None:
-    """Look at the embedded store, or log in to the server, before the work begins. One that is away may come back.
+    """Check a local store, or log in to a server. A server that is unreachable is no fault: it may be back later.
+
+    Args:
+        location: the store.
+        seconds: timeout of the login.
 
     Raises:
-        StoreFaultError: it will not take anything before somebody repairs it.
+        StoreFaultError: the store must be repaired before it accepts anything.
     """
     scheme = location.uri.partition("://")[0].partition("+")[0]
     if location.database is not None:
         _check_file(location.database)
         if location.database.exists():
-            with contextlib.suppress(sqlite3.OperationalError), opening(location.database):
+            with contextlib.suppress(sqlite3.OperationalError), open_database(location.database):
                 pass
     elif scheme in {"http", "https"}:
         _check_server(location.uri, seconds)
@@ -58,13 +62,13 @@ def _fault(uri: str, got: str) -> StoreFaultError:
 def _check_file(database: Path) -> None:
     if database.is_dir():
         raise _fault(database_uri(database), "a folder")
-    there = next(place for place in (database, *database.absolute().parents) if place.exists())
-    folder = there.parent if there == database else there
+    existing = next(path for path in (database, *database.absolute().parents) if path.exists())
+    folder = existing.parent if existing == database else existing
     if not folder.is_dir():
-        raise _fault(database_uri(database), f"a folder that cannot be made ({there} is a file)")
-    for place in {there, folder}:
-        if not os.access(place, os.W_OK):
-            raise StoreFaultError(f"tracking: {place} must be writable, got one that is not", REPAIR)
+        raise _fault(database_uri(database), f"a folder that cannot be created ({existing} is a file)")
+    for path in {existing, folder}:
+        if not os.access(path, os.W_OK):
+            raise StoreFaultError(f"tracking: {path} must be writable, got one that is not", REPAIR)
 
 
 def _check_server(uri: str, seconds: int) -> None:
@@ -83,22 +87,22 @@ def _check_server(uri: str, seconds: int) -> None:
             "/api/2.0/mlflow/experiments/search", "GET",
             params={"max_results": 1}, timeout=min(seconds, request_seconds()), max_retries=0,
         )  # fmt: skip
-    except Exception as error:  # of whatever kind: the sender says that the store is away, and tries again
+    except Exception as error:  # of any type: the sender reports that the store is unreachable, and tries again
         log.debug("tracking: %s", first_line(error))
         return
     if answer.status_code in {401, 403}:
         raise StoreFaultError(
-            f"tracking: {redact_urls(uri)} must know who is asking, got status {answer.status_code}", LOGIN
+            f"tracking: {redact_urls(uri)} must accept the login, got status {answer.status_code}", LOGIN
         )
 
 
 def _check_database(location: Location, scheme: str, seconds: int) -> None:
-    """A database of which there is no driver here, or no login; of a file only the former."""
+    """Check that there is a driver for the database and, for a database server, that the login works."""
     from sqlalchemy import create_engine
     from sqlalchemy.exc import ArgumentError, OperationalError
 
     if scheme == "sqlite" and location.database is None:
-        raise _fault(location.uri, "a database in memory, which would be gone with the run")
+        raise _fault(location.uri, "a database in memory, which would be lost at the end of the run")
     arguments = {"connect_timeout": seconds} if scheme in {"postgresql", "mysql"} else {}
     try:
         engine = create_engine(location.uri, connect_args=arguments)
@@ -111,19 +115,19 @@ def _check_database(location: Location, scheme: str, seconds: int) -> None:
     except OperationalError as error:
         if (repair := repair_of(error)) is not None:
             raise StoreFaultError(
-                f"tracking: {redact_urls(location.uri)} must let this user in, got {first_line(error)}", repair
+                f"tracking: {redact_urls(location.uri)} must accept the login, got {first_line(error)}", repair
             ) from error
     finally:
         engine.dispose()
 
 
 def _check_other(uri: str) -> None:
-    """What MLflow refuses without asking anybody: schemes that it does not know, and its folders of files."""
+    """Check what MLflow refuses by itself: unknown schemes, and its former stores of plain files."""
     import mlflow
 
     try:
         mlflow.MlflowClient(uri)
-    except Exception as error:  # of whatever kind a store's plugin raises
+    except Exception as error:  # of any type that the plugin of a store raises
         raise _fault(uri, f"one that MLflow refuses ({first_line(error)})") from error
 
 

@@ -1,7 +1,7 @@
-"""How MLflow's pages open on our experiment: in the model-training view, with the columns that matter.
+"""How MLflow's pages show an experiment: in the model-training view, with columns for the main metrics and parameters.
 
-MLflow 3 opens an experiment in its GenAI view, without columns of metrics. Its own means to share a view are tags of
-the experiment, named in the link.
+MLflow 3 opens an experiment in its GenAI view, without columns for metrics. A shared view is stored in tags of the
+experiment, and the link names it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Everything a run tells its tracking store, first written to a file beside the run: the disk is the queue.
+"""A file in the run's folder to which all tracking data is written first.
 
-Training appends and goes on; a sender reads behind it. What a dead server or a killed process left unsent is still in
-the file, and `python -m eyegender.sync` sends it later.
+Training appends entries and never waits; a sender thread reads them and sends them to the store. Whatever is unsent
+when the server fails or the process is killed stays in the file, and `python -m eyegender.sync` sends it later.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,23 +25,24 @@ CURSOR = "tracking.sent"
 
 
 class Journal:
-    """An append-only file of JSON lines with a cursor file that says how far they were sent.
+    """An append-only file of JSON lines, and a cursor file with the offset up to which they were sent.
 
-    One process appends and sends. A line that a kill cut short is ignored by readers and closed off by the next writer.
+    One process appends and sends. If it is killed while it writes a line, readers ignore that line, and the next writer
+    ends it.
 
     Args:
-        folder: the run's output folder.
-        writes: open it for appending; who only reads and sends must not touch the file of a run that goes on.
+        folder: output folder of the run.
+        writes: whether to open the file for appending. A reader must not change the file of a run that has not ended.
     """
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self.folder = folder
         self.path = folder / JOURNAL
         self._cursor = folder / CURSOR
-        self._sent: int | None = None  # where a full disk does not take the cursor
+        self._sent: int | None = None  # the cursor, if a full disk could not hold it
         self._lock = threading.Lock()
         if writes:
-            self._close_cut_line()
+            self._end_incomplete_line()
         self._file = self.path.open("ab", buffering=0) if writes else None
 
     def __enter__(self) -> Self:
@@ -50,10 +52,10 @@ class Journal:
         self.close()
 
     def append(self, entry: Entry) -> None:
-        """Write one entry; it survives the process from here on.
+        """Write one entry; it is not lost if the process is killed afterwards.
 
         Raises:
-            UserError: the disk is full or broken; what was written before is whole.
+            UserError: the disk is full or fails; the entries before remain intact.
         """
         assert self._file is not None
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
@@ -64,15 +66,15 @@ class Journal:
                 while rest:
                     rest = rest[self._file.write(rest) :]
             except OSError as error:
-                with contextlib.suppress(OSError):  # otherwise the next writer closes the line off
+                with contextlib.suppress(OSError):  # otherwise the next writer ends the line
                     self._file.truncate(start)
                 raise UserError(
-                    f"what the run tells its tracking store needs {len(line):,} bytes in {self.path}, got "
-                    f"{error.strerror or error}; make room there, or choose another place with hydra.run.dir=FOLDER"
+                    f"the tracking data of the run needs {len(line):,} bytes in {self.path}, got "
+                    f"{error.strerror or error}; make room there, or choose another folder with hydra.run.dir=FOLDER"
                 ) from error
 
     def unsent(self, limit: int, start: int | None = None) -> list[tuple[int, Entry]]:
-        """Up to `limit` whole entries behind the cursor, or `start`, each with the offset that follows it."""
+        """Up to `limit` complete entries from the cursor or from `start`, each with the offset of its end."""
         entries: list[tuple[int, Entry]] = []
         with self.path.open("rb") as file:
             file.seek(self.sent_up_to() if start is None else start)
@@ -84,7 +86,7 @@ class Journal:
         return entries
 
     def current_run(self) -> Entry | None:
-        """The entry of the run that the cursor stands in or before, or None where a kill was quicker."""
+        """The first entry of the run at or after the cursor; None if the process was killed before it was written."""
         sent, current = self.sent_up_to(), None
         with self.path.open("rb") as file:
             for line in iter(file.readline, b""):
@@ -94,7 +96,7 @@ class Journal:
         return current
 
     def beginning(self) -> int:
-        """Offset of the first entry of the run that the cursor stands in."""
+        """Offset of the first entry of the current run."""
         current = self.current_run()
         with self.path.open("rb") as file:
             start = 0
@@ -106,7 +108,7 @@ class Journal:
         return 0
 
     def sent_up_to(self) -> int:
-        """Offset up to which the entries are in the store."""
+        """Offset up to which all entries are in the store."""
         if self._sent is not None:
             return self._sent
         try:
@@ -115,24 +117,20 @@ class Journal:
             return 0
 
     def mark_sent(self, offset: int) -> None:
-        """Move the cursor; written aside and renamed, so that a kill leaves the old one or the new one.
+        """Move the cursor.
 
-        Where the disk is full it moves in memory alone: another process would send again, which doubles nothing.
+        On a full disk, the cursor moves in memory only. Another process then sends the entries again, which duplicates
+        nothing.
         """
-        aside = self._cursor.with_suffix(".sent.new")
         try:
-            aside.write_text(str(offset))
-            aside.replace(self._cursor)
+            with atomic_write(self._cursor, sync=False) as file:
+                file.write(str(offset))
             self._sent = None
         except OSError:
             self._sent = offset
 
-    def remaining(self) -> int:
-        """Number of entries that the store does not hold yet."""
-        return len(self.unsent(limit=1_000_000))
-
     def unsent_bytes(self) -> int:
-        """What the store still has to take: the entries and the files that they name."""
+        """Size of the unsent entries and of the files that they name."""
         entries = [entry for _, entry in self.unsent(limit=1_000_000)]
         named: list[Path] = [self.folder / entry["path"] for entry in entries if "path" in entry]
         files = [file for path in named for file in (path, *path.rglob("*")) if file.is_file()]
@@ -145,7 +143,7 @@ class Journal:
             os.fsync(self._file.fileno())
             self._file.close()
 
-    def _close_cut_line(self) -> None:
+    def _end_incomplete_line(self) -> None:
         if not self.path.exists() or self.path.stat().st_size == 0:
             return
         with self.path.open("rb+") as file:
@@ -155,7 +153,7 @@ class Journal:
 
 
 def _entry(line: bytes) -> Entry:
-    """The entry of a whole line; of what a kill or a broken disk left of one, an entry that says nothing."""
+    """Parse a line; an incomplete or damaged one gives an entry without content."""
     try:
         entry = json.loads(line)
     except ValueError:

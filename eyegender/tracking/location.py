@@ -1,4 +1,7 @@
-"""Where runs are tracked: what was asked for, else MLFLOW_TRACKING_URI, else sqlite in the checkout's `mlruns/`."""
+"""Where runs are tracked: the configured URI, otherwise MLFLOW_TRACKING_URI, otherwise a local store in `mlruns/`.
+
+A local store is an SQLite database with a folder of artifacts beside it.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ DATABASE = "mlflow.db"
 
 @dataclass(frozen=True)
 class Location:
-    """A tracking URI and, for the embedded store, where a new experiment keeps its artifacts."""
+    """A tracking URI and, for a local store, where a new experiment stores its artifacts."""
 
     uri: str
     artifacts: str | None
 
     @property
     def database(self) -> Path | None:
-        """The file of the embedded store; None for a server."""
+        """The database of a local store; None for a server."""
         return database_file(self.uri)
 
     @property
@@ -31,7 +34,7 @@ class Location:
 
 
 def database_file(uri: str) -> Path | None:
-    """The file that an sqlite address names; None for every other address and for a database in memory."""
+    """The file of an SQLite URI; None for every other URI and for a database in memory."""
     scheme, _, rest = uri.partition(":///")
     path = unquote(rest.partition("?")[0])
     if scheme.partition("+")[0] != "sqlite" or path.startswith("file:") or path in {"", ":memory:"}:
@@ -40,35 +43,42 @@ def database_file(uri: str) -> Path | None:
 
 
 def database_uri(path: Path) -> str:
-    """The sqlite address of a file, whatever its folders are called."""
+    """The SQLite URI of a file whose path may contain any characters."""
     quoted = re.sub("[%?#]", lambda found: quote(found[0]), str(path))
-    # For a plain sqlite:/// MLflow would make a folder of the quoted name; with the driver it leaves that to us.
+    # For sqlite:/// MLflow would create a folder with the quoted name; for sqlite+pysqlite:/// it creates none.
     return f"sqlite:///{path}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"
 
 
 def find_location(uri: str | None, root: str | None = None) -> Location:
-    """Raises UserError when the embedded store cannot be written to."""
+    """The tracking store to use. Nothing is created yet, so that a run that is refused later leaves no empty store.
+
+    Args:
+        uri: tracking URI; None uses MLFLOW_TRACKING_URI or, if that is not set, a local store.
+        root: folder of the local store; None uses `mlruns()`.
+
+    Raises:
+        UserError: the folder of the local store cannot be created or is not writable.
+    """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
         database = database_file(uri)
         return Location(uri, None if database is None else artifacts_beside(database))
-    # Resolved, so that a store that is reached through a link has one address.
+    # Resolved, so that a store has the same URI if it is reached through a link.
     folder = (Path(root).expanduser() if root else mlruns()).resolve()
-    # Nothing is made yet: a run that is refused for another reason leaves no empty store behind.
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "not writable" if there.is_dir() else "not a folder"
-        raise UserError(f"tracking: cannot keep runs in {folder} ({there} is {what}); set tracking.root=FOLDER")
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        what = "not writable" if existing.is_dir() else "not a folder"
+        raise UserError(f"tracking: cannot store runs in {folder} ({existing} is {what}); set tracking.root=FOLDER")
     return Location(database_uri(folder / DATABASE), artifacts_beside(folder / DATABASE))
 
 
 def artifacts_beside(database: Path) -> str:
-    """Where the experiments of an embedded store keep their artifacts."""
+    """URI of the folder in which the experiments of a local store keep their artifacts."""
     return (database.absolute().parent / "artifacts").as_uri()
 
 
 def mlruns() -> Path:
-    """`mlruns/` of the checkout that the working directory lies in, else of the working directory."""
+    """`mlruns/` in the checkout that contains the working directory; without one, in the working directory."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "pyproject.toml").is_file() and (folder / "eyegender").is_dir() and (folder / "conf").is_dir():

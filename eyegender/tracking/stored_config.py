@@ -1,4 +1,4 @@
-"""The part of a run's config that using its model needs: read from runs of older and newer versions, too."""
+"""The part of a stored config that is needed to use the run's model; other versions of the config are readable, too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eyegender.core.allow_list import load_class
 from eyegender.core.schema import DataSection  # noqa: TC001 - pydantic reads it
 from eyegender.models.backbone import Backbone, resolve_depth
-from eyegender.models.saved_network import Card
+from eyegender.models.saved_network import ModelSpec
 
 
 class _Stored(BaseModel):
@@ -18,13 +18,13 @@ class _Stored(BaseModel):
 
 
 class StoredBackbone(_Stored):
-    """The class of the backbone."""
+    """The backbone's class."""
 
     target: str = Field(alias="_target_")
 
 
 class StoredModel(_Stored):
-    """What the network was built from."""
+    """The settings from which the network was built."""
 
     backbone: StoredBackbone
     head: str
@@ -33,21 +33,21 @@ class StoredModel(_Stored):
 
 
 class StoredConfig(_Stored):
-    """A run's data, network and seed."""
+    """The data, the network and the seed of a run."""
 
     data: DataSection
     model: StoredModel
     seed: int
 
-    def card(self) -> Card:
-        """What a checkpoint's network is built from and fed with.
+    def spec(self) -> ModelSpec:
+        """The specification from which a checkpoint's network is built.
 
         Raises:
             UserError: the backbone's class is not allowed, or the config does not fit it.
         """
         cls = load_class(self.model.backbone.target, Backbone)
         stages = len(cls().stages)
-        return Card(
+        return ModelSpec(
             backbone=self.model.backbone.target,
             head=self.model.head,
             depth=resolve_depth(self.model.finetune_depth, stages, cls.name),
@@ -57,8 +57,18 @@ class StoredConfig(_Stored):
             flip_average=self.model.flip_test,
         )
 
+    def offline_data(self) -> DataSection:
+        """The data section without `download` and `cache`.
+
+        A config from somebody else must not make this machine download a data set or choose the folder of its cache.
+        """
+        reader = self.data.reader
+        arguments = {name: value for name, value in reader.arguments.items() if name not in {"download", "cache"}}
+        offline_reader = type(reader).model_validate({"_target_": reader.target, **arguments})
+        return self.data.model_copy(update={"reader": offline_reader})
+
     def _classes(self) -> tuple[str, str]:
-        """Of class folders by their names, of all other sources CelebA's."""
+        """The names of the class folders; CelebA's classes for every other source."""
         named: Any = self.data.reader.arguments.get("classes")
         if isinstance(named, list) and len(named) == 2:
             return str(named[0]), str(named[1])
@@ -66,8 +76,11 @@ class StoredConfig(_Stored):
 
 
 def parse_config(text: str) -> StoredConfig | None:
-    """A run's `config.yaml`, maybe a stranger's: checked here, and what it names is built by `allowed` only."""
+    """Parse a run's `config.yaml`; None if it is not a valid config.
+
+    The text may come from an untrusted source. Only `load_class` imports the classes that it names.
+    """
     try:
         return StoredConfig.model_validate(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError, ValueError, RecursionError):  # dates that are none, nesting without end
+    except (ValidationError, yaml.YAMLError, ValueError, RecursionError):  # also for invalid dates and endless nesting
         return None

@@ -1,1 +1,1 @@
-"""What happens around a fit: checkpoints, signals, progress, what is told to the tracking store, results."""
+"""A training run from a checked config to a finished MLflow run; `run.train` is the entry point."""

@@ -1,4 +1,4 @@
-"""From a checked config to the objects of a run."""
+"""Builds the objects of a run from its config: data module, network, classifier and trainer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -16,14 +17,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from eyegender.core.allow_list import load_class
 from eyegender.core.errors import UserError
-from eyegender.data.readers import build_reader
+from eyegender.data.readers import build_reader, split_options
 from eyegender.models.augment import Augment
 from eyegender.models.backbone import Backbone, resolve_depth
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import build_head
 from eyegender.models.network import Network
 from eyegender.models.optimization import Optimization
-from eyegender.models.saved_network import Card
+from eyegender.models.saved_network import ModelSpec
 from eyegender.models.weights import Weights, load_weights
 
 if TYPE_CHECKING:
@@ -35,28 +36,57 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """What the config alone decides: it is built, and every mistake in it told, before a picture is read."""
+    """A network and the origin of its initial weights."""
 
     network: Network
     weights: Weights
-    stages: int
 
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A classifier with what must be told about it."""
+    """A classifier, the specification of its network and the origin of its initial weights."""
 
     classifier: Classifier
-    card: Card
+    spec: ModelSpec
     weights: Weights
-    stages: int
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """The arguments of Lightning's trainer that follow from the config and the machine.
+
+    Args:
+        accelerator: `cpu` or `gpu`, or another name that Lightning knows.
+        devices: number of devices per machine, or `auto`.
+        strategy: name of Lightning's strategy.
+        num_nodes: number of machines.
+        precision: Lightning's name of the precision.
+        max_epochs: number of epochs.
+        gradient_clip: maximum norm of the gradient, or None.
+    """
+
+    accelerator: str
+    devices: int | str
+    strategy: str
+    num_nodes: int
+    precision: str
+    max_epochs: int
+    gradient_clip: float | None
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The number of processes that train together, and whether this one has rank zero."""
+
+    world_size: int
+    is_zero: bool
 
 
 def backbone_class(model: ModelSection) -> type[Backbone]:
-    """The class that the config names.
+    """The backbone's class.
 
     Raises:
-        UserError: not one of ours or of an allowed package, or it was given arguments.
+        UserError: the class is neither part of this package nor of an allowed one, or the config gives it arguments.
     """
     if model.backbone.arguments:
         raise UserError(f"model.backbone takes no arguments, got {sorted(model.backbone.arguments)}; remove them")
@@ -64,38 +94,33 @@ def backbone_class(model: ModelSection) -> type[Backbone]:
 
 
 def build_data(cfg: TrainConfig) -> EyesDataModule:
-    """The data module, with nothing read yet. The size is the backbone's own unless the config says another."""
+    """The data module, before it has read anything. Its image size is that of the config, or the backbone's default."""
     from eyegender.data.data_module import EyesDataModule
 
-    data, split = cfg.data, cfg.data.split
+    data = cfg.data
     return EyesDataModule(
         reader=build_reader(data),
         size=backbone_class(cfg.model).check_size(data.size),
         color=data.color,
-        subset=data.subset.model_dump() if data.subset else None,
-        split_by=split.by,
-        split_file=split.file,
-        test_fraction=split.test,
-        val_fraction=split.val,
-        split_seed=split.seed,
         batch_size=cfg.trainer.batch_size,
         eval_batch_size=cfg.trainer.eval_batch_size,
         seed=cfg.seed,
         on_bad=data.on_bad,
         on_conflict=data.on_conflict,
         cache_gb=cfg.features.max_gb,
+        **split_options(data),
     )
 
 
 def build_network(cfg: TrainConfig, *, fresh: bool = True) -> BuiltNetwork:
-    """The network with its first weights.
+    """The network with its initial weights.
 
     Args:
-        cfg: of the run.
-        fresh: load the first weights; a run that goes on from a checkpoint has no use for them.
+        cfg: config of the run.
+        fresh: load the initial weights; a run that resumes does not need them.
 
     Raises:
-        UserError: no such backbone, head or depth, weights that are missing or do not fit.
+        UserError: the backbone, head or depth does not exist, or the weights are missing or do not fit.
     """
     model = cfg.model
     cls = backbone_class(model)
@@ -104,49 +129,42 @@ def build_network(cfg: TrainConfig, *, fresh: bool = True) -> BuiltNetwork:
     depth = resolve_depth(model.finetune_depth, len(backbone.stages), cls.name)
     head = build_head(model.head, backbone.channels, model.dropout)
     weights = load_weights(backbone, model.weights) if fresh else Weights("checkpoint", str(cfg.ckpt_path))
-    return BuiltNetwork(Network(backbone, head, depth), weights, len(backbone.stages))
+    return BuiltNetwork(Network(backbone, head, depth), weights)
 
 
 def build_optimization(cfg: TrainConfig) -> Optimization:
-    """The optimizer and the scheduler that the config names.
+    """The classes and arguments of optimizer and scheduler.
 
     Raises:
-        UserError: a class that is not built, or arguments that it does not take.
+        UserError: a class is not allowed, or rejects its arguments.
     """
     optimizer, scheduler = cfg.optimizer, cfg.scheduler
-    found = Optimization(
+    optimization = Optimization(
         load_class(optimizer.target, Optimizer, "torch.optim"),
         optimizer.arguments,
         None if scheduler.target is None else load_class(scheduler.target, LRScheduler, "torch.optim"),
         scheduler.arguments,
         scheduler.warmup,
     )
-    found.check()
-    return found
+    optimization.check()
+    return optimization
 
 
 def build_model(
-    cfg: TrainConfig,
-    *,
-    classes: tuple[str, str],
-    balance: float,
-    fresh: bool = True,
-    built: BuiltNetwork | None = None,
+    cfg: TrainConfig, *, classes: tuple[str, str], balance: float, built: BuiltNetwork | None = None
 ) -> BuiltModel:
     """The classifier.
 
     Args:
-        cfg: of the run.
-        classes: names of labels 0 and 1.
-        balance: female per male training pictures, for `pos_weight=balanced`.
-        fresh: as of `build_network`.
-        built: the network, where it is built already.
+        cfg: config of the run.
+        classes: names of the classes with label 0 and label 1.
+        balance: number of female per male training images, used if `model.pos_weight` is `balanced`.
+        built: the network, if it is already built.
     """
-    model, built = cfg.model, built or build_network(cfg, fresh=fresh)
-    network = built.network
+    model, built = cfg.model, built or build_network(cfg)
     augment = cfg.data.augment
     classifier = Classifier(
-        network,
+        built.network,
         lr=model.lr,
         head_lr=model.head_lr,
         optimization=build_optimization(cfg),
@@ -156,23 +174,51 @@ def build_model(
         augment=Augment(**augment.model_dump(exclude={"enabled"})) if augment.enabled else None,
         flip_test=model.flip_test,
         seed=cfg.seed,
-        halve=cfg.trainer.on_oom == "halve",
+        micro_batches=cfg.trainer.on_oom == "halve",
         max_steps=cfg.trainer.max_steps,
     )
-    card = Card(
+    spec = ModelSpec(
         backbone=model.backbone.target,
         head=model.head,
-        depth=len(network.suffix),
+        depth=len(built.network.suffix),
         size=backbone_class(model).check_size(cfg.data.size),
         color=cfg.data.color,
         classes=classes,
         flip_average=model.flip_test,
     )
-    return BuiltModel(classifier, card, built.weights, built.stages)
+    return BuiltModel(classifier, spec, built.weights)
+
+
+def prepare_network(cfg: TrainConfig, *, fresh: bool) -> BuiltNetwork:
+    """Seed all random numbers, build the network and check that it can train; the arguments are those of build_network.
+
+    Raises:
+        UserError: as for `build_network` and `check_smallest_batch`.
+    """
+    pl.seed_everything(cfg.seed, verbose=False)
+    built = build_network(cfg, fresh=fresh)
+    size = backbone_class(cfg.model).check_size(cfg.data.size)
+    check_smallest_batch(built.network, cfg, size, cfg.trainer.batch_size)
+    return built
+
+
+def prepare_model(cfg: TrainConfig, data: EyesDataModule, built: BuiltNetwork) -> BuiltModel:
+    """The classifier for the classes of `data`, in the memory format of the config."""
+    female, male = np.bincount(data.samples.labels[data.split.train], minlength=2)
+    if cfg.trainer.channels_last in {True, "auto"}:
+        built.network.use_channels_last()
+    return build_model(cfg, classes=data.samples.classes, balance=float(female / max(male, 1)), built=built)
+
+
+def check_batches(cfg: TrainConfig, data: EyesDataModule, network: Network, ranks: Ranks) -> None:
+    """Check that batch-norm can train on the smallest batch of an epoch; raises UserError as check_smallest_batch."""
+    per_rank = -(-len(data.split.train) // ranks.world_size)
+    batches = -(-per_rank // cfg.trainer.batch_size)
+    check_smallest_batch(network, cfg, data.size, per_rank // batches)
 
 
 def check_smallest_batch(network: Network, cfg: TrainConfig, size: int, smallest: int) -> None:
-    """Whether batch-norm can train on a batch of `smallest` pictures.
+    """Check that batch-norm can train on a batch of `smallest` images.
 
     Raises:
         UserError: a stage that trains would have one value per channel, which has no variance.
@@ -180,22 +226,22 @@ def check_smallest_batch(network: Network, cfg: TrainConfig, size: int, smallest
     if smallest > 1:
         return
     with torch.no_grad():
-        trained = copy.deepcopy(network).to("meta").train()  # shapes alone: nothing is computed
+        trained = copy.deepcopy(network).to("meta").train()  # only shapes are computed
         try:
             trained(torch.zeros(smallest, 1, size, size, device="meta"))
         except ValueError as error:
             raise UserError(
-                f"trainer.batch_size must leave no batch of one picture where batch-norm trains on maps of one pixel, "
+                f"trainer.batch_size must leave no batch of one image if batch-norm trains on maps of one pixel, "
                 f"got {cfg.trainer.batch_size}; set trainer.batch_size={max(3, cfg.trainer.batch_size + 1)} or more, "
                 "or a smaller model.finetune_depth"
             ) from error
 
 
-def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
-    """Lightning's arguments for the machine that the config asks for.
+def trainer_settings(cfg: TrainConfig) -> TrainerSettings:
+    """The trainer's settings for this machine; `precision=auto` is bfloat16 on a GPU that supports it.
 
     Raises:
-        UserError: a GPU is asked for and there is none, or something that this machine or several devices cannot do.
+        UserError: `trainer=gpu` without a GPU, or an option that this machine or several devices do not support.
     """
     trainer = cfg.trainer
     gpu = torch.cuda.is_available() and trainer.accelerator in {"auto", "gpu", "cuda"}
@@ -209,7 +255,7 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
     most = max(8, os.cpu_count() or 1)
     if not gpu and trainer.devices != "auto" and trainer.devices > most:
         raise UserError(
-            f"trainer.devices must be at most {most} on a CPU, where each is a process of its own, got "
+            f"trainer.devices must be at most {most} on a CPU, where each device is a process, got "
             f"{trainer.devices}; set trainer.devices={os.cpu_count() or 1} or fewer"
         )
     precision: str = trainer.precision
@@ -219,38 +265,54 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
         )
     if precision == "auto":
         precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
-    return {
-        "accelerator": "gpu" if gpu else trainer.accelerator if trainer.accelerator != "auto" else "cpu",
-        "devices": trainer.devices,
-        "strategy": trainer.strategy,
-        "num_nodes": trainer.num_nodes,
-        "precision": precision,
-        "max_epochs": trainer.max_epochs,
-        "gradient_clip_val": trainer.gradient_clip,
-    }
+    return TrainerSettings(
+        accelerator="gpu" if gpu else trainer.accelerator if trainer.accelerator != "auto" else "cpu",
+        devices=trainer.devices,
+        strategy=trainer.strategy,
+        num_nodes=trainer.num_nodes,
+        precision=precision,
+        max_epochs=trainer.max_epochs,
+        gradient_clip=trainer.gradient_clip,
+    )
 
 
-def check_trainer(arguments: dict[str, Any]) -> None:
-    """Before any data are read; raises UserError as `build_trainer`."""
-    build_trainer(arguments, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+def check_trainer(settings: TrainerSettings) -> Ranks:
+    """Build a trainer only to check its settings before data is read; raises UserError as `build_trainer`."""
+    trainer = build_trainer(settings, enable_checkpointing=False, enable_progress_bar=False)
+    return Ranks(trainer.world_size, trainer.is_global_zero)
 
 
-def build_trainer(arguments: dict[str, Any], *, plugins: Sequence[Any] = (), **more: Any) -> pl.Trainer:
-    """Lightning's trainer.
+def build_trainer(settings: TrainerSettings, *, plugins: Sequence[Any] = (), **options: Any) -> pl.Trainer:
+    """Lightning's trainer, without a logger and a model summary.
+
+    Args:
+        settings: settings of the trainer.
+        plugins: Lightning plugins.
+        **options: further arguments of Lightning's trainer.
 
     Raises:
-        UserError: Lightning knows no such precision, accelerator or strategy, or cannot combine them.
+        UserError: Lightning does not know a precision, accelerator or strategy, or cannot combine them.
     """
-    # Of several tasks Slurm starts one per device; a single one, such as a sweep's worker, starts its processes itself.
-    alone = os.environ.get("SLURM_NTASKS") == "1" and arguments["num_nodes"] == 1
+    # With several tasks Slurm starts one process per device; a single task, such as a sweep's worker, starts its own.
+    single_task = os.environ.get("SLURM_NTASKS") == "1" and settings.num_nodes == 1
     try:
-        return pl.Trainer(**arguments, plugins=[*plugins, *([LightningEnvironment()] if alone else [])], **more)
+        return pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            strategy=settings.strategy,
+            num_nodes=settings.num_nodes,
+            precision=settings.precision,  # type: ignore[arg-type]
+            max_epochs=settings.max_epochs,
+            gradient_clip_val=settings.gradient_clip,
+            plugins=[*plugins, *([LightningEnvironment()] if single_task else [])],
+            **{"logger": False, "enable_model_summary": False, **options},
+        )
     except (ValueError, ImportError, RuntimeError, MisconfigurationException) as error:
         if isinstance(error, RuntimeError) and "SLURM" not in str(error):
             raise
-        told = " ".join(str(error).split())[:200]
-        slurm = ", or start one Slurm task alone (hydra.launcher.tasks_per_node=1)" if "SLURM" in told else ""
+        reason = " ".join(str(error).split())[:200]
+        slurm = ", or start a single Slurm task (hydra.launcher.tasks_per_node=1)" if "SLURM" in reason else ""
         raise UserError(
-            f"trainer: {told}; correct trainer.precision, trainer.accelerator, trainer.devices or trainer.strategy"
+            f"trainer: {reason}; correct trainer.precision, trainer.accelerator, trainer.devices or trainer.strategy"
             f"{slurm}"
         ) from error

@@ -1,4 +1,4 @@
-"""On what a run ran: commit, package versions, hardware."""
+"""The environment of a run: git commit, package versions and hardware."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PACKAGES = (
 
 @cache
 def commit() -> dict[str, str]:
-    """Git commit of this code and whether files differ from it; empty where it is installed from a wheel."""
+    """Git commit of this code and whether files differ from it; empty if the package is not run from its repository."""
     here = Path(__file__).parent
     try:
         top = _git(here, "rev-parse", "--show-toplevel")
         if not (Path(top) / "eyegender" / "training").samefile(here):
-            return {}  # installed inside somebody else's repository
+            return {}  # installed inside another repository
         return {
             "git.commit": _git(here, "rev-parse", "HEAD"),
             "git.dirty": str(bool(_git(here, "status", "--porcelain"))).lower(),
@@ -48,7 +48,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Installed versions of what decides results."""
+    """Installed versions of the packages that influence results."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -60,11 +60,10 @@ def versions() -> dict[str, str]:
 
 @cache
 def hardware() -> dict[str, str]:
-    """Processor, usable cores, memory in GiB and GPU."""
+    """Processor, cores that this process may use, memory in GiB, and GPU."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cpu": _cpu_name(), "cores": str(cores), "gpu": "none"}
+    found = {"cpu": cpu_name(), "cores": str(usable_cores()), "gpu": "none"}
     if hasattr(os, "sysconf"):
         found["memory_gib"] = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f}"
     if torch.cuda.is_available():
@@ -72,7 +71,13 @@ def hardware() -> dict[str, str]:
     return found
 
 
-def _cpu_name() -> str:
+def usable_cores() -> int | None:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def cpu_name() -> str:
+    """Model name of the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

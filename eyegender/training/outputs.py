@@ -1,4 +1,4 @@
-"""What a finished run leaves: metrics.json, the table of predictions, figures and the saved network."""
+"""Output files of a finished run: metrics.json, test predictions, figures and the saved network."""
 
 from __future__ import annotations
 
@@ -8,84 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.core.atomic_write import replaced
+from eyegender.core.atomic_write import atomic_write
+from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 from eyegender.training import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
     from eyegender.models.network import Network
-    from eyegender.models.saved_network import Card
+    from eyegender.models.saved_network import ModelSpec
     from eyegender.tracking.tracker import Tracker
     from eyegender.training.build import BuiltModel
-    from eyegender.training.epochs import History
+    from eyegender.training.callbacks import History
 
-METRICS_FILE, PREDICTIONS_FILE = "metrics.json", "test_predictions.json"
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Raises ValueError for what JSON cannot say, NaN above all."""
-    with replaced(path) as file:
-        json.dump(content, file, indent=2, allow_nan=False, default=str)
-
-
-def write_predictions(path: Path, data: EyesDataModule, predictions: Mapping[str, Tensor]) -> None:
-    """One row per picture, in the layout that `mlflow.load_table` reads."""
-    index = predictions["index"].numpy()
-    samples = data.samples
-    persons = data.persons
-    columns: dict[str, list[Any]] = {
-        "name": [samples.names[i] for i in index],
-        "digest": [samples.digests[i] for i in index],
-        "person": [str(persons[i]) for i in index] if persons is not None else [""] * len(index),
-        "label": predictions["labels"].tolist(),
-        # All digits of a float32, so that ranks and with them the AUROC stay what they were.
-        "probability": [float(f"{p:.9g}") for p in predictions["logits"].double().sigmoid().tolist()],
-    }
-    columns |= {name: np.asarray(values)[index].tolist() for name, values in samples.attributes.items()}
-    write_json(path, {"columns": list(columns), "data": list(map(list, zip(*columns.values(), strict=True)))})
-
-
-def draw_figures(
-    folder: Path, history: History, data: EyesDataModule, predictions: Mapping[str, Tensor] | None, note: str | None
-) -> list[Path]:
-    """The run's figures as files in `folder`."""
-    from eyegender.plots import figures
-
-    drawn = {"learning_curves": figures.learning_curves(history, note=note)}
-    if predictions is not None:
-        labels = predictions["labels"].numpy()
-        probabilities = predictions["logits"].double().sigmoid().numpy()
-        index = predictions["index"].numpy()
-        predicted = (probabilities > 0.5).astype(int)
-        counts = np.bincount(2 * labels + predicted, minlength=4).reshape(2, 2)
-        drawn |= {
-            "confusion_matrix": figures.confusion_matrix(counts, data.samples.classes, note=note),
-            "roc": figures.roc_curve(labels, probabilities, classes=data.samples.classes, note=note),
-            "reliability": figures.reliability_diagram(
-                labels,
-                probabilities,
-                classes=data.samples.classes,
-                note=note,
-                persons=None if data.persons is None else np.asarray(data.persons)[index],
-            ),
-            # A function, so that only the pictures that are shown are read.
-            "most_wrong": figures.most_wrong_sheet(
-                lambda rows: data.pixels(index[rows]),
-                labels,
-                probabilities,
-                [data.samples.names[i] for i in index],
-                k=24,
-                classes=data.samples.classes,
-                note=note,
-            ),
-        }
-    return list(figures.save_figures(drawn, folder))
+METRICS_FILE = "metrics.json"
+MOST_WRONG = 24
 
 
 def write_outputs(
@@ -98,13 +42,27 @@ def write_outputs(
     history: History,
     metrics: dict[str, float],
     facts: dict[str, float],
-    predictions: Mapping[str, Tensor] | None,
+    test_outputs: Mapping[str, Tensor] | None,
 ) -> None:
-    """Write everything into the output folder and tell the tracking store about it."""
+    """Write all output files and send them to the tracking store.
+
+    Args:
+        tracker: tracker of the run.
+        output_dir: output folder.
+        cfg: config of the run.
+        data: the data module.
+        built: the classifier with the weights of the best epoch, its specification and initial weights.
+        history: metrics of each epoch.
+        metrics: metrics of the best epoch and, if it was tested, of the test.
+        facts: further numbers, such as `best_epoch` and `fit_seconds`.
+        test_outputs: outputs of the classifier in the test, see `Classifier.predictions`; None without a test.
+    """
+    from eyegender.plots import figures
+
     final = {name: value for name, value in metrics.items() if name.startswith("test/")}
     final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
-    tracker.metrics(final | facts, step=len(history))
-    card = built.card
+    tracker.log_metrics(final | facts, step=len(history))
+    spec = built.spec
     write_json(
         output_dir / METRICS_FILE,
         {
@@ -112,8 +70,8 @@ def write_outputs(
             **facts,
             "epochs": len(history),
             "model": cfg.model.name,
-            "finetune_depth": card.depth,
-            "size": card.size,
+            "finetune_depth": spec.depth,
+            "size": spec.size,
             "weights": {"kind": built.weights.kind, "sha256": built.weights.sha256},
             "seed": cfg.seed,
             "data": data.facts(),
@@ -123,39 +81,90 @@ def write_outputs(
             "run_key": tracker.key,
         },
     )
-    tracker.artifact(METRICS_FILE)
-    if predictions is not None:
-        write_predictions(output_dir / PREDICTIONS_FILE, data, predictions)
-        tracker.artifact(PREDICTIONS_FILE)
-        # MLflow lists tables by this tag.
-        tracker.tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
+    tracker.log_artifact(METRICS_FILE)
     note = "synthetic eyes" if data.source == "synthetic" else None
-    for path in draw_figures(output_dir / "figures", history, data, predictions, note):
-        tracker.artifact(str(path.relative_to(output_dir)), "figures")
+    plots = {"learning_curves": figures.learning_curves(history, note=note)}
+    if test_outputs is not None:
+        predictions = collect_predictions(data, test_outputs)
+        write_json(output_dir / PREDICTIONS_FILE, predictions.to_table())
+        tracker.log_artifact(PREDICTIONS_FILE)
+        # MLflow lists tables by this tag.
+        tracker.set_tags({"mlflow.loggedArtifacts": f'[{{"path": "{PREDICTIONS_FILE}", "type": "table"}}]'})
+        index = test_outputs["index"].numpy()
+        plots |= prediction_figures(
+            predictions, lambda rows: data.pixels(index[rows]), classes=data.samples.classes, note=note
+        )
+    for path in figures.save_figures(plots, output_dir / "figures"):
+        tracker.log_artifact(str(path.relative_to(output_dir)), "figures")
     example = data.pixels(data.split.val[:1]).transpose(0, 2, 3, 1)
-    save_for_logging(output_dir / "model", built.classifier.network, card, example)
-    tracker.model("model", metadata=_model_metadata(card, data.source), params=_model_params(cfg, card))
+    save_for_logging(output_dir / "model", built.classifier.network, spec, example)
+    tracker.log_model(
+        "model",
+        metadata=_model_metadata(spec, data.source),
+        params={"model": cfg.model.name, "finetune_depth": str(spec.depth)},
+    )
 
 
-def _model_metadata(card: Card, source: str) -> dict[str, Any]:
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; raises ValueError for values that JSON does not have, such as NaN."""
+    with atomic_write(path) as file:
+        json.dump(content, file, indent=2, allow_nan=False, default=str)
+
+
+def collect_predictions(data: EyesDataModule, outputs: Mapping[str, Tensor]) -> Predictions:
+    """The predictions for the test images, from the logits, labels and index of the test."""
+    index = outputs["index"].numpy()
+    samples = data.samples.take(index)
+    return Predictions(
+        names=samples.names,
+        keys=samples.digests,
+        labels=outputs["labels"].numpy().astype(np.int64),
+        probabilities=outputs["logits"].double().sigmoid().numpy(),
+        persons=None if data.persons is None else tuple(str(data.persons[i]) for i in index),
+        attributes=samples.attributes,
+    )
+
+
+def prediction_figures(
+    predictions: Predictions, pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]], **options: Any
+) -> dict[str, Figure]:
+    """The figures of predictions by name; no ROC curve if all images are of one class.
+
+    Args:
+        predictions: the predictions.
+        pixels: reads the images of some predictions, so that only those in a figure are read.
+        options: `classes` and `note` of all figures.
+    """
+    from eyegender.plots import figures
+
+    labels, probabilities = predictions.labels, predictions.probabilities
+    plots = {
+        "confusion_matrix": figures.confusion_matrix(predictions.confusion_matrix, **options),
+        "reliability": figures.reliability_diagram(labels, probabilities, persons=predictions.persons, **options),
+        "most_wrong": figures.most_wrong_sheet(
+            pixels, labels, probabilities, predictions.names, k=MOST_WRONG, **options
+        ),
+    }
+    if len(np.unique(labels)) == 2:
+        plots["roc"] = figures.roc_curve(labels, probabilities, **options)
+    return plots
+
+
+def _model_metadata(spec: ModelSpec, source: str) -> dict[str, Any]:
     return {
-        "input": "pictures, any size and number: integers 0..255, floats 0..1 or 0..255, or files",
-        "output": f"probability of {card.classes[1]}",
-        "classes": list(card.classes),
-        "size": card.size,
-        "color": card.color,
+        "input": "images, any size and number: integers 0..255, floats 0..1 or 0..255, or files",
+        "output": f"probability of {spec.classes[1]}",
+        "classes": list(spec.classes),
+        "size": spec.size,
+        "color": spec.color,
         "data": source,
     }
 
 
-def _model_params(cfg: TrainConfig, card: Card) -> dict[str, str]:
-    return {"model": cfg.model.name, "finetune_depth": str(card.depth)}
-
-
-def save_for_logging(folder: Path, network: Network, card: Card, example: np.ndarray[Any, Any]) -> None:
-    """The network and its input example where `tracking.model_logging` expects them."""
+def save_for_logging(folder: Path, network: Network, spec: ModelSpec, example: np.ndarray[Any, Any]) -> None:
+    """Save the network and its input example where `tracking.model_logging` expects them."""
     from eyegender.models.saved_network import save_network
 
     (folder / "network").mkdir(parents=True, exist_ok=True)
-    save_network(network, card, folder / "network")
+    save_network(network, spec, folder / "network")
     np.save(folder / "example.npy", example)

@@ -1,352 +1,298 @@
-"""One training run from a checked config to a finished MLflow run, told as a story."""
+"""One training run, from a checked config to a finished MLflow run."""
 
 from __future__ import annotations
 
 import logging
 import time
 import warnings
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
 from eyegender.core.command import quiet_libraries
-from eyegender.core.disk_errors import told_when_full
-from eyegender.core.errors import UserError
+from eyegender.core.errors import UserError, translate_disk_errors
 from eyegender.core.progress import stoppable
-from eyegender.features.plan import use_activations
+from eyegender.features.plan import expected_reuse, stored_activations
 from eyegender.models.finite_check import NotFiniteError
-from eyegender.models.memory import is_out_of_memory
-from eyegender.models.optimization import progress_of
 from eyegender.tracking.check import check_store
 from eyegender.tracking.location import find_location
-from eyegender.training import autotune as quick_training
+from eyegender.training.autotune import autotune, frozen_stages_dtype, tune_malloc
 from eyegender.training.build import (
-    BuiltModel,
-    BuiltNetwork,
-    backbone_class,
     build_data,
-    build_model,
-    build_network,
     build_trainer,
-    check_smallest_batch,
+    check_batches,
     check_trainer,
-    trainer_arguments,
-)  # fmt: skip
-from eyegender.training.callbacks import fit_callbacks
-from eyegender.training.checkpoint_fit import check_fits
-from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
-from eyegender.training.epochs import Epochs, row_of
-from eyegender.training.failures import not_finite, out_of_memory
-from eyegender.training.freed_memory import keep_freed_memory
+    prepare_model,
+    prepare_network,
+    trainer_settings,
+)
+from eyegender.training.callbacks import EpochHistory, SaveOrigin, fit_callbacks, row_of_epoch, stored_history
+from eyegender.training.checkpoints import SafeCheckpointIO, latest_checkpoint, load_checkpoint
+from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, is_requeued, not_finite_error
 from eyegender.training.outputs import write_outputs
-from eyegender.training.requeue import requeued
-from eyegender.training.result import RunResult
-from eyegender.training.resume import Change, check_config, check_data, load_latest
-from eyegender.training.run_lock import RunLock, run_folder
-from eyegender.training.run_tracking import began_in_of, begin_tracking, origin
-from eyegender.training.sharing_trials import sharing_trials
-from eyegender.training.stop_signal import StoppedBySignalError, StopSignal
-from eyegender.training.summary import print_summary, wants_bars
-from eyegender.training.trial_callback import checkpoint_to_continue
-from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
+from eyegender.training.resume import ResumePoint, find_resume_point, restore_weights
+from eyegender.training.summary import RunResult, print_summary, use_progress_bars
+from eyegender.training.tracking import begin_tracking, checkpoint_origin, finish_on_error
+from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, current_trial
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytorch_lightning as pl
+
     from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
+    from eyegender.models.classifier import Classifier
     from eyegender.tracking.tracker import Tracker
+    from eyegender.training.build import BuiltModel, TrainerSettings
+    from eyegender.training.callbacks import History
 
 log = logging.getLogger("eyegender")
 
 
-def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None) -> RunResult:
-    """Train, choose the best checkpoint by validation, test it, and leave a complete MLflow run.
+@dataclass(frozen=True)
+class _Request:
+    """What a run was asked to do, from where it resumes, and who may stop it."""
 
-    Inside a trial of a sweep it reports to the trial, goes on from the trial's last checkpoint, and leaves signals to
-    the sweep's worker. In a job that Slurm has started again it goes on from the last checkpoint in its folder.
+    cfg: TrainConfig
+    output_dir: Path
+    overrides: list[str]
+    resume: ResumePoint | None
+    trial: TrialHandle | None
+    stop: StopSignal
+
+
+def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None) -> RunResult:
+    """Train a network, choose the best checkpoint by validation, test it, and record everything in an MLflow run.
+
+    A trial of a sweep reports its metrics to the study, resumes from its last checkpoint, and leaves signals to the
+    sweep's worker. A job that Slurm has restarted resumes from the last checkpoint in its folder.
+
+    Args:
+        cfg: config of the run.
+        output_dir: output folder; it is created.
+        overrides: overrides on the command line, for the name and the tags of the run.
 
     Raises:
-        UserError: whatever the user can repair.
-        SystemExit: 128 + signal number, after SIGTERM or Ctrl-C; `last.ckpt` is where to go on.
-        TrialPruned, TrialInterrupted, TrialLost: inside a trial.
+        UserError: the user can repair what is wrong; the message says how.
+        SystemExit: 128 + signal number, after SIGTERM or Ctrl-C; `last.ckpt` is where the run can resume.
+        TrialPruned, TrialInterrupted, TrialLost: in a trial of a sweep.
     """
     quiet_libraries()
-    keep_freed_memory()
+    tune_malloc()
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
     output_dir.mkdir(parents=True, exist_ok=True)
     trial = current_trial()
     if trial is not None:
         trial.defer_interrupt()
-    if trial is not None or requeued():
-        cfg = cfg.model_copy(update={"ckpt_path": cfg.ckpt_path or checkpoint_to_continue(output_dir)})
-    with StopSignal(trial).caught() as stop, warnings.catch_warnings():
-        # Lightning's hints at more worker processes and bigger logging intervals do not apply to whole-batch loaders.
-        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchmetrics")
+    if cfg.ckpt_path is None and (trial is not None or is_requeued()):
+        checkpoint = latest_checkpoint(output_dir)
+        cfg = cfg.model_copy(update={"ckpt_path": None if checkpoint is None else str(checkpoint)})
+    with StopSignal(trial).caught() as stop, _quiet_lightning(), RunLock(refuse=trial is None) as lock:
         try:
-            return _Run(cfg, output_dir, overrides or [], stop, trial).go()
+            lock.take(output_dir)
+            resume = find_resume_point(cfg, lock)
+            if resume is not None:
+                cfg = cfg.model_copy(update={"ckpt_path": str(resume.path)})
+            return _train(_Request(cfg, output_dir, overrides or [], resume, trial, stop))
+        except StoppedBySignalError as stopped:
+            if trial is not None:
+                raise TrialInterrupted from None
+            resume_with = f"; resume with ckpt_path={stopped.checkpoint}" if stopped.checkpoint else ""
+            log.warning("stopped by signal %d%s", stopped.number, resume_with)
+            raise SystemExit(128 + stopped.number) from None
         finally:
-            # A worker's next trial starts ranks of its own; the ones of this trial end with it.
+            # The next trial of the worker starts its own ranks; those of this trial end with it.
             if trial is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
 
 
-class _Run:
-    """The stretches of one run, in order; what one of them makes, the later ones use."""
-
-    data: EyesDataModule
-    built: BuiltModel
-    trainer: pl.Trainer
-
-    def __init__(
-        self, cfg: TrainConfig, output_dir: Path, overrides: list[str], stop: StopSignal, trial: TrialHandle | None
-    ) -> None:
-        self.cfg, self.output_dir, self.overrides, self.stop, self.trial = cfg, output_dir, overrides, stop, trial
-        self.began = time.monotonic()
-        self.epochs = Epochs(None, cfg.trainer.max_steps)
-        self.changes: list[Change] = []
-        self.tracker: Tracker | None = None
-
-    def go(self) -> RunResult:
-        with RunLock(refuse=self.trial is None) as lock:
-            lock.take(self.output_dir)
-            checkpoint = self._checkpoint(lock)
-            return self._go(checkpoint)
-
-    def _checkpoint(self, lock: RunLock) -> dict[str, Any] | None:
-        """What the run goes on from, once nobody else does and it asks for nothing that cannot be had any more."""
-        if self.cfg.ckpt_path is None:
-            return None
-        path = Path(self.cfg.ckpt_path)
-        if path.is_file():
-            lock.take(run_folder(path))
-        path, checkpoint = load_latest(path)
-        self.cfg = self.cfg.model_copy(update={"ckpt_path": str(path)})
-        if (began_in := began_in_of(checkpoint)) is not None:
-            lock.take(began_in)
-        self.changes = check_config(checkpoint, self.cfg, path)
-        return checkpoint
-
-    def _go(self, checkpoint: dict[str, Any] | None) -> RunResult:
-        cfg = self.cfg
-        # A store that takes nothing is told before any work.
-        check_store(find_location(cfg.tracking.uri, cfg.tracking.root))
-        arguments = trainer_arguments(cfg)
-        check_trainer(arguments)
-        network = self._build_network(checkpoint)
-        try:
-            self._read_data()
-        except StoppedBySignalError as stopped:
-            raise self._stopped(stopped) from None
-        self._build_model(checkpoint, network)
-        data = self.data
-        quick_training.settle(cfg, arguments, network.network, len(data.split.train), data.size)
-        self._make_trainer(arguments, checkpoint)
-        per_rank = -(-len(data.split.train) // self.trainer.world_size)
-        batches = -(-per_rank // cfg.trainer.batch_size)
-        check_smallest_batch(network.network, cfg, data.size, per_rank // batches)
-        if self.trainer.is_global_zero:
-            self.tracker = begin_tracking(
-                cfg,
-                self.output_dir,
-                self.overrides,
-                self.built,
-                self.data,
-                precision=str(arguments["precision"]),
-                checkpoint=checkpoint,
-                trial=self.trial,
-                changes=self.changes,
-            )
-            self.epochs.tracker = self.tracker
-            self.built.classifier.origin = origin(self.tracker, cfg, self.data)
-        try:
-            result = self._fit_and_test()
-        except StoppedBySignalError as stopped:
-            raise self._stopped(stopped) from None
-        except NotFiniteError as error:
-            self._end("FAILED")
-            raise not_finite(error, self.data) from error
-        except TrialPruned:
-            if self.tracker is not None:
-                self.tracker.tags({"pruned": "true"})
-            self._end("FINISHED")
-            raise
-        except TrialLost:
-            if self.tracker is not None:
-                self.tracker.abandon()  # the run is another worker's now
-            raise
-        except BaseException as error:
-            self._end("KILLED" if self.stop.number else "FAILED")
-            if is_out_of_memory(error):
-                raise out_of_memory(error, self.cfg, self.data, self.trainer.global_step) from error
-            raise
-        complete = self._end("FINISHED")
-        if self.tracker is not None:
-            result = replace(result, run_id=self.tracker.run_id)  # known at the latest now
-            if self.trial is None:
-                self._tell_end(result, self.tracker, complete=complete)
-        return result
-
-    def _tell_end(self, result: RunResult, tracker: Tracker, *, complete: bool) -> None:
-        print_summary(
-            self.cfg,
-            result.metrics,
-            self.output_dir,
-            tracker,
-            source=self.data.source,
-            positive=self.data.samples.classes[1],
-            complete=complete,
-        )
-        if not complete and (no_room := tracker.no_room()):
-            raise no_room
-
-    def _read_data(self) -> None:
-        self.data = build_data(self.cfg)
-        with stoppable(self.stop.check):
-            self.data.setup("fit")
-        self.stop.check()
-
-    def _build_network(self, checkpoint: dict[str, Any] | None) -> BuiltNetwork:
-        """Before pictures are read: mistakes in what the network is made of show at once."""
-        cfg = self.cfg
-        pl.seed_everything(cfg.seed, verbose=False)
-        built = build_network(cfg, fresh=checkpoint is None)
-        check_smallest_batch(
-            built.network, cfg, backbone_class(cfg.model).check_size(cfg.data.size), cfg.trainer.batch_size
-        )
-        return built
-
-    def _build_model(self, checkpoint: dict[str, Any] | None, network: BuiltNetwork) -> None:
-        cfg, data = self.cfg, self.data
-        female, male = np.bincount(data.samples.labels[data.split.train], minlength=2)
-        balance = float(female / max(male, 1))
-        self.built = build_model(cfg, classes=data.samples.classes, balance=balance, built=network)
-        if checkpoint is not None:
-            check_fits(checkpoint, self.built.classifier, cfg)
-            check_data(checkpoint, data, Path(cfg.ckpt_path or ""))
-            # Lightning loads it when the fit begins, but the frozen stages may run before.
-            self.built.classifier.load_state_dict(checkpoint["state_dict"])
-        if cfg.trainer.channels_last in {True, "auto"}:
-            self.built.classifier.network.use_channels_last()
-
-    def _make_trainer(self, arguments: dict[str, Any], checkpoint: dict[str, Any] | None) -> None:
-        cfg = self.cfg
-        callbacks, self.best = fit_callbacks(
-            self.output_dir / "checkpoints",
-            self.epochs,
-            self.stop,
-            monitor=cfg.monitor,
-            mode=cfg.mode,
-            ema=cfg.model.ema,
-            trial=self.trial,
-            resumed=None if cfg.ckpt_path is None else Path(cfg.ckpt_path),
-        )
-        done = None if checkpoint is None else progress_of(checkpoint)
-        if done is not None and 0 < cfg.trainer.max_steps <= done.steps:
-            arguments = arguments | {"max_epochs": done.epochs}  # nothing is left to train
-        bars = wants_bars(cfg.trainer.progress) and self.trial is None
-        self.trainer = build_trainer(
-            arguments,
-            logger=False,
-            callbacks=[*callbacks, *([RichProgressBar(leave=False)] if bars else [])],
-            plugins=[SafeCheckpointIO()],
-            default_root_dir=self.output_dir,
-            enable_progress_bar=bars,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-        )
-        if not self.trainer.is_global_zero:
-            log.setLevel(logging.WARNING)  # what is true of all ranks is said by the first
-
-    def _fit_and_test(self) -> RunResult:
-        cfg, trainer, data, module = self.cfg, self.trainer, self.data, self.built.classifier
-        device = trainer.strategy.root_device
-        use_activations(cfg, module, data, device, self.stop.check, trials=sharing_trials(self.trial))
-        trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
-        fitted = time.monotonic() - self.began
-        self.epochs.record()
-        if not self.best.best_model_path:
-            raise UserError(
-                f"the best.ckpt of ckpt_path={cfg.ckpt_path} is gone, and no epoch is left to train; put it back, or "
-                f"set trainer.max_epochs={cfg.trainer.max_epochs + 1} or more"
-            )
-        # The best checkpoint is what gets tested, logged and reported.
-        best = load_checkpoint(Path(self.best.best_model_path))
-        module.load_state_dict(best["state_dict"])
-        row = row_of(self.epochs.history, best["epoch"] + 1)
-        metrics = {name: value for name, value in row.items() if "/" in name}
-        predictions = None
-        if cfg.run_test:
-            trainer.test(module, datamodule=data, verbose=False)
-            predictions = module.predictions("test")
-            metrics |= {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
-        if self.tracker is not None:
-            facts = {"best_epoch": row["epoch"], "fit_seconds": fitted}
-            weights = sum(tensor.nbytes for tensor in module.state_dict().values())
-            with told_when_full("weights, metrics and figures", self.output_dir, weights, ", then run again"):
-                write_outputs(
-                    self.tracker, self.output_dir, cfg, data, self.built,
-                    history=self.epochs.history, metrics=metrics, facts=facts, predictions=predictions,
-                )  # fmt: skip
-        run_id = None if self.tracker is None else self.tracker.run_id
-        card = self.built.card
-        return RunResult(row[cfg.monitor], metrics, self.epochs.history, self.output_dir, run_id, card, module, trainer)
-
-    def test_again(self, tags: dict[str, str]) -> dict[str, float]:
-        cfg, checkpoint = self.cfg, load_checkpoint(self.output_dir / "checkpoints" / "best.ckpt")
-        network = self._build_network(checkpoint)
-        self._read_data()
-        self._build_model(checkpoint, network)
-        module = self.built.classifier
-        arguments = trainer_arguments(cfg) | {"devices": 1, "strategy": "auto", "num_nodes": 1}
-        trainer = pl.Trainer(
-            **arguments, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
-        )
-        try:
-            trainer.test(module, datamodule=self.data, verbose=False)
-        except NotFiniteError as error:
-            raise not_finite(error, self.data) from error
-        metrics = {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
-        last = load_checkpoint(self.output_dir / "checkpoints" / "last.ckpt")
-        history = last["callbacks"]["Epochs"]["history"]
-        row = row_of(history, checkpoint["epoch"] + 1)
+def _train(request: _Request) -> RunResult:
+    cfg = request.cfg
+    start = time.monotonic()
+    # 1. Mistakes show before any data is read: the tracking store, the device, the network.
+    check_store(find_location(cfg.tracking.uri, cfg.tracking.root))
+    settings = trainer_settings(cfg)
+    ranks = check_trainer(settings)
+    network = prepare_network(cfg, fresh=request.resume is None)
+    # 2. Read and split the data; the classifier needs the names and the balance of the classes.
+    data = _read_data(cfg, request.stop)
+    built = prepare_model(cfg, data, network)
+    if request.resume is not None:
+        restore_weights(request.resume, built.classifier, data, cfg)
+    # 3. Choose what the config leaves to a measurement.
+    settings = autotune(cfg, settings, network.network, len(data.split.train), data.size)
+    check_batches(cfg, data, network.network, ranks)
+    # 4. Begin the MLflow run, or resume it. Whatever happens from here on, it gets a status.
+    tracker = None
+    if ranks.is_zero:
         tracker = begin_tracking(
-            cfg, self.output_dir, self.overrides, self.built, self.data,
-            precision=str(arguments["precision"]), checkpoint=last,
+            cfg, request.output_dir, request.overrides, built, data, precision=settings.precision,
+            resume=request.resume, trial=request.trial,
         )  # fmt: skip
-        tracker.tags(tags)
+    with finish_on_error(tracker, cfg, built.classifier, data, request.stop):
+        # 5. Train, test the best checkpoint, write the outputs.
+        fit = _fit(request, built, data, settings, tracker)
+        fit_seconds = time.monotonic() - start
+        result = _test_and_write(request, built, data, fit, tracker, fit_seconds=fit_seconds)
+    # 6. Finish the MLflow run, and say where everything is.
+    if tracker is None:
+        return result
+    complete = tracker.close("FINISHED", cfg.tracking.close_timeout)
+    if request.trial is None:
+        print_summary(
+            cfg, result.metrics, request.output_dir, tracker, source=data.source, positive=data.samples.classes[1],
+            complete=complete,
+        )  # fmt: skip
+        if not complete and (disk_full := tracker.disk_full_error()):
+            raise disk_full
+    return replace(result, run_id=tracker.run_id)  # the store may not have been reached earlier
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Hide Lightning's advice on worker processes and logging intervals, which does not apply to our loaders."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchmetrics")
+        yield
+
+
+def _read_data(cfg: TrainConfig, stop: StopSignal) -> EyesDataModule:
+    data = build_data(cfg)
+    with stoppable(stop.check):
+        data.setup("fit")
+    stop.check()
+    return data
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A finished fit: Lightning's trainer, the metrics of each epoch, and the path of the best checkpoint."""
+
+    trainer: pl.Trainer
+    history: History
+    best: Path
+
+
+def _fit(
+    request: _Request, built: BuiltModel, data: EyesDataModule, settings: TrainerSettings, tracker: Tracker | None
+) -> _Fit:
+    """Train, from stored activations if that saves time."""
+    cfg, resume = request.cfg, request.resume
+    history = EpochHistory(tracker, cfg.trainer.max_steps)
+    callbacks, best = fit_callbacks(
+        request.output_dir / "checkpoints", history, request.stop, monitor=cfg.monitor, mode=cfg.mode,
+        ema=cfg.model.ema, trial=request.trial, resumed=None if resume is None else resume.path,
+    )  # fmt: skip
+    if tracker is not None:
+        callbacks.append(SaveOrigin(partial(checkpoint_origin, tracker, cfg, data)))
+    bars = use_progress_bars(cfg.trainer.progress) and request.trial is None
+    if bars:
+        callbacks.append(RichProgressBar(leave=False))
+    if resume is not None and 0 < cfg.trainer.max_steps <= resume.progress.steps:
+        settings = replace(settings, max_epochs=resume.progress.epochs)  # no step is left
+    trainer = build_trainer(
+        settings, callbacks=callbacks, plugins=[SafeCheckpointIO()], default_root_dir=request.output_dir,
+        enable_progress_bar=bars, num_sanity_val_steps=0, use_distributed_sampler=False,
+    )  # fmt: skip
+    if not trainer.is_global_zero:
+        log.setLevel(logging.WARNING)  # rank zero logs for all ranks
+    device = trainer.strategy.root_device
+    data.batch_source = stored_activations(
+        cfg,
+        built.classifier,
+        data,
+        device,
+        compute_dtype=partial(frozen_stages_dtype, cfg, built.classifier.network, data.size, device),
+        check=request.stop.check,
+        reuse=expected_reuse(request.trial),
+    )
+    trainer.fit(built.classifier, datamodule=data, ckpt_path=cfg.ckpt_path)
+    history.send()
+    if not best.best_model_path:
+        raise UserError(
+            f"the best.ckpt of ckpt_path={cfg.ckpt_path} is missing, and no epoch is left to train; put it back, or "
+            f"set trainer.max_epochs={cfg.trainer.max_epochs + 1} or more"
+        )
+    return _Fit(trainer, history.rows, Path(best.best_model_path))
+
+
+def _test_and_write(
+    request: _Request,
+    built: BuiltModel,
+    data: EyesDataModule,
+    fit: _Fit,
+    tracker: Tracker | None,
+    *,
+    fit_seconds: float,
+) -> RunResult:
+    """Test the best checkpoint, unless the config says no, and write the output files."""
+    cfg, module = request.cfg, built.classifier
+    best = load_checkpoint(fit.best)
+    module.load_state_dict(best["state_dict"])
+    row = row_of_epoch(fit.history, best["epoch"] + 1)
+    metrics = {name: value for name, value in row.items() if "/" in name}
+    if cfg.run_test:
+        fit.trainer.test(module, datamodule=data, verbose=False)
+        metrics |= _test_metrics(module)
+    if tracker is not None:
+        size = sum(tensor.nbytes for tensor in module.state_dict().values())
+        with translate_disk_errors("weights, metrics and figures", request.output_dir, size, ", then run again"):
+            write_outputs(
+                tracker, request.output_dir, cfg, data, built, history=fit.history, metrics=metrics,
+                facts={"best_epoch": row["epoch"], "fit_seconds": fit_seconds},
+                test_outputs=module.predictions("test") if cfg.run_test else None,
+            )  # fmt: skip
+    run_id = None if tracker is None else tracker.run_id
+    return RunResult(
+        row[cfg.monitor], metrics, fit.history, request.output_dir, run_id, built.spec, module, fit.trainer
+    )
+
+
+def _test_metrics(module: Classifier) -> dict[str, float]:
+    return {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
+
+
+def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -> dict[str, float]:
+    """Test the best checkpoint of a finished run that was not tested, and add the result to its MLflow run.
+
+    Args:
+        cfg: config of the run.
+        output_dir: output folder of the run.
+        tags: tags to set on the MLflow run.
+
+    Returns:
+        The test/ metrics.
+    """
+    quiet_libraries()
+    with _quiet_lightning():
+        best_path, last_path = (output_dir / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+        best, last = load_checkpoint(best_path), ResumePoint(last_path, load_checkpoint(last_path))
+        network = prepare_network(cfg, fresh=False)
+        data = _read_data(cfg, StopSignal())
+        built = prepare_model(cfg, data, network)
+        restore_weights(ResumePoint(best_path, best), built.classifier, data, cfg)
+        settings = replace(trainer_settings(cfg), devices=1, strategy="auto", num_nodes=1)
+        trainer = build_trainer(settings, enable_checkpointing=False, enable_progress_bar=False)
+        try:
+            trainer.test(built.classifier, datamodule=data, verbose=False)
+        except NotFiniteError as error:
+            raise not_finite_error(error, data) from error
+        history = stored_history(last.checkpoint)
+        row = row_of_epoch(history, best["epoch"] + 1)
+        metrics = _test_metrics(built.classifier)
+        tracker = begin_tracking(cfg, output_dir, [], built, data, precision=settings.precision, resume=last)
+        tracker.set_tags(tags)
         write_outputs(
-            tracker, self.output_dir, cfg, self.data, self.built, history=history,
+            tracker, output_dir, cfg, data, built, history=history, facts={"best_epoch": row["epoch"]},
             metrics={name: value for name, value in row.items() if "/" in name} | metrics,
-            facts={"best_epoch": row["epoch"]}, predictions=module.predictions("test"),
+            test_outputs=built.classifier.predictions("test"),
         )  # fmt: skip
         tracker.close("FINISHED", cfg.tracking.close_timeout)
         return metrics
-
-    def _stopped(self, stopped: StoppedBySignalError) -> BaseException:
-        """What the run ends with after a signal; its MLflow run, where one has begun, ends as killed."""
-        self._end("KILLED")
-        if self.trial is not None:
-            return TrialInterrupted()
-        where = f"; go on with ckpt_path={stopped.checkpoint}" if stopped.checkpoint else ""
-        log.warning("stopped by signal %d%s", stopped.number, where)
-        return SystemExit(128 + stopped.number)
-
-    def _end(self, status: str) -> bool:
-        return self.tracker is None or self.tracker.close(status, self.cfg.tracking.close_timeout)
-
-
-def test_again(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -> dict[str, float]:
-    """Test the best checkpoint of a finished run that had not seen its test part; its MLflow run gets the result."""
-    quiet_libraries()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchmetrics")
-        return _Run(cfg, output_dir, [], StopSignal(), None).test_again(tags)
-
-
-test_again.__test__ = False  # type: ignore[attr-defined]  # a name that pytest would collect

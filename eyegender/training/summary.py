@@ -1,9 +1,10 @@
-"""What a run prints at its end: the test metrics, where everything is, and how to look at it."""
+"""The result of a run, and the lines that it prints at its end: metrics, output folder, and how to view the run."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,21 +12,73 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eyegender.core.errors import one_line
+from eyegender.core.errors import UserError, one_line
 from eyegender.core.secrets import redact
+from eyegender.models.model_costs import costs
 from eyegender.tracking.experiment_view import link
 from eyegender.tracking.location import DATABASE, mlruns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytorch_lightning as pl
+
     from eyegender.core.schema import TrainConfig
+    from eyegender.models.classifier import Classifier
+    from eyegender.models.saved_network import ModelSpec
     from eyegender.tracking.tracker import Tracker
+    from eyegender.training.callbacks import History
 
 SHOWN = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "calibration_error", "loss")
 UI_ADDRESS = "http://127.0.0.1:5000"
 
 
-def wants_bars(progress: str) -> bool:
-    """Whether to draw progress bars: only where somebody watches a terminal."""
+@dataclass(frozen=True)
+class RunResult:
+    """The result of a run.
+
+    Args:
+        score: best value of the monitored validation metric.
+        metrics: train/ and val/ metrics of the best epoch, and test/ metrics if the run was tested.
+        history: metrics of each epoch.
+        output_dir: output folder with metrics.json and checkpoints/.
+        run_id: MLflow's id of the run; None if its store was unreachable.
+        spec: specification of the network.
+        module: the classifier with the weights of the best epoch.
+        trainer: Lightning's trainer.
+    """
+
+    score: float
+    metrics: dict[str, float]
+    history: History
+    output_dir: Path
+    run_id: str | None
+    spec: ModelSpec
+    module: Classifier
+    trainer: pl.Trainer
+
+    def objective(self, names: Sequence[str] | None) -> float | tuple[float, ...]:
+        """The objective values of a trial: `score`, or the named metrics in order.
+
+        Args:
+            names: names of metrics, `parameters` and `latency_ms` included; None for `score`.
+
+        Raises:
+            UserError: there is no metric of that name.
+        """
+        if names is None:
+            return self.score
+        known = dict(self.metrics)
+        if {"latency_ms", "parameters"} & set(names):
+            parameters, _, milliseconds = costs(self.spec, latency="latency_ms" in names)
+            known |= {"parameters": float(parameters)} | ({} if milliseconds is None else {"latency_ms": milliseconds})
+        if unknown := [name for name in names if name not in known]:
+            raise UserError(f"objectives: no metric {unknown[0]}; known: {', '.join(sorted(known))}")
+        return tuple(known[name] for name in names)
+
+
+def use_progress_bars(progress: str) -> bool:
+    """Whether to show progress bars; `auto` shows them only in a terminal."""
     return progress == "bars" or (progress == "auto" and sys.stdout.isatty())
 
 
@@ -39,16 +92,16 @@ def print_summary(
     positive: str,
     complete: bool,
 ) -> None:
-    """The last lines of a run; `positive` is the name of the class with label 1."""
+    """Print the last lines of a run; `positive` is the name of the class with label 1."""
     console = Console(highlight=False, soft_wrap=True)
-    parts = [part for part in ("test", "val") if f"{part}/accuracy" in metrics]
-    title = f"{cfg.model.name}, {'SYNTHETIC eyes: says nothing about real ones' if source == 'synthetic' else source}"
+    splits = [split for split in ("test", "val") if f"{split}/accuracy" in metrics]
+    title = f"{cfg.model.name}, {'SYNTHETIC eyes: says nothing about real eyes' if source == 'synthetic' else source}"
     table = Table(title=title, title_justify="left")
     table.add_column(f"metric ({escape(one_line(positive))} = positive)")
-    for part in parts:
-        table.add_column({"test": "test", "val": "validation"}[part], justify="right")
+    for split in splits:
+        table.add_column({"test": "test", "val": "validation"}[split], justify="right")
     for name in SHOWN:
-        table.add_row(name, *(f"{metrics[f'{part}/{name}']:.4f}" for part in parts))
+        table.add_row(name, *(f"{metrics[f'{split}/{name}']:.4f}" for split in splits))
     console.print(table)
     console.print(f"Output   {_short(output_dir)}")
     location = tracker.location
@@ -56,14 +109,14 @@ def print_summary(
     if not complete:
         reason, repair = tracker.sender.missing()
         first = f"{repair}, then " if repair else ""
-        console.print(f"Tracking is not complete ({reason}); {first}send the rest with:")
+        console.print(f"Tracking is incomplete ({reason}); {first}send the rest with:")
         console.print(f"         python -m eyegender.sync folder={shlex.quote(_short(output_dir))}")
     if refused := tracker.sender.refused:
-        console.print(f"Refused  {len(refused)} entries by the store, the first was {refused[0]}")
+        console.print(f"Refused  {len(refused)} entries; the first one: {refused[0]}")
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
-    address = link(redact(base), tracker.store.experiment_id or "0")
+    address = link(redact(base), tracker.experiment_id or "0")
     if location.is_local:
-        # The Makefile is the checkout's, and looks at the store there.
+        # The Makefile belongs to the repository and opens the store there.
         default = location.database == (mlruns() / DATABASE).resolve() and Path("Makefile").is_file()
         start = "make ui" if default else f"mlflow ui --backend-store-uri {shlex.quote(location.uri)}"
         console.print(f"Look     {start}   then open {address}")

@@ -1,4 +1,4 @@
-"""Jobs that a real Slurm takes back and starts again: the same MLflow run and the same trial go on."""
+"""Jobs that a real Slurm requeues and starts again: the same MLflow run and the same trial resume."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_a_run_whose_job_is_stopped_before_its_limit_and_started_again(cluster: 
     job = said(env, "sbatch", "--parsable", "--ntasks=1", "--mem=0", "job.sh")
     until((tmp_path / "out/checkpoints/last.ckpt").exists, tmp_path)
     said(env, "scontrol", "update", f"jobid={job}", "timelimit=2")  # 100 s before that is now
-    until(lambda: "go on with ckpt_path=" in (tmp_path / "job.log").read_text(), tmp_path)
+    until(lambda: "resume with ckpt_path=" in (tmp_path / "job.log").read_text(), tmp_path)
     epochs = (tmp_path / "job.log").read_text().count("\nepoch ") + 4
     (tmp_path / "epochs").write_text(str(epochs))
     started_again(env, job, tmp_path, "timelimit=20")
     until((tmp_path / "out/metrics.json").exists, tmp_path)
     until(lambda: job not in said(env, "squeue", "-h", "-o", "%i"), tmp_path)
-    assert "stopped by signal 15; go on with ckpt_path=" in (tmp_path / "job.log").read_text()
+    assert "stopped by signal 15; resume with ckpt_path=" in (tmp_path / "job.log").read_text()
     [run] = runs(tmp_path)
     assert_whole(tmp_path, run, epochs)
 

@@ -1,4 +1,4 @@
-"""Several attempts at one run, told to a real MLflow server in any order and more than once."""
+"""Several attempts at one run, sent to a real MLflow server in any order and repeatedly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from eyegender.tracking.journal import JOURNAL
 from eyegender.tracking.location import Location
-from eyegender.tracking.replay import pending, send
+from eyegender.tracking.sender import pending, send
 from eyegender.tracking.tracker import Tracker
 from tests.faults.mlflow_server import Server, free_port
 
@@ -24,7 +24,7 @@ def attempt(folder: Path, uri: str, epochs: range, status: str, key: str | None 
         Location(uri, None), folder, experiment="attempts", name="x", tags={}, resume=(key, None) if key else None
     )
     for epoch in epochs:
-        tracker.metrics({"val/loss": 1 / epoch, "lr": 0.1}, step=epoch)
+        tracker.log_metrics({"val/loss": 1 / epoch, "lr": 0.1}, step=epoch)
     tracker.close(status, seconds)
     return tracker.key
 
@@ -39,7 +39,7 @@ def found(server: Server, key: str) -> tuple[str, dict[str, list[int]]]:
     return run.info.status, steps
 
 
-def test_an_older_attempt_that_is_sent_last_fills_its_gap_and_changes_no_end(server: Server, tmp_path: Path) -> None:
+def test_an_older_attempt_that_is_sent_last_fills_its_gap_only(server: Server, tmp_path: Path) -> None:
     server.start()
     nowhere = f"http://127.0.0.1:{free_port()}"
     key = attempt(tmp_path / "a", nowhere, range(1, 4), "KILLED")
@@ -50,11 +50,11 @@ def test_an_older_attempt_that_is_sent_last_fills_its_gap_and_changes_no_end(ser
     assert found(server, key) == ("FINISHED", {"val/loss": every, "lr": every})
 
 
-def test_a_repeated_epoch_of_which_the_rest_is_sent_later_is_there_once(server: Server, tmp_path: Path) -> None:
+def test_a_repeated_epoch_is_stored_once(server: Server, tmp_path: Path) -> None:
     server.start()
     key = attempt(tmp_path / "a", server.url, range(1, 4), "KILLED", seconds=60)
     attempt(tmp_path / "a", server.url, range(3, 5), "FINISHED", key, seconds=60)
-    # The cursor is lost and run.json damaged, as by a machine that lost its power.
+    # The cursor is lost and run.json is damaged, as after a power failure.
     (tmp_path / "a" / "tracking.sent").unlink()
     (tmp_path / "a" / "run.json").write_text("")
     send(tmp_path / "a", None)
@@ -63,7 +63,7 @@ def test_a_repeated_epoch_of_which_the_rest_is_sent_later_is_there_once(server: 
     assert pending(tmp_path) == []
 
 
-def test_one_metric_that_is_refused_takes_no_other_with_it(server: Server, tmp_path: Path) -> None:
+def test_a_refused_metric_does_not_affect_others(server: Server, tmp_path: Path) -> None:
     server.start()
     key = attempt(tmp_path / "a", f"http://127.0.0.1:{free_port()}", range(1, 6), "FINISHED")
     journal = tmp_path / "a" / JOURNAL

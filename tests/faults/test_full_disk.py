@@ -14,8 +14,8 @@ import pytest
 
 from eyegender.core.errors import UserError
 from eyegender.tracking.journal import Journal
-from eyegender.tracking.replay import send
-from eyegender.training.checkpoint_io import load_checkpoint
+from eyegender.tracking.sender import send
+from eyegender.training.checkpoints import load_checkpoint
 from eyegender.training.run import train
 from tests.composing import tiny_config
 from tests.processes import Command

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from eyegender.tracking.journal import Journal
-from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
+from eyegender.training.checkpoints import SafeCheckpointIO, load_checkpoint
 from eyegender.training.outputs import write_json
 
 # Of Python 3.12 on; the child forked here only writes files and is killed.

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from eyegender.tracking.replay import pending
+from eyegender.tracking.sender import pending
 from tests.composing import TINY
 from tests.processes import Command
 

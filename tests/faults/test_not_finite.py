@@ -53,9 +53,9 @@ def test_weights_that_the_last_step_has_spoilt_are_told_with_step_rate_and_pictu
 ) -> None:
     plain = Classifier._logits
 
-    def logits(self: Classifier, given: torch.Tensor, *, at_cut: bool) -> torch.Tensor:
+    def logits(self: Classifier, inputs: torch.Tensor, *, is_features: bool) -> torch.Tensor:
         stage = {"validation": self.trainer.validating, "the test": self.trainer.testing}
-        return plain(self, given, at_cut=at_cut) * (torch.inf if stage.get(spoilt, False) else 1)
+        return plain(self, inputs, is_features=is_features) * (torch.inf if stage.get(spoilt, False) else 1)
 
     def spoil(self: Classifier, *_: object) -> None:
         if spoilt == "the weights":  # which no picture needs to show: a variance that is infinite gives zeros

@@ -1,4 +1,4 @@
-"""Memory that is really refused: the run says what to lower, or works its batches off in parts."""
+"""The allocator refuses memory: the run says which keys to lower, or computes its batches as micro-batches."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tests.composing import tiny_config
 
 pytestmark = pytest.mark.integration
 
-# Without training batch-norm, parts of a batch give what the batch gives.
+# Without trainable batch-norm, micro-batches give the same result as the batch.
 EXACT = ("model.finetune_depth=0", "features=off", "model.dropout=0", "trainer.max_epochs=2")
 
 
 @pytest.fixture
 def at_most_five(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than five pictures at once ask for a pebibyte, which torch's allocator refuses."""
+    """More than five images at once ask for a pebibyte, which torch's allocator refuses."""
     plain = Classifier._logits
 
-    def greedy(self: Classifier, given: torch.Tensor, *, at_cut: bool) -> torch.Tensor:
-        if len(given) > 5:
+    def greedy(self: Classifier, inputs: torch.Tensor, *, is_features: bool) -> torch.Tensor:
+        if len(inputs) > 5:
             torch.empty(2**50, dtype=torch.uint8)
-        return plain(self, given, at_cut=at_cut)
+        return plain(self, inputs, is_features=is_features)
 
     monkeypatch.setattr(Classifier, "_logits", greedy)
 
@@ -45,7 +45,7 @@ def test_a_run_without_memory_says_what_to_lower(at_most_five: None, tmp_path: P
     assert run.info.status == "FAILED"
 
 
-def test_batches_in_parts_come_to_the_same(
+def test_micro_batches_give_the_same_result(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -72,5 +72,5 @@ def test_batches_in_parts_come_to_the_same(
     told = [record.message for record in caplog.records if "out of memory" in record.message]
     # Once for each halving, not at each step.
     assert [line.partition(";")[0] for line in told if "training" in line] == [
-        "out of memory while training on 15 pictures at once", "out of memory while training on 8 pictures at once"
+        "out of memory while training on 15 images at once", "out of memory while training on 8 images at once"
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A real MLflow server that is away, killed, answers 500, hangs or loses its answers while runs are trained."""
+"""A real MLflow server that is unreachable, is killed, answers 500, hangs or loses its answers during training."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from eyegender.core.errors import UserError
 from eyegender.tracking import sender as sender_module
-from eyegender.tracking.replay import pending, send
-from eyegender.training.epochs import Epochs
+from eyegender.tracking.sender import pending, send
+from eyegender.training.callbacks import EpochHistory
 from eyegender.training.run import RunResult, train
 from tests.composing import TINY, tiny_config
 from tests.faults.mlflow_server import Proxy, Server
@@ -36,17 +36,17 @@ def trained(
     folder: Path,
     uri: str,
     monkeypatch: pytest.MonkeyPatch,
-    after: dict[int, Callable[[Epochs], None]],
+    after: dict[int, Callable[[EpochHistory], None]],
     close_timeout: int = 1,
 ) -> RunResult:
-    """A run during which something happens after some of its epochs."""
-    plain = Epochs.on_train_epoch_end
+    """Train a run, and call functions after some of its epochs."""
+    plain = EpochHistory.on_train_epoch_end
 
-    def then(self: Epochs, trainer: Any, module: Any) -> None:
+    def then(self: EpochHistory, trainer: Any, module: Any) -> None:
         plain(self, trainer, module)
         after.get(trainer.current_epoch + 1, lambda _: None)(self)
 
-    monkeypatch.setattr(Epochs, "on_train_epoch_end", then)
+    monkeypatch.setattr(EpochHistory, "on_train_epoch_end", then)
     return train(
         tiny_config(
             "tracking=server", f"tracking.uri={uri}", f"trainer.max_epochs={EPOCHS}", "run_test=false",
@@ -64,7 +64,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def assert_whole(server: Server, folder: Path, result: RunResult) -> None:
-    """The store holds the run once, each of its metrics once per epoch and in order, and what it left."""
+    """The store contains the run once, each metric once per epoch and in order, and all artifacts."""
     assert pending(folder) == []
     client = mlflow.MlflowClient(server.url)
     [run] = client.search_runs([client.get_experiment_by_name(folder.name).experiment_id])
@@ -80,21 +80,21 @@ def assert_whole(server: Server, folder: Path, result: RunResult) -> None:
     assert run.data.params["model.name"] == "mobilenet_v2"
 
 
-def test_away_at_the_start_killed_in_the_middle_and_away_at_the_end(
+def test_server_unreachable_at_the_start_and_the_end_and_killed_in_the_middle(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.stop()
 
-    def comes(epochs: Epochs) -> None:
-        assert epochs.tracker is not None
-        assert epochs.tracker.sender.problem is not None
+    def comes(history: EpochHistory) -> None:
+        assert history.tracker is not None
+        assert history.tracker.sender.problem is not None
         server.start()
-        until(lambda: epochs.tracker.run_id)
+        until(lambda: history.tracker.run_id)
 
     result = trained(tmp_path / "away", server.url, monkeypatch, {2: comes, 3: lambda _: server.stop()})
-    assert result.run_id is not None  # known from the time when the server was there
+    assert result.run_id is not None  # known since the server was reachable
     printed = capsys.readouterr().out
-    assert "Tracking is not complete" in printed
+    assert "Tracking is incomplete" in printed
     assert "python -m eyegender.sync folder=" in printed
     server.start()
     [folder] = pending(tmp_path)
@@ -102,16 +102,16 @@ def test_away_at_the_start_killed_in_the_middle_and_away_at_the_end(
     assert_whole(server, folder, result)
 
 
-def test_answers_500_loses_answers_and_hangs(
+def test_server_answers_500_loses_answers_and_hangs(
     server: Server, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy.mode = "500"
 
-    def turns(mode: str, known: bool = False) -> Callable[[Epochs], None]:
-        def turn(epochs: Epochs) -> None:
+    def turns(mode: str, known: bool = False) -> Callable[[EpochHistory], None]:
+        def turn(history: EpochHistory) -> None:
             until(lambda: proxy.mode in proxy.seen)
             if known:
-                until(lambda: epochs.tracker.run_id)
+                until(lambda: history.tracker.run_id)
             proxy.mode = mode
 
         return turn
@@ -119,21 +119,21 @@ def test_answers_500_loses_answers_and_hangs(
     trackers = []
     turn_last = turns("hang", known=True)
 
-    def last(epochs: Epochs) -> None:
-        trackers.append(epochs.tracker)
-        turn_last(epochs)
+    def last(history: EpochHistory) -> None:
+        trackers.append(history.tracker)
+        turn_last(history)
 
     result = trained(tmp_path / "bad", proxy.url, monkeypatch, {1: turns("lose"), 2: turns("pass"), 3: last})
     assert proxy.seen == {"500", "lose", "pass", "hang"}
     proxy.mode = "pass"
-    until(lambda: not trackers[0].sender.is_alive())  # it waits for its answer; in a command it ends with the process
+    until(lambda: not trackers[0].sender.is_alive())  # it waits for an answer; in a command, it ends with the process
     [folder] = pending(tmp_path)
     send(folder, None)
     assert_whole(server, folder, result)
     assert send(folder, None)[0] == 0
 
 
-def test_a_login_that_is_refused_is_told_before_training_and_one_that_ends_in_the_middle_costs_nothing(
+def test_a_refused_login_is_reported_before_training_and_loses_nothing_during_it(
     server: Server,
     proxy: Proxy,
     tmp_path: Path,
@@ -147,37 +147,37 @@ def test_a_login_that_is_refused_is_told_before_training_and_one_that_ends_in_th
     assert {path.name for path in (tmp_path / "refused").iterdir()} <= {"run.lock"}
     proxy.mode = "pass"
 
-    def ends(epochs: Epochs) -> None:
-        until(lambda: epochs.tracker.run_id)
+    def ends(history: EpochHistory) -> None:
+        until(lambda: history.tracker.run_id)
         proxy.mode = "401"
 
     result = trained(tmp_path / "ended", proxy.url, monkeypatch, {2: ends})
     assert "MLFLOW_TRACKING_PASSWORD, to a valid login, then send the rest with" in " ".join(
         capsys.readouterr().out.split()
     )
-    assert caplog.text.count("the store takes nothing") == 1
+    assert caplog.text.count("the store accepts nothing") == 1
     [folder] = pending(tmp_path)
-    with pytest.raises(UserError, match="then the store took no more .*valid login"):
+    with pytest.raises(UserError, match="then the store accepted no more .*valid login"):
         send(folder, None)
     proxy.mode = "pass"
     send(folder, None)
     assert_whole(server, folder, result)
 
 
-def test_uploads_that_a_proxy_refuses_are_put_off_and_everything_else_is_sent(
+def test_uploads_that_a_proxy_refuses_are_postponed_and_everything_else_is_sent(
     server: Server, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proxy.mode = "413 files"
     result = trained(tmp_path / "large", proxy.url, monkeypatch, {}, close_timeout=100)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "does not get through, tried 3 times" in printed
+    assert "failed 3 times" in printed
     assert "client_max_body_size" in printed
     client = mlflow.MlflowClient(server.url)
     run = client.get_run(str(result.run_id))
     assert run.info.status == "FINISHED"
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == EPOCHS
     [folder] = pending(tmp_path)
-    with pytest.raises(UserError, match="sent all but .* does not get through"):
+    with pytest.raises(UserError, match="sent all but .* failed 3 times"):
         send(folder, None)
     proxy.mode = "pass"
     send(folder, None)
@@ -185,7 +185,7 @@ def test_uploads_that_a_proxy_refuses_are_put_off_and_everything_else_is_sent(
 
 
 @pytest.mark.parametrize("mode", ["hang", "hang files"])
-def test_a_command_ends_although_its_server_hangs(proxy: Proxy, tmp_path: Path, mode: str) -> None:
+def test_a_command_ends_even_if_its_server_hangs(proxy: Proxy, tmp_path: Path, mode: str) -> None:
     proxy.mode = mode
     command = Command(
         "eyegender.train", *TINY, "data.n=40", "trainer.max_epochs=1", "model.finetune_depth=0", "run_test=false",
@@ -193,6 +193,6 @@ def test_a_command_ends_although_its_server_hangs(proxy: Proxy, tmp_path: Path, 
     )  # fmt: skip
     output, _ = command.communicate(timeout=300)
     assert command.returncode == 0, output
-    assert "Tracking is not complete" in output
+    assert "Tracking is incomplete" in output
     assert "hang" in proxy.seen
     assert pending(tmp_path) == [tmp_path / "out"]

@@ -1,6 +1,6 @@
 """What a user sees in a real Chromium: MLflow's page from the link that a run prints, the comparison, the demo.
 
-With EYEGENDER_SCREENSHOTS=docs/images the pictures that README shows are made again.
+With EYEGENDER_SCREENSHOTS=docs/images the screenshots in README and docs are taken again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def test_the_link_lists_runs_with_what_matters_and_two_are_compared(
     expect(cells.get_by_text("inception_v3", exact=True).first).to_be_visible(timeout=SLOW)
     expect(cells.get_by_text("mobilenet_v2", exact=True).first).to_be_visible()
     shoot(page, "mlflow-runs")
-    # Two runs side by side.
+    # Compare two runs.
     for name in ("first", "inception"):
         row = page.locator(f'[row-id*="{tracked.id(name)}"]').first
         row.get_by_role("checkbox").first.click()
@@ -113,7 +113,7 @@ def test_the_comparison_page_needs_no_network(tracked: TrackedRuns, tmp_path: Pa
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto((tmp_path / "page" / "comparison.html").as_uri())
-    sync_api.expect(page.get_by_role("heading", name="2 runs side by side")).to_be_visible()
+    sync_api.expect(page.get_by_role("heading", name="Comparison of 2 runs")).to_be_visible()
     widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
     assert len(widths) >= 5
     assert all(width > 300 for width in widths)
@@ -126,20 +126,20 @@ def test_the_comparison_page_needs_no_network(tracked: TrackedRuns, tmp_path: Pa
 def test_the_demo_page_answers(tracked: TrackedRuns, tmp_path: Path, page: sync_api.Page) -> None:
     eye = tmp_path / "eye.png"
     tracked.results["first"].trainer.datamodule.samples.open(3).save(eye)  # type: ignore[attr-defined]
-    (tmp_path / "no.png").write_bytes(b"no picture")
+    (tmp_path / "no.png").write_bytes(b"not an image")
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     models = f"models=[runs:/{tracked.id('first')},runs:/{tracked.id('inception')}]"
     start = ["eyegender.demo", f"port={port}", models, tracked.where]
     with process(start, address, {}):
         page.goto(address)
-        page.get_by_label("Picture of one eye").set_input_files(eye)
-        said = page.locator("#said")
-        sync_api.expect(said).to_have_text(re.compile(r"^(fe)?male, \d+\.\d% sure$"), timeout=SLOW)
-        assert page.locator("#seen").evaluate("image => image.naturalWidth") == 288
+        page.get_by_label("Image of one eye").set_input_files(eye)
+        prediction = page.locator("#prediction")
+        sync_api.expect(prediction).to_have_text(re.compile(r"^(fe)?male, \d+\.\d% confidence$"), timeout=SLOW)
+        assert page.locator("#input").evaluate("image => image.naturalWidth") == 288
         shoot(page, "demo")
         page.get_by_label("Model").select_option(index=1)
         sync_api.expect(page.locator("#busy")).to_be_hidden(timeout=SLOW)
         sync_api.expect(page.locator("#error")).to_be_hidden()
-        page.get_by_label("Picture of one eye").set_input_files(tmp_path / "no.png")
+        page.get_by_label("Image of one eye").set_input_files(tmp_path / "no.png")
         sync_api.expect(page.get_by_role("alert")).to_contain_text("cannot be read", timeout=SLOW)

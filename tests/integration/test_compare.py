@@ -1,4 +1,4 @@
-"""Real runs side by side: what the page, the Markdown and the comparison's own run hold."""
+"""Comparison of real runs: the page, the Markdown, and the MLflow run of the comparison."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Metric, Param, RunTag
 
-from eyegender.comparison.compare import Compared, compare_runs
+from eyegender.comparison.workflow import ComparisonResult, compare_runs
 from eyegender.core.errors import UserError
 from eyegender.core.options import CompareOptions
 from eyegender.core.schema import parse_as
@@ -21,31 +21,31 @@ from tests.integration.conftest import TrackedRuns
 pytestmark = pytest.mark.integration
 
 
-def compared(tracked: TrackedRuns, folder: Path, *overrides: str) -> Compared:
+def compared(tracked: TrackedRuns, folder: Path, *overrides: str) -> ComparisonResult:
     options = parse_as(compose_config(tracked.where, "latency=false", *overrides, name="compare"), CompareOptions)
     return compare_runs(open_store(options.tracking), options, folder)
 
 
-def test_the_best_run_of_each_backbone_stands_beside_the_paper(tracked: TrackedRuns, tmp_path: Path) -> None:
+def test_the_best_run_of_each_backbone_is_compared_with_the_paper(tracked: TrackedRuns, tmp_path: Path) -> None:
     result = compared(tracked, tmp_path / "page", "latency=true")
-    rows = {row.record.backbone: row for row in result.comparison.rows}
-    assert set(rows) == {"mobilenet_v2", "inception_v3"}
+    runs = {run.record.backbone: run for run in result.comparison.runs}
+    assert set(runs) == {"mobilenet_v2", "inception_v3"}
     assert [group.letter for group in result.comparison.groups] == ["A"]
-    assert rows["mobilenet_v2"].record.trials == 2
-    for name, row in rows.items():
-        logged = tracked.client.get_run(row.record.run_id).data.metrics["test/accuracy"]
-        assert row.metrics["accuracy"].value == pytest.approx(logged, abs=1e-6), name
-        assert row.record.history
-    facts = rows["mobilenet_v2"].record.facts
-    assert facts.parameters == 2_225_153
-    assert facts.size_bytes is not None
-    assert facts.size_bytes > 8_000_000
-    assert facts.multiply_adds is not None
-    assert facts.latency_ms is not None
+    assert runs["mobilenet_v2"].record.trials == 2
+    for name, run in runs.items():
+        logged = tracked.client.get_run(run.record.run_id).data.metrics["test/accuracy"]
+        assert run.metrics["accuracy"].value == pytest.approx(logged, abs=1e-6), name
+        assert run.record.history
+    costs = runs["mobilenet_v2"].record.costs
+    assert costs.parameters == 2_225_153
+    assert costs.size_bytes is not None
+    assert costs.size_bytes > 8_000_000
+    assert costs.multiply_adds is not None
+    assert costs.latency_ms is not None
     page = (tmp_path / "page" / "comparison.html").read_text()
-    assert "91.82%" in page  # the paper's
-    assert "drawn eyes" in page
-    assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # stands alone
+    assert "91.82%" in page  # the accuracy in the paper
+    assert "synthetic eyes" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # self-contained
     figures = {path.stem for path in (tmp_path / "page" / "figures").glob("*.png")}
     assert {"accuracy_per_epoch", "roc", "reliability", "confusion_matrices", "accuracy_against_latency"} <= figures
 
@@ -56,12 +56,12 @@ def test_the_comparison_is_a_run_with_the_same_files(tracked: TrackedRuns, tmp_p
     assert run.info.status == "FINISHED"
     assert run.data.tags["eyegender.kind"] == "comparison"
     assert tracked.id("first") in run.data.tags["compared.runs"]
-    kept = {item.path for item in tracked.client.list_artifacts(result.run_id)}
-    assert kept == {"comparison.html", "comparison.md", "figures"}
-    # A later comparison does not take it for a trained network.
+    stored = {item.path for item in tracked.client.list_artifacts(result.run_id)}
+    assert stored == {"comparison.html", "comparison.md", "figures"}
+    # A later comparison ignores it, because it trained no network.
     again = compared(tracked, tmp_path / "again", "pick=all")
-    assert {row.record.run_id for row in again.comparison.rows} == {tracked.id(name) for name in tracked.results}
-    assert len(again.comparison.pools) == 1  # the two seeds
+    assert {one.record.run_id for one in again.comparison.runs} == {tracked.id(name) for name in tracked.results}
+    assert len(again.comparison.seed_groups) == 1  # the two seeds
 
 
 def test_a_run_without_test_predictions_is_named_and_left_out(tracked: TrackedRuns, tmp_path: Path) -> None:
@@ -74,18 +74,18 @@ def test_a_run_without_test_predictions_is_named_and_left_out(tracked: TrackedRu
     )
     client.set_terminated(trial)
     try:
-        with pytest.raises(UserError, match="none of 1 runs can be compared") as told:
+        with pytest.raises(UserError, match="none of 1 runs can be compared") as error:
             compared(tracked, tmp_path / "page", "study=tried")
-        assert told.value.details == (f"untested ({trial}) stored no test predictions.",)
-        result = compared(tracked, tmp_path / "both")  # the best by validation, and the best that was tested
+        assert error.value.details == (f"untested ({trial}) stored no test predictions.",)
+        result = compared(tracked, tmp_path / "both")  # the best by validation, and the best of the tested ones
         assert result.comparison.left_out == (f"untested ({trial}) stored no test predictions.",)
-        assert len(result.comparison.rows) == 2
+        assert len(result.comparison.runs) == 2
     finally:
         client.delete_run(trial)
         client.delete_run(parent)
 
 
-def test_a_damaged_table_costs_one_run_only(tracked: TrackedRuns, tmp_path: Path) -> None:
+def test_a_damaged_table_excludes_only_its_run(tracked: TrackedRuns, tmp_path: Path) -> None:
     client = tracked.client
     run = client.create_run(client.get_experiment_by_name("eyegender").experiment_id, run_name="damaged").info.run_id
     client.log_batch(run, params=[Param("model.name", "mobilenet_v2")])
@@ -102,7 +102,7 @@ def command(tracked: TrackedRuns, folder: Path, *overrides: str) -> subprocess.C
     return processes.run("eyegender.compare", tracked.where, *overrides, cwd=folder)
 
 
-def test_the_command_prints_a_table_and_where_the_page_is(tracked: TrackedRuns, tmp_path: Path) -> None:
+def test_the_command_prints_a_table_and_the_path_of_the_page(tracked: TrackedRuns, tmp_path: Path) -> None:
     done = command(tracked, tmp_path, "output=page", "latency=false", "by=val/loss", "mode=min")
     assert done.returncode == 0, done.stderr
     assert "mobilenet_v2" in done.stdout
@@ -111,7 +111,7 @@ def test_the_command_prints_a_table_and_where_the_page_is(tracked: TrackedRuns, 
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["runs=[nowhere]"], "no run nowhere"),
         (["study=none"], "no run in .* belongs to a study 'none'"),
@@ -122,9 +122,9 @@ def test_the_command_prints_a_table_and_where_the_page_is(tracked: TrackedRuns, 
         (["tracking.root=nowhere"], "no runs are tracked in nowhere; train first"),
     ],
 )
-def test_mistakes_are_told_with_their_repair(
-    tracked: TrackedRuns, tmp_path: Path, overrides: list[str], told: str
+def test_mistakes_are_reported_with_their_repair(
+    tracked: TrackedRuns, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         compared(tracked, tmp_path / "page", *overrides)
     assert not (tmp_path / "page").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eyegender.features.compile_choice import compiler
+from eyegender.training.autotune import find_compiler
 from eyegender.training.run import RunResult, train
 from tests.composing import tiny_config
 
@@ -24,15 +24,15 @@ def run(folder: Path, *overrides: str) -> RunResult:
     )  # fmt: skip
 
 
-@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
-def test_compiled_steps_train_the_same_and_go_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
+def test_compiled_steps_train_the_same_and_resume_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no processes for one small graph
     plain = run(tmp_path / "plain")
     compiled = run(tmp_path / "compiled", "trainer.compile=true")
     assert compiled.module.network._compiled_call_impl is not None
     for key in ("train/loss", "val/loss"):
-        told = [[row[key] for row in result.history] for result in (plain, compiled)]
-        assert told[1] == pytest.approx(told[0], rel=1e-4)
+        losses = [[row[key] for row in result.history] for result in (plain, compiled)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     first = run(tmp_path / "first", "trainer.compile=true", "trainer.max_epochs=1")
     last = first.output_dir / "checkpoints" / "last.ckpt"
     resumed = run(tmp_path / "resumed", "trainer.compile=true", f"ckpt_path={last}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from eyegender.core.errors import UserError
-from eyegender.features import opened
-from eyegender.features.build import EntrySource, PictureSource
-from eyegender.features.plan import _Preparation, use_activations
+from eyegender.features.build import ImageSource, StoreSource
+from eyegender.features.plan import ActivationPlan, stored_activations
+from eyegender.features.store import STORE_POOL
 from eyegender.training.build import build_data, build_model
 from eyegender.training.run import RunResult, train
 from tests.composing import compose_config, tiny_config
@@ -24,11 +24,13 @@ from tests.stores import give_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eyegender.data.batches import Batch
     from eyegender.data.data_module import EyesDataModule
+    from eyegender.data.loader import Batch
     from eyegender.models.classifier import Classifier
 
 pytestmark = pytest.mark.integration
+
+OPTIONS: Any = {"compute_dtype": lambda _passes: torch.float32, "check": lambda: None}
 
 MODELS = {
     "mobilenet_v2": ("data.size=32",),
@@ -39,7 +41,7 @@ MODELS = {
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EYEGENDER_CACHE", str(tmp_path / "cache"))
-    opened._opened.clear()
+    STORE_POOL.clear()
     return tmp_path / "cache"
 
 
@@ -49,8 +51,8 @@ class Prepared:
     module: Classifier
 
     def from_store(self, batch: Batch) -> torch.Tensor:
-        assert batch.at_cut
-        return self.module.network.from_store(batch.pixels)
+        assert batch.is_features
+        return self.module.network.from_features(batch.pixels)
 
     def from_pictures(self, batch: Batch) -> torch.Tensor:
         return self.module(torch.from_numpy(self.data.pixels(batch.indices.numpy())))
@@ -64,7 +66,7 @@ def prepared(*overrides: str, depth: int = 0) -> Prepared:
     data.setup("fit")
     module = build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
     _settle(module, data)
-    use_activations(cfg, module, data, torch.device("cpu"), lambda: None)
+    data.batch_source = stored_activations(cfg, module, data, torch.device("cpu"), **OPTIONS)
     module.eval()
     return Prepared(data, module)
 
@@ -139,7 +141,7 @@ def test_flip_test_reads_the_mirror_image_from_the_store() -> None:
     with torch.inference_mode():
         expected = run.module(pixels.flip(3))
         assert torch.allclose(
-            run.module.network.from_store(batch.mirrored), expected, atol=0.02 * float(expected.std())
+            run.module.network.from_features(batch.mirrored), expected, atol=0.02 * float(expected.std())
         )
     assert next(iter(run.data.val_dataloader())).mirrored is None
 
@@ -148,17 +150,17 @@ def test_another_depth_starts_from_the_deepest_cut_before_its_own(monkeypatch: p
     prepared(depth=8)
     prepared(depth=5)
     starts = []
-    whole = _Preparation._deepest
+    whole = ActivationPlan._deepest
 
-    def noted(self: _Preparation, part: object) -> object:
+    def noted(self: ActivationPlan, part: object) -> object:
         found = whole(self, part)
         starts.append(found[0])
         return found
 
-    monkeypatch.setattr(_Preparation, "_deepest", noted)
-    monkeypatch.setattr(PictureSource, "read", lambda *_: pytest.fail("read a picture again"))
-    read = EntrySource.read
-    monkeypatch.setattr(EntrySource, "read", read)
+    monkeypatch.setattr(ActivationPlan, "_deepest", noted)
+    monkeypatch.setattr(ImageSource, "read", lambda *_: pytest.fail("read an image again"))
+    read = StoreSource.read
+    monkeypatch.setattr(StoreSource, "read", read)
     run = prepared(depth=2)
     assert set(starts) == {19 - 5}
     monkeypatch.undo()
@@ -183,7 +185,7 @@ def run(folder: Path, *overrides: str) -> RunResult:
     return train(tiny_config(f"tracking.root={folder / 'mlruns'}", "run_test=false", *overrides), folder / "out")
 
 
-def test_auto_stores_when_it_pays_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_stores_activations_if_that_saves_passes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "eyegender"):
         run(tmp_path / "a", "model.finetune_depth=0", "trainer.max_epochs=6")
         run(tmp_path / "b", "model.finetune_depth=0", "trainer.max_epochs=2", "seed=1")
@@ -191,13 +193,13 @@ def test_auto_stores_when_it_pays_and_says_so(tmp_path: Path, caplog: pytest.Log
         run(tmp_path / "d", "model.finetune_depth=0", "trainer.max_epochs=2")  # stored before: pays always
         run(tmp_path / "e", "model.finetune_depth=0", "features=off")
         run(tmp_path / "f", "trainer.max_epochs=1")
-    told = [record.message for record in caplog.records if record.message.startswith("features:")]
-    assert len(told) == 4
+    lines = [record.message for record in caplog.records if record.message.startswith("features:")]
+    assert len(lines) == 4
     # 44 pictures train, 4 validate.
-    assert "19 frozen stages ran once, 108 passes saved" in told[0]
-    assert "run in every epoch, for 4 views per picture take 180 passes and 2 epochs take 96" in told[1]
-    assert "GB of activations are more than features.max_gb allows (1e-06)" in told[2]
-    assert "19 frozen stages need not run" in told[3]
+    assert "19 frozen stages ran once, which saves 108 forward passes" in lines[0]
+    assert "run in every epoch, because 4 views per image take 180 forward passes and 2 epochs take 96" in lines[1]
+    assert "GB of activations are more than features.max_gb allows (1e-06)" in lines[2]
+    assert "19 frozen stages do not run" in lines[3]
 
 
 def test_a_short_trial_stores_for_the_others_that_share_its_frozen_stages() -> None:
@@ -206,19 +208,22 @@ def test_a_short_trial_stores_for_the_others_that_share_its_frozen_stages() -> N
     data.setup("fit")
     module = build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
     # 44 pictures in 4 views and 4 in one: 180 passes, and 96 in two epochs without the store.
-    for trials, told in ((1, "4 views per picture take 180 passes and 2 epochs take 96"), (2, None)):
-        found = _Preparation(cfg, module, data, torch.device("cpu"), lambda: None, trials=trials)
-        assert found.why_not() == told
-    assert found.saved == 2 * 96 - 180
+    for trials, message in (
+        (1, "4 views per image take 180 forward passes and 2 epochs take 96"),
+        (2, None),
+    ):
+        plan = ActivationPlan(cfg, module, data, torch.device("cpu"), **OPTIONS, reuse=trials)
+        assert plan.obstacle() == message
+    assert plan.passes_without_store - plan.passes_to_store == 2 * 96 - 180
 
 
-def test_asked_for_and_not_to_be_had_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"features.mode=on cannot be had: .* more than features.max_gb allows"):
+def test_impossible_activations_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"features.mode=on is not possible: .* more than features.max_gb allows"):
         run(tmp_path, "features=on", "model.finetune_depth=0", "features.max_gb=1e-6")
 
 
-def test_mixed_pictures_are_not_stored(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"features.mode=on cannot be had: model.mixup=0.2 mixes pictures"):
+def test_mixup_prevents_stored_activations(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"features.mode=on is not possible: model.mixup=0.2 mixes images"):
         run(tmp_path, "features=on", "model.finetune_depth=0", "model.mixup=0.2")
 
 
@@ -239,14 +244,14 @@ def test_two_runs_from_the_store_are_equal_and_checkpoints_are_whole(tmp_path: P
             assert torch.equal(tensor, states[1][name])
 
 
-def test_a_run_from_the_store_goes_on_from_its_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_from_the_store_resumes_from_its_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     options = ("features=on", "model.finetune_depth=0", "trainer.max_epochs=4", "scheduler=constant")
     whole = run(tmp_path / "whole", *options)
     first = run(tmp_path / "first", *options, "trainer.max_epochs=2")
     checkpoint = first.output_dir / "checkpoints" / "last.ckpt"
     with caplog.at_level(logging.INFO, "eyegender"):
         resumed = run(tmp_path / "second", *options, f"ckpt_path={checkpoint}")
-    assert any("19 frozen stages need not run" in record.message for record in caplog.records)  # found by its weights
+    assert any("19 frozen stages do not run" in record.message for record in caplog.records)  # found by its weights
     assert [row["train/loss"] for row in resumed.history] == [row["train/loss"] for row in whole.history]
 
 

@@ -1,4 +1,4 @@
-"""Models and configs of strangers, in every place from which a command takes one."""
+"""Untrusted models and configs, in every place from which a command reads one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from eyegender import compare, evaluate, export, predict, promote, train
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig
 from eyegender.inference.load import load_model
-from eyegender.studies.winner import again, test_winner
+from eyegender.studies.winner import evaluate_winner, retrain_command
 from eyegender.tracking.journal import Journal
-from eyegender.tracking.replay import send
+from eyegender.tracking.sender import send
 from eyegender.training.build import build_model
 from tests.composing import tiny_config
 from tests.integration.conftest import TrackedRuns
@@ -77,7 +77,7 @@ def stranger(tracked: TrackedRuns, tmp_path: Path, canary: Path, request: pytest
     name = f"stranger-{request.param}"
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    # MLflow looks the model up in the process's own store, whichever a test before left there.
+    # MLflow looks the model up in the process's own store, which an earlier test may have changed.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", tracked.uri)
         version = client.create_model_version(name, f"models:/{model.model_id}", run_id=run, model_id=model.model_id)
@@ -85,8 +85,8 @@ def stranger(tracked: TrackedRuns, tmp_path: Path, canary: Path, request: pytest
     return run
 
 
-def told(command: object, *arguments: str) -> int:
-    """The exit code of a command in this process; what it registers with Hydra is forgotten."""
+def exit_code(command: object, *arguments: str) -> int:
+    """The exit code of a command in this process; its changes to Hydra's registries are undone."""
     Plugins.instance()
     store = ConfigStore.instance()
     with pytest.MonkeyPatch.context() as patch:
@@ -114,37 +114,37 @@ def test_no_command_runs_a_strangers_model(
     request: pytest.FixtureRequest,
 ) -> None:
     name = next(iter(tracked.client.search_model_versions(f"run_id = '{stranger}'"))).name
-    eyes(tmp_path / "pictures", 2)
+    eyes(tmp_path / "images", 2)
     for reference in (f"runs:/{stranger}", f"models:/{name}@champion", f"models:/{name}/1"):
         with pytest.raises(UserError, match="no readable|holds no readable network"):
             load_model(reference, tracking(tracked))
     for command, arguments in (
-        (predict, [f"model=runs:/{stranger}", "images=pictures"]),
+        (predict, [f"model=runs:/{stranger}", "images=images"]),
         (evaluate, [f"model=models:/{name}@champion"]),
         (export, [f"model=runs:/{stranger}"]),
     ):
         capsys.readouterr()
-        assert told(command, tracked.where, *arguments) == 2
+        assert exit_code(command, tracked.where, *arguments) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    # These two read what the run stored, and measure its model where they can.
-    assert told(promote, tracked.where, f"run={stranger}", "name=mine", "force=true") in {0, 2}
-    assert told(compare, tracked.where, f"runs=[{stranger},{tracked.id('first')}]", "latency=false") in {0, 2}
+    # These two read what the run stored, and measure its model if they can.
+    assert exit_code(promote, tracked.where, f"run={stranger}", "name=mine", "force=true") in {0, 2}
+    assert exit_code(compare, tracked.where, f"runs=[{stranger},{tracked.id('first')}]", "latency=false") in {0, 2}
     assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["pickle", "torch"])
-def test_no_training_goes_on_from_a_strangers_checkpoint(
+def test_no_training_resumes_from_a_strangers_checkpoint(
     tmp_path: Path, canary: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
     (tmp_path / "last.ckpt").write_bytes(forms(canary)[form])
-    assert told(train, "ckpt_path=last.ckpt", "data.n=20", "data.size=32", "model.weights=null") == 2
+    assert exit_code(train, "ckpt_path=last.ckpt", "data.n=20", "data.size=32", "model.weights=null") == 2
     assert "last.ckpt" in capsys.readouterr().err
 
 
 def test_hydras_own_unpickling_is_refused(tmp_path: Path, canary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.pickle").write_bytes(forms(canary)["pickle"])
-    assert told(train, "--experimental-rerun", "config.pickle") == 2
-    assert told(predict, "--experimental-r=config.pickle") == 2
+    assert exit_code(train, "--experimental-rerun", "config.pickle") == 2
+    assert exit_code(predict, "--experimental-r=config.pickle") == 2
     assert "would run whatever code its file holds" in capsys.readouterr().err
 
 
@@ -181,14 +181,14 @@ def test_a_planted_target_is_refused(
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / ".hydra" / "overrides.yaml").write_text(f"['{group}.{part}._target_={target}']")
     # 1. The config that lies beside a checkpoint.
-    assert told(evaluate, f"model={best}") == 2
-    eyes(tmp_path / "pictures", 1)
-    # Predicting reads no data set, whatever the config says of one.
-    assert told(predict, f"model={best}", "images=pictures") == (0 if group == "data" else 2)
+    assert exit_code(evaluate, f"model={best}") == 2
+    eyes(tmp_path / "images", 1)
+    # A prediction reads no data set, so the config of the data does not matter.
+    assert exit_code(predict, f"model={best}", "images=images") == (0 if group == "data" else 2)
     # 2. A sweep's winner: its one test, and the command that trains it again.
     with pytest.raises(UserError, match="_target_|only classes of eyegender|takes no arguments"):
-        test_winner(folder, None, str(tmp_path / "mlruns"))
-    assert told(train, *again(folder).split()[3:]) == 2
+        evaluate_winner(folder, None, str(tmp_path / "mlruns"))
+    assert exit_code(train, *retrain_command(folder).split()[3:]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert all(line.startswith("eyegender: ") for line in lines), lines
     assert not Path("canary").exists()

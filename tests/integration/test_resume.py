@@ -1,4 +1,4 @@
-"""Runs that go on from a checkpoint: longer, refused, or beside a process that is still at it."""
+"""Runs that resume from a checkpoint: longer, refused, or while another process still trains them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.stores import give_store
 pytestmark = pytest.mark.integration
 
 HEAD = ("model.finetune_depth=0", "features=off", "run_test=false")
-STEPS = 3  # of an epoch
+STEPS = 3  # per epoch
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def only_run(folder: Path) -> tuple[mlflow.MlflowClient, mlflow.entities.Run]:
 
 
 def rates(config: TrainConfig, epochs: int) -> list[float]:
-    """The rate after each epoch of a run of so many."""
+    """The learning rate after each epoch of a run with `epochs` epochs."""
     optimization = build_optimization(config)
     optimizer = optimization.build_optimizer([{"params": [torch.nn.Parameter(torch.ones(1))], "lr": 1e-3}])
     scheduler, found = optimization.build_scheduler(optimizer, epochs * STEPS), []
@@ -77,31 +77,31 @@ def test_a_longer_run_logs_the_rates_of_its_whole_length_and_all_its_epochs(
     assert yaml.safe_load((tmp_path / "second/config.yaml").read_text())["trainer"]["max_epochs"] == 5
 
 
-def test_what_differs_is_refused_before_data_are_read_and_nothing_records_it(
+def test_a_changed_option_is_refused_before_data_is_read_and_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
     last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
     monkeypatch.setattr(EyesDataModule, "setup", lambda *_: pytest.fail("data were read"))
-    for changed, told in (
+    for changed, message in (
         (("model.lr=0.01",), r"was trained with model.lr=0.001, got 0.01; set model.lr=0.001"),
         (("model.finetune_depth=2",), "model.finetune_depth=0, got 2"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             train(tiny_config(*HEAD, *changed, last), tmp_path / "second")
     assert {path.name for path in (tmp_path / "second").iterdir()} <= {"run.lock"}
-    # Nor does Hydra's own record, in a new folder or over that of the run.
+    # Hydra does not record it either, neither in a new folder nor in that of the run.
     for folder in ("third", "first"):
         done = run("eyegender.train", *TINY, *HEAD, "model.lr=0.01", last, f"hydra.run.dir={tmp_path / folder}")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "model.lr=0.001, got 0.01" in done.stderr
     assert not (tmp_path / "third").exists()
     assert not (tmp_path / "first/.hydra").exists()
-    _, kept = only_run(tmp_path)
-    assert (kept.data.params["model.lr"], kept.info.status) == ("0.001", "FINISHED")
+    _, stored = only_run(tmp_path)
+    assert (stored.data.params["model.lr"], stored.info.status) == ("0.001", "FINISHED")
 
 
-def test_other_pictures_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_images_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
     last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
     for part in ("fingerprint", "split"):
@@ -110,12 +110,12 @@ def test_other_pictures_under_the_same_name_are_refused(tmp_path: Path, monkeypa
             known = torch.load(tmp_path / "first/checkpoints/last.ckpt", weights_only=True)["data"]
             patch.setattr("eyegender.training.resume.data_identity", lambda _, d=known | {part: changed[part]}: d)
             with pytest.raises(
-                UserError, match="was trained on other " + ("pictures" if part == "fingerprint" else part)
+                UserError, match="was trained on other " + ("images or labels" if part == "fingerprint" else part)
             ):
                 train(tiny_config(*HEAD, "trainer.max_epochs=2", last), tmp_path / "second")
 
 
-def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
+def test_the_second_of_two_processes_that_resume_a_run_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
@@ -125,7 +125,7 @@ def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
     def meanwhile(self: Classifier) -> None:
         monkeypatch.setattr(Classifier, "on_train_start", plain)
         for folder in ("third", "second"):
-            with pytest.raises(UserError, match="is being trained by another process; wait until") as error:
+            with pytest.raises(UserError, match="another process is training the run in .*; wait until") as error:
                 train(longer, tmp_path / folder)
             refused.append(str(error.value))
         plain(self)
@@ -135,32 +135,32 @@ def test_of_two_processes_that_go_on_with_one_run_the_second_is_refused(
     assert len(refused) == 2
     client, run = only_run(tmp_path)
     assert [point.step for point in client.get_metric_history(run.info.run_id, "lr")] == [1, 2]
-    # Whoever goes on from the second folder meets those who go on from the first: it is one run.
-    kept = torch.load(tmp_path / "second/checkpoints/last.ckpt", weights_only=True)["run"]
-    assert kept["began_in"] == str((tmp_path / "first").resolve())
+    # Resuming from the second folder locks the first one, too: it is one run.
+    stored = torch.load(tmp_path / "second/checkpoints/last.ckpt", weights_only=True)["run"]
+    assert stored["began_in"] == str((tmp_path / "first").resolve())
 
 
-def test_a_checkpoint_that_its_run_has_left_behind_goes_on_as_a_run_of_its_own(tmp_path: Path) -> None:
+def test_a_checkpoint_behind_its_run_resumes_as_a_new_run(tmp_path: Path) -> None:
     train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
     last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
-    told = {"second": train(tiny_config(*HEAD, "trainer.max_epochs=2", last), tmp_path / "second")}
-    told["third"] = train(tiny_config(*HEAD, "trainer.max_epochs=3", last), tmp_path / "third")
-    assert told["third"].run_id != told["second"].run_id
+    runs = {"second": train(tiny_config(*HEAD, "trainer.max_epochs=2", last), tmp_path / "second")}
+    runs["third"] = train(tiny_config(*HEAD, "trainer.max_epochs=3", last), tmp_path / "third")
+    assert runs["third"].run_id != runs["second"].run_id
     third = f"ckpt_path={tmp_path / 'third/checkpoints/last.ckpt'}"
-    told["fourth"] = train(tiny_config(*HEAD, "trainer.max_epochs=4", third), tmp_path / "fourth")
-    assert told["fourth"].run_id == told["third"].run_id
+    runs["fourth"] = train(tiny_config(*HEAD, "trainer.max_epochs=4", third), tmp_path / "fourth")
+    assert runs["fourth"].run_id == runs["third"].run_id
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
     for name in ("second", "fourth"):
-        history = client.get_metric_history(told[name].run_id, "lr")
+        history = client.get_metric_history(runs[name].run_id, "lr")
         assert [(point.step, point.value) for point in history] == [
-            (row["epoch"], row["lr"]) for row in told[name].history
+            (row["epoch"], row["lr"]) for row in runs[name].history
         ]
-    tags = client.get_run(told["third"].run_id).data.tags
-    assert tags["branched_from"] == told["second"].run_id
+    tags = client.get_run(runs["third"].run_id).data.tags
+    assert tags["branched_from"] == runs["second"].run_id
     assert tags["resumed.trainer.max_epochs"] == "3 until epoch 3, then 4"
 
 
-def test_in_another_experiment_a_run_of_its_own_goes_on_with_all_epochs(tmp_path: Path) -> None:
+def test_a_run_resumed_in_another_experiment_is_new_and_has_all_epochs(tmp_path: Path) -> None:
     train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "first")
     last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
     train(tiny_config(*HEAD, "trainer.max_epochs=2", "tracking.experiment=other", last), tmp_path / "second")

@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eyegender.inference.images import as_pixels
 from eyegender.inference.load import load_model
+from eyegender.inference.raw_images import as_pixels
 from eyegender.registry.promotion import promote
 from eyegender.tracking.tracking_store import open_store
 from tests.integration.conftest import TrackedRuns
@@ -73,7 +73,7 @@ def test_a_jpeg_and_a_nested_list_over_loopback(tracked: TrackedRuns) -> None:
     content = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (50, 60, 3), dtype=np.uint8)).save(content, "JPEG")
     jpeg = base64.b64encode(content.getvalue()).decode()
-    pictures = rng.integers(0, 256, (3, 20, 24)).tolist()
+    images = rng.integers(0, 256, (3, 20, 24)).tolist()
     port = free_port()
     serve = ["mlflow", "models", "serve", "-m", "models:/served@champion", "--env-manager", "local"]
     server = process(
@@ -85,12 +85,12 @@ def test_a_jpeg_and_a_nested_list_over_loopback(tracked: TrackedRuns) -> None:
         address = f"http://127.0.0.1:{port}/invocations"
         bodies = [
             ({"inputs": [jpeg]}, [jpeg]),
-            ({"inputs": pictures}, pictures),
+            ({"inputs": images}, images),
             ({"instances": [jpeg] * 2}, [jpeg] * 2),
         ]
         for body, given in bodies:
-            expected = here.probabilities(as_pixels(given, here.card.size, here.card.color))
+            expected = here.probabilities(as_pixels(given, here.spec.size, here.spec.color))
             assert ask(address, body) == pytest.approx(expected.tolist(), abs=1e-5)
         with pytest.raises(urllib.error.HTTPError, match="400"):
-            ask(address, {"inputs": [base64.b64encode(b"no picture").decode()]})
-        assert len(ask(address, {"inputs": [jpeg]})) == 1  # a wrong request did not end it
+            ask(address, {"inputs": [base64.b64encode(b"not an image").decode()]})
+        assert len(ask(address, {"inputs": [jpeg]})) == 1  # an invalid request does not stop the server

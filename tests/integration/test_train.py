@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 from eyegender.core.errors import UserError
-from eyegender.data import pixel_build
+from eyegender.data import pixel_cache
 from eyegender.data.decode import Color, to_pixels
 from eyegender.models.classifier import Classifier
 from eyegender.training.run import RunResult, train
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
-    from eyegender.data.batches import Batch
+    from eyegender.data.loader import Batch
 
 pytestmark = pytest.mark.integration
 
@@ -106,7 +106,7 @@ def test_the_experiment_opens_as_model_training(finished: tuple[Path, RunResult]
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_the_artifacts_are_all_there(finished: tuple[Path, RunResult]) -> None:
+def test_all_artifacts_are_logged(finished: tuple[Path, RunResult]) -> None:
     folder, _ = finished
     expected = {"config.yaml", "environment.json", "metrics.json", "test_predictions.json"} | {
         f"figures/{name}.png" for name in ("learning_curves", "confusion_matrix", "roc", "reliability", "most_wrong")
@@ -140,7 +140,7 @@ def test_the_logged_model_predicts_as_the_run_did_and_holds_no_pickle(finished: 
     model_id = run.outputs.model_outputs[0].model_id
     shown = {metric.key: metric.value for metric in store(folder).get_logged_model(model_id).metrics}
     assert shown == {name: value for name, value in run.data.metrics.items() if name.startswith("test/")}
-    assert len(store(folder).get_metric_history(run.info.run_id, "test/accuracy")) == 1  # told twice, kept once
+    assert len(store(folder).get_metric_history(run.info.run_id, "test/accuracy")) == 1  # sent twice, stored once
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
     local = Path(mlflow.artifacts.download_artifacts(f"models:/{model_id}"))
     assert not [path for path in local.rglob("*") if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".pt2", ".bin"}]
@@ -165,7 +165,7 @@ def test_the_logged_model_predicts_as_the_run_did_and_holds_no_pickle(finished: 
         assert model.predict(given) == pytest.approx([one], abs=1e-4)
     mixed = model.predict([png.getvalue(), np.minimum(pixels[0] / 255 + 1e-7, 1.0000001), pixels[0]])
     assert mixed == pytest.approx([one] * 3, abs=1e-3)
-    with pytest.raises(ValueError, match="picture 1 cannot be read") as refused:
+    with pytest.raises(ValueError, match="image 1 cannot be read") as refused:
         model.predict([png.getvalue(), b"no picture" * 1000])
     assert len(str(refused.value)) < 200
 
@@ -179,7 +179,7 @@ def test_the_same_seed_gives_the_same_metrics(finished: tuple[Path, RunResult], 
     np.testing.assert_equal(again.metrics, finished[1].metrics)
 
 
-def test_another_seed_gives_others(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
+def test_another_seed_gives_other_metrics(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
     other = train(tiny_config("seed=1", "run_test=false"), tmp_path / "other")
     assert other.history[0]["train/loss"] != finished[1].history[0]["train/loss"]
 
@@ -214,7 +214,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunResult]:
         (signal.SIGTERM, 5, "0.99"),
     ],
 )
-def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_goes_on(
+def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_resumes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     whole: Callable[..., RunResult],
@@ -269,20 +269,20 @@ def test_sigterm_in_the_middle_of_a_stage_lets_it_end(
         plain(self, batch, batch_idx)
 
     monkeypatch.setattr(Classifier, f"{stage}_step", signalled)
-    if stage == "test":  # nothing is left to train: the run ends as any other
+    if stage == "test":  # no step is left to train: the run ends normally
         assert "test/loss" in train(config, tmp_path / "out").metrics
         assert only_run(tmp_path).info.status == "FINISHED"
         return
     with pytest.raises(SystemExit) as stopped:
         train(config, tmp_path / "out")
     assert stopped.value.code == 143
-    assert f"go on with ckpt_path={tmp_path / 'out/checkpoints/last.ckpt'}" in caplog.text
+    assert f"resume with ckpt_path={tmp_path / 'out/checkpoints/last.ckpt'}" in caplog.text
     run = only_run(tmp_path)
     assert run.info.status == "KILLED"
     assert [point.step for point in store(tmp_path).get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
 
 
-def test_a_signal_while_pictures_are_decoded_ends_the_run_at_once(
+def test_a_signal_while_images_are_decoded_ends_the_run_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
@@ -293,7 +293,7 @@ def test_a_signal_while_pictures_are_decoded_ends_the_run_at_once(
             os.kill(os.getpid(), signal.SIGINT)
         return to_pixels(image, size, color)
 
-    monkeypatch.setattr(pixel_build, "to_pixels", signalled)
+    monkeypatch.setattr(pixel_cache, "to_pixels", signalled)
     monkeypatch.setenv("EYEGENDER_CACHE", str(tmp_path / "cache"))
     with pytest.raises(SystemExit) as stopped:
         train(tiny_config("data.n=2000", f"tracking.root={tmp_path / 'runs'}"), tmp_path / "out")
@@ -314,7 +314,7 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "go on with ckpt_path=" in output
+    assert "resume with ckpt_path=" in output
     assert "Traceback" not in output
     assert only_run(tmp_path).info.status == "KILLED"
 
@@ -322,9 +322,9 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_model_or_depth_is_refused_by_name(
     finished: tuple[Path, RunResult], tmp_path: Path
 ) -> None:
-    checkpoint = tmp_path / "old.ckpt"  # from before checkpoints kept their config
-    kept = torch.load(finished[1].output_dir / "checkpoints" / "last.ckpt", weights_only=True)
-    torch.save({name: part for name, part in kept.items() if name != "config"}, checkpoint)
+    checkpoint = tmp_path / "old.ckpt"  # as of a version whose checkpoints had no config
+    saved = torch.load(finished[1].output_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({name: part for name, part in saved.items() if name != "config"}, checkpoint)
     with pytest.raises(UserError, match=r"layer network\.head\.\S+ is"):
         train(tiny_config("model.head=paper", f"ckpt_path={checkpoint}"), tmp_path / "a")
     with pytest.raises(UserError, match="another depth"):
@@ -346,7 +346,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 
 def test_a_gradient_that_explodes_stops_the_run_at_its_step(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"loss is not finite at step \d+ with learning rate .* pictures of that batch: 0"
+        UserError, match=r"loss is not finite at step \d+ with learning rate .* images of that batch: 0"
     ):
         train(tiny_config("model.lr=1e30", "trainer.gradient_clip=null", "trainer.max_epochs=5"), tmp_path / "out")
     assert only_run(tmp_path).info.status == "FAILED"

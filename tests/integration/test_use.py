@@ -15,7 +15,7 @@ from PIL import Image
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrackingSection
 from eyegender.inference.load import LoadedModel, load_model
-from eyegender.inference.onnx_export import CARD_KEY, TOLERANCE, export_onnx
+from eyegender.inference.onnx_export import SPEC_KEY, TOLERANCE, export_onnx
 from eyegender.registry.promotion import promote
 from eyegender.tracking.tracking_store import TrackingStore, open_store
 from tests import processes
@@ -54,77 +54,77 @@ def eyes(folder: Path, count: int) -> list[Path]:
 
 def test_a_run_a_checkpoint_and_a_folder_are_the_same_model(tracked: TrackedRuns, model: LoadedModel) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (3, 1, 32, 32), dtype=np.uint8)
-    says = model.probabilities(pixels)
+    expected = model.probabilities(pixels)
     for reference in (str(tracked.checkpoint("first")), str(tracked.folder / "first")):
         other = load_model(reference, tracking(tracked))
-        assert other.card == model.card
-        np.testing.assert_allclose(other.probabilities(pixels), says, atol=1e-6)
+        assert other.spec == model.spec
+        np.testing.assert_allclose(other.probabilities(pixels), expected, atol=1e-6)
 
 
 def test_evaluating_a_run_repeats_its_own_test(tracked: TrackedRuns, tmp_path: Path) -> None:
     done = run("evaluate", tmp_path, tracked.where, f"model=runs:/{tracked.id('first')}", "output=out")
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
     logged = tracked.client.get_run(tracked.id("first")).data.metrics
     for name in ("accuracy", "precision", "recall", "f1"):
-        assert told["metrics"][name]["value"] == pytest.approx(logged[f"test/{name}"], abs=1e-5), name
-        assert told["metrics"][name]["low"] <= told["metrics"][name]["value"] <= told["metrics"][name]["high"]
-    assert sum(told["counts"].values()) == told["pictures"]
+        assert report["metrics"][name]["value"] == pytest.approx(logged[f"test/{name}"], abs=1e-5), name
+        assert report["metrics"][name]["low"] <= report["metrics"][name]["value"] <= report["metrics"][name]["high"]
+    assert sum(report["counts"].values()) == report["pictures"]
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     table = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert len(table["data"]) == told["pictures"]
-    kept = json.loads((tracked.folder / "first" / "test_predictions.json").read_text())
+    assert len(table["data"]) == report["pictures"]
+    stored = json.loads((tracked.folder / "first" / "test_predictions.json").read_text())
     assert {row[0]: row[-1] for row in table["data"]} == pytest.approx(
-        {row[0]: row[-1] for row in kept["data"]}, abs=1e-4
+        {row[0]: row[-1] for row in stored["data"]}, abs=1e-4
     )
 
 
-def test_evaluating_on_any_folder_explains_and_warns(tracked: TrackedRuns, tmp_path: Path) -> None:
+def test_evaluating_a_folder_explains_and_warns(tracked: TrackedRuns, tmp_path: Path) -> None:
     pytest.importorskip("pytorch_grad_cam")
     eyes(tmp_path / "eyes" / "f", 4)
     eyes(tmp_path / "eyes" / "m", 3)
-    (tmp_path / "eyes" / "m" / "bad.jpg").write_bytes(b"no picture")
+    (tmp_path / "eyes" / "m" / "bad.jpg").write_bytes(b"not an image")
     arguments = ("data=folder", "data.root=eyes", "data.classes=[f,m]", "output=out", "grad_cam=2")
     model = f"model={tracked.checkpoint('first')}"
     refused = run("evaluate", tmp_path, model, *arguments)
     assert refused.returncode == 2
-    assert "got f and m; give other data or another model, or say which" in refused.stderr
+    assert "got f and m; give other data or another model, or map the class names" in refused.stderr
     arguments = (*arguments, "classes={f: female, m: male}")
     refused = run("evaluate", tmp_path, model, *arguments)
     assert refused.returncode == 2
-    assert "every picture must be readable, got 1 of 8" in refused.stderr
+    assert "every image must be readable, got 1 of 8" in refused.stderr
     assert not (tmp_path / "out").exists()
     done = run("evaluate", tmp_path, model, *arguments, "data.on_bad=skip")
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert (told["pictures"], told["part"], told["positive"]) == (7, "all", "male")
-    assert told["skipped"] == {"m/bad.jpg": "not a JPEG, PNG, BMP or WebP picture"}
-    assert "3 pictures are in both classes (f/000.png = m/000.png first)" in told["warnings"][0]
+    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (report["pictures"], report["part"], report["positive"]) == (7, "all", "male")
+    assert report["skipped"] == {"m/bad.jpg": "not a JPEG, PNG, BMP or WebP image"}
+    assert "3 images are in both classes (f/000.png = m/000.png first)" in report["warnings"][0]
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"confusion_matrix", "reliability", "most_wrong", "roc", "grad_cam"}
 
 
 def test_predicting_a_folder(tracked: TrackedRuns, model: LoadedModel, tmp_path: Path) -> None:
-    paths = eyes(tmp_path / "pictures" / "below", 300)  # more than one batch
-    (tmp_path / "pictures" / "bad.jpg").write_bytes(b"no picture")
-    (tmp_path / "pictures" / "notes.txt").write_text("no picture by name")
+    paths = eyes(tmp_path / "images" / "below", 300)  # more than one batch
+    (tmp_path / "images" / "bad.jpg").write_bytes(b"not an image")
+    (tmp_path / "images" / "notes.txt").write_text("no image suffix")
     reference = f"model=runs:/{tracked.id('first')}"
-    done = run("predict", tmp_path, tracked.where, reference, "images=pictures", "min_confidence=0.5")
+    done = run("predict", tmp_path, tracked.where, reference, "images=images", "min_confidence=0.5")
     assert done.returncode == 0, done.stderr
     assert "301 rows:" in done.stdout
-    assert "pictures/bad.jpg: unreadable: not a JPEG" in done.stdout
+    assert "images/bad.jpg: unreadable: not a JPEG" in done.stdout
     (output,) = tmp_path.glob("outputs/*/*-predict/predictions.csv")
     assert f"Output   {output.relative_to(tmp_path)}" in done.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "outputs"}
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "outputs"}
     with output.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 301
     assert rows[0] == {
-        "path": "pictures/bad.jpg",
+        "path": "images/bad.jpg",
         "eye": "",
         "probability": "",
         "label": "",
-        "note": "unreadable: not a JPEG, PNG, BMP or WebP picture",
+        "note": "unreadable: not a JPEG, PNG, BMP or WebP image",
     }
     assert [row["path"] for row in rows[1:]] == [str(path.relative_to(tmp_path)) for path in paths]
     assert {row["label"] for row in rows[1:]} <= {"female", "male"}
@@ -166,14 +166,14 @@ def test_a_run_becomes_champion_with_a_card(tracked: TrackedRuns, store: Trackin
     assert (done.version, done.sentences) == ("1", ())
     version = tracked.client.get_model_version_by_alias("cards", "champion")
     assert version.run_id == tracked.id("first")
-    for told in (
+    for text in (
         "must not be used for",
-        "does not tell a person's gender",
+        "does not predict a person's gender",
         "## Where it fails",
-        "drawn eyes",
+        "synthetic eyes",
         "| AUROC |",
     ):
-        assert told in done.card
+        assert text in done.card
     assert version.description == done.card
     assert "model_card.md" in {item.path for item in tracked.client.list_artifacts(tracked.id("first"))}
     again = promote(store, tracked.id("first"), name="cards", alias="champion", force=False)
@@ -187,14 +187,14 @@ def test_a_run_becomes_champion_with_a_card(tracked: TrackedRuns, store: Trackin
 
 
 def test_a_better_champion_stays_unless_forced(tracked: TrackedRuns, store: TrackingStore) -> None:
-    """Which of the two runs is better is chance, so both directions are tried."""
+    """Which of the two runs is better is random, so both directions are tested."""
     accuracy = {n: tracked.client.get_run(tracked.id(n)).data.metrics["test/accuracy"] for n in ("first", "inception")}
     better, worse = sorted(accuracy, key=lambda name: -accuracy[name])
     if accuracy[better] == accuracy[worse]:
         pytest.skip("both are equally good")
     promote(store, tracked.id(worse), name="rivals", alias="champion", force=False)
     promote(store, tracked.id(better), name="rivals", alias="champion", force=False)
-    with pytest.raises(UserError, match=r"champion \(version 2\) is right on \d+ more of \d+ shared test pictures"):
+    with pytest.raises(UserError, match=r"champion \(version 2\) is right on \d+ more of \d+ shared test images"):
         promote(store, tracked.id(worse), name="rivals", alias="champion", force=False)
     assert tracked.client.get_model_version_by_alias("rivals", "champion").run_id == tracked.id(better)
     forced = promote(store, tracked.id(worse), name="rivals", alias="champion", force=True)
@@ -203,16 +203,16 @@ def test_a_better_champion_stays_unless_forced(tracked: TrackedRuns, store: Trac
     assert tracked.client.get_model_version_by_alias("rivals", "champion").run_id == tracked.id(worse)
 
 
-def test_onnxruntime_says_the_same(model: LoadedModel, tmp_path: Path) -> None:
+def test_onnxruntime_gives_the_same_probabilities(model: LoadedModel, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     difference = export_onnx(model, tmp_path / "model.onnx")
     assert difference <= TOLERANCE
     session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     pixels = np.random.default_rng(2).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
-    (says,) = session.run(None, {"pixels": pixels})
-    np.testing.assert_allclose(says, model.probabilities(pixels), atol=TOLERANCE)
-    assert json.loads(session.get_modelmeta().custom_metadata_map[CARD_KEY])["size"] == 32
+    (probabilities,) = session.run(None, {"pixels": pixels})
+    np.testing.assert_allclose(probabilities, model.probabilities(pixels), atol=TOLERANCE)
+    assert json.loads(session.get_modelmeta().custom_metadata_map[SPEC_KEY])["size"] == 32
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -242,32 +242,32 @@ def test_a_strangers_config_builds_only_what_is_allowed(tracked: TrackedRuns, tm
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments", "told"),
+    ("command", "arguments", "message"),
     [
         ("evaluate", [], "model must be given"),
         ("evaluate", ["model=x"], "model must be models:/NAME@ALIAS"),
-        ("evaluate", ["model=x", "part=some"], "part must be 'all', 'train', 'val' or 'test'"),
+        ("evaluate", ["model=x", "split=some"], "split must be 'all', 'train', 'val' or 'test'"),
         ("predict", ["model=x", "images=nowhere"], "images must exist, got nowhere"),
         (
             "predict",
             ["model=x", "images=.", "min_confidence=0.3"],
             "min_confidence must be greater than or equal to",
         ),
-        ("predict", ["model=x.ckpt", "images=."], "no picture"),
+        ("predict", ["model=x.ckpt", "images=."], "no image"),
         ("promote", ["run=x"], "no runs are tracked in"),
         ("export", ["model=x.ckpt"], "no checkpoint x.ckpt"),
         ("export", ["model=x", "format=pickle"], "format must be 'onnx', got 'pickle'"),
         ("demo", ["port=99999"], "port must be less than or equal to 65535"),
         # Before the model is looked at.
-        ("predict", ["model=x", "images=.", "output=.."], "output must be a file that is not there yet, got .."),
-        ("export", ["model=x", "output=.."], "output must be a file that is not there yet, got .."),
+        ("predict", ["model=x", "images=.", "output=.."], "output must be a file that does not exist, got .."),
+        ("export", ["model=x", "output=.."], "output must be a file that does not exist, got .."),
         ("evaluate", ["model=x", "output=/dev/null"], "output must be a folder, got the file /dev/null"),
         ("compare", ["output=/dev/null"], "output must be a folder, got the file /dev/null"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path: Path, command: str, arguments: list[str], told: str) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, command: str, arguments: list[str], message: str) -> None:
     done = run(command, tmp_path, *arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not list(tmp_path.iterdir())

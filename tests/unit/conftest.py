@@ -10,6 +10,6 @@ from tests.stores import give_store
 
 @pytest.fixture
 def location(tmp_path: Path) -> Location:
-    """An embedded store with empty tables."""
+    """A local store with empty tables."""
     give_store(tmp_path / "project" / "mlruns")
     return find_location(None, str(tmp_path / "project" / "mlruns"))

@@ -19,7 +19,7 @@ from eyegender.core.errors import UserError
 from eyegender.core.objectives import check_directions, register_resolvers
 from eyegender.core.schema import Monitor, TrainConfig, parse
 from eyegender.data.readers import check_source
-from eyegender.models.metrics import metrics
+from eyegender.models.split_metrics import metrics_from_logits
 from eyegender.training.build import build_optimization
 from tests.composing import TINY, compose_config
 from tests.processes import run
@@ -47,7 +47,7 @@ def test_there_are_configs_to_test() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("model.lr=abc", "model.lr must be a valid number.*got 'abc'"),
         ("model.lr=0", "model.lr must be greater than 0, got 0"),
@@ -57,26 +57,26 @@ def test_there_are_configs_to_test() -> None:
         ("data.color=blue", "data.color must be 'gray' or 'rgb', got 'blue'"),
         ("data.split.by=luck", "data.split.by must be .*'person'.*got 'luck'"),
         ("data.split.test=1", "data.split.test must be less than 1, got 1"),
-        ("monitor=test/accuracy", "monitor .*got 'test/accuracy'"),  # the test part chooses nothing
+        ("monitor=test/accuracy", "monitor .*got 'test/accuracy'"),  # the test set must never influence selection
         ("monitor=val/acc", "monitor must be .*'val/accuracy'.*got 'val/acc'"),
         ("objectives=[val/acc]", "objectives must be .*'latency_ms'.*got 'val/acc'"),
         ("trainer.max_steps=0", r"trainer.max_steps must be -1 \(no limit\) or at least 1, got 0"),
         ("trainer.max_steps=-2", r"trainer.max_steps must be -1 \(no limit\) or at least 1, got -2"),
-        # The worst epoch would be kept as the best.
+        # The worst epoch would be selected as the best one.
         ("mode=min", "mode must be max for monitor=val/accuracy, whose smallest value is its worst, got min"),
         ("seed=-1", "seed must be greater than or equal to 0, got -1"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_key(override: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_wrong_value_is_reported_with_its_key(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         parse(compose_config(override))
 
 
 def floats(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The keys of a typed config that take a number with a fraction, or null or a word beside it."""
+    """The keys of a typed config whose values are real numbers, or null or a word instead."""
     for name, field in section.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
-        kinds += [part for kind in kinds for part in get_args(kind)]
+        kinds += [inner for kind in kinds for inner in get_args(kind)]
         if float in kinds:
             yield f"{prefix}{name}"
         for kind in kinds:
@@ -85,7 +85,7 @@ def floats(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
-def test_no_number_may_be_infinite_or_none(value: str) -> None:
+def test_no_number_may_be_infinite_or_nan(value: str) -> None:
     keys = list(floats(TrainConfig))
     assert {"model.lr", "model.pos_weight", "model.ema", "features.max_gb", "data.augment.flip"} < set(keys)
     with pytest.raises(UserError) as refused:
@@ -95,31 +95,31 @@ def test_no_number_may_be_infinite_or_none(value: str) -> None:
         check_source(parse(compose_config(f"data.separation={value}")).data)
 
 
-def test_what_may_be_monitored_is_what_runs_measure() -> None:
-    measured = metrics(torch.tensor([0.1, -0.1]), torch.tensor([0, 1])).keys() | {"loss"}
+def test_the_metrics_that_can_be_monitored_are_those_of_a_run() -> None:
+    measured = metrics_from_logits(torch.tensor([0.1, -0.1]), torch.tensor([0, 1])).keys() | {"loss"}
     assert {f"val/{name}" for name in measured} == set(get_args(Monitor))
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["data.split.test=0.6", "data.split.val=0.5"], "sum to less than 1, got 0.6 and 0.5"),
         (["data.split.by=file"], "data.split.file must be a file for data.split.by=file, got None"),
         (["data.split.by=file", "data.split.file=nowhere.csv"], "got nowhere.csv; set data.split.file"),
     ],
 )
-def test_parts_that_cannot_be_drawn_are_told_before_pictures_are_read(overrides: list[str], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_an_impossible_split_is_reported_before_images_are_read(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         check_source(parse(compose_config(*overrides)).data)
 
 
-def test_a_value_without_default_is_asked_for() -> None:
+def test_a_missing_value_without_default_is_reported() -> None:
     with pytest.raises(UserError, match=r"tracking.uri must be given .* add tracking.uri=VALUE"):
         parse(compose_config("tracking=server"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["model.lrr=1"], "did you mean model.lr?"),
         (["data=folder", "data.root=x", "data.n=3"], "it is a key of data=synthetic"),
@@ -128,7 +128,7 @@ def test_a_value_without_default_is_asked_for() -> None:
         (["trainer.max_epochs=none"], "trainer.max_epochs must be a valid integer"),
         (["data=folder", "data.root=nowhere"], "nowhere"),
         (["model.finetune_depth=20"], "finetune_depth must be 0..19 for mobilenet_v2 or 'all', got 20"),
-        (["model=inception_v3", "data.size=64"], "inception_v3 needs pictures of at least 75x75 pixels, got 64"),
+        (["model=inception_v3", "data.size=64"], "inception_v3 needs images of at least 75x75 pixels, got 64"),
         (["model.weights=nowhere.pth"], "no file nowhere.pth"),
         (["model.head=big"], "unknown head 'big'; known: linear, paper"),
         (["model.backbone._target_=os.system"], "only classes of eyegender are"),
@@ -139,18 +139,18 @@ def test_a_value_without_default_is_asked_for() -> None:
         (["hydra.sweeper.ntrials=3"], "did you mean hydra.sweeper.n_trials?"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_code_2(arguments: list[str], told: str) -> None:
+def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
     few = () if "data=folder" in arguments else ("data.n=60",)
     done = run("eyegender.train", *arguments, *few)
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
-    assert told in lines[0]
+    assert message in lines[0]
     assert not Path("mlruns").exists()  # nothing half-written
-    assert not Path("multirun").exists()  # nor begun
+    assert not Path("multirun").exists()  # nothing started
 
 
-def test_windows_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Windows")
     with pytest.raises(SystemExit) as ended:
         sync.main()
@@ -162,7 +162,7 @@ def test_windows_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     "arguments",
     [["--help"], ["--cfg", "job"], ["model.lrr=1"], ["seed=x"], ["data=folder", "data.root=nowhere"]],
 )
-def test_what_needs_no_network_imports_no_torch(arguments: list[str]) -> None:
+def test_a_command_that_builds_no_network_does_not_import_torch(arguments: list[str]) -> None:
     code = (
         "import sys, runpy\n"
         f"sys.argv = ['eyegender.train', *{arguments!r}]\n"
@@ -176,7 +176,7 @@ def test_what_needs_no_network_imports_no_torch(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
         ("+sweeps=finetune", "a sweep must be started with -m, got +sweeps=finetune without it; add -m"),
         ("hydra/launcher=joblib", "hydra/launcher=joblib means something in a sweep only"),
@@ -184,10 +184,10 @@ def test_what_needs_no_network_imports_no_torch(arguments: list[str]) -> None:
         ("hydra.sweep.dir=x", "hydra.sweep.dir=x means something in a sweep only, got a single run; add -m, or remove"),
     ],
 )
-def test_a_sweep_without_its_flag_is_refused_instead_of_training_one_plain_run(argument: str, told: str) -> None:
+def test_a_sweep_without_its_flag_is_refused(argument: str, message: str) -> None:
     done = run("eyegender.train", "data.n=60", argument)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"eyegender: {told}")
+    assert done.stderr.startswith(f"eyegender: {message}")
     assert len(done.stderr.splitlines()) == 1
     assert not Path("mlruns").exists()
 
@@ -211,7 +211,7 @@ def sweeper_of(*overrides: str) -> DictConfig:
         (["+sweeps=finetune", "objectives=[val/f1]"], ["maximize"]),
     ],
 )
-def test_a_sweeps_direction_follows_its_metrics(overrides: list[str], direction: str | list[str]) -> None:
+def test_the_direction_of_a_sweep_follows_its_metrics(overrides: list[str], direction: str | list[str]) -> None:
     config = sweeper_of(*overrides)
     assert config.hydra.sweeper.direction == direction
     check_directions(config)
@@ -222,7 +222,7 @@ def test_a_sweeps_direction_follows_its_metrics(overrides: list[str], direction:
     [
         (["+sweeps=finetune", "hydra.sweeper.direction=minimize"], "maximize"),
         (["+sweeps=finetune", "monitor=val/loss", "hydra.sweeper.direction=maximize"], "minimize"),
-        (["hydra/sweeper=optuna_study"], "maximize"),  # whose own default is to minimize
+        (["hydra/sweeper=optuna_study"], "maximize"),  # its default is to minimize
         (["+sweeps=pareto", "hydra.sweeper.direction=[maximize,maximize]"], r"\[maximize,minimize\]"),
         (["+sweeps=pareto", "hydra.sweeper.direction=maximize"], r"\[maximize,minimize\]"),
     ],
@@ -250,7 +250,7 @@ def test_a_sweep_of_wrong_values_is_refused_before_its_study_is_opened(arguments
 
 
 @pytest.mark.parametrize("path", sorted(config_folder("sweeps").glob("[!_]*.yaml")), ids=lambda path: path.stem)
-def test_no_sweep_touches_the_test_part(path: Path) -> None:
+def test_no_sweep_evaluates_the_test_set(path: Path) -> None:
     cfg = compose_config(f"+sweeps={path.stem}", "data=folder", "data.root=x")
     assert parse(cfg).run_test is False
 
@@ -268,7 +268,7 @@ hydra:
 """
 
 
-def test_an_optimizer_is_swept_with_a_range_of_its_own_and_a_new_argument_needs_no_python(tmp_path, monkeypatch):
+def test_an_optimizer_is_swept_with_its_own_range_and_a_new_argument_needs_no_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     built = []
 

@@ -1,4 +1,4 @@
-"""No file that the program reads from its caches or from strangers is unpickled."""
+"""No file from a cache or from somebody else is unpickled."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch
 
 from eyegender.core.errors import UserError
 from eyegender.data.grouping import find_groups
-from eyegender.data.picture_facts import picture_facts
-from eyegender.data.pixel_build import open_pixel_store
+from eyegender.data.image_facts import image_facts
+from eyegender.data.pixel_cache import open_pixel_store
 from eyegender.data.synthetic import SyntheticReader
-from eyegender.features.precision_choice import quickest
 from eyegender.models.weights import read_state_dict
 from eyegender.tracking.stored_config import parse_config
-from eyegender.training.checkpoint_io import load_checkpoint
+from eyegender.training.checkpoints import load_checkpoint
+from eyegender.training.measurements import fastest
 from tests.planted import forms
 from tests.unit.features.test_store import entry, open_or_build
 
 FORMS = ("pickle", "torch", "npy", "npz")
 
 
-def test_the_plants_work(tmp_path: Path) -> None:
-    """Otherwise the tests below would prove nothing."""
+def test_the_planted_files_run_code(tmp_path: Path) -> None:
+    """Otherwise the other tests would prove nothing."""
     for name, data in forms(tmp_path / "canary").items():
         (tmp_path / name).write_bytes(data)
     for load in (
@@ -39,20 +39,20 @@ def test_the_plants_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_in_every_cache(tmp_path: Path, form: str) -> None:
+def test_planted_cache_files_are_not_unpickled(tmp_path: Path, form: str) -> None:
     cache = tmp_path / "cache"
     samples = SyntheticReader(40, size=32).read()
-    picture = tmp_path / "a.png"
-    samples.open(0).save(picture)
+    image = tmp_path / "a.png"
+    samples.open(0).save(image)
 
     def use() -> tuple[object, ...]:
         store = open_pixel_store(samples, 16, "gray", cache)
         groups = find_groups(samples, cache)
         activations = open_or_build(entry(cache / "activations-of-a-test"))
-        quickest("a test", {"one": lambda: None}, cache)
+        fastest("a test", {"one": lambda: None}, cache)
         pixels = store.read(np.arange(len(store)))
-        kept = activations.read(np.arange(activations.pictures), 0)
-        return pixels.tobytes(), groups.group.tobytes(), kept.float().numpy().tobytes(), picture_facts([picture], cache)
+        features = activations.read(np.arange(activations.pictures), 0)
+        return pixels.tobytes(), groups.group.tobytes(), features.float().numpy().tobytes(), image_facts([image], cache)
 
     before = use()
     planted = 0
@@ -67,7 +67,7 @@ def test_in_every_cache(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".bin"])
-def test_as_weights(tmp_path: Path, form: str, suffix: str) -> None:
+def test_planted_weights_are_refused(tmp_path: Path, form: str, suffix: str) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(forms(tmp_path / "canary")[form])
     with pytest.raises(UserError, match=rf"weights{suffix} (holds more|cannot be read)"):
@@ -76,7 +76,7 @@ def test_as_weights(tmp_path: Path, form: str, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_as_a_checkpoint(tmp_path: Path, form: str) -> None:
+def test_a_planted_checkpoint_is_refused(tmp_path: Path, form: str) -> None:
     path = tmp_path / "last.ckpt"
     path.write_bytes(forms(tmp_path / "canary")[form])
     with pytest.raises(UserError, match=r"last.ckpt (holds more|is damaged)"):
@@ -84,7 +84,7 @@ def test_as_a_checkpoint(tmp_path: Path, form: str) -> None:
     assert not (tmp_path / "canary").exists()
 
 
-def test_as_a_config(tmp_path: Path) -> None:
+def test_a_planted_config_is_refused(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     assert (
         parse_config(f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{canary}]]")

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from eyegender.core.errors import UserError
-from eyegender.data.samples import BadPictureError, Samples
+from eyegender.data.readers import Samples, UnreadableImageError
 
 LABELS = ("female", "male")
 
@@ -43,4 +43,4 @@ def _open(path: Path) -> Image.Image:
     try:
         return Image.open(path).convert("RGB")
     except OSError as error:
-        raise BadPictureError(str(error)) from error
+        raise UnreadableImageError(str(error)) from error

@@ -26,7 +26,7 @@ class ResNet18(Backbone):
         return resnet18(weights=None)
 
     @classmethod
-    def cut(cls, network: nn.Module) -> list[tuple[str, nn.Module]]:
+    def named_stages(cls, network: nn.Module) -> list[tuple[str, nn.Module]]:
         first = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
         layers = (network.layer1, network.layer2, network.layer3, network.layer4)
         blocks = [block for layer in layers for block in layer]

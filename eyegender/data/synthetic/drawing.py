@@ -1,4 +1,4 @@
-"""Draws one eye from a Person and a Shot: shapes come from eye_geometry, light and colour are added here."""
+"""Draws an eye of a Person in a Shot: `geometry` has the shapes, light and color are added here."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ if TYPE_CHECKING:
 
     from eyegender.data.synthetic.traits import Person, Rgb, Shot
 
-    Plane = NDArray[np.floating[Any]]  # (H, W), or (3, H, W) in colour
+    Plane = NDArray[np.floating[Any]]  # (H, W), or (3, H, W) in color
 
-_NOISE_SIDE = 96  # noise is made at one size and resized, so that a larger picture shows the same skin
+_NOISE_SIDE = 96  # noise is generated at one size and resized, so that a larger image shows the same skin
 
 
 def draw_eye(who: Person, how: Shot, size: int) -> Image.Image:
-    """The picture as RGB of `size` x `size`; a function of its arguments alone."""
+    """The image as RGB of `size` x `size`; a function of its arguments only."""
     rng = Random(how.noise_seed)  # noqa: S311
     noise = _Noise(how.noise_seed, size)
     frame, lids, brow = Frame(how, size), Lids(who, how), Brow(who)
     x, y = frame.grid()
 
-    # From the back to the front.
-    picture = _skin(who, noise, x, y, lids)
+    # From back to front.
+    image = _skin(who, noise, x, y, lids)
     lid = frame.polygon(lids.lid_area(who.crease + 0.08), soften=0.06)
-    _blend(picture, lid * (0.6 * who.shadow), _times(who.hair, 1.1))
+    _blend(image, lid * (0.6 * who.shadow), _times(who.hair, 1.1))
     crease = frame.strokes([(lids.crease_line(who.crease), 0.02 + 0.02 * who.age)], soften=0.012)
-    _blend(picture, crease * 0.55, _times(who.skin, 0.42))
-    _blend(picture, frame.strokes([(lids.bag_line(), 0.03)], soften=0.03) * (0.5 * who.age), _times(who.skin, 0.5))
+    _blend(image, crease * 0.55, _times(who.skin, 0.42))
+    _blend(image, frame.strokes([(lids.bag_line(), 0.03)], soften=0.03) * (0.5 * who.age), _times(who.skin, 0.5))
 
-    _blend(picture, frame.polygon(lids.outline()), _eyeball(who, how, lids, rng, (x, y)))
-    _blend(picture, frame.strokes([(lids.lower, 0.024)], soften=0.008) * 0.6, _times(who.skin, 0.62))
+    _blend(image, frame.polygon(lids.outline()), _eyeball(who, how, lids, rng, (x, y)))
+    _blend(image, frame.strokes([(lids.lower, 0.024)], soften=0.008) * 0.6, _times(who.skin, 0.62))
 
     dark = _times(who.hair, 0.5)
     edge = 0.03 + 0.055 * who.liner
     rim = lids.upper - np.array([0.0, edge / 3])
-    _blend(picture, frame.strokes([(rim, edge)]) * (0.7 + 0.28 * min(1.0, who.liner)), dark)
-    _blend(picture, frame.hairs(lashes(rng, who, lids)) * 0.9, dark)
-    _blend(picture, frame.polygon(brow.area(), soften=0.03) * 0.45, who.hair)
-    _blend(picture, frame.hairs(brow.hairs(rng)) * 0.8, _times(who.hair, 0.85))
-    return _develop(picture, how, noise)
+    _blend(image, frame.strokes([(rim, edge)]) * (0.7 + 0.28 * min(1.0, who.liner)), dark)
+    _blend(image, frame.hairs(lashes(rng, who, lids)) * 0.9, dark)
+    _blend(image, frame.polygon(brow.area(), soften=0.03) * 0.45, who.hair)
+    _blend(image, frame.hairs(brow.hairs(rng)) * 0.8, _times(who.hair, 0.85))
+    return _develop(image, how, noise)
 
 
 class _Noise:
-    """Noise in -1..1 from raw PCG64 words, whose stream is fixed; that of numpy's distributions is not."""
+    """Noise in -1..1 from raw PCG64 words, whose stream never changes, unlike that of NumPy's distributions."""
 
     def __init__(self, seed: int, size: int) -> None:
         self.words = np.random.PCG64(seed)
         self.size = size
 
     def plane(self, side: int) -> Plane:
-        """Noise whose grains are 1 / side of the picture."""
+        """Noise with grains of 1 / side of the image."""
         raw = self.words.random_raw((side * side + 7) // 8).astype("<u8").view(np.uint8)[: side * side]
         grains = Image.fromarray(raw.reshape(side, side)).resize((self.size, self.size), Image.Resampling.BICUBIC)
         return np.asarray(grains, dtype=np.float32) / 127.5 - 1.0
@@ -74,7 +74,7 @@ def _skin(who: Person, noise: _Noise, x: Plane, y: Plane, lids: Lids) -> Plane:
 
 
 def _eyeball(who: Person, how: Shot, lids: Lids, rng: Random, grid: tuple[Plane, Plane]) -> Plane:
-    """White, iris, pupil and highlight, under the shadow that the upper lid casts."""
+    """White, iris, pupil and highlight under the shadow of the upper lid."""
     x, y = grid
     size = len(x)
     ball = np.empty((3, size, size), dtype=np.float32)
@@ -97,7 +97,7 @@ def _eyeball(who: Person, how: Shot, lids: Lids, rng: Random, grid: tuple[Plane,
     under_lid = y - np.interp(x, lids.x, lids.upper[:, 1]).astype(np.float32)
     ball *= 1.0 - 0.62 * np.exp(-((np.maximum(under_lid, 0.0) / 0.10) ** 2))
 
-    # The lamp is mirrored neither with the eye nor with its pose: both eyes of a face reflect the same one.
+    # The lamp is not mirrored or rotated with the eye: both eyes of a face reflect the same one.
     side = -1.0 if how.left else 1.0
     spot_x, spot_y = across - side * (0.07 + 0.4 * how.light[0]), down + 0.075 - 0.3 * how.light[1]
     spot = np.sqrt(spot_x**2 + (0.85 * spot_y) ** 2)
@@ -105,13 +105,13 @@ def _eyeball(who: Person, how: Shot, lids: Lids, rng: Random, grid: tuple[Plane,
     return ball
 
 
-def _develop(picture: Plane, how: Shot, noise: _Noise) -> Image.Image:
-    """Light direction, exposure, contrast, colour temperature, lens and sensor."""
+def _develop(image: Plane, how: Shot, noise: _Noise) -> Image.Image:
+    """Apply light direction, exposure, contrast, color temperature, lens and sensor."""
     size = noise.size
     steps = ((np.arange(size, dtype=np.float32) + 0.5) * (2.0 / size) - 1.0).astype(np.float32)
     falloff = 1.0 + how.light[0] * steps[None, :] + how.light[1] * steps[:, None]
     balance = _planes((1.0 + how.warmth, 1.0, 1.0 - how.warmth))
-    lit = picture * (falloff * how.exposure) * balance
+    lit = image * (falloff * how.exposure) * balance
     lit = 0.5 + (lit - 0.5) * how.contrast
     seen = Image.fromarray(_to_bytes(lit)).filter(ImageFilter.GaussianBlur(how.blur * size / 96))
     grain = noise.plane(_NOISE_SIDE) * (1.7 * how.grain)
@@ -123,16 +123,16 @@ def _to_bytes(values: Plane) -> NDArray[np.uint8]:
     return np.ascontiguousarray((np.clip(values, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8).transpose(1, 2, 0))
 
 
-def _blend(picture: Plane, mask: Plane, colour: Rgb | Plane) -> None:
-    """Put `colour` over the picture where the mask is 1, in place."""
-    layer = _planes(colour) if isinstance(colour, tuple) else colour
-    picture += mask * (layer - picture)
+def _blend(image: Plane, mask: Plane, color: Rgb | Plane) -> None:
+    """Blend `color` into the image in place, where the mask is above 0."""
+    layer = _planes(color) if isinstance(color, tuple) else color
+    image += mask * (layer - image)
 
 
-def _planes(colour: Rgb) -> Plane:
-    """A colour as (3, 1, 1): pictures are kept channel first, where numpy runs along whole rows."""
-    return np.array(colour, dtype=np.float32).reshape(3, 1, 1)
+def _planes(color: Rgb) -> Plane:
+    """A color as (3, 1, 1): images are channel first, so that NumPy processes whole rows."""
+    return np.array(color, dtype=np.float32).reshape(3, 1, 1)
 
 
-def _times(colour: Rgb, factor: float) -> Rgb:
-    return (min(1.0, colour[0] * factor), min(1.0, colour[1] * factor), min(1.0, colour[2] * factor))
+def _times(color: Rgb, factor: float) -> Rgb:
+    return (min(1.0, color[0] * factor), min(1.0, color[1] * factor), min(1.0, color[2] * factor))

@@ -1,7 +1,7 @@
-"""The lines of an eye in its own frame, and where that frame lies in the picture.
+"""The shapes of an eye in its own frame of reference, and the position of that frame in the image.
 
-The frame spans -1..1 in both directions, y downwards, the nose at negative x, the middle of the lids at (0, MIDDLE). A
-left eye is the same drawing mirrored.
+The frame spans -1..1 in both directions, with y downwards, the nose at negative x and the middle of the lids at
+(0, MIDDLE). A left eye is mirrored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIDDLE = 0.18
 
 
 class Lids:
-    """The lid lines of one picture, each 25 points of (x, y) from the inner to the outer corner."""
+    """The lines of the lids in one image, each as 25 points (x, y) from the inner to the outer corner."""
 
     def __init__(self, who: Person, how: Shot) -> None:
         t = np.linspace(0.0, 1.0, 25)
@@ -55,7 +55,7 @@ class Lids:
 
 
 class Frame:
-    """Where the eye's own frame lies in the picture, and masks drawn there: float32 of (size, size) in 0..1."""
+    """The position of the eye's frame in the image; draws masks in it, as float32 of (size, size) in 0..1."""
 
     def __init__(self, how: Shot, size: int) -> None:
         self.size = size
@@ -68,7 +68,7 @@ class Frame:
         self.shift = np.array(how.shift)
 
     def grid(self) -> tuple[Plane, Plane]:
-        """The eye frame's x and y at every pixel."""
+        """x and y in the eye's frame at every pixel."""
         steps = (np.arange(self.size) + 0.5) * (2.0 / self.size) - 1.0
         across, down = np.meshgrid(steps - self.shift[0], steps - self.shift[1])
         back = np.linalg.inv(self.matrix)
@@ -82,7 +82,7 @@ class Frame:
         return self._mask(canvas, soften)
 
     def strokes(self, lines: list[tuple[Points, float]], soften: float = 0.0) -> Plane:
-        """Lines of even width, each given with its width."""
+        """Lines, each with its constant width."""
         canvas, pen = self._canvas()
         for points, width in lines:
             pen.line(self._place(points), fill=255, width=max(1, round(width * self.fine / 2)), joint="curve")
@@ -113,7 +113,7 @@ class Frame:
 
 
 class Brow:
-    """The brow as a soft area and single hairs, from the nose (t = 0) to the temple (t = 1)."""
+    """The brow: a soft area and single hairs, from the nose (t = 0) to the temple (t = 1)."""
 
     def __init__(self, who: Person) -> None:
         self.who = who
@@ -136,7 +136,7 @@ class Brow:
         return np.concatenate([up, down[::-1]])
 
     def hairs(self, rng: Random) -> Points:
-        """Roots all over the area; hairs stand up at the nose and lie along the brow further out."""
+        """Hairs with roots in the whole area; they are upright at the nose and follow the brow further out."""
         count = 70 + round(700 * self.who.brow_thickness)
         t = np.array([rng.random() for _ in range(count)])
         across = np.array([rng.uniform(-1.0, 0.9) for _ in range(count)])
@@ -148,13 +148,13 @@ class Brow:
 
 
 def _span(who: Person, t: Points) -> Points:
-    """The x of brow position t: it starts above the inner corner and ends outside the outer one."""
+    """The x of brow position t; the brow starts above the inner corner and ends beyond the outer one."""
     span: Points = -who.eye_width * 1.05 + t * who.eye_width * 2.35
     return span
 
 
 def lashes(rng: Random, who: Person, lids: Lids) -> Points:
-    """Upper lashes fan outwards and get longer towards the temple; lower ones are short and sparse."""
+    """Upper lashes spread outwards and are longer towards the temple; lower ones are short and sparse."""
     upper = _fan(rng, lids.t, lids.upper, count=44, length=who.lash_length, up=True)
     lower = _fan(rng, lids.t, lids.lower, count=20, length=0.38 * who.lash_length, up=False)
     return np.concatenate([upper, lower])
@@ -170,7 +170,7 @@ def _fan(rng: Random, grid: Points, lid: Points, *, count: int, length: float, u
 
 
 def _tapers(root: Points, angle: Points, length: Points, width: Points) -> Points:
-    """Triangles of (K, 3, 2): `width` wide at the root, a point at the tip."""
+    """Triangles of (K, 3, 2) with the given width at the root."""
     along = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     side = np.stack([-along[:, 1], along[:, 0]], axis=-1) * (width / 2)[:, None]
     return np.stack([root - side, root + side, root + along * length[:, None]], axis=1)

@@ -1,9 +1,9 @@
-"""The drawn population: which traits a synthetic person has, and how one picture of them was taken.
+"""The synthetic population: the traits of each person, and how each image was taken.
 
-A person has one latent score z, normal around -SEPARATION for label 0 and around +SEPARATION for label 1, both with
-standard deviation 1. Every cue that a classifier could use (brow, lashes, lids, make-up, skin) shows z plus a noise of
-its own; everything else (skin tone, hair, iris, pose, light) knows nothing of the label. So no classifier can do better
-than one that reads z itself, which is right for a share Phi(SEPARATION) of persons: see `bayes_accuracy`.
+A person has a latent score z, which is normally distributed around -SEPARATION for label 0 and +SEPARATION for label 1,
+with standard deviation 1. Every cue that a classifier could use (brow, lashes, lids, make-up, skin) is z plus
+independent noise; everything else (skin tone, hair, iris, pose, light) is independent of the label. So the best
+classifier reads z itself and is correct for a share Phi(SEPARATION) of persons: see `bayes_accuracy`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from random import Random
 Rgb = tuple[float, float, float]
 
 SEPARATION = 1.6
-# Noise of each of the eight cues around z: a perfect reader of all of them is right for a share
+# Noise of each of the eight cues: a classifier that reads all of them perfectly is correct for a share
 # Phi(SEPARATION / sqrt(1 + CUE_NOISE^2 / 8)) of persons, 93.4% instead of 94.5%.
 CUE_NOISE = 1.0
 
@@ -32,13 +32,13 @@ _IRIS: tuple[Rgb, ...] = (
 
 
 def bayes_accuracy(separation: float = SEPARATION) -> float:
-    """Share of persons that the best possible classifier gets right: Phi(separation), 0.945 for the default."""
+    """Accuracy of the best possible classifier: Phi(separation), 0.945 for the default."""
     return 0.5 * (1.0 + math.erf(separation / math.sqrt(2.0)))
 
 
 @dataclass(frozen=True)
 class Person:
-    """What both eyes of a person share. Lengths are in half picture sides, colours and strengths in 0..1."""
+    """The traits of both eyes of a person. Lengths are in half sides of the image, colors and strengths in 0..1."""
 
     label: int
     latent: float
@@ -64,7 +64,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Shot:
-    """What belongs to one picture: pose, gaze, light and camera."""
+    """Pose, gaze, light and camera of one image."""
 
     left: bool
     rotation: float
@@ -82,14 +82,14 @@ class Shot:
 
 
 def person(seed: int, number: int, separation: float = SEPARATION) -> Person:
-    """Person `number` of the population `seed`; odd numbers are label 1, so that any even count is balanced."""
-    # Seeding with a string and drawing with random() and gauss() is stable across Python versions and machines.
+    """Person `number` of the population `seed`; odd numbers have label 1, so every even count is balanced."""
+    # A string as seed, random() and gauss() give the same numbers in all Python versions and on all machines.
     rng = Random(f"eye/{seed}/person/{number}")  # noqa: S311
     label = number % 2
     latent = rng.gauss(separation if label else -separation, 1.0)
 
     def cue(low: float, high: float) -> float:
-        """From `low`, at scores 3.5 below 0, to `high`, at 3.5 above: `low` is what label 0 tends to."""
+        """A value from `low` (score -3.5, typical of label 0) to `high` (score +3.5)."""
         score = (latent + rng.gauss(0.0, CUE_NOISE)) / 3.5
         return low + (high - low) * 0.5 * (1.0 + max(-1.2, min(1.2, score)))
 
@@ -120,7 +120,7 @@ def person(seed: int, number: int, separation: float = SEPARATION) -> Person:
 
 
 def shot(seed: int, index: int) -> Shot:
-    """How picture `index` of the population `seed` was taken; even indexes are left eyes, odd ones right eyes."""
+    """How image `index` of the population `seed` was taken; even indices are left eyes, odd ones right eyes."""
     rng = Random(f"eye/{seed}/shot/{index}")  # noqa: S311
     return Shot(
         left=index % 2 == 0,
@@ -143,10 +143,10 @@ def _mix(a: Rgb, b: Rgb, share: float) -> Rgb:
     return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
 
 
-def _vary(rng: Random, colour: Rgb, spread: float) -> Rgb:
-    """The colour made lighter or darker as a whole, and a little warmer or colder."""
+def _vary(rng: Random, color: Rgb, spread: float) -> Rgb:
+    """The color, made randomly lighter or darker and slightly warmer or colder."""
     lighter, warmer = rng.gauss(0.0, spread), rng.gauss(0.0, spread / 3)
-    red, green, blue = colour
+    red, green, blue = color
     return (_unit(red + lighter + warmer), _unit(green + lighter), _unit(blue + lighter - warmer))
 
 

@@ -7,41 +7,29 @@ import numpy as np
 import pytest
 
 from eyegender.comparison.comparison import Comparison, compare, short_names
-from eyegender.comparison.mcnemar import mcnemar
-from eyegender.comparison.multiple_comparisons import Contest, corrected_p_values
 from eyegender.comparison.pairs import ALL_PAIRS_UP_TO
-from eyegender.comparison.run_record import Predictions, RunRecord
+from eyegender.comparison.run_record import RunRecord
+from eyegender.comparison.significance import PairedRuns, corrected_p_values, mcnemar
 from eyegender.core.errors import UserError
-from tests.unit.comparison.invented_runs import PICTURES, run, table
+from eyegender.tracking.predictions import Predictions
+from tests.unit.comparison.example_runs import IMAGES, run, shuffled, table
 
 
 def compared(*records: RunRecord) -> Comparison:
     return compare(records, n_resamples=200)
 
 
-def shuffled(predictions: Predictions) -> Predictions:
-    order = np.random.default_rng(0).permutation(len(predictions))
-    return Predictions(
-        names=tuple(predictions.names[i] for i in order),
-        keys=tuple(predictions.keys[i] for i in order),
-        labels=predictions.labels[order],
-        probabilities=predictions.probabilities[order],
-        persons=tuple((predictions.persons or ())[i] for i in order),
-        attributes={name: values[order] for name, values in predictions.attributes.items()},
-    )
-
-
 def test_the_most_accurate_run_comes_first_and_leads() -> None:
     found = compared(run("weak", table(1, 0.2)), run("strong", table(2, 3.0)))
-    assert [row.record.name for row in found.rows] == ["strong", "weak"]
-    assert [row.number for row in found.rows] == [1, 2]
-    assert [row.leads for row in found.rows] == [True, False]
+    assert [run.record.name for run in found.runs] == ["strong", "weak"]
+    assert [run.number for run in found.runs] == [1, 2]
+    assert [run.leads for run in found.runs] == [True, False]
     assert found.headlines[0].startswith("Group A: #1 strong reaches")
     assert "of 60 persons" in found.headlines[0]
     assert found.headlines[0].endswith("It is more accurate than #2.")
 
 
-def test_short_names_keep_what_tells_runs_apart() -> None:
+def test_short_names_keep_the_options_that_differ() -> None:
     names = {
         "a": "mobilenet_v2 size=96 subset={female: 9, male: 9} lr=0.1",
         "b": "mobilenet_v2 size=96 subset={female: 9, male: 9} lr=0.2 seed=1",
@@ -58,33 +46,33 @@ def test_short_names_keep_what_tells_runs_apart() -> None:
     assert list(short_names(alike).values()) == ["lr=0.1", "lr=0.1"]
 
 
-def test_a_leader_names_those_that_it_beats() -> None:
+def test_headline_names_the_runs_that_the_leader_beats() -> None:
     found = compared(run("strong", table(2, 4.0)), run("weak", table(1, 0.1)), run("weaker", table(3, -0.1)))
     assert found.headlines[0].endswith("It is more accurate than #2 and #3.")
 
 
-def test_order_of_runs_and_pictures_changes_nothing() -> None:
+def test_order_of_runs_and_images_does_not_matter() -> None:
     one, other = run("one", table(1, 1.0)), run("other", table(2, 1.5))
     there = compared(one, other)
     back = compared(replace(other, predictions=shuffled(table(2, 1.5))), one)
-    assert [row.metrics for row in there.rows] == [row.metrics for row in back.rows]
+    assert [run.metrics for run in there.runs] == [run.metrics for run in back.runs]
     assert [pair.test for pair in there.pairs] == [pair.test for pair in back.pairs]
     assert len(back.groups) == 1
 
 
-def test_pairs_hold_mcnemar_over_the_shared_persons_and_the_difference() -> None:
+def test_pairs_contain_mcnemars_test_and_the_difference() -> None:
     one, other = table(1, 1.0), table(2, 1.5)
     (pair,) = compared(run("one", one), run("other", other)).pairs
-    assert pair.test == mcnemar(other.right, one.right, one.persons)
+    assert pair.test == mcnemar(other.correct, one.correct, one.persons)
     assert pair.p_corrected == pair.test.p_value
     assert pair.difference.value == pytest.approx(pair.test.difference)
     assert pair.difference.low < pair.difference.value < pair.difference.high
     assert pair.sentence.startswith("No evidence of a difference between #1 and #2") or "more accurate" in pair.sentence
 
 
-def test_equal_runs_are_no_evidence_and_both_lead() -> None:
+def test_equal_runs_both_lead_without_evidence_of_a_difference() -> None:
     found = compared(run("one", table(1, 1.0)), run("other", table(1, 1.0)))
-    assert [row.leads for row in found.rows] == [True, True]
+    assert [run.leads for run in found.runs] == [True, True]
     assert found.pairs[0].p_corrected == 1.0
     assert "no evidence that it is better than #2" in found.headlines[0]
 
@@ -93,29 +81,29 @@ def test_p_values_are_corrected_for_all_pairs() -> None:
     found = compared(run("a", table(1, 0.2)), run("b", table(2, 1.0)), run("c", table(3, 2.5)))
     assert len(found.pairs) == found.n_compared == 3
     assert all(pair.test.p_value <= pair.p_corrected for pair in found.pairs)
-    assert any("corrected (Westfall and Young, step-down) for all 3 pairs" in line for line in found.remarks)
-    assert any("best of 3 runs on these very test pictures" in line for line in found.remarks)
+    assert any("corrected (Westfall and Young, step-down) for the 3 pairs" in line for line in found.caveats)
+    assert any("best of 3 runs on these same test images" in line for line in found.caveats)
 
 
-def test_many_runs_are_shown_against_the_best_only_and_corrected_for_all_pairs() -> None:
+def test_many_runs_are_shown_against_the_leader_and_corrected_for_all_pairs() -> None:
     count = ALL_PAIRS_UP_TO + 1
     found = compared(*(run(f"r{i:02d}", table(i, 1.0)) for i in range(count)))
     assert len(found.pairs) == ALL_PAIRS_UP_TO
     assert {pair.first.number for pair in found.pairs} == {1}
-    assert any("shown against the most accurate one only" in line for line in found.remarks)
+    assert any("shown against the most accurate one only" in line for line in found.caveats)
     assert found.n_compared == count * (count - 1) // 2
-    contest = Contest(
-        np.stack([row.predictions.right for row in found.rows]),
-        found.rows[0].predictions.persons,
+    runs = PairedRuns(
+        np.stack([run.predictions.correct for run in found.runs]),
+        found.runs[0].predictions.persons,
         list(combinations(range(count), 2)),
     )
-    by_pair = dict(zip(contest.pairs, corrected_p_values([contest])[0], strict=True))
+    by_pair = dict(zip(runs.pairs, corrected_p_values([runs])[0], strict=True))
     for pair in found.pairs:
         corrected = by_pair[pair.first.number - 1, pair.second.number - 1]
         assert pair.p_corrected == max(corrected, pair.test.p_value)
 
 
-def test_a_second_eye_that_says_the_same_changes_no_p_value_of_the_page() -> None:
+def test_an_equal_second_eye_changes_no_p_value_of_the_page() -> None:
     def doubled(predictions: Predictions) -> Predictions:
         return Predictions(
             names=(*predictions.names, *(f"other {name}" for name in predictions.names)),
@@ -134,50 +122,50 @@ def test_a_second_eye_that_says_the_same_changes_no_p_value_of_the_page() -> Non
         assert after.p_corrected == pytest.approx(before.p_corrected)
 
 
-def test_one_run_that_knows_the_persons_tells_its_group() -> None:
+def test_persons_that_one_run_stored_are_used_for_its_group() -> None:
     unknown = replace(table(2, 1.5), persons=None)
     found = compared(run("one", table(1, 1.0)), run("other", unknown))
-    assert found.groups[0].persons == PICTURES // 2
-    assert found.pairs[0].test.persons == PICTURES // 2
+    assert found.groups[0].persons == IMAGES // 2
+    assert found.pairs[0].test.persons == IMAGES // 2
     both_know = compared(run("one", table(1, 1.0)), run("other", table(2, 1.5)))
-    assert [row.metrics for row in found.rows] == [row.metrics for row in both_know.rows]
+    assert [run.metrics for run in found.runs] == [run.metrics for run in both_know.runs]
     assert [pair.test for pair in found.pairs] == [pair.test for pair in both_know.pairs]
 
 
-def test_other_test_pictures_are_another_group() -> None:
+def test_runs_with_different_test_images_are_in_different_groups() -> None:
     found = compared(
-        run("a", table(1, 1.0)), run("b", table(2, 1.0)), run("c", table(3, 1.0, first=PICTURES // 2)),
-        run("d", table(3, 1.0, first=5 * PICTURES)),
+        run("a", table(1, 1.0)), run("b", table(2, 1.0)), run("c", table(3, 1.0, first=IMAGES // 2)),
+        run("d", table(3, 1.0, first=5 * IMAGES)),
     )  # fmt: skip
     assert [(group.letter, len(group.numbers)) for group in found.groups] == [("A", 2), ("B", 1), ("C", 1)]
     assert len(found.pairs) == 1
-    assert any("of 120 and 120 test pictures only 60 are the same" in line for line in found.warnings)
-    assert any("group A with numbers of group C: they were tested on other pictures" in line for line in found.warnings)
+    assert any("of 120 and 120 test images only 60 are the same" in line for line in found.warnings)
+    assert any(
+        "group A with numbers of group C: they were tested on different images" in line for line in found.warnings
+    )
 
 
-def test_another_split_is_another_group_even_on_the_same_test_pictures() -> None:
+def test_runs_with_different_splits_are_in_different_groups() -> None:
     random = {"split.fingerprint": "s2", "split.kind": "random"}
     found = compared(run("a", table(1, 1.0)), run("b", table(2, 1.0), tags=random))
     assert len(found.groups) == 2
     (warning,) = found.warnings
-    assert "they share their 120 test pictures but not their training pictures" in warning
-    assert "one is split by person, the other by random" in warning
-    assert any("is split at random" in line and "too high" in line for line in found.remarks)
+    assert "they share their 120 test images but not their training images" in warning
+    assert "one is split by person, the other at random" in warning
+    assert any("is split at random" in line and "too high" in line for line in found.caveats)
 
 
 def test_many_groups_get_one_warning() -> None:
     found = compared(*(run(f"r{i}", table(i, 1.0), tags={"split.fingerprint": f"s{i}"}) for i in range(5)))
-    assert found.warnings == (
-        "Groups A to E differ in test or training pictures: compare numbers only within a group.",
-    )
+    assert found.warnings == ("Groups A to E differ in test or training images: compare numbers only within a group.",)
 
 
-def test_seeds_of_one_config_are_pooled_and_not_tested_against_each_other() -> None:
+def test_seeds_of_one_config_form_a_group_and_are_not_tested_against_each_other() -> None:
     same = {"note": "", "model.lr": "0.1"}
     seeds = [run(f"s{i}", table(i, 1.0), params=same | {"seed": str(i)}) for i in range(3)]
     found = compared(*seeds, run("other", table(9, 2.0)))
-    (pool,) = found.pools
-    accuracies = [row.metrics["accuracy"].value for row in found.rows if row.number in pool.numbers]
+    (pool,) = found.seed_groups
+    accuracies = [run.metrics["accuracy"].value for run in found.runs if run.number in pool.numbers]
     assert pool.mean["accuracy"] == pytest.approx(np.mean(accuracies))
     assert pool.spread["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
     assert pool.one_test_set
@@ -185,50 +173,50 @@ def test_seeds_of_one_config_are_pooled_and_not_tested_against_each_other() -> N
     assert len(found.pairs) == 3
 
 
-def test_seeds_with_splits_of_their_own_are_pooled_and_say_so() -> None:
+def test_seed_group_knows_whether_its_runs_share_a_test_set() -> None:
     def seed(i: int) -> RunRecord:
         params = {"note": "", "seed": str(i), "data.split.seed": str(i)}
         return run(f"s{i}", table(i, 1.0, first=20 * i), params=params, tags={"split.fingerprint": f"s{i}"})
 
-    (pool,) = compared(seed(0), seed(1)).pools
+    (pool,) = compared(seed(0), seed(1)).seed_groups
     assert not pool.one_test_set
 
 
-def test_seeds_on_other_data_are_no_pool_and_another_folder_is_no_other_data() -> None:
+def test_seed_groups_depend_on_the_data_and_not_on_its_folder() -> None:
     def seed(i: int, data: str) -> RunRecord:
         params = {"note": "", "seed": str(i), "data.root": f"/somewhere/{i}"}
         return run(f"s{i}", table(i, 1.0), params=params, tags={"data.fingerprint": data})
 
-    assert len(compared(seed(0, "a"), seed(1, "a")).pools) == 1
-    assert compared(seed(0, "a"), seed(1, "b")).pools == ()
+    assert len(compared(seed(0, "a"), seed(1, "a")).seed_groups) == 1
+    assert compared(seed(0, "a"), seed(1, "b")).seed_groups == ()
 
 
-def test_a_repeated_seed_is_no_pool() -> None:
+def test_a_repeated_seed_is_no_seed_group() -> None:
     same = {"note": ""}
-    assert compared(run("a", table(1, 1.0), params=same), run("b", table(2, 1.0), params=same)).pools == ()
+    assert compared(run("a", table(1, 1.0), params=same), run("b", table(2, 1.0), params=same)).seed_groups == ()
 
 
 @pytest.mark.parametrize(
-    ("chosen_by", "expected"),
+    ("selected_by", "expected"),
     [
-        ("val/accuracy", "its validation accuracy is therefore too high, its test accuracy is not"),
+        ("val/accuracy", "its validation accuracy is therefore too high; its test accuracy is not"),
         ("test/accuracy", "its test accuracy is therefore too high"),
     ],
 )
-def test_a_winner_of_many_trials_is_marked(chosen_by: str, expected: str) -> None:
-    found = compared(run("a", table(1, 1.0), trials=1200, chosen_by=chosen_by))
-    assert f"#1 is the best of 1,200 trials by {chosen_by}: {expected}." in found.remarks
+def test_a_winner_of_many_trials_is_marked(selected_by: str, expected: str) -> None:
+    found = compared(run("a", table(1, 1.0), trials=1200, selected_by=selected_by))
+    assert f"#1 is the best of 1,200 trials by {selected_by}: {expected}." in found.caveats
 
 
 def test_runs_without_usable_predictions_are_named_and_left_out() -> None:
-    diverged = replace(table(1, 1.0), probabilities=np.full(PICTURES, np.nan))
+    diverged = replace(table(1, 1.0), probabilities=np.full(IMAGES, np.nan))
     found = compared(run("good", table(1, 1.0)), run("old", None), run("nan", diverged))
-    assert len(found.rows) == 1
+    assert len(found.runs) == 1
     assert found.left_out[0].startswith("old (old0")
     assert "diverged: 120 of its probabilities are NaN" in found.left_out[1]
 
 
-def test_nothing_to_compare_is_the_users_to_repair() -> None:
+def test_nothing_to_compare_is_a_user_error() -> None:
     with pytest.raises(UserError, match=r"none of 1 runs can be compared.*run_test=true") as caught:
         compared(run("old", None))
     assert len(caught.value.details) == 1
@@ -237,48 +225,15 @@ def test_nothing_to_compare_is_the_users_to_repair() -> None:
 def test_synthetic_runs_are_named() -> None:
     found = compared(run("a", table(1, 1.0), tags={"synthetic": "true"}), run("b", table(2, 1.0)))
     assert found.synthetic
-    assert found.warnings[0].endswith("trained on drawn eyes: that says nothing about real eyes.")
+    assert found.warnings[0].endswith("trained on synthetic eyes: this says nothing about real eyes.")
 
 
-def test_a_logged_accuracy_that_the_table_contradicts_is_told() -> None:
+def test_a_logged_accuracy_that_contradicts_the_table_is_reported() -> None:
     record = replace(run("a", table(1, 1.0)), metrics={"test/accuracy": 0.999})
     assert "logged a test accuracy of 99.90%, but its stored predictions give" in compared(record).warnings[0]
 
 
-def test_unknown_persons_are_told() -> None:
+def test_unknown_persons_are_reported() -> None:
     found = compared(run("a", replace(table(1, 1.0), persons=None)))
     assert found.groups[0].persons is None
-    assert any("knows no persons" in line for line in found.remarks)
-
-
-def test_predictions_from_a_table() -> None:
-    columns = {
-        "name": ["a", "b"], "digest": ["2", "1"], "person": ["p", "p"], "label": [0, 1], "probability": [0.25, None],
-        "Young": [1, -1],
-    }  # fmt: skip
-    found = Predictions.from_table(columns).sorted()
-    assert found.names == ("b", "a")
-    assert np.isnan(found.probabilities[0])
-    assert found.persons == ("p", "p")
-    assert found.attributes["Young"].tolist() == [-1, 1]
-    plain = Predictions.from_table({"name": ["a"], "label": [1], "probability": [0.9], "person": [""]})
-    assert (plain.keys, plain.persons) == (("a",), None)
-    assert plain.counts.tolist() == [[0, 0], [0, 1]]
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"name": ["a"], "label": [1]}, "no column probability; it has name, label"),
-        ({"name": ["a"], "label": [1], "probability": []}, "different lengths"),
-    ],
-)
-def test_a_table_that_is_none_is_refused(columns: dict[str, list[object]], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Predictions.from_table(columns)
-
-
-def test_the_fingerprint_knows_pictures_and_labels_only() -> None:
-    one = table(1, 1.0)
-    assert one.fingerprint == shuffled(table(2, 2.0)).fingerprint
-    assert one.fingerprint != replace(one, labels=1 - one.labels).fingerprint
+    assert any("The persons of group A are unknown" in line for line in found.caveats)

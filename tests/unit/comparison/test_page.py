@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from eyegender.comparison.attribute_accuracy import by_attribute
 from eyegender.comparison.comparison import Comparison, compare
 from eyegender.comparison.figures import comparison_figures, pareto_front
 from eyegender.comparison.page import render_html, render_markdown, write_comparison
 from eyegender.comparison.paper import PAPER
-from eyegender.comparison.run_record import ModelFacts
-from eyegender.comparison.tables import facts_table, metrics_table, pairs_table, pools_table
+from eyegender.comparison.run_record import ModelCosts
+from eyegender.comparison.tables import configs_table, metrics_table, pairs_table, seeds_table
 from eyegender.plots.figures import save_figures
-from tests.unit.comparison.invented_runs import run, table
+from tests.unit.comparison.example_runs import run, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def two_runs() -> Comparison:
-    fast = ModelFacts(2_225_153, 57_400_000, 9_100_000, 4.2, 71.0)
-    slow = ModelFacts(21_800_000, 5_700_000_000, 87_300_000, 11.9, 4000.0)
+    fast = ModelCosts(2_225_153, 57_400_000, 9_100_000, 4.2, 71.0)
+    slow = ModelCosts(21_800_000, 5_700_000_000, 87_300_000, 11.9, 4000.0)
     inception = {
         "model.name": "inception_v3",
         "model.finetune_depth": "6",
@@ -33,17 +32,17 @@ def two_runs() -> Comparison:
         "model.lr": "0.001",
     }
     return compare(
-        [run("mobile", table(1, 1.5), facts=fast), run("inception", table(2, 0.3), params=inception, facts=slow)],
+        [run("mobile", table(1, 1.5), costs=fast), run("inception", table(2, 0.3), params=inception, costs=slow)],
         n_resamples=200,
     )
 
 
-def black_pictures(names: Sequence[str]) -> np.ndarray:
+def black_images(names: Sequence[str]) -> np.ndarray:
     return np.zeros((len(names), 1, 8, 8), dtype=np.uint8)
 
 
 class Page(HTMLParser):
-    """What a page refers to, and its text."""
+    """The references, tags and text of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -60,17 +59,17 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_stands_alone() -> None:
+def test_the_page_is_self_contained() -> None:
     comparison = two_runs()
-    page = Page(render_html(comparison, comparison_figures(comparison, black_pictures), "today"))
+    page = Page(render_html(comparison, comparison_figures(comparison, black_images), "today"))
     assert len(page.references) == 7
     assert all(reference.startswith("data:image/") for reference in page.references)
     assert not {"script", "link", "iframe"} & set(page.tags)
-    for expected in ("2 runs side by side", "today", "mobile", "inception", "91.82%", "91.20% in its running text"):
+    for expected in ("Comparison of 2 runs", "today", "mobile", "inception", "91.82%", "91.20% in its running text"):
         assert expected in page.text
 
 
-def test_names_cannot_bring_html_or_formulas_along(tmp_path: Path) -> None:
+def test_names_cannot_add_html_or_formulas(tmp_path: Path) -> None:
     name = "<script>alert(1)</script> $x^$ | [l](http://a)"
     comparison = compare([run(name, table(1, 1.0))], n_resamples=200)
     figures = {"roc": comparison_figures(comparison)["roc"]}
@@ -83,7 +82,7 @@ def test_names_cannot_bring_html_or_formulas_along(tmp_path: Path) -> None:
     assert "[l](" not in markdown
 
 
-def test_the_files_are_a_page_its_markdown_and_figures_twice(tmp_path: Path) -> None:
+def test_page_markdown_and_figures_are_written(tmp_path: Path) -> None:
     comparison = compare([replace(run("a", table(1, 1.0)), history=[])], n_resamples=100)
     written = write_comparison(comparison, tmp_path / "new")
     names = [path.relative_to(tmp_path / "new").as_posix() for path in written]
@@ -96,7 +95,7 @@ def test_equal_comparisons_give_equal_markdown() -> None:
     assert render_markdown(two_runs(), {}) == render_markdown(two_runs(), {})
 
 
-def test_the_markdown_refers_to_the_figures_beside_it() -> None:
+def test_the_markdown_refers_to_the_figures() -> None:
     comparison = two_runs()
     markdown = render_markdown(comparison, comparison_figures(comparison))
     assert "![Test ROC and its area (AUC)](figures/roc.png)" in markdown
@@ -109,7 +108,7 @@ def test_the_metrics_table_marks_the_paper() -> None:
     found = metrics_table(two_runs())
     assert [row[0].text for row in found.rows] == ["#1", "#2", "paper", "paper"]
     assert found.rows[2][3].text == "91.82%"
-    assert found.rows[2][3].small == "89.2 to 93.8, ours"
+    assert found.rows[2][3].small == "89.2 to 93.8, our estimate"
     assert found.rows[3][1].small == "89.82% in its running text; 89.10% in its conclusion"
     assert all(len(row) == len(found.columns) for row in found.rows)
     assert found.rows[0][3].strong
@@ -121,9 +120,9 @@ def test_the_papers_intervals_overlap() -> None:
     assert inception.interval.low < mobilenet.interval.high
 
 
-def test_the_facts_table_is_readable() -> None:
-    found = facts_table(two_runs())
-    cells = {name: [row[place].text for row in found.rows] for place, name in enumerate(found.columns)}
+def test_the_configs_table_is_readable() -> None:
+    found = configs_table(two_runs())
+    cells = {name: [row[i].text for row in found.rows] for i, name in enumerate(found.columns)}
     assert cells["parameters"] == ["2.23 M", "21.8 M"]
     assert cells["multiply-adds"] == ["57.4 M", "5.7 G"]
     assert cells["latency"] == ["4.2 ms", "11.9 ms"]
@@ -131,18 +130,18 @@ def test_the_facts_table_is_readable() -> None:
     assert cells["depth"] == ["-", "6"]
 
 
-def test_pairs_and_pools_fit_their_columns() -> None:
+def test_rows_of_pairs_and_seeds_fit_their_columns() -> None:
     same = {"note": ""}
     comparison = compare(
         [run(f"s{i}", table(i, 1.0), params=same | {"seed": str(i)}) for i in range(2)] + [run("x", table(5, 3.0))],
         n_resamples=200,
     )
-    for made in (pairs_table(comparison), pools_table(comparison)):
+    for made in (pairs_table(comparison), seeds_table(comparison)):
         assert made.rows
         assert all(len(row) == len(made.columns) for row in made.rows)
 
 
-def test_a_class_of_its_own_has_no_auroc_and_no_roc() -> None:
+def test_a_single_class_has_no_auroc_and_no_roc() -> None:
     men = table(1, 1.0)
     only = men.labels == 1
     kept = [i for i in range(len(men)) if only[i]]
@@ -156,7 +155,7 @@ def test_a_class_of_its_own_has_no_auroc_and_no_roc() -> None:
     assert "roc" not in figures
     assert "accuracy_by_attribute" not in figures
     assert "accuracy_against_latency" not in figures
-    assert render_html(comparison, figures).count("One run beside the paper") == 2
+    assert render_html(comparison, figures).count("One run compared with the paper") == 2
 
 
 def test_figures_show_eight_runs_and_say_so() -> None:
@@ -168,10 +167,10 @@ def test_figures_show_eight_runs_and_say_so() -> None:
 
 def test_synthetic_data_is_named_in_every_figure() -> None:
     comparison = compare(
-        [run(f"r{i}", table(i, 1.0), tags={"synthetic": "true"}, facts=ModelFacts(latency_ms=1.0)) for i in range(2)],
+        [run(f"r{i}", table(i, 1.0), tags={"synthetic": "true"}, costs=ModelCosts(latency_ms=1.0)) for i in range(2)],
         n_resamples=100,
     )
-    figures = comparison_figures(comparison, black_pictures)
+    figures = comparison_figures(comparison, black_images)
     assert len(figures) == 7
     for name, figure in figures.items():
         assert "Synthetic data" in figure.get_supxlabel(), name
@@ -186,15 +185,15 @@ def test_synthetic_data_is_named_in_every_figure() -> None:
         ([], []),
     ],
 )
-def test_the_pareto_front_is_what_no_run_beats(points: list[tuple[float, float]], expected: list[int]) -> None:
+def test_the_pareto_front(points: list[tuple[float, float]], expected: list[int]) -> None:
     assert pareto_front(points) == expected
 
 
-def test_accuracy_by_attribute_counts_presence_only() -> None:
+def test_accuracy_by_attribute() -> None:
     comparison = compare([run("a", table(1, 1.0))], n_resamples=100)
-    (row,) = comparison.rows
-    (found,) = by_attribute(row)
-    has = row.predictions.attributes["Eyeglasses"] == 1
+    (compared_run,) = comparison.runs
+    (found,) = compared_run.predictions.attribute_accuracies()
+    has = compared_run.predictions.attributes["Eyeglasses"] == 1
     assert found.n_present == 40
-    assert found.present == pytest.approx(row.predictions.right[has].mean())
-    assert found.absent == pytest.approx(row.predictions.right[~has].mean())
+    assert found.present == pytest.approx(compared_run.predictions.correct[has].mean())
+    assert found.absent == pytest.approx(compared_run.predictions.correct[~has].mean())

@@ -17,12 +17,12 @@ from eyegender.models.mobilenet_v2 import MobileNetV2
 ROOT = Path(__file__).parents[3]
 
 
-def test_ours_are_built() -> None:
+def test_classes_of_eyegender_are_built() -> None:
     assert load_class("eyegender.models.mobilenet_v2.MobileNetV2", Backbone) is MobileNetV2
 
 
 @pytest.mark.parametrize("path", ["os.system", "subprocess.Popen", "builtins.eval", "torch.load", "eyegenderx.A", ""])
-def test_strangers_are_not(path: str) -> None:
+def test_classes_of_other_packages_are_refused(path: str) -> None:
     with pytest.raises(UserError, match="only classes of eyegender are"):
         load_class(path, object)
 
@@ -30,17 +30,17 @@ def test_strangers_are_not(path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["eyegender.models.heads.LinearHead", "eyegender.core.schema.parse", "eyegender.nowhere.X"]
 )
-def test_ours_of_another_kind_are_not(path: str) -> None:
+def test_other_objects_of_eyegender_are_refused(path: str) -> None:
     with pytest.raises(UserError, match="is no Backbone|no class"):
         load_class(path, Backbone)
 
 
-def test_what_ours_import_is_not_ours() -> None:
+def test_a_class_that_eyegender_only_imports_is_refused() -> None:
     with pytest.raises(UserError, match="is not built: it is pathlib's"):
         load_class("eyegender.tracking.location.Path", object)
 
 
-def test_a_users_own_package_can_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_of_a_user_can_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("my_eyes")
     module.Mine = type("Mine", (MobileNetV2,), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "my_eyes", module)
@@ -50,11 +50,11 @@ def test_a_users_own_package_can_be_allowed(monkeypatch: pytest.MonkeyPatch) -> 
     assert load_class("my_eyes.Mine", Backbone) is module.Mine
 
 
-TORCHS = {"torch.optim.SGD": Optimizer, "torch.optim.lr_scheduler.StepLR": LRScheduler}
+OF_TORCH = {"torch.optim.SGD": Optimizer, "torch.optim.lr_scheduler.StepLR": LRScheduler}
 
 
-@pytest.mark.parametrize(("path", "base"), TORCHS.items())
-def test_torchs_optimizers_and_schedulers_are_built(path: str, base: type) -> None:
+@pytest.mark.parametrize(("path", "base"), OF_TORCH.items())
+def test_optimizers_and_schedulers_of_torch_are_built(path: str, base: type) -> None:
     assert issubclass(load_class(path, base, "torch.optim"), base)
 
 
@@ -89,12 +89,12 @@ print("torch" in sys.modules)
 """
 
 
-def test_what_would_run_code_is_refused_before_torch_is_imported() -> None:
+def test_arguments_that_would_run_code_are_refused_before_torch_is_imported() -> None:
     planted = [override.format(group) for override in PLANTED for group in ("optimizer", "scheduler")]
     done = subprocess.run(
         [sys.executable, "-c", PARSE_EACH, *planted], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    *said, imported = done.stdout.splitlines()
+    *lines, imported = done.stdout.splitlines()
     assert imported == "False"
-    assert [line for line in said if not line.startswith("refused")] == []
-    assert len(said) == len(planted)
+    assert [line for line in lines if not line.startswith("refused")] == []
+    assert len(lines) == len(planted)

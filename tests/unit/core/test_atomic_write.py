@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from eyegender.core.atomic_write import replaced
+from eyegender.core.atomic_write import atomic_write
 from eyegender.training.outputs import write_json
 
 
-def test_what_json_cannot_say_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_value_that_json_cannot_hold_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     write_json(path, {"a": 1})
     before = path.read_text()
@@ -20,9 +20,9 @@ def test_what_json_cannot_say_leaves_the_old_file_and_nothing_else(tmp_path: Pat
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
-def test_nothing_stays_of_a_file_that_could_not_be_written(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path, error: type[BaseException]) -> None:
     def write_half() -> None:
-        with replaced(tmp_path / "x", "wb") as file:
+        with atomic_write(tmp_path / "x", "wb") as file:
             file.write(b"half")
             raise error
 
@@ -31,8 +31,8 @@ def test_nothing_stays_of_a_file_that_could_not_be_written(tmp_path: Path, error
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_goes_with_the_next_file(tmp_path: Path) -> None:
+def test_the_temporary_file_of_a_killed_process_is_removed_by_the_next_write(tmp_path: Path) -> None:
     (tmp_path / ".x.12345").touch()
-    with replaced(tmp_path / "x") as file:
+    with atomic_write(tmp_path / "x") as file:
         file.write("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]

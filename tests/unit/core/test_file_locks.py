@@ -1,4 +1,4 @@
-"""File systems of clusters that cannot lock a file."""
+"""File systems without file locks, as on some clusters."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import pytest
 from filelock import FileLock, Timeout
 
 from eyegender.core import file_locks
-from eyegender.core.cache_entry import only_builder, told_in_one_line
+from eyegender.core.cache import build_lock, translate_cache_errors
 from eyegender.core.errors import UserError
-from eyegender.core.file_locks import held_where_possible
-from eyegender.features.kept_note import kept_note
-from hydra_plugins.optuna_study._spec import storage_spec
-from hydra_plugins.optuna_study._store import Store
+from eyegender.core.file_locks import optional_file_lock
+from eyegender.training.measurements import cached_measurement
+from hydra_plugins.optuna_study._storage import Storage, storage_spec
 
 
 @pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -32,40 +31,40 @@ def reason(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return os.strerror(request.param)
 
 
-def test_a_missing_lock_is_said_once_with_what_to_do(
+def test_missing_locks_are_reported_once_with_advice(
     tmp_path: Path, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
-        with held_where_possible(tmp_path / "x.lock", 1, "do this") as held:
+        with optional_file_lock(tmp_path / "x.lock", 1, "do this") as held:
             assert not held
     assert caplog.messages == [f"file locks do not work in {tmp_path} ({reason}); do this"]
 
 
-def test_a_lock_that_another_holds_is_no_missing_lock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lock_of_another_process_is_not_a_missing_lock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
         FileLock(tmp_path / "x.lock"),
         pytest.raises(Timeout),
-        held_where_possible(tmp_path / "x.lock", 0, "do this"),
+        optional_file_lock(tmp_path / "x.lock", 0, "do this"),
     ):
         pass
     assert caplog.messages == []
 
 
-def test_a_cache_without_locks_is_refused_with_another_place(tmp_path: Path, reason: str) -> None:
+def test_a_cache_without_locks_is_refused_with_advice(tmp_path: Path, reason: str) -> None:
     with (
-        pytest.raises(UserError, match=f"decoded pictures need .* locks, got {reason} in .*; set EYEGENDER_CACHE"),
-        told_in_one_line("decoded pictures", tmp_path, 1),
-        only_builder(tmp_path / "entry", "decoding"),
+        pytest.raises(UserError, match=f"decoded images need .* locks, got {reason} in .*; set EYEGENDER_CACHE"),
+        translate_cache_errors("decoded images", tmp_path, 1),
+        build_lock(tmp_path / "entry", "decoding"),
     ):
         pass
     with pytest.raises(UserError, match=f"got {reason} in .*; set EYEGENDER_CACHE"):
-        kept_note("this machine", lambda _: True, dict, cache=tmp_path)
+        cached_measurement("this machine", lambda _: True, dict, cache=tmp_path)
     assert not list(tmp_path.rglob("*.lock.*"))
 
 
-def test_a_study_without_locks_goes_on_at_once(tmp_path: Path, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_study_without_locks_continues_at_once(tmp_path: Path, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="hydra_plugins.optuna_study")
-    store = Store(storage_spec(f"sqlite:///{tmp_path}/study.db"))
+    store = Storage(storage_spec(f"sqlite:///{tmp_path}/study.db"))
     begun = time.monotonic()
     for _ in range(3):
         with store.lock("study") as held:

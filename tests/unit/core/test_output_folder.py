@@ -1,4 +1,4 @@
-"""Where commands write: into a new folder, never over anything, never into a training run."""
+"""Commands write into new folders: they overwrite nothing and never write into a training run."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ import pytest
 
 from eyegender.core.command import config_folder
 from eyegender.core.errors import UserError
-from eyegender.core.output_folder import new_file, new_folder
+from eyegender.core.output_folder import RUN_FILES, new_file, new_folder
+from eyegender.tracking.journal import JOURNAL
 from tests.composing import compose_config
 
 COMMANDS = ("compare", "evaluate", "predict", "export", "study")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_by_default_a_command_writes_into_a_new_folder_of_its_own(command: str) -> None:
+def test_by_default_a_command_writes_into_a_new_folder(command: str) -> None:
     output = str(compose_config(name=command).output)
     assert re.match(rf"outputs/\d{{4}}-\d\d-\d\d/\d\d-\d\d-\d\d-\d{{6}}-{command}(/\w+\.(csv|onnx))?$", output)
 
 
-def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
     Path("a.csv").write_text("")
     Path("link").symlink_to("nowhere")
     for taken in ("a.csv", str(tmp_path / "a.csv"), "link", "."):
-        with pytest.raises(UserError, match=f"output must be a file that is not there yet, got {taken}; set another"):
+        with pytest.raises(UserError, match=f"output must be a file that does not exist, got {taken}; set another"):
             new_file(taken, "output")
     Path("page").mkdir()
     Path("page/figures").mkdir()
     with pytest.raises(UserError, match="output must be a folder without figures, got page; set another"):
         new_folder("page", "output", "metrics.json", "figures")
     with pytest.raises(
-        UserError, match="grad_cam must be a folder that is empty or not there yet, got page; set another"
+        UserError, match="grad_cam must be a folder that is empty or does not exist, got page; set another"
     ):
         new_folder("page", "grad_cam")
     with pytest.raises(UserError, match="must be a folder, got the file a.csv"):
@@ -44,11 +45,12 @@ def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
 
 def test_a_relative_output_is_in_the_working_directory() -> None:
     assert new_file("b/c.csv", "output") == Path("b/c.csv")
-    assert not Path("b").exists()  # nothing is made for a command that may yet be refused
+    assert not Path("b").exists()  # nothing is created for a command that may still be refused
 
 
-@pytest.mark.parametrize("left", [".hydra", "checkpoints", "tracking.jsonl"])
+@pytest.mark.parametrize("left", RUN_FILES)
 def test_nothing_is_written_into_a_training_run(left: str) -> None:
+    assert JOURNAL in RUN_FILES
     run = Path("outputs/2022-02-22/22-22-22")
     run.mkdir(parents=True)
     (run / left).touch() if "." in left[1:] else (run / left).mkdir()
@@ -60,7 +62,7 @@ def test_nothing_is_written_into_a_training_run(left: str) -> None:
     assert new_file("outputs/2022-02-22/model.onnx", "output")
 
 
-def test_a_place_that_cannot_be_written_to_is_told_at_once() -> None:
+def test_a_folder_that_is_not_writable_is_refused_at_once() -> None:
     Path("file").write_text("")
     with pytest.raises(UserError, match=r"got file/x.csv \(.*/file is not a folder\); set output="):
         new_file("file/x.csv", "output")
@@ -68,7 +70,7 @@ def test_a_place_that_cannot_be_written_to_is_told_at_once() -> None:
         new_folder("/proc/self/x", "output", "metrics.json")
 
 
-def test_a_pipe_takes_what_is_written() -> None:
+def test_a_pipe_is_accepted() -> None:
     assert new_file("/dev/null", "output") == Path("/dev/null")
 
 

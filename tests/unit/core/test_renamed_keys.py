@@ -1,4 +1,4 @@
-"""Keys of earlier versions go on working: on command lines, in files, in checkpoints and in studies."""
+"""Old names of config keys still work: on command lines, in files, in checkpoints and in studies."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ import optuna
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from eyegender.core import renamed_keys
+from eyegender.core import config_keys
+from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
 from eyegender.core.errors import UserError
-from eyegender.core.renamed_keys import RENAMED, RenameKeys, with_new_keys, with_new_names
 from eyegender.core.schema import parse
+from eyegender.training.hydra_callbacks import RenameKeys
 from eyegender.training.resume import check_config
 from hydra_plugins.optuna_study import StudyError
-from hydra_plugins.optuna_study._attrs import DEFINITION
+from hydra_plugins.optuna_study._budget import DEFINITION
 from tests.composing import TINY, compose_config, tiny_config
 from tests.unit.optuna_study.sweeping import multirun
 
 RUN = Path("run/checkpoints/last.ckpt")
-# What an earlier version wrote of the model's part.
+# Keys that an earlier version wrote in the section of the model.
 EARLIER = {"weight_decay": 0.05, "schedule": "onecycle", "warmup": 0.25}
 
 
 def loose() -> DictConfig:
-    """A composed config to which keys can be added, as files of one's own do."""
+    """A composed config to which keys can be added, as the files of users do."""
     config = compose_config(*TINY)
     OmegaConf.set_struct(config, False)
     return config
 
 
 @pytest.fixture(autouse=True)
-def _tells_again() -> None:
-    renamed_keys._tell.cache_clear()
+def _warns_again() -> None:
+    config_keys._warn_renamed.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def _tells_again() -> None:
         ("model.schedule=cosine,constant", "scheduler=cosine,constant"),
         ("++model.warmup=interval(0.1,0.3)", "++scheduler.warmup=interval(0.1,0.3)"),
         ("~model.warmup", "~scheduler.warmup"),
+        ("part=test", "split=test"),
         ("model.lr=model.schedule", "model.lr=model.schedule"),
         ("data.root=model.schedule=x", "data.root=model.schedule=x"),
         ("+model.weight_decay_of_mine=1", "+model.weight_decay_of_mine=1"),
@@ -50,8 +52,33 @@ def _tells_again() -> None:
 )
 def test_a_command_line_gets_the_new_names(typed: str, now: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "eyegender"):
-        assert with_new_names([typed, typed, "-m"]) == [now, now, "-m"]
-    assert len(caplog.messages) == (typed != now)  # once, however often it is given
+        assert [rename_override(argument) for argument in (typed, typed, "-m")] == [now, now, "-m"]
+    assert len(caplog.messages) == (typed != now)  # once, even if it is given twice
+
+
+@pytest.mark.parametrize(
+    ("override", "warnings"),
+    [
+        ("experiment=paper_honest", 1),
+        ("+experiment=paper,paper_honest", 1),
+        ("experiment=choice(paper_honest, paper)", 1),
+        ("experiment=paper_grouped", 0),
+        ("tracking.run_name=paper_honest", 0),
+    ],
+)
+def test_the_former_name_of_an_experiment_is_kept_with_one_warning(
+    override: str, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "eyegender"):
+        assert [rename_override(argument) for argument in (override, override)] == [override, override]
+    assert len(caplog.messages) == warnings
+    if warnings:
+        assert caplog.messages[0].startswith("experiment=paper_honest is now called experiment=paper_grouped;")
+
+
+def test_the_former_name_of_an_experiment_composes_the_same_config() -> None:
+    former, new = (compose_config(f"experiment={name}", "data.root=.") for name in ("paper_honest", "paper_grouped"))
+    assert former == new
 
 
 def test_a_config_with_old_keys_means_what_it_meant() -> None:
@@ -69,7 +96,7 @@ def test_a_config_with_old_keys_means_what_it_meant() -> None:
     assert not {"weight_decay", "schedule", "warmup"} & set(config.written["model"])
 
 
-def test_a_file_of_ones_own_with_an_old_key_is_written_down_with_the_new_one() -> None:
+def test_a_user_file_with_an_old_key_is_recorded_with_the_new_one() -> None:
     config = OmegaConf.merge(loose(), {"model": {"weight_decay": 0.2, "schedule": "constant"}})
     RenameKeys().on_run_start(config)
     assert config.optimizer.weight_decay == 0.2
@@ -78,7 +105,7 @@ def test_a_file_of_ones_own_with_an_old_key_is_written_down_with_the_new_one() -
     parse(config)
 
 
-def test_a_sweeps_params_get_the_new_names_and_a_file_below_it_is_to_be_repaired(
+def test_the_params_of_a_sweep_get_the_new_names_but_a_file_with_an_old_key_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = loose()
@@ -93,11 +120,11 @@ def test_a_sweeps_params_get_the_new_names_and_a_file_below_it_is_to_be_repaired
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
-def test_a_checkpoint_of_an_earlier_version_goes_on_with_the_same_optimization(schedule: str) -> None:
+def test_a_checkpoint_of_an_earlier_version_resumes_with_the_same_optimization(schedule: str) -> None:
     now = tiny_config(f"scheduler={schedule}")
     config = dict(now.written)
     config["model"] = {**config["model"], **EARLIER, "schedule": schedule}
-    saved = {name: part for name, part in config.items() if name not in {"optimizer", "scheduler", "tracking"}}
+    saved = {name: section for name, section in config.items() if name not in {"optimizer", "scheduler", "tracking"}}
     loops = {
         "epoch_progress": {"current": {"started": 1, "processed": 1}},
         "epoch_loop.batch_progress": {"current": {"processed": 3}, "is_last_batch": True},
@@ -109,13 +136,13 @@ def test_a_checkpoint_of_an_earlier_version_goes_on_with_the_same_optimization(s
         check_config(checkpoint, other, RUN)
 
 
-def test_nothing_changes_where_no_old_key_is() -> None:
+def test_a_config_without_old_keys_does_not_change() -> None:
     config = {"model": {"lr": 1}, "optimizer": {}}
-    assert with_new_keys(config) is config
-    assert with_new_keys(None) is None
+    assert rename_keys(config) is config
+    assert rename_keys(None) is None
 
 
-def test_a_study_with_old_names_goes_on(tmp_path: Path) -> None:
+def test_a_study_with_old_names_continues(tmp_path: Path) -> None:
     def task(cfg):
         return float(cfg.x)
 
@@ -139,6 +166,6 @@ def test_a_study_with_old_names_goes_on(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_our_sweeps_know_all_old_names() -> None:
+def test_our_sweeps_declare_all_old_names() -> None:
     sweep = OmegaConf.load(Path(__file__).parents[3] / "sweeps/_study.yaml")
     assert dict(sweep.hydra.sweeper.renamed) == RENAMED

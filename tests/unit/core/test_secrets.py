@@ -8,11 +8,11 @@ import pytest
 
 from eyegender.core.schema import parse
 from eyegender.core.secrets import redact, redact_config, redact_override
+from eyegender.tracking.client import connect
 from eyegender.tracking.location import Location
-from eyegender.tracking.store import Store
 from eyegender.tracking.tracker import Tracker
-from hydra_plugins.optuna_study import _secrets
-from hydra_plugins.optuna_study._secrets import secrets_in
+from hydra_plugins.optuna_study import _redaction
+from hydra_plugins.optuna_study._redaction import passwords_in
 from tests.composing import SMALL, compose_config
 from tests.planted import assert_nowhere
 
@@ -50,15 +50,15 @@ def test_overrides() -> None:
 
 
 @pytest.mark.parametrize("url", ["x://u:pa@ss@host/db", "x://u:pa%40ss@host/db@1", "x://u:pa@ss/w@host/db"])
-def test_a_password_with_the_separator_in_it_is_known_whole(url: str) -> None:
-    assert {"pa@ss", "pa@ss/w"} & set(secrets_in(url))
+def test_a_password_with_a_separator_is_recognized_completely(url: str) -> None:
+    assert {"pa@ss", "pa@ss/w"} & set(passwords_in(url))
 
 
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passwords that are ordinary words, and one that is not."""
-    monkeypatch.setattr(_secrets, "_remembered", set())
-    _secrets.remember(["eyegender", "test", "metrics", "artifact", "s3cr3t-w0rd"])
+    monkeypatch.setattr(_redaction, "_registered", set())
+    _redaction.register(["eyegender", "test", "metrics", "artifact", "s3cr3t-w0rd"])
 
 
 @pytest.mark.usefixtures("remembered")
@@ -70,7 +70,7 @@ def test_a_secret_is_hidden_as_a_whole_word_only() -> None:
 
 
 @pytest.mark.usefixtures("remembered")
-def test_names_are_not_altered_by_a_password_that_is_an_ordinary_word() -> None:
+def test_a_password_that_is_an_ordinary_word_does_not_change_names() -> None:
     config = {"tracking": {"experiment": "eyegender", "note": "test"}, "model": {"name": "metrics"}, "monitor": "test"}
     assert redact_config(config) == {
         "tracking": {"experiment": "eyegender", "note": "***"},
@@ -83,17 +83,17 @@ def test_names_are_not_altered_by_a_password_that_is_an_ordinary_word() -> None:
     assert redact_override("tracking.experiment=x://u:canary@h") == "tracking.experiment=x://u:***@h"
 
 
-def test_a_password_that_is_any_word_of_a_config_leaves_it_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_config_stays_readable_if_a_password_is_one_of_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = compose_config(*SMALL, "data=folder", "data.root=/data/eyes", "data.classes=[femaleeyes,maleeyes]")
     written = parse(cfg).model_dump(mode="json", by_alias=True)
     words = {word for text in str(written).split("'") for word in (text, *re.findall(r"\w+", text))}
-    monkeypatch.setattr(_secrets, "_remembered", {word for word in words if len(word) >= 4})
+    monkeypatch.setattr(_redaction, "_registered", {word for word in words if len(word) >= 4})
     assert redact_config(written) == written
     assert redact_config({"tags": "on eyes"}) == {"tags": "on ***"}
 
 
 @pytest.mark.usefixtures("remembered")
-def test_what_a_run_tells_its_store_holds_no_secret_and_whole_names(location: Location, tmp_path: Path) -> None:
+def test_tracked_values_contain_no_secret_and_complete_names(location: Location, tmp_path: Path) -> None:
     folder = tmp_path / "metrics" / "test"
     (folder / "artifact").mkdir(parents=True)
     (folder / "artifact" / "metrics.json").write_text("{}")
@@ -101,12 +101,14 @@ def test_what_a_run_tells_its_store_holds_no_secret_and_whole_names(location: Lo
         location, folder, experiment="eyegender", name="test of http://u:s3cr3t-w0rd@h",
         tags={"study.name": "metrics", "mlflow.parentRunId": "test", "output_dir": str(folder), "note": "s3cr3t-w0rd"},
     )  # fmt: skip
-    tracker.params({"model.name": "test", "data.note": "a s3cr3t-w0rd", "hub.token": "canary", "db": "x://u:canary@h"})
-    tracker.metrics({"test/metrics": 1.0}, step=1)
-    tracker.dataset(name="test", digest="metrics", source="/data/test", profile='{"test": 1}')
-    tracker.artifact("artifact/metrics.json", "test")
+    tracker.log_params(
+        {"model.name": "test", "data.note": "a s3cr3t-w0rd", "hub.token": "canary", "db": "x://u:canary@h"}
+    )
+    tracker.log_metrics({"test/metrics": 1.0}, step=1)
+    tracker.log_dataset(name="test", digest="metrics", source="/data/test", profile='{"test": 1}')
+    tracker.log_artifact("artifact/metrics.json", "test")
     assert tracker.close("FINISHED", 60)
-    client = Store(location.uri, location.artifacts, folder).client
+    client = connect(location.uri)
     [run] = client.search_runs([client.get_experiment_by_name("eyegender").experiment_id])
     assert run.info.run_name == "test of http://u:***@h"
     assert run.data.metrics == {"test/metrics": 1.0}

@@ -1,11 +1,11 @@
-"""Small folders of drawn pictures, and a cache folder of each test's own."""
+"""Small folders of random images, and a separate cache folder for each test."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from drawn_pictures import draw, encode
+from random_images import encode, random_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         for label, (eyes, numbers) in enumerate((("femaleeyes", female), ("maleeyes", male))):
             (root / eyes).mkdir(parents=True)
             for number in numbers:
-                (root / eyes / f"{number}.png").write_bytes(encode(draw(10_000 * label + number)))
+                (root / eyes / f"{number}.png").write_bytes(encode(random_image(10_000 * label + number)))
         return root
 
     return make

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, encode, real
+from random_images import encode, random_image, real
 
 from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader
@@ -24,7 +24,7 @@ def celeba(tmp_path: Path) -> Path:
     (home / "img_align_celeba").mkdir(parents=True)
     names = [f"{k:06d}.jpg" for k in range(1, N + 1)]
     for k, name in enumerate(names, 1):
-        (home / "img_align_celeba" / name).write_bytes(encode(draw(k, 100), "JPEG"))
+        (home / "img_align_celeba" / name).write_bytes(encode(random_image(k, 100), "JPEG"))
     attributes = [" ".join("1" if c == "Male" and k % 2 == 0 else "-1" for c in COLUMNS) for k in range(1, N + 1)]
     write(home / "list_attr_celeba.txt", [str(N), " ".join(COLUMNS)], names, attributes)
     write(home / "list_landmarks_align_celeba.txt", [str(N), POINTS], names, ["30 40 70  40 50 60 40 80 60 80"] * N)
@@ -50,8 +50,8 @@ def test_two_eyes_of_each_face(celeba: Path) -> None:
     assert samples.labels.reshape(-1, 2).tolist() == [[k % 2 == 0] * 2 for k in range(1, N + 1)]
     assert samples.persons is not None
     assert samples.persons[:2] == ("1", "1")
-    assert samples.parts is not None
-    assert samples.parts[0] == "train"
+    assert samples.splits is not None
+    assert samples.splits[0] == "train"
     assert set(samples.attributes) == set(COLUMNS)
     assert np.array_equal(samples.attributes["Male"] == 1, samples.labels == 1)
     assert len(set(samples.digests)) == 2 * N
@@ -61,7 +61,7 @@ def test_the_crop_is_a_square_around_the_landmark(celeba: Path) -> None:
     samples = CelebaReader(celeba, crop=0.5).read()
     left = samples.open(0)
     assert left.size == (20, 20)  # half of the 40 pixels between the eyes
-    face = np.asarray(draw(1, 100)).astype(int)
+    face = np.asarray(random_image(1, 100)).astype(int)
     assert np.abs(np.asarray(left).astype(int) - face[30:50, 20:40]).mean() < 4  # JPEG
     assert samples.sizes is not None
     assert samples.sizes[0].tolist() == [20, 20]
@@ -95,7 +95,7 @@ def test_kaggles_layout_gives_the_same_samples(celeba: Path, tmp_path: Path) -> 
         with (kaggle / f"{stem}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["image_id", *columns], *rows])
     ours, theirs = CelebaReader(celeba).read(), CelebaReader(kaggle).read()
-    assert (ours.names, ours.digests, ours.parts) == (theirs.names, theirs.digests, theirs.parts)
+    assert (ours.names, ours.digests, ours.splits) == (theirs.names, theirs.digests, theirs.splits)
     assert theirs.persons is None
     with pytest.raises(UserError, match=r"without identity_CelebA.txt; .* data.split.by=official"):
         EyesDataModule(CelebaReader(kaggle), 16).setup()
@@ -114,17 +114,17 @@ def test_a_quota_page_is_recognised(celeba: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("list_attr_celeba.txt", "24\n", "25\n", "must hold the 25 pictures that its first line says, got 24"),
-        ("list_attr_celeba.txt", "24\n", "x\n", "line 1 must be the number of pictures, got 'x'"),
+        ("list_attr_celeba.txt", "24\n", "25\n", "must hold the 25 images that its first line says, got 24"),
+        ("list_attr_celeba.txt", "24\n", "x\n", "line 1 must be the number of images, got 'x'"),
         ("list_attr_celeba.txt", "Male", "Female", "must have the column Male"),
-        ("list_attr_celeba.txt", "000002.jpg -1", "000002.jpg", "line 4 must hold a picture's name and 40 numbers"),
+        ("list_attr_celeba.txt", "000002.jpg -1", "000002.jpg", "line 4 must hold the name of an image and 40 numbers"),
         ("list_attr_celeba.txt", "000002.jpg -1", "000002.jpg up", "line 4 must hold whole numbers .* got 'up'"),
-        ("list_attr_celeba.txt", "000002.jpg", "000001.jpg", "must name each picture once, got 000001.jpg twice"),
-        ("list_attr_celeba.txt", "000002.jpg", "../000002.jpg", "line 4 must name a picture inside the folder"),
-        ("list_attr_celeba.txt", "000002.jpg", "/etc/passwd", "line 4 must name a picture inside the folder"),
-        ("list_attr_celeba.txt", "000002.jpg", "..\\2.jpg", "line 4 must name a picture inside the folder"),
+        ("list_attr_celeba.txt", "000002.jpg", "000001.jpg", "must name each image once, got 000001.jpg twice"),
+        ("list_attr_celeba.txt", "000002.jpg", "../000002.jpg", "line 4 must name an image inside the folder"),
+        ("list_attr_celeba.txt", "000002.jpg", "/etc/passwd", "line 4 must name an image inside the folder"),
+        ("list_attr_celeba.txt", "000002.jpg", "..\\2.jpg", "line 4 must name an image inside the folder"),
         ("list_attr_celeba.txt", "000002.jpg", "900002.jpg", "got 1 of 24 missing .900002.jpg first.; add them or set"),
-        ("list_landmarks_align_celeba.txt", "000002.jpg", "2.jpg", "must name every picture .* got 1 missing"),
+        ("list_landmarks_align_celeba.txt", "000002.jpg", "2.jpg", "must name every image .* got 1 missing"),
         ("list_landmarks_align_celeba.txt", "jpg 30 40", "jpg 300 40", r"000001.jpg: eyes at \(300, 40\)"),
         ("list_landmarks_align_celeba.txt", "jpg 30 40", "jpg -3 40", r"000001.jpg: eyes at \(-3, 40\)"),
         ("list_landmarks_align_celeba.txt", "30 40 70  40", "30 40 30  40", "must place both eyes inside"),
@@ -140,7 +140,7 @@ def test_a_quota_page_is_recognised(celeba: Path, name: str) -> None:
         ("identity_CelebA.txt", "000003.jpg ", "000003.jpg -", "a person's number, .* of 000003.jpg in line 3"),
         ("identity_CelebA.txt", "000003.jpg ", "000003.jpg \u0663", "line 3 must hold whole numbers"),
         ("list_landmarks_align_celeba.txt", "30 40", "30 99999999999999999999", "must hold whole numbers"),
-        ("identity_CelebA.txt", "000003.jpg", "x.jpg", "must name every picture .* got 1 missing"),
+        ("identity_CelebA.txt", "000003.jpg", "x.jpg", "must name every image .* got 1 missing"),
         ("list_eval_partition.txt", "000003.jpg 0", "000003.jpg 7", "0, 1 or 2 .* got 7 of 000003.jpg in line 3"),
     ],
 )
@@ -165,7 +165,7 @@ def test_attributes_may_be_0_and_1_for_the_whole_file(celeba: Path) -> None:
     assert np.array_equal(CelebaReader(celeba).read().labels, labels)
 
 
-def test_attributes_without_names_are_told(celeba: Path) -> None:
+def test_attributes_without_names_are_refused(celeba: Path) -> None:
     path = celeba / "list_attr_celeba.txt"
     head, _, *rows = path.read_text().splitlines()
     path.write_text("\n".join([head, "", *rows]) + "\n")
@@ -194,7 +194,7 @@ def test_the_label_may_be_0_and_1_beside_attributes_written_otherwise(celeba: Pa
 
 
 @pytest.mark.parametrize("of", [{"-1": "0", "1": "-1"}, {"-1": "2", "1": "1"}, {"-1": "1", "1": "10"}])
-def test_attributes_of_any_other_meaning_are_refused_with_the_row(celeba: Path, of: dict[str, str]) -> None:
+def test_attributes_in_another_notation_are_refused_with_the_row(celeba: Path, of: dict[str, str]) -> None:
     spread(celeba, of)
     with pytest.raises(UserError, match=r"list_attr_celeba.txt must hold -1 or 1 .* of 00000[1-9].jpg in line [3-9] "):
         CelebaReader(celeba).read()
@@ -214,7 +214,7 @@ def test_swapped_eyes_can_be_left_out(celeba: Path) -> None:
     assert len(CelebaReader(celeba, on_bad="skip").read()) == 2 * (N - 1)
 
 
-def test_skip_leaves_out_what_is_missing_or_outside(celeba: Path) -> None:
+def test_skip_leaves_out_missing_images_and_eyes_outside_of_them(celeba: Path) -> None:
     (celeba / "img_align_celeba" / "000005.jpg").unlink()
     edit(celeba / "list_landmarks_align_celeba.txt", "000007.jpg 30", "000007.jpg 300")
     names = CelebaReader(celeba, on_bad="skip").read().names
@@ -224,11 +224,11 @@ def test_skip_leaves_out_what_is_missing_or_outside(celeba: Path) -> None:
 
 def test_a_link_out_of_the_folder_is_refused(celeba: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.jpg"
-    secret.write_bytes(encode(draw(1), "JPEG"))
+    secret.write_bytes(encode(random_image(1), "JPEG"))
     path = celeba / "img_align_celeba" / "000003.jpg"
     path.unlink()
     path.symlink_to(secret)
-    with pytest.raises(UserError, match=r"pictures must lie in .* got the link 000003.jpg"):
+    with pytest.raises(UserError, match=r"images must be in .* got the link 000003.jpg"):
         CelebaReader(celeba).read()
 
 
@@ -243,7 +243,7 @@ def test_missing_folders_and_files_are_named(celeba: Path, tmp_path: Path) -> No
 def test_a_class_of_one_is_refused(celeba: Path) -> None:
     path = celeba / "list_attr_celeba.txt"
     path.write_text(path.read_text().replace(" 1", " -1"))
-    with pytest.raises(UserError, match="each class needs two pictures or more, got 0 male"):
+    with pytest.raises(UserError, match="each class needs two images or more, got 0 male"):
         CelebaReader(celeba).read()
 
 
@@ -253,11 +253,11 @@ def test_options_are_checked(eyes: str, crop: float) -> None:
         CelebaReader("anywhere", eyes=eyes, crop=crop)  # type: ignore[arg-type]
 
 
-def test_no_person_is_parted(celeba: Path) -> None:
+def test_no_person_is_in_two_splits(celeba: Path) -> None:
     module = EyesDataModule(CelebaReader(celeba), 16)
     module.setup()
     assert module.samples.persons is not None
-    where = [{module.samples.persons[i] for i in module.split.part(part)} for part in ("train", "val", "test")]
+    where = [{module.samples.persons[i] for i in module.split.index(name)} for name in ("train", "val", "test")]
     assert len(where[0] | where[1] | where[2]) == sum(len(persons) for persons in where)
 
 
@@ -266,4 +266,4 @@ def test_the_real_sample(folder: Callable[..., Path]) -> None:
     samples = CelebaReader(real("EYEGENDER_TEST_CELEBA")).read()
     assert len(samples) == 2 * 738
     assert samples.persons is not None
-    assert set(samples.parts or ()) == {"train", "val", "test"}
+    assert set(samples.splits or ()) == {"train", "val", "test"}

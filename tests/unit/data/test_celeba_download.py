@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from drawn_pictures import draw, encode
+from random_images import encode, random_image
 from torchvision.datasets import CelebA
 
 from eyegender.core.errors import UserError
@@ -23,7 +23,7 @@ from eyegender.data.celeba import CelebaReader
 pytest.importorskip("gdown")
 requests = pytest.importorskip("requests")
 
-# As Google Drive words it, and marks it up, when a file was fetched too often.
+# The page of Google Drive if a file was downloaded too often.
 QUOTA = '<html><p class="uc-error-subcaption">Too many users have viewed or downloaded this file recently.</p></html>'
 NAMES = [f"{k:06d}.jpg" for k in range(1, 9)]
 
@@ -36,12 +36,12 @@ def archive() -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
         for k, name in enumerate(NAMES):
-            file.writestr(f"img_align_celeba/{name}", encode(draw(k, 100), "JPEG"))
+            file.writestr(f"img_align_celeba/{name}", encode(random_image(k, 100), "JPEG"))
     return content.getvalue()
 
 
 def published() -> dict[str, bytes]:
-    """CelebA's files, of eight faces."""
+    """CelebA's files for eight faces."""
     count, each = [str(len(NAMES))], range(len(NAMES))
     columns = " ".join(["Male", *(f"Attribute_{k}" for k in range(39))])
     points = " ".join(f"point_{k}" for k in range(10))
@@ -57,7 +57,7 @@ def published() -> dict[str, bytes]:
 
 @pytest.fixture
 def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes | str]]:
-    """What a Google Drive on this machine answers, by file name: bytes are files, text is a page."""
+    """The answers of a local Google Drive by file name: bytes are a file, text is a page."""
     files: dict[str, bytes | str] = dict(published())
 
     class Handler(BaseHTTPRequestHandler):
@@ -96,35 +96,35 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes | str]]:
         server.server_close()
 
 
-def test_what_is_missing_is_fetched_once(drive: dict[str, bytes | str], tmp_path: Path) -> None:
+def test_missing_files_are_downloaded_once(drive: dict[str, bytes | str], tmp_path: Path) -> None:
     samples = CelebaReader(tmp_path / "data", download=True).read()
     assert len(samples) == 2 * len(NAMES)
     assert samples.persons is not None
     assert samples.labels.sum() == len(NAMES)
     assert {path.name for path in (tmp_path / "data" / "celeba").iterdir()} == {*drive, "img_align_celeba"}
-    drive.clear()  # asked again, it would answer nothing
+    drive.clear()  # a second download would fail
     assert CelebaReader(tmp_path / "data", download=True).read().digests == samples.digests
 
 
 @pytest.mark.parametrize(
-    ("name", "answer", "told"),
+    ("name", "answer", "message"),
     [
         ("img_align_celeba.zip", QUOTA, "Too many users have viewed or downloaded this file recently"),
         ("identity_CelebA.txt", "<html><title>Sign in</title></html>", "Cannot retrieve the public link"),
         ("list_attr_celeba.txt", b"cut short", "not found or corrupted"),
     ],
 )
-def test_a_page_or_a_damaged_file_is_one_line(
-    drive: dict[str, bytes | str], tmp_path: Path, name: str, answer: bytes | str, told: str
+def test_a_page_or_a_damaged_file_is_reported_in_one_line(
+    drive: dict[str, bytes | str], tmp_path: Path, name: str, answer: bytes | str, message: str
 ) -> None:
     drive[name] = answer
-    with pytest.raises(UserError, match=rf"data.download=true must be able to fetch CelebA .*{told}") as caught:
+    with pytest.raises(UserError, match=rf"data.download=true must be able to fetch CelebA .*{message}") as caught:
         CelebaReader(tmp_path, download=True).read()
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("put it there and set data.download=false")
 
 
-def test_a_stop_need_not_wait_for_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_does_not_wait_for_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class StopError(Exception):
         pass
 

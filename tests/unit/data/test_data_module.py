@@ -1,4 +1,4 @@
-"""The data module as a trainer uses it."""
+"""The data module as the trainer uses it."""
 
 import subprocess
 import sys
@@ -12,9 +12,9 @@ import pytorch_lightning as pl
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.data.batches import Batch
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.folder import FolderReader
+from eyegender.data.loader import Batch
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
@@ -33,16 +33,16 @@ def test_counts_names_and_fingerprints(folder: Callable[..., Path], tmp_path: Pa
         "val": {"femaleeyes": 2, "maleeyes": 2},
         "test": {"femaleeyes": 4, "maleeyes": 4},
     }
-    assert (data.source, data.channels, len(data.names)) == ("folder", 1, 40)
+    assert (data.source, data.store.shape[1], len(data.samples)) == ("folder", 1, 40)
     moved = module(root.rename(tmp_path / "moved"))
     assert (moved.fingerprint, moved.split.fingerprint) == (data.fingerprint, data.split.fingerprint)
     assert module(tmp_path / "moved", color="rgb").fingerprint != data.fingerprint
-    # The split does not depend on how pictures are prepared, so that sizes can be compared.
+    # The split does not depend on the size or color mode, so that these can be compared.
     assert module(tmp_path / "moved", color="rgb").split.fingerprint == data.split.fingerprint
 
 
 @pytest.mark.parametrize("on_bad", ["error", "skip"])
-def test_unreadable_pictures_stop_or_are_left_out_each_time(folder: Callable[..., Path], on_bad: str) -> None:
+def test_unreadable_images_are_an_error_or_left_out_in_every_run(folder: Callable[..., Path], on_bad: str) -> None:
     root = folder()
     (root / "femaleeyes" / "2.png").write_bytes(b"")
     (root / "maleeyes" / "4.png").write_bytes(b"<html>")
@@ -52,29 +52,29 @@ def test_unreadable_pictures_stop_or_are_left_out_each_time(folder: Callable[...
                 module(root, on_bad=on_bad)
             assert caught.value.details == (
                 "femaleeyes/2.png: empty file",
-                "maleeyes/4.png: not a JPEG, PNG, BMP or WebP picture",
+                "maleeyes/4.png: not a JPEG, PNG, BMP or WebP image",
             )
         else:
             data = module(root, on_bad=on_bad)
             assert list(data.skipped) == ["femaleeyes/2.png", "maleeyes/4.png"]
-            assert len(data.names) == 38
+            assert len(data.samples) == 38
             pixels = torch.cat([batch.pixels for batch in data.train_dataloader()])
             assert pixels.flatten(1).any(dim=1).all()
 
 
-def test_a_class_that_loses_all_its_pictures_is_refused(folder: Callable[..., Path]) -> None:
+def test_a_class_without_readable_images_is_refused(folder: Callable[..., Path]) -> None:
     root = folder()
     for path in (root / "femaleeyes").iterdir():
         path.write_bytes(b"no")
-    with pytest.raises(UserError, match="of class 'femaleeyes' at least, got 0"):
+    with pytest.raises(UserError, match="at least one image each of class 'femaleeyes', got 0"):
         module(root, on_bad="skip")
 
 
 def test_runs_stay_together_in_a_subset(folder: Callable[..., Path]) -> None:
     root = folder(range(40), range(0, 80, 2))
     data = module(root, subset={"female": 20, "male": 20}, split_by="random")
-    assert sum(sum(part.values()) for part in data.counts().values()) == 40
-    # One run of forty numbers, gaps drawn or not.
+    assert sum(sum(split.values()) for split in data.counts().values()) == 40
+    # Forty consecutive numbers are one run, even if the subset has gaps.
     assert module(root, subset={"female": 20, "male": 20}).split.kind == "blocks"
 
 
@@ -93,7 +93,7 @@ def test_options_are_checked(folder: Callable[..., Path], options: dict[str, Any
 
 
 class Recorder(pl.LightningModule):
-    """Learns nothing, notes which pictures it is shown, and may be interrupted."""
+    """Learns nothing, records which images it gets, and can be interrupted."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         super().__init__()
@@ -117,10 +117,10 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def fit(root: Path, place: Path, stop_at: int | None = None, ckpt: Path | None = None) -> list[tuple[int, list[int]]]:
+def fit(root: Path, output: Path, stop_at: int | None = None, ckpt: Path | None = None) -> list[tuple[int, list[int]]]:
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, max_epochs=3, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=place,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=output,
     )  # fmt: skip
     model = Recorder(stop_at)
     try:
@@ -135,7 +135,7 @@ def fit(root: Path, place: Path, stop_at: int | None = None, ckpt: Path | None =
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.parametrize("stop_at", [1, 3, 7, 8, 10, 14, 15])
 def test_lightning_resumes_within_an_epoch(folder: Callable[..., Path], tmp_path: Path, stop_at: int) -> None:
-    """Seven batches an epoch: interrupted in the middle, at the end and at the start of one."""
+    """Seven batches per epoch, interrupted in the middle, at the end and at the start of an epoch."""
     root = folder()
     whole = fit(root, tmp_path)
     assert len(whole) == 21
@@ -145,17 +145,17 @@ def test_lightning_resumes_within_an_epoch(folder: Callable[..., Path], tmp_path
     assert before + after == whole
 
 
-def test_readers_and_splits_do_not_wait_for_torch() -> None:
+def test_readers_and_splits_do_not_import_torch() -> None:
     script = """
 import sys
 import eyegender.data.celeba, eyegender.data.folder, eyegender.data.grouping
-import eyegender.data.pixel_build, eyegender.data.split_file
+import eyegender.data.pixel_cache, eyegender.data.split_file
 assert not {"torch", "pandas", "mlflow", "scipy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_batches_leave_the_arrays_alone(folder: Callable[..., Path]) -> None:
+def test_batches_do_not_change_the_arrays(folder: Callable[..., Path]) -> None:
     data = module(folder())
     labels = data.samples.labels.copy()
     for batch in data.train_dataloader():

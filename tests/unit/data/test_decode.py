@@ -4,15 +4,15 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from drawn_pictures import draw, encode
 from PIL import Image
+from random_images import encode, random_image
 
 from eyegender.data.decode import MAX_PIXELS, decode, to_pixels
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 
 
 def mode_cases() -> list[tuple[str, bytes]]:
-    eye = draw(1)
+    eye = random_image(1)
     palette = eye.convert("P")
     palette.info["transparency"] = 0
     wide = Image.fromarray(np.asarray(eye.convert("L")).astype(np.uint16) * 257)
@@ -36,22 +36,22 @@ def test_every_mode_becomes_gray_and_rgb(name: str, data: bytes) -> None:
     assert image.mode in {"L", "RGB"}
     assert to_pixels(image, 24, "gray").shape == (1, 24, 24)
     assert to_pixels(image, 24, "rgb").shape == (3, 24, 24)
-    assert to_pixels(image, 24, "gray").flags.writeable  # or torch warns
+    assert to_pixels(image, 24, "gray").flags.writeable  # else torch warns
 
 
 def test_sixteen_bits_keep_their_brightness() -> None:
-    eye = np.asarray(draw(1).convert("L"))
+    eye = np.asarray(random_image(1).convert("L"))
     wide = Image.fromarray(eye.astype(np.uint16) * 257)
     assert np.array_equal(np.asarray(decode(encode(wide))), eye)
 
 
-def test_transparency_lies_over_white() -> None:
+def test_transparent_images_are_composited_over_white() -> None:
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     assert np.all(np.asarray(decode(encode(clear))) == 255)
 
 
-def test_exif_orientation_is_followed() -> None:
-    eye = draw(2).crop((0, 0, 40, 20))
+def test_exif_orientation_is_applied() -> None:
+    eye = random_image(2).crop((0, 0, 40, 20))
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its side
     data = encode(eye, "JPEG", exif=exif)
@@ -68,9 +68,9 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [7_100, 12_000, 60_000])  # above ours, above Pillow's warning, above Pillow's limit
-def test_giants_are_refused_before_they_are_unpacked(side: int) -> None:
+def test_giant_images_are_refused_before_decoding(side: int) -> None:
     assert side * side > MAX_PIXELS
-    with pytest.raises(BadPictureError, match="more than 50,000,000 pixels"):
+    with pytest.raises(UnreadableImageError, match="more than 50,000,000 pixels"):
         decode(png_that_claims(side, side))
 
 
@@ -79,29 +79,29 @@ def test_giants_are_refused_before_they_are_unpacked(side: int) -> None:
     [
         (b"", "empty file"),
         (b"<html>no</html>", "not a JPEG, PNG, BMP or WebP"),
-        (encode(draw(3), "GIF"), "not a JPEG, PNG, BMP or WebP"),
-        (encode(draw(3), "JPEG")[:300], "(?i)truncated"),
-        (encode(draw(3))[:200], "(?i)truncated|broken"),
+        (encode(random_image(3), "GIF"), "not a JPEG, PNG, BMP or WebP"),
+        (encode(random_image(3), "JPEG")[:300], "(?i)truncated"),
+        (encode(random_image(3))[:200], "(?i)truncated|broken"),
     ],
 )
-def test_what_is_no_picture_says_why(data: bytes, reason: str) -> None:
-    with pytest.raises(BadPictureError, match=reason):
+def test_the_error_says_why_a_file_is_not_an_image(data: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableImageError, match=reason):
         decode(data)
 
 
-def test_noise_after_a_header_never_escapes_as_another_error() -> None:
+def test_noise_after_a_header_raises_no_other_error() -> None:
     rng = np.random.default_rng(0)
     for kind in ("JPEG", "PNG", "BMP", "WEBP"):
-        whole = bytearray(encode(draw(4), kind))
+        whole = bytearray(encode(random_image(4), kind))
         for _ in range(60):
             broken = bytearray(whole)
-            for place in rng.integers(4, len(broken), 8):
-                broken[place] = rng.integers(256)
-            with suppress(BadPictureError):
+            for position in rng.integers(4, len(broken), 8):
+                broken[position] = rng.integers(256)
+            with suppress(UnreadableImageError):
                 decode(bytes(broken))
 
 
-def test_gray_comes_before_resizing() -> None:
-    eye = draw(5)
+def test_images_are_converted_to_gray_before_resizing() -> None:
+    eye = random_image(5)
     expected = np.asarray(eye.convert("L").resize((16, 16), Image.Resampling.BICUBIC))
     assert np.array_equal(to_pixels(eye, 16, "gray")[0], expected)

@@ -3,16 +3,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from drawn_pictures import draw, encode
+from random_images import encode, random_image
 
 from eyegender.core.errors import UserError
 from eyegender.data.folder import FolderReader
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
 
-def test_samples_are_sorted_and_labelled(folder: Callable[..., Path]) -> None:
+def test_samples_are_sorted_and_labeled(folder: Callable[..., Path]) -> None:
     samples = FolderReader(folder(range(3), range(2)), CLASSES).read()
     assert samples.names == tuple(f"femaleeyes/{n}.png" for n in range(3)) + tuple(
         f"maleeyes/{n}.png" for n in range(2)
@@ -23,7 +23,7 @@ def test_samples_are_sorted_and_labelled(folder: Callable[..., Path]) -> None:
     assert samples.open(4).size == (40, 40)
 
 
-def test_any_two_names_in_label_order(folder: Callable[..., Path]) -> None:
+def test_any_two_class_names_in_the_order_of_the_labels(folder: Callable[..., Path]) -> None:
     samples = FolderReader(folder(range(2), range(3)), ["maleeyes", "femaleeyes"]).read()
     assert samples.classes == ("maleeyes", "femaleeyes")
     assert dict(zip(samples.names, samples.labels, strict=True))["maleeyes/0.png"] == 0
@@ -32,7 +32,7 @@ def test_any_two_names_in_label_order(folder: Callable[..., Path]) -> None:
 @pytest.mark.parametrize("files", [0, 1])
 def test_a_class_of_fewer_than_two_is_refused(folder: Callable[..., Path], files: int) -> None:
     root = folder(range(files), range(4))
-    with pytest.raises(UserError, match=r"each class needs two pictures or more.*femaleeyes"):
+    with pytest.raises(UserError, match=r"each class needs two images or more.*femaleeyes"):
         FolderReader(root, CLASSES).read()
 
 
@@ -51,7 +51,7 @@ def test_classes_are_two_folders_inside_root(classes: list[str], tmp_path: Path)
         FolderReader(tmp_path, classes)
 
 
-def test_other_and_hidden_files_are_left_alone(folder: Callable[..., Path]) -> None:
+def test_other_and_hidden_files_are_ignored(folder: Callable[..., Path]) -> None:
     root = folder(range(2), range(2))
     for name in (".DS_Store", "._0.png", "notes.txt"):
         (root / "femaleeyes" / name).write_bytes(b"x")
@@ -59,7 +59,7 @@ def test_other_and_hidden_files_are_left_alone(folder: Callable[..., Path]) -> N
     assert len(FolderReader(root, CLASSES).read()) == 4
 
 
-def test_digest_follows_content_and_not_name_or_time(folder: Callable[..., Path]) -> None:
+def test_digests_depend_on_contents_and_not_on_name_or_time(folder: Callable[..., Path]) -> None:
     root = folder(range(2), range(2))
     first = FolderReader(root, CLASSES).read()
     (root / "femaleeyes" / "0.png").rename(root / "femaleeyes" / "zero.png")
@@ -73,18 +73,18 @@ def test_a_changed_file_is_noticed(folder: Callable[..., Path]) -> None:
     path = root / "femaleeyes" / "0.png"
     os.utime(path, (1, 1))
     first = FolderReader(root, CLASSES).read()
-    path.write_bytes(encode(draw(77)))
+    path.write_bytes(encode(random_image(77)))
     with pytest.raises(UserError, match="must not change during a run"):
         first.open(0)
     assert FolderReader(root, CLASSES).read().digests[0] != first.digests[0]
 
 
-def test_hashes_are_remembered(folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hashes_are_cached(folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(range(2), range(2))
     for path in root.rglob("*.png"):
         os.utime(path, (1, 1))
     first = FolderReader(root, CLASSES).read()
-    monkeypatch.setattr("eyegender.data.picture_facts._read_all", lambda paths: pytest.fail("read again"))
+    monkeypatch.setattr("eyegender.data.image_facts._read_all", lambda paths: pytest.fail("read again"))
     assert FolderReader(root, CLASSES).read().digests == first.digests
 
 
@@ -96,18 +96,18 @@ def test_a_damaged_hash_cache_is_replaced(folder: Callable[..., Path], cache: Pa
     assert FolderReader(root, CLASSES).read().digests == first
 
 
-def test_a_broken_link_is_a_bad_picture(folder: Callable[..., Path]) -> None:
+def test_a_broken_link_is_an_unreadable_image(folder: Callable[..., Path]) -> None:
     root = folder(range(2), range(2))
     (root / "femaleeyes" / "9.png").symlink_to(root / "gone.png")
     samples = FolderReader(root, CLASSES).read()
-    with pytest.raises(BadPictureError, match="No such file"):
+    with pytest.raises(UnreadableImageError, match="No such file"):
         samples.open(samples.names.index("femaleeyes/9.png"))
 
 
-def test_names_that_are_no_text_survive(folder: Callable[..., Path]) -> None:
+def test_names_that_are_not_valid_text_work(folder: Callable[..., Path]) -> None:
     root = folder(range(2), range(2))
     odd = os.fsencode(root / "femaleeyes") + b"/\xff\n7.png"
-    Path(os.fsdecode(odd)).write_bytes(encode(draw(7)))
+    Path(os.fsdecode(odd)).write_bytes(encode(random_image(7)))
     samples = FolderReader(root, CLASSES).read()
     assert len(samples) == 5
     assert samples.open(samples.names.index(os.fsdecode(b"femaleeyes/\xff\n7.png"))).size == (40, 40)

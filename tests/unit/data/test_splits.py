@@ -1,5 +1,6 @@
-"""What every split promises, on drawn-up data sets."""
+"""The guarantees of every kind of split, on made-up data sets."""
 
+import csv
 import hashlib
 from pathlib import Path
 
@@ -10,26 +11,26 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from eyegender.core.errors import UserError
-from eyegender.data.samples import Samples
-from eyegender.data.split_file import read_split_csv, write_split_csv
-from eyegender.data.splits import PARTS, Split, draw_subset, split_at_random, split_by_group, split_officially
+from eyegender.data.readers import Samples
+from eyegender.data.split_file import read_split_csv
+from eyegender.data.splits import SPLITS, Split, official_split, sample_subset, split_at_random, split_by_group
 
 
-def made_up(labels: list[int], parts: list[str] | None = None) -> Samples:
+def made_up(labels: list[int], splits: list[str] | None = None) -> Samples:
     names = tuple(f"{i:05d}.png" for i in range(len(labels)))
     return Samples(
-        source="drawn",
+        source="made up",
         names=names,
         labels=np.array(labels, dtype=np.uint8),
         digests=tuple(hashlib.sha256(name.encode()).hexdigest() for name in names),
         open=lambda i: Image.new("L", (8, 8), i % 256),
-        parts=None if parts is None else tuple(parts),
+        splits=None if splits is None else tuple(splits),
     )
 
 
 @st.composite
 def crowds(draw: st.DrawFn) -> tuple[Samples, list[str]]:
-    """Persons of 1 to 12 pictures, each of one class, every class with enough persons."""
+    """Persons with 1 to 12 images of one class each, and enough persons in each class."""
     labels: list[int] = []
     persons: list[str] = []
     for label in (0, 1):
@@ -40,28 +41,37 @@ def crowds(draw: st.DrawFn) -> tuple[Samples, list[str]]:
 
 
 def content(samples: Samples, split: Split) -> dict[str, set[str]]:
-    return {part: {samples.digests[i] for i in split.part(part)} for part in PARTS}
+    return {name: {samples.digests[i] for i in split.index(name)} for name in SPLITS}
+
+
+def write_split(path: Path, samples: Samples, split: Split, persons: list[str] | None = None) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split", "person"])
+        for name in SPLITS:
+            for i in split.index(name):
+                writer.writerow([samples.names[i], samples.labels[i], name, persons[i] if persons else ""])
 
 
 @given(crowds(), st.integers(0, 2**32 - 1))
-def test_person_splits_hold_their_promises(crowd: tuple[Samples, list[str]], seed: int) -> None:
+def test_a_split_by_person_keeps_persons_and_fractions(crowd: tuple[Samples, list[str]], seed: int) -> None:
     samples, persons = crowd
     split = split_by_group(samples, persons, kind="person", test=0.2, val=0.1, seed=seed)
     everything = np.concatenate([split.train, split.val, split.test])
-    # Each picture is in one part.
+    # Each image is in one split.
     assert sorted(everything.tolist()) == list(range(len(samples)))
-    # No person is in two parts.
+    # No person is in two splits.
     where: dict[str, set[str]] = {}
-    for part in PARTS:
-        for i in split.part(part):
-            where.setdefault(persons[i], set()).add(part)
-    assert all(len(parts) == 1 for parts in where.values())
+    for name in SPLITS:
+        for i in split.index(name):
+            where.setdefault(persons[i], set()).add(name)
+    assert all(len(names) == 1 for names in where.values())
     # Fractions hold in each class, within the size of one person.
     for label in (0, 1):
         total = np.sum(samples.labels == label)
-        for part, fraction in (("test", 0.2), ("val", 0.1)):
-            assert abs(np.sum(samples.labels[split.part(part)] == label) - fraction * total) <= 12
-            assert np.any(samples.labels[split.part(part)] == label)
+        for name, fraction in (("test", 0.2), ("val", 0.1)):
+            assert abs(np.sum(samples.labels[split.index(name)] == label) - fraction * total) <= 12
+            assert np.any(samples.labels[split.index(name)] == label)
 
 
 @given(crowds(), st.integers(0, 99), st.randoms(use_true_random=False))
@@ -82,7 +92,7 @@ def test_listing_order_does_not_matter(crowd: tuple[Samples, list[str]], seed: i
 
 
 @given(crowds(), st.integers(0, 99))
-def test_the_seed_decides(crowd: tuple[Samples, list[str]], seed: int) -> None:
+def test_the_seed_determines_the_split(crowd: tuple[Samples, list[str]], seed: int) -> None:
     samples, persons = crowd
     splits = [
         split_by_group(samples, persons, kind="person", test=0.2, val=0.1, seed=s) for s in (seed, seed, seed + 1)
@@ -99,7 +109,7 @@ def test_random_splits_are_exact_in_each_class(female: int, male: int, seed: int
     assert counts["val"] == {"female": round(female * 0.1), "male": round(male * 0.1)}
 
 
-def test_single_pictures_fill_the_gaps_that_large_groups_leave() -> None:
+def test_single_images_fill_the_gaps_of_large_groups() -> None:
     sizes = [40, 33, 21, 9, 8, *[1] * 60]
     persons = [str(person) for person, size in enumerate(sizes) for _ in range(size)]
     samples = made_up([0] * len(persons) + [1] * 100)
@@ -109,7 +119,7 @@ def test_single_pictures_fill_the_gaps_that_large_groups_leave() -> None:
         assert counts["test"] == {"female": round(0.2 * sum(sizes)), "male": 20}
 
 
-def test_large_groups_are_not_always_trained_on() -> None:
+def test_large_groups_are_not_always_in_the_training_set() -> None:
     persons = [str(i // 10) for i in range(100)] + [f"m{i}" for i in range(100)]
     samples = made_up([0] * 100 + [1] * 100)
     tested = {persons[i] for seed in range(30)
@@ -126,22 +136,22 @@ def test_fractions_are_checked(test: float, val: float) -> None:
 def test_two_persons_of_a_class_cannot_be_split_in_three() -> None:
     samples = made_up([0] * 10 + [1] * 10)
     persons = [str(i // 5) for i in range(10)] + [f"m{i}" for i in range(10)]
-    with pytest.raises(UserError, match="need one person each of class 'female' at least, got 2"):
+    with pytest.raises(UserError, match="need at least one person each of class 'female', got 2"):
         split_by_group(samples, persons, kind="person", test=0.2, val=0.1, seed=0)
 
 
 def test_official_needs_a_partition() -> None:
-    with pytest.raises(UserError, match="needs a data set with its own partition, got drawn"):
-        split_officially(made_up([0, 1]))
+    with pytest.raises(UserError, match="needs a data set with an official partition, got made up"):
+        official_split(made_up([0, 1]))
     samples = made_up([0, 1] * 3, ["train", "train", "val", "val", "test", "test"])
-    assert split_officially(samples).test.tolist() == [4, 5]
+    assert official_split(samples).test.tolist() == [4, 5]
     with pytest.raises(UserError, match="no female in val, no male in val"):
-        split_officially(made_up([0, 1] * 2, ["train", "train", "test", "test"]))
+        official_split(made_up([0, 1] * 2, ["train", "train", "test", "test"]))
 
 
-def test_subset_draws_that_many_from_the_seed() -> None:
+def test_a_subset_has_the_given_sizes_and_follows_the_seed() -> None:
     samples = made_up([0, 1] * 50)
-    first, again, other = (draw_subset(samples, {"female": 7, "male": 5}, seed) for seed in (1, 1, 2))
+    first, again, other = (sample_subset(samples, {"female": 7, "male": 5}, seed) for seed in (1, 1, 2))
     assert np.bincount(samples.labels[first]).tolist() == [7, 5]
     assert first.tolist() == again.tolist() != other.tolist()
 
@@ -151,23 +161,23 @@ def test_subset_draws_that_many_from_the_seed() -> None:
 )
 def test_impossible_subsets_are_refused(subset: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"data\.subset"):
-        draw_subset(made_up([0, 1] * 50), subset, 0)
+        sample_subset(made_up([0, 1] * 50), subset, 0)
 
 
 def test_a_written_split_is_read_back(tmp_path: Path) -> None:
     samples = made_up([0, 1] * 30)
     persons = [str(i // 4) for i in range(60)]
     split = split_by_group(samples, persons, kind="person", test=0.2, val=0.1, seed=3)
-    write_split_csv(tmp_path / "split.csv", samples, split, persons)
+    write_split(tmp_path / "split.csv", samples, split, persons)
     back = read_split_csv(tmp_path / "split.csv", samples)
-    assert all(np.array_equal(split.part(part), back.part(part)) for part in PARTS)
+    assert all(np.array_equal(split.index(name), back.index(name)) for name in SPLITS)
     assert back.kind == "file"
 
 
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        ("nobody.png,0,train,", "no picture 'nobody.png' in the data"),
+        ("nobody.png,0,train,", "no image 'nobody.png' in the data"),
         ("00000.png,0,train,", "'00000.png' a second time"),
         ("00006.png,0,dev,", "split must be train, val or test, got 'dev'"),
         ("00006.png,male,train,", "'00006.png' is female, got 'male'"),
@@ -175,7 +185,7 @@ def test_a_written_split_is_read_back(tmp_path: Path) -> None:
         ("00006.png,0,train,a,b", "more cells than the first line has columns"),
     ],
 )
-def test_rows_that_do_not_fit_are_listed(tmp_path: Path, row: str, fault: str) -> None:
+def test_rows_that_do_not_match_the_data_are_listed(tmp_path: Path, row: str, fault: str) -> None:
     samples = made_up([0, 1] * 4)
     rows = ["00000.png,0,train,a", "00001.png,male,train,b", "00002.png,0,val,", "00003.png,1,val,",
             "00004.png,female,test,", "00005.png,1,test,"]  # fmt: skip
@@ -197,10 +207,10 @@ def test_split_files_are_checked_before_they_are_read(tmp_path: Path) -> None:
         read_split_csv(tmp_path / "split.csv", samples)
 
 
-def test_rows_of_skipped_pictures_do_no_harm(tmp_path: Path) -> None:
+def test_rows_of_skipped_images_are_allowed(tmp_path: Path) -> None:
     samples = made_up([0, 1] * 6)
     split = split_at_random(samples, 0.3, 0.2, 0)
-    write_split_csv(tmp_path / "split.csv", samples, split)
-    gone = int(split.train[0])
-    kept = samples.take(np.array([i for i in range(12) if i != gone]))
-    assert len(read_split_csv(tmp_path / "split.csv", kept, [samples.names[gone]]).train) == len(split.train) - 1
+    write_split(tmp_path / "split.csv", samples, split)
+    skipped = int(split.train[0])
+    rest = samples.take(np.array([i for i in range(12) if i != skipped]))
+    assert len(read_split_csv(tmp_path / "split.csv", rest, [samples.names[skipped]]).train) == len(split.train) - 1

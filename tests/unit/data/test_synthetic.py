@@ -18,7 +18,7 @@ def pixels(reader: SyntheticReader, index: int) -> np.ndarray:
     return np.asarray(reader.read().open(index))
 
 
-def test_lists_two_eyes_of_each_person_in_the_order_of_names() -> None:
+def test_each_person_has_two_eyes_in_the_order_of_names() -> None:
     samples = SyntheticReader(n=10).read()
     assert samples.source == "synthetic"
     assert samples.names == tuple(sorted(samples.names))
@@ -31,13 +31,13 @@ def test_lists_two_eyes_of_each_person_in_the_order_of_names() -> None:
     assert all(values.shape == (10,) for values in samples.attributes.values())
 
 
-def test_a_picture_has_the_size_that_was_asked_for_and_is_no_flat_plane() -> None:
-    picture = SyntheticReader(n=4, size=48).read().open(2)
-    assert (picture.mode, picture.size) == ("RGB", (48, 48))
-    assert np.asarray(picture).std() > 15
+def test_an_image_has_the_given_size_and_contrast() -> None:
+    image = SyntheticReader(n=4, size=48).read().open(2)
+    assert (image.mode, image.size) == ("RGB", (48, 48))
+    assert np.asarray(image).std() > 15
 
 
-def test_a_picture_depends_on_seed_and_index_alone() -> None:
+def test_an_image_depends_on_seed_and_index_only() -> None:
     expected = pixels(SyntheticReader(n=4, size=32), 3)
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002 - the global state must not matter
@@ -48,23 +48,23 @@ def test_a_picture_depends_on_seed_and_index_alone() -> None:
     assert not np.array_equal(pixels(SyntheticReader(n=4, size=32, seed=1), 3), expected)
 
 
-def test_threads_draw_what_one_thread_draws() -> None:
+def test_several_threads_generate_the_same_images_as_one() -> None:
     reader = SyntheticReader(n=16, size=32)
     alone = [np.asarray(reader.draw(index)) for index in range(16)]
     with ThreadPoolExecutor(4) as pool:
-        together = [np.asarray(picture) for picture in pool.map(reader.draw, range(16))]
+        together = [np.asarray(image) for image in pool.map(reader.draw, range(16))]
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize("change", [{"size": 64}, {"seed": 1}, {"separation": 1.0}])
-def test_digests_follow_every_parameter_that_changes_a_picture(change: dict[str, float]) -> None:
+def test_digests_depend_on_every_parameter_that_changes_an_image(change: dict[str, float]) -> None:
     before = SyntheticReader(n=4).read().digests
     after = SyntheticReader(n=4, **change).read().digests  # type: ignore[arg-type]
     assert not set(before) & set(after)
 
 
 def test_left_and_right_eye_are_mirrored() -> None:
-    """With the same pose and straight light they are, but for the lamp in the pupil and the noise."""
+    """With the same pose and frontal light they are, except for the lamp in the pupil and the noise."""
     who, how = eye_traits.person(0, 0), eye_traits.shot(0, 0)
     how = replace(how, rotation=0.0, shift=(0.0, 0.0), light=(0.0, 0.0), gaze=(0.0, 0.0), grain=0.0)
     left = np.asarray(draw_eye(who, replace(how, left=True), 64), dtype=float)
@@ -72,14 +72,14 @@ def test_left_and_right_eye_are_mirrored() -> None:
     assert np.abs(left - right[:, ::-1]).mean() < 0.5 * np.abs(left - right).mean()
 
 
-def test_the_latent_score_decides_as_often_as_documented() -> None:
+def test_the_latent_score_has_the_documented_accuracy() -> None:
     people = [eye_traits.person(0, number) for number in range(4000)]
     right = np.mean([(who.latent > 0) == bool(who.label) for who in people])
     assert eye_traits.bayes_accuracy() == pytest.approx(0.9452, abs=1e-4)
     assert right == pytest.approx(eye_traits.bayes_accuracy(), abs=0.015)
 
 
-def test_all_cues_together_decide_almost_as_often_and_none_alone_does() -> None:
+def test_all_cues_together_are_almost_as_accurate_and_no_single_cue_is() -> None:
     names = ["brow_thickness", "brow_height", "brow_arch", "lash_length", "opening", "liner", "shadow", "roughness"]
     people = [eye_traits.person(1, number) for number in range(4000)]
     labels = np.array([who.label for who in people])
@@ -90,7 +90,7 @@ def test_all_cues_together_decide_almost_as_often_and_none_alone_does() -> None:
         assert 0.75 < ((cue > 0) == labels).mean() < 0.90
 
 
-def test_without_separation_a_cue_says_nothing() -> None:
+def test_without_separation_no_cue_is_informative() -> None:
     people = [eye_traits.person(0, number, separation=0.0) for number in range(2000)]
     brows = np.array([[who.brow_thickness for who in people if who.label == label] for label in (0, 1)])
     assert abs(brows[0].mean() - brows[1].mean()) < 0.005
@@ -109,7 +109,7 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, float], message
         SyntheticReader(**arguments)  # type: ignore[arg-type]
 
 
-def test_larger_pictures_show_the_same_eye() -> None:
+def test_larger_images_show_the_same_eye() -> None:
     small = Image.fromarray(pixels(SyntheticReader(n=4, size=48), 1))
     large = Image.fromarray(pixels(SyntheticReader(n=4, size=192), 1)).resize((48, 48), Image.Resampling.BOX)
     assert np.abs(np.asarray(small, dtype=float) - np.asarray(large, dtype=float)).mean() < 12

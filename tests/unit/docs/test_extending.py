@@ -13,7 +13,7 @@ from my_eyes.resnet18 import ResNet18
 
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig, parse
-from eyegender.data.samples import BadPictureError
+from eyegender.data.readers import UnreadableImageError
 from eyegender.data.synthetic import SyntheticReader
 from eyegender.training.build import build_data
 from eyegender.training.run import train
@@ -31,7 +31,7 @@ class TestResNet18(BackboneContract):
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """48 drawn eyes of 24 persons as files, and the table that lists them, the last first."""
+    """48 synthetic eyes of 24 persons as files, and the table that lists them in reverse order."""
     samples = SyntheticReader(n=48, size=32).read()
     assert samples.persons is not None
     path = tmp_path / "eyes.csv"
@@ -67,7 +67,7 @@ def test_no_person_of_the_table_is_in_two_parts(table: Path, monkeypatch: pytest
     data = build_data(composed(table, monkeypatch))
     data.setup("fit")
     persons = np.array(data.persons)
-    parts = [set(persons[data.split.part(part)]) for part in ("train", "val", "test")]
+    parts = [set(persons[data.split.index(part)]) for part in ("train", "val", "test")]
     assert all(parts)
     assert sum(map(len, parts)) == len(set().union(*parts)) == 24
 
@@ -91,7 +91,7 @@ def test_a_damaged_picture_is_a_bad_picture(table: Path) -> None:
     table.with_name("000.png").write_bytes(b"no picture")
     samples = CsvReader(str(table)).read()
     assert samples.names[0] == "000.png"
-    with pytest.raises(BadPictureError):
+    with pytest.raises(UnreadableImageError):
         samples.open(0)
 
 

@@ -55,7 +55,7 @@ def test_no_batch_norm_is_left(network: Network) -> None:
     assert [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]  # it worked on a copy
 
 
-def test_in_parts_it_is_the_same(network: Network) -> None:
+def test_two_consecutive_prefixes_equal_one(network: Network) -> None:
     middle, end = len(network.stages) // 2, len(network.stages)
     whole = FrozenPrefix(network, 0, end)(pixels(network))
     parts = FrozenPrefix(network, middle, end)(FrozenPrefix(network, 0, middle)(pixels(network)))
@@ -74,7 +74,7 @@ def test_a_pooled_prefix_gives_what_the_head_would_pool(network: Network) -> Non
     )
 
 
-def test_bfloat16_is_near(network: Network) -> None:
+def test_bfloat16_is_close(network: Network) -> None:
     stop = len(network.stages) // 2
     expected = network.stages[:stop](network.normalise(pixels(network)))
     assert close(FrozenPrefix(network, 0, stop, dtype=torch.bfloat16)(pixels(network)), expected, 0.3)

@@ -16,15 +16,15 @@ import torch
 
 from eyegender.core.errors import UserError
 from eyegender.features.build import Build, TooLargeForTypeError, open_or_build
-from eyegender.features.opened import open_activations, remember
 from eyegender.features.store import (
     ACTIVATIONS,
     CHECKSUMS,
     MANIFEST,
+    STORE_POOL,
     ActivationStore,
     DamagedActivationsError,
 )
-from tests.unit.features.numbers import PICTURES, VIEWS, check_whole, entry, expected
+from tests.unit.features.numbered_entry import IMAGES, VIEWS, check_whole, entry, expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def not_again(_: torch.Tensor) -> torch.Tensor:
 
 def start(folder: Path, speed: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.features.numbers", str(folder), speed],
+        [sys.executable, "-m", "tests.unit.features.numbered_entry", str(folder), speed],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[3],
@@ -53,9 +53,9 @@ def start(folder: Path, speed: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_rows_hold_what_was_computed(folder: Path, dtype: str) -> None:
+def test_rows_hold_the_computed_values(folder: Path, dtype: str) -> None:
     store = open_or_build(entry(folder, dtype))
-    assert store.shape == (PICTURES, VIEWS, 4, 2, 3)
+    assert store.shape == (IMAGES, VIEWS, 4, 2, 3)
     found = store.read(np.array([3, 149, 3, 64]), np.array([0, 1, 1, 0]))
     assert found.dtype == getattr(torch, dtype)
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -68,10 +68,10 @@ def test_a_second_run_computes_nothing(folder: Path) -> None:
     check_whole(open_or_build(entry(folder, prefix=not_again)))
 
 
-def test_a_picture_beyond_the_store_is_no_silent_neighbour(folder: Path) -> None:
+def test_reading_beyond_the_last_image_raises(folder: Path) -> None:
     store = open_or_build(entry(folder))
     with pytest.raises(IndexError):
-        store.read(np.array([PICTURES]), 0)
+        store.read(np.array([IMAGES]), 0)
     with pytest.raises(IndexError):
         store.read(np.array([-1]), 0)
 
@@ -82,9 +82,9 @@ def test_a_pickled_store_reads_the_same_file(folder: Path) -> None:
 
 def test_several_builders_at_once_make_one_entry(folder: Path) -> None:
     processes = [start(folder, "slow") for _ in range(3)]
-    told = [process.communicate(timeout=300)[0].split() for process in processes]
+    lines = [process.communicate(timeout=300)[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert sorted(lines.count("computing") for lines in told) == [0, 0, 6]  # three chunks of two views, once
+    assert sorted(output.count("computing") for output in lines) == [0, 0, 6]  # three chunks of two views, once
     assert left(folder) == ["entry"]
 
 
@@ -102,11 +102,11 @@ def test_a_killed_builder_is_cleaned_up_by_the_next(folder: Path, number: signal
     assert left(folder) == ["entry"]
 
 
-def flip_a_bit(path: Path, place: int) -> None:
+def flip_a_bit(path: Path, offset: int) -> None:
     with path.open("r+b") as file:
-        file.seek(place)
+        file.seek(offset)
         byte = file.read(1)[0]
-        file.seek(place)
+        file.seek(offset)
         file.write(bytes([byte ^ 1]))
 
 
@@ -114,32 +114,32 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "truncated": lambda folder: os.truncate(folder / ACTIVATIONS, 100),
     "no numbers": lambda folder: (folder / ACTIVATIONS).unlink(),
     "no manifest": lambda folder: (folder / MANIFEST).unlink(),
-    "half a manifest": lambda folder: os.truncate(folder / MANIFEST, 10),
+    "truncated manifest": lambda folder: os.truncate(folder / MANIFEST, 10),
     "no checksums": lambda folder: (folder / CHECKSUMS).unlink(),
     "first row": lambda folder: flip_a_bit(folder / ACTIVATIONS, 5),
-    "other numbers of pictures": lambda folder: (folder / MANIFEST).write_text(
-        (folder / MANIFEST).read_text().replace(str(PICTURES), "7")
+    "other number of images": lambda folder: (folder / MANIFEST).write_text(
+        (folder / MANIFEST).read_text().replace(str(IMAGES), "7")
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_entry_is_built_anew(folder: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_entry_is_built_again(folder: Path, damage: Callable[[Path], None]) -> None:
     open_or_build(entry(folder))
     damage(folder)
     with pytest.raises(DamagedActivationsError):
-        ActivationStore(folder, PICTURES, VIEWS)
+        ActivationStore(folder, IMAGES, VIEWS)
     check_whole(open_or_build(entry(folder)))
 
 
 def test_damage_after_opening_is_one_line_and_rebuilt_by_the_next_run(folder: Path) -> None:
-    store = remember(open_or_build(entry(folder)))
+    store = STORE_POOL.add(open_or_build(entry(folder)))
     probed = {0, 299}
     row = next(i for i in range(300) if i not in probed and not store._checked[i])
     flip_a_bit(folder / ACTIVATIONS, row * 96)
     with pytest.raises(UserError, match=rf"row {row} of .* changed on disk; run again to rebuild them"):
         store.read(np.array([row // VIEWS]), row % VIEWS)
-    assert open_activations(folder, PICTURES, VIEWS) is None  # not the one from memory
+    assert STORE_POOL.open(folder, IMAGES, VIEWS) is None  # not the open one
     check_whole(open_or_build(entry(folder)))
 
 
@@ -164,17 +164,17 @@ def test_numbers_beyond_the_type_are_refused(folder: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 16 KiB that is really full."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place)]
+    disk = tmp_path / "small"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)]
     try:
         mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     except OSError as error:
         pytest.skip(f"cannot mount a small disk: {error}")
     if mounted.returncode:
         pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk: Path) -> None:
     assert left(folder) == []
 
 
-def test_bytes_are_counted_before_they_are_written(folder: Path) -> None:
+def test_the_size_is_known_before_it_is_written(folder: Path) -> None:
     build: Build = entry(folder, "float16")
     store = open_or_build(build)
     written = sum((folder / name).stat().st_size for name in (ACTIVATIONS, CHECKSUMS))

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import torch
 
-from eyegender.features.views import Views, training_views
+from eyegender.features.prefix import Views, training_views
 from eyegender.models.augment import Augment
 
 AUGMENT = Augment()
 PIXELS = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_original_then_mirror_image_then_draws() -> None:
+def test_original_then_mirror_image_then_random_views() -> None:
     views = training_views(4, AUGMENT, seed=0)
     assert len(views) == 4
     assert torch.equal(views.make(PIXELS, 0, 0), PIXELS)
@@ -26,7 +26,7 @@ def test_without_mirroring_no_mirror_image() -> None:
     assert (views.mirrored, views.draws) == (False, 2)
 
 
-def test_draws_depend_on_seed_and_place_alone() -> None:
+def test_random_views_depend_only_on_seed_and_position() -> None:
     views = training_views(4, AUGMENT, seed=0)
     torch.manual_seed(1)
     first = views.make(PIXELS, 2, 64)
@@ -36,7 +36,11 @@ def test_draws_depend_on_seed_and_place_alone() -> None:
     assert not torch.equal(training_views(4, AUGMENT, seed=1).make(PIXELS, 2, 64), first)
 
 
-def test_seeds_share_what_is_not_drawn() -> None:
-    assert training_views(2, AUGMENT, 0).told == training_views(2, Augment(shift=0.2), 1).told == "original mirrored"
-    assert training_views(3, AUGMENT, 0).told != training_views(3, AUGMENT, 1).told
-    assert training_views(3, AUGMENT, 0).told != training_views(3, Augment(shift=0.2), 0).told
+def test_views_without_random_numbers_do_not_depend_on_the_seed() -> None:
+    assert (
+        training_views(2, AUGMENT, 0).description
+        == training_views(2, Augment(shift=0.2), 1).description
+        == "original mirrored"
+    )
+    assert training_views(3, AUGMENT, 0).description != training_views(3, AUGMENT, 1).description
+    assert training_views(3, AUGMENT, 0).description != training_views(3, Augment(shift=0.2), 0).description

@@ -1,4 +1,4 @@
-"""What an evaluation reads of any data source."""
+"""Labeled images of any data source, with the classes of a model."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eyegender.core.errors import UserError
 from eyegender.core.schema import DataSection
-from eyegender.inference.labeled_images import read_labeled_images
-from eyegender.models.saved_network import Card
+from eyegender.inference.labeled_images import ClassMapping, read_labeled_images
+from eyegender.models.saved_network import ModelSpec
 
-CARD = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
+SPEC = ModelSpec("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
 
 
 def png(seed: int, side: int = 60) -> bytes:
@@ -40,21 +41,21 @@ def section(reader: dict[str, Any], **options: Any) -> DataSection:
 
 
 @pytest.mark.parametrize(("on_conflict", "count", "conflicts"), [("error", 8, 1), ("keep", 8, 1), ("drop", 6, 0)])
-@pytest.mark.parametrize("part", ["all", "train"])
-def test_pictures_in_both_classes_stop_no_evaluation_and_are_known(
-    tmp_path: Path, on_conflict: str, count: int, conflicts: int, part: str
+@pytest.mark.parametrize("split", ["all", "train"])
+def test_images_in_both_classes_are_reported_and_not_refused(
+    tmp_path: Path, on_conflict: str, count: int, conflicts: int, split: str
 ) -> None:
-    for label, name in enumerate(CARD.classes):
+    for label, name in enumerate(SPEC.classes):
         (tmp_path / name).mkdir()
         for number in range(0, 8, 2):
             (tmp_path / name / f"{number}.png").write_bytes(png(0 if number == 0 else 10 * label + number))
-    reader = {"_target_": "eyegender.data.folder.FolderReader", "root": str(tmp_path), "classes": list(CARD.classes)}
-    pictures = read_labeled_images(section(reader, on_conflict=on_conflict), part, 0, CARD)
-    if part == "all":
-        assert (len(pictures), len(pictures.conflicts)) == (count, conflicts)
+    reader = {"_target_": "eyegender.data.folder.FolderReader", "root": str(tmp_path), "classes": list(SPEC.classes)}
+    images = read_labeled_images(section(reader, on_conflict=on_conflict), split, 0, SPEC)
+    if split == "all":
+        assert (len(images), len(images.conflicts)) == (count, conflicts)
     else:
-        here = set(pictures.samples.names)
-        assert len(pictures.conflicts) == bool(conflicts and here & {"female/0.png", "male/0.png"})
+        here = set(images.samples.names)
+        assert len(images.conflicts) == bool(conflicts and here & {"female/0.png", "male/0.png"})
 
 
 def test_both_eyes_of_an_unknown_face_count_as_one_person(tmp_path: Path) -> None:
@@ -69,7 +70,46 @@ def test_both_eyes_of_an_unknown_face_count_as_one_person(tmp_path: Path) -> Non
     points = " ".join(f"p{k}" for k in range(10))
     (tmp_path / "list_landmarks_align_celeba.txt").write_text("\n".join(["6", points, *landmarks]))
     reader = {"_target_": "eyegender.data.celeba.CelebaReader", "root": str(tmp_path)}
-    pictures = read_labeled_images(section(reader), "all", 0, CARD)
-    assert pictures.persons is not None
-    assert len(pictures) == 12
-    assert len(set(pictures.persons)) == 6
+    images = read_labeled_images(section(reader), "all", 0, SPEC)
+    assert images.persons is not None
+    assert len(images) == 12
+    assert len(set(images.persons)) == 6
+
+
+def class_folders(root: Path, first: str, second: str) -> DataSection:
+    for k, name in enumerate((first, second)):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(2 + k):
+            (root / name / f"{number}.png").write_bytes(png(10 * k + number, 8))
+    reader = {"_target_": "eyegender.data.folder.FolderReader", "root": str(root), "classes": [first, second]}
+    return section(reader, split={"by": "random", "test": 0.2, "val": 0.2, "file": None, "seed": 0})
+
+
+def labels(data: DataSection, **renamed: str) -> dict[str, int]:
+    samples = read_labeled_images(data, "all", 0, SPEC, ClassMapping(SPEC.classes, renamed)).samples
+    assert samples.classes == SPEC.classes
+    return {name.partition("/")[0]: int(label) for name, label in zip(samples.names, samples.labels, strict=True)}
+
+
+def test_class_names_decide_and_not_their_order(tmp_path: Path) -> None:
+    assert labels(class_folders(tmp_path, "female", "male")) == {"female": 0, "male": 1}
+    assert labels(class_folders(tmp_path, "male", "female")) == {"female": 0, "male": 1}
+
+
+def test_classes_with_other_names_are_mapped(tmp_path: Path) -> None:
+    assert labels(class_folders(tmp_path, "women", "men"), women="female", men="male") == {"women": 0, "men": 1}
+    assert labels(class_folders(tmp_path, "men", "women"), women="female", men="male") == {"women": 0, "men": 1}
+    assert labels(class_folders(tmp_path, "men", "female"), men="male") == {"female": 0, "men": 1}
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [{}, {"cats": "female"}, {"cats": "male", "dogs": "male"}, {"cats": "female", "dogs": "man"}, {"x": "female"}],
+)
+def test_other_classes_are_refused_before_an_image_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: dict[str, str]
+) -> None:
+    monkeypatch.setattr("eyegender.data.folder.decode", lambda *_, **__: pytest.fail("decoded"))
+    message = r"must have the model's classes, female and male, got cats and dogs.*'classes={cats: female, dogs: male}'"
+    with pytest.raises(UserError, match=message):
+        labels(class_folders(tmp_path, "cats", "dogs"), **renamed)

@@ -6,71 +6,77 @@ import pytest
 from PIL import Image
 
 from eyegender.core.errors import UserError
-from eyegender.inference import image_files as picture_files
-from eyegender.inference.image_files import decoded_batches, list_pictures
+from eyegender.inference import prediction
 from eyegender.inference.load import LoadedModel
-from eyegender.inference.prediction import Row, predict, row_writer, tally
-from eyegender.models.saved_network import Card, untrained
+from eyegender.inference.prediction import (
+    PredictionRow,
+    count_labels,
+    decode_batches,
+    find_image_files,
+    predict,
+    row_writer,
+)
+from eyegender.models.saved_network import ModelSpec, untrained
 
-CARD = Card("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
+SPEC = ModelSpec("eyegender.models.mobilenet_v2.MobileNetV2", "linear", 0, 32, "gray", ("female", "male"))
 
 
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
-    return LoadedModel(untrained(CARD), CARD, "random")
+    return LoadedModel(untrained(SPEC), SPEC, "random")
 
 
-def pictures(folder: Path, count: int) -> list[Path]:
+def images(folder: Path, count: int) -> list[Path]:
     paths = [folder / f"{i}.png" for i in range(count)]
     for i, path in enumerate(paths):
         Image.new("L", (20, 20), 10 * i).save(path)
     return paths
 
 
-def test_folders_are_searched_and_files_taken_as_given(tmp_path: Path) -> None:
+def test_folders_are_searched_and_files_used_as_given(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
-    inside = pictures(tmp_path / "below", 2)
+    inside = images(tmp_path / "below", 2)
     (tmp_path / "below" / ".hidden.png").write_bytes(b"")
-    odd = tmp_path / "picture.dat"
+    odd = tmp_path / "image.dat"
     odd.write_bytes(b"")
-    assert list_pictures([str(odd), str(tmp_path), str(inside[0])]) == [odd, *inside]
+    assert find_image_files([str(odd), str(tmp_path), str(inside[0])]) == [odd, *inside]
     with pytest.raises(UserError, match="images must exist, got nowhere"):
-        list_pictures(["nowhere"])
+        find_image_files(["nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no picture"):
-        list_pictures([str(tmp_path / "empty")])
+    with pytest.raises(UserError, match="no image"):
+        find_image_files([str(tmp_path / "empty")])
 
 
 def test_batches_keep_the_order_and_bad_files_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_files, "BATCH", 3)
-    paths = pictures(tmp_path, 7)
-    paths[4].write_bytes(b"no picture")
+    monkeypatch.setattr(prediction, "BATCH_SIZE", 3)
+    paths = images(tmp_path, 7)
+    paths[4].write_bytes(b"not an image")
     paths.append(tmp_path / "missing.png")
-    batches = list(decoded_batches(paths))
+    batches = list(decode_batches(paths))
     assert [len(batch) for batch in batches] == [3, 3, 2]
     assert [one.path for batch in batches for one in batch] == paths
     bad = {one.path.name: one.reason for batch in batches for one in batch if one.image is None}
-    assert bad == {"4.png": "not a JPEG, PNG, BMP or WebP picture", "missing.png": "No such file or directory"}
+    assert bad == {"4.png": "not a JPEG, PNG, BMP or WebP image", "missing.png": "No such file or directory"}
 
 
 def test_the_model_abstains_below_the_confidence(model: LoadedModel, tmp_path: Path) -> None:
-    paths = pictures(tmp_path, 2)
-    (sure,) = predict(model, paths, min_confidence=0.5)
-    assert {row.note for row in sure} == {""}
-    (unsure,) = predict(model, paths, min_confidence=1.0)
-    assert {(row.label, row.note) for row in unsure} == {("", "abstained")}
-    assert [row.probability for row in unsure] == [row.probability for row in sure]
+    paths = images(tmp_path, 2)
+    (confident,) = predict(model, paths, min_confidence=0.5)
+    assert {row.note for row in confident} == {""}
+    (abstained,) = predict(model, paths, min_confidence=1.0)
+    assert {(row.label, row.note) for row in abstained} == {("", "abstained")}
+    assert [row.probability for row in abstained] == [row.probability for row in confident]
 
 
 def test_a_batch_of_bad_files_only(model: LoadedModel, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     (rows,) = predict(model, [tmp_path / "a.png"], min_confidence=0.5)
-    assert rows == [Row(str(tmp_path / "a.png"), "", None, "", "unreadable: empty file")]
-    assert tally(rows) == {"unreadable": 1}
+    assert rows == [PredictionRow(str(tmp_path / "a.png"), "", None, "", "unreadable: empty file")]
+    assert count_labels(rows) == {"unreadable": 1}
 
 
-def test_names_that_are_no_text_are_written(tmp_path: Path) -> None:
-    row = Row("odd\udcff,name\n.png", "", 0.25, "female", "")
+def test_file_names_that_are_not_utf8_are_written(tmp_path: Path) -> None:
+    row = PredictionRow("odd\udcff,name\n.png", "", 0.25, "female", "")
     with row_writer(tmp_path / "out" / "a.csv") as write:
         write([row])
     assert b'"odd\xff,name\n.png",,0.25,female,' in (tmp_path / "out" / "a.csv").read_bytes()

@@ -34,7 +34,7 @@ class BackboneContract:
 
     def test_the_stages_are_torchvisions_network(self) -> None:
         network = self.cls.torchvision_network().eval()
-        stages = torch.nn.Sequential(*[stage for _, stage in self.cls.cut(network)])
+        stages = torch.nn.Sequential(*[stage for _, stage in self.cls.named_stages(network)])
         x = torch.randn(2, 3, 96, 96)
         seen: list[torch.Tensor] = []
         last = list(network.children())[-1]

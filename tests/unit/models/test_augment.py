@@ -56,7 +56,7 @@ def test_rotation_keeps_distances_and_turns_by_at_most_its_degrees() -> None:
     assert degrees.min() < -25
 
 
-def test_erasing_grays_one_square_of_some_pictures() -> None:
+def test_erasing_grays_one_square_of_some_images() -> None:
     white = torch.full((400, 3, 50, 50), 255, dtype=torch.uint8)
     erased = Augment(0, 0, 0, 0, erase=0.25)(white, gen())
     gray = erased == 127.5
@@ -71,7 +71,7 @@ def test_erasing_grays_one_square_of_some_pictures() -> None:
     assert rows.max() <= 21
 
 
-def test_what_is_off_draws_nothing() -> None:
+def test_options_that_are_off_draw_no_random_numbers() -> None:
     assert torch.equal(Augment()(eyes(), gen()), Augment(rotate=0, erase=0)(eyes(), gen()))
     one, other = gen(), gen()
     Augment()(eyes(), one)

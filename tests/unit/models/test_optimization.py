@@ -56,7 +56,7 @@ class Training:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(("done", "planned", "now"), [(8, 8, 20), (5, 8, 20), (5, 20, 8), (8, 8, 8), (1, 2, 3)])
-def test_a_run_of_another_length_goes_on_at_the_rates_of_that_length(
+def test_a_resumed_run_of_another_length_has_the_rates_of_that_length(
     schedule: str, done: int, planned: int, now: int
 ) -> None:
     first, whole, resumed = Training(schedule, planned), Training(schedule, now), Training(schedule, now)
@@ -68,7 +68,7 @@ def test_a_run_of_another_length_goes_on_at_the_rates_of_that_length(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_run_of_the_same_length_goes_on_as_if_nothing_had_happened(schedule: str) -> None:
+def test_a_resumed_run_of_the_same_length_has_unchanged_rates(schedule: str) -> None:
     training = Training(schedule, 10)
     training.take(4)
     before = training.checkpoint()
@@ -85,15 +85,15 @@ def _went_on(schedule: str, checkpoint: dict[str, Any]) -> list[tuple[float, ...
 
 
 def test_progress_is_that_of_finished_epochs_and_of_the_batches_after_them() -> None:
-    def told(started: int, processed: int, batches: int, last: bool) -> Progress:
+    def progress(started: int, processed: int, batches: int, last: bool) -> Progress:
         batch = {"current": {"processed": batches}, "is_last_batch": last}
         epoch = {"current": {"started": started, "processed": processed}}
         loops = {"fit_loop": {"epoch_progress": epoch, "epoch_loop.batch_progress": batch}}
         return progress_of({"loops": loops, "global_step": 7})
 
-    assert told(2, 2, 3, last=True) == Progress(2, 0, 7)
-    assert told(3, 2, 1, last=False) == Progress(2, 1, 7)
-    assert told(3, 3, 1, last=False) == Progress(3, 0, 7)  # max_steps has cut the third one short
+    assert progress(2, 2, 3, last=True) == Progress(2, 0, 7)
+    assert progress(3, 2, 1, last=False) == Progress(2, 1, 7)
+    assert progress(3, 3, 1, last=False) == Progress(3, 0, 7)  # max_steps has cut the third one short
 
 
 def test_a_warm_up_rises_linearly_before_the_scheduler() -> None:
@@ -113,14 +113,14 @@ def test_an_optimizer_without_weight_decay_gets_none() -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_tensors_are_updated_in_one_call_where_the_optimizer_can(fused: bool) -> None:
+def test_a_fused_update_is_used_if_the_optimizer_has_one(fused: bool) -> None:
     groups = [{"params": [torch.nn.Parameter(torch.ones(2))], "lr": 0.1}]
     assert bool(Optimization().build_optimizer(groups, fused=fused).defaults["fused"]) == fused
     assert "fused" not in Optimization(torch.optim.NAdam, {}).build_optimizer(groups, fused=fused).defaults
 
 
 @pytest.mark.parametrize(
-    ("optimization", "told"),
+    ("optimization", "message"),
     [
         (Optimization(torch.optim.AdamW, {"betas": [2.0, 0.9]}), "optimizer: AdamW .*Invalid beta"),
         (Optimization(torch.optim.SGD, {"speed": 1.0}), "optimizer: SGD .*unexpected keyword argument 'speed'"),
@@ -135,12 +135,12 @@ def test_tensors_are_updated_in_one_call_where_the_optimizer_can(fused: bool) ->
         (Optimization(scheduler_arguments={"anneal_strategy": "up"}), "scheduler: OneCycleLR .*anneal_strategy"),
     ],
 )
-def test_what_cannot_train_is_told_before_it_would(optimization: Optimization, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_an_optimization_that_cannot_train_is_refused(optimization: Optimization, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         optimization.check()
 
 
 @pytest.mark.parametrize("name", ["Adam", "Adamax", "Adadelta", "Adafactor", "Adagrad", "ASGD", "NAdam", "RAdam",
                                   "RMSprop", "Rprop", "SGD"])  # fmt: skip
-def test_what_torch_has_can_train(name: str) -> None:
+def test_torchs_optimizers_can_train(name: str) -> None:
     Optimization(getattr(torch.optim, name), {}).check()

@@ -49,7 +49,7 @@ def test_a_file_fills_the_stages_and_its_classifier_may_differ(
     torch.testing.assert_close(backbone.stages[18][1].running_var, state["features.18.1.running_var"], rtol=0, atol=0)
 
 
-def test_counters_that_old_files_lack_are_made_up(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_counters_missing_in_old_files_are_zero(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     torch.save({k: v for k, v in state.items() if "num_batches" not in k}, tmp_path / "w.pth")
     backbone = MobileNetV2()
     load_weights(backbone, str(tmp_path / "w.pth"))
@@ -78,14 +78,14 @@ def test_a_planted_pickle_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>quota</html>"])
-def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     for name in ("w.pth", "w.safetensors"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):
             load_weights(MobileNetV2(), str(tmp_path / name))
 
 
-def test_imagenet_offline_says_how_to_go_on(offline: Path) -> None:
+def test_imagenet_offline_is_an_error_with_instructions(offline: Path) -> None:
     with pytest.raises(UserError, match=f"put it into {offline}.*model.weights=FILE"):
         load_weights(MobileNetV2(), "imagenet")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-NOTE = "synthetic data: drawn eyes"
+NOTE = "synthetic data"
 HISTORY = {
     "train/accuracy": [0.6, 0.8, 0.9],
     "val/accuracy": [0.55, 0.85, 0.85],
@@ -88,33 +88,33 @@ def test_confusion_matrix_shows_counts_and_shares_of_the_true_class() -> None:
         assert expected in texts(figure)
 
 
-def test_confusion_matrix_of_one_class_says_so() -> None:
+def test_confusion_matrix_of_one_class() -> None:
     assert "none in the data" in texts(confusion_matrix([[3, 1], [0, 0]]))
 
 
 @pytest.mark.parametrize("counts", [[[0, 0], [0, 0]], [[1, -1], [0, 0]], [[1, 2, 3]]])
-def test_confusion_matrix_refuses_what_are_no_counts(counts: list[list[int]]) -> None:
+def test_confusion_matrix_refuses_invalid_counts(counts: list[list[int]]) -> None:
     with pytest.raises(ValueError, match="counts must be"):
         confusion_matrix(counts)
 
 
-def test_roc_states_auc_and_the_working_point() -> None:
+def test_roc_shows_the_auc_and_the_operating_point() -> None:
     figure = roc_curve([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], split="validation")
     assert title(figure) == "Validation AUC 0.750 (n=4)"
-    assert "finds 50.0% of male" in texts(figure)
-    assert "mistakes 50.0% of female" in texts(figure)
+    assert "50.0% of male found" in texts(figure)
+    assert "50.0% of female misclassified" in texts(figure)
 
 
-def test_roc_of_one_class_says_why_there_is_none() -> None:
+def test_roc_of_one_class_states_the_reason() -> None:
     assert title(roc_curve([1, 1], [0.2, 0.3])) == "Test ROC undefined: only male (n=2)"
 
 
-def test_reliability_states_the_error() -> None:
+def test_reliability_shows_the_calibration_error() -> None:
     figure = reliability_diagram([0, 1, 1, 1], [0.25, 0.75, 0.75, 0.75])
     assert title(figure) == "Test calibration error 25.0% (n=4)"
 
 
-def test_reliabilitys_intervals_count_persons_where_they_are_known() -> None:
+def test_reliability_intervals_are_over_persons_if_they_are_known() -> None:
     rng = np.random.default_rng(0)
     scores = np.append(rng.random(300), np.nan)
     labels = np.append(rng.random(300) < scores[:300], True).astype(int)
@@ -138,37 +138,37 @@ class TestProbabilities:
     def test_nan_is_left_out_and_counted(self, draw: Callable[..., Figure]) -> None:
         assert "(n=2, 1 NaN left out)" in title(draw([0, 1, 1], [0.1, 0.8, np.nan]))
 
-    def test_nothing_but_nan_is_refused(self, draw: Callable[..., Figure]) -> None:
+    def test_only_nan_is_refused(self, draw: Callable[..., Figure]) -> None:
         with pytest.raises(ValueError, match="all 2 probabilities are NaN"):
             draw([0, 1], [np.nan, np.nan])
 
-    def test_no_picture_is_refused(self, draw: Callable[..., Figure]) -> None:
-        with pytest.raises(ValueError, match="no pictures"):
+    def test_empty_input_is_refused(self, draw: Callable[..., Figure]) -> None:
+        with pytest.raises(ValueError, match="no images"):
             draw([], [])
 
 
 def sheet(labels: list[int], scores: list[float], **options: object) -> Figure:
     pixels = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 1, 4, 4), dtype=np.uint8)
-    names = [f"folder/of/eyes/picture-{i:05d}.jpg" for i in range(len(labels))]
+    names = [f"folder/of/eyes/image-{i:05d}.jpg" for i in range(len(labels))]
     return most_wrong_sheet(pixels, labels, scores, names, **options)  # type: ignore[arg-type]
 
 
-def test_the_most_wrong_come_first() -> None:
+def test_most_confident_errors_come_first() -> None:
     figure = sheet([0, 1, 0, 1], [0.6, 0.001, 0.9, 0.8], k=2)
-    assert title(figure) == "2 most confident of 3 mistakes, test (n=4)"
+    assert title(figure) == "2 most confident of 3 errors, test set (n=4)"
     captions = [axes.get_xlabel() for axes in figure.axes if axes.get_images()]
     assert captions == ["male\np(male) <0.01", "female\np(male) 0.90"]
     shown = [int(axes.get_images()[0].get_array()[0, 0]) for axes in figure.axes if axes.get_images()]
     assert shown == [1, 2]
 
 
-def test_without_a_mistake_the_least_sure_are_shown() -> None:
+def test_without_errors_the_least_confident_images_are_shown() -> None:
     figure = sheet([0, 1, 1], [0.1, 0.6, np.nan])
-    assert title(figure) == "No mistake, test (n=2, 1 NaN left out): the 2 it was least sure of"
+    assert title(figure) == "No errors, test set (n=2, 1 NaN left out): the 2 least confident images"
     assert figure.axes[0].get_xlabel() == "male\np(male) 0.60"
 
 
-def test_only_the_pictures_that_are_shown_are_read() -> None:
+def test_only_the_shown_images_are_read() -> None:
     def read(positions: np.ndarray) -> np.ndarray:
         asked.extend(positions.tolist())
         return np.zeros((len(positions), 1, 4, 4), dtype=np.uint8)
@@ -182,34 +182,34 @@ def test_long_names_are_shortened_in_the_middle() -> None:
     assert sheet([0], [0.9]).axes[0].get_title() == "folder/of…00000.jpg"
 
 
-def test_letters_that_the_font_lacks_are_no_warning(tmp_path: Path) -> None:
+def test_letters_that_the_font_lacks_raise_no_warning(tmp_path: Path) -> None:
     figure = most_wrong_sheet(np.zeros((1, 1, 4, 4), dtype=np.uint8), [0], [0.9], ["眼/œil$1$.jpg"])
     save_figures({"sheet": figure}, tmp_path)
     assert figure.axes[0].get_title() == r"?/œil\$1\$.jpg"
 
 
-def test_colour_pictures_are_shown_in_colour() -> None:
+def test_colour_images_are_shown_in_colour() -> None:
     figure = most_wrong_sheet(np.zeros((1, 3, 4, 4), dtype=np.uint8), [0], [0.9], ["a"])
     assert figure.axes[0].get_images()[0].get_array().shape == (4, 4, 3)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"k": 0}, "1 or more"), ({}, "no pictures")])
-def test_the_sheet_refuses_nothing_to_show(options: dict[str, int], message: str) -> None:
+@pytest.mark.parametrize(("options", "message"), [({"k": 0}, "1 or more"), ({}, "no images")])
+def test_an_empty_sheet_is_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sheet([0] if options else [], [0.9] if options else [], **options)
 
 
-def test_figures_are_saved_twice_alike(tmp_path: Path) -> None:
+def test_saving_a_figure_is_reproducible(tmp_path: Path) -> None:
     labels, scores = sample()
     written = save_figures({"roc": roc_curve(labels, scores, note=NOTE)}, tmp_path / "new" / "folder", svg=True)
     assert [path.name for path in written] == ["roc.png", "roc.svg"]
-    with Image.open(written[0]) as picture:
-        assert picture.size == (780, 735)
+    with Image.open(written[0]) as image:
+        assert image.size == (780, 735)
     again = save_figures({"roc": roc_curve(labels, scores, note=NOTE)}, tmp_path)
     assert again[0].read_bytes() == written[0].read_bytes()
 
 
-def test_importing_figures_leaves_pyplot_alone() -> None:
+def test_figures_do_not_import_pyplot() -> None:
     import subprocess
     import sys
 

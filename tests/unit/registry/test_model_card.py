@@ -1,23 +1,20 @@
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from eyegender.comparison.mcnemar import mcnemar
 from eyegender.registry.model_card import failures, model_card
-from eyegender.registry.promotion import shared_test
-from tests.unit.comparison.invented_runs import run, table
+from tests.unit.comparison.example_runs import run, table
 
 
-def test_a_card_says_what_it_must_not_be_used_for() -> None:
-    card = model_card(run("one", table(0, 1.5)), name="eyes", version="3", compared=("It is better.",))
-    for told in ("# eyes, version 3", "does not tell a person's gender", "decisions about people",
+def test_a_card_names_forbidden_uses() -> None:
+    card = model_card(run("one", table(0, 1.5)), name="eyes", version="3", comparison=("It is better.",))
+    for text in ("# eyes, version 3", "does not predict a person's gender", "decisions about people",
                  "| accuracy |", "over persons", "It is better.", "models:/eyes/3"):  # fmt: skip
-        assert told in card
-    assert "drawn eyes" not in card
-    drawn = model_card(run("one", table(0, 1.5), tags={"synthetic": "true"}), name="eyes", version="1")
-    assert "Trained on drawn eyes" in drawn
+        assert text in card
+    assert "synthetic eyes" not in card
+    synthetic = model_card(run("one", table(0, 1.5), tags={"synthetic": "true"}), name="eyes", version="1")
+    assert "Trained on synthetic eyes" in synthetic
     with pytest.raises(ValueError, match="needs test predictions"):
         model_card(run("one", None), name="eyes", version="1")
 
@@ -25,35 +22,12 @@ def test_a_card_says_what_it_must_not_be_used_for() -> None:
 def test_failures_name_the_attribute_that_hurts() -> None:
     good = table(0, 3.0)
     wrong = np.where(good.attributes["Eyeglasses"] > 0, 1.0 - good.labels, good.labels).astype(float)
-    told = failures(type(good)(**{**good.__dict__, "probabilities": wrong}))
-    assert any("With the attribute Eyeglasses" in line and "points less accurate" in line for line in told)
-    assert "Where it is 90% sure or more" in told[2]
+    sentences = failures(type(good)(**{**good.__dict__, "probabilities": wrong}))
+    assert any("With the attribute Eyeglasses" in line and "points lower than without" in line for line in sentences)
+    assert "predictions with a confidence of 90% or more" in sentences[2]
 
 
-def test_only_pictures_that_both_saw_are_compared() -> None:
-    first, second = table(0, 1.0, n=100), table(1, 1.0, n=100, first=60)
-    test = shared_test(first, second)
-    assert test is not None
-    assert test.n == 40
-    assert shared_test(first, table(1, 1.0, n=20, first=500)) is None
-
-
-def test_a_promotion_counts_persons_where_either_run_knows_them() -> None:
-    first, second = table(0, 1.0), table(1, 1.5)
-    by_picture = shared_test(replace(first, persons=None), replace(second, persons=None))
-    by_person = shared_test(first, second)
-    assert by_picture is not None
-    assert by_picture == mcnemar(first.right, second.right)
-    assert by_person == mcnemar(first.right, second.right, first.persons)
-    assert (
-        by_person
-        == shared_test(replace(first, persons=None), second)
-        == shared_test(first, replace(second, persons=None))
-    )
-    assert by_person.p_value != by_picture.p_value
-
-
-def test_the_cards_shares_count_persons_where_they_are_known() -> None:
+def test_error_rates_are_over_persons_if_they_are_known() -> None:
     one = table(0, 1.0)
     doubled = type(one)(
         names=(*one.names, *(f"other {name}" for name in one.names)),
@@ -67,13 +41,13 @@ def test_the_cards_shares_count_persons_where_they_are_known() -> None:
     assert once == twice
 
 
-def test_failures_are_told_by_class_and_say_where_nothing_is_known() -> None:
+def test_failures_are_listed_by_class_and_unknown_effects_are_named() -> None:
     few = table(0, 3.0, n=40)  # 14 of them with glasses
-    told = failures(few, ("f", "m"))
-    assert told[0].startswith("Of 20 pictures of *f*, ")
-    assert told[-1].startswith("No attribute is present on 20 test pictures")
+    sentences = failures(few, ("f", "m"))
+    assert sentences[0].startswith("Of 20 images of *f*, ")
+    assert sentences[-1].startswith("No attribute is present in 20 test images")
     better = table(0, 3.0)
     right = np.where(better.attributes["Eyeglasses"] > 0, better.labels, 1.0 - better.labels).astype(float)
     assert failures(type(better)(**{**better.__dict__, "probabilities": right}))[-1] == (
-        "No known attribute makes it less accurate."
+        "No known attribute lowers its accuracy."
     )

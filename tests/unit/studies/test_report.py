@@ -15,7 +15,7 @@ from rich.console import Console
 from eyegender.studies import study_run, winner
 from eyegender.studies.importance import importance_figure, importances
 from eyegender.studies.report import write_report
-from eyegender.studies.status_table import show
+from eyegender.studies.status_table import show_status
 from eyegender.studies.study_run import PARENT_KEY, StudyRun
 from eyegender.studies.ties import tie_sentence
 from hydra_plugins.optuna_study import study_status
@@ -44,10 +44,10 @@ def made(
         depth, rate = int(rng.integers(0, 20)), float(np.exp(rng.uniform(np.log(1e-4), np.log(5e-3))))
         value = values(depth, rate) if callable(values) else values[i]
         state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
-        told = None if value is None else [value] * len(directions)
+        value_list = None if value is None else [value] * len(directions)
         study.add_trial(
             optuna.trial.create_trial(
-                state=state, values=told, params={"depth": depth, "rate": rate},
+                state=state, values=value_list, params={"depth": depth, "rate": rate},
                 distributions={"depth": DEPTH, "rate": RATE}, user_attrs={"output_dir": str(folder / str(i))},
             )
         )  # fmt: skip
@@ -55,7 +55,7 @@ def made(
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_what_decides_the_value_matters_whichever_way_is_better(direction: str, tmp_path: Path) -> None:
+def test_the_decisive_parameter_is_important_in_either_direction(direction: str, tmp_path: Path) -> None:
     sign = 1 if direction == "maximize" else -1
     study, _ = made(lambda depth, _: sign * depth / 20, tmp_path, directions=[direction])
     [found] = importances(study)
@@ -65,7 +65,7 @@ def test_what_decides_the_value_matters_whichever_way_is_better(direction: str, 
     assert found.n_trials == 24
 
 
-def test_importances_are_seeded_and_sum_to_one_and_lie_in_their_intervals(tmp_path: Path) -> None:
+def test_importances_depend_on_the_seed_and_sum_to_one(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     study, _ = made(lambda *_: float(rng.normal()), tmp_path)
     [found] = first = importances(study)
@@ -77,12 +77,12 @@ def test_importances_are_seeded_and_sum_to_one_and_lie_in_their_intervals(tmp_pa
         assert one.high - one.low > 0.5  # chance alone: nobody can tell
 
 
-def test_table_figure_and_file_hold_the_same_numbers(tmp_path: Path) -> None:
+def test_table_figure_and_file_contain_the_same_numbers(tmp_path: Path) -> None:
     study, status = made(lambda depth, rate: depth / 20 + 50 * rate, tmp_path)
     [found] = importances(study)
     page = write_report(study, status, tmp_path)
-    kept = json.loads((tmp_path / "report" / "best.json").read_text())["importances"]
-    assert kept == [found.to_json()]
+    stored = json.loads((tmp_path / "report" / "best.json").read_text())["importances"]
+    assert stored == [found.to_json()]
     table = re.findall(r"\| (\w+) \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \|", page.read_text())
     assert table == [(name, *(f"{number:.2f}" for number in one)) for name, one in found.shares.items()]
     bars = [bar.get_width() for bar in importance_figure([found]).axes[0].patches]
@@ -93,18 +93,18 @@ def test_table_figure_and_file_hold_the_same_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values", [[0.9] * 12, [0.9] * 12 + [None] * 4, [0.9, 0.8, 0.7, 0.6], [None] * 8, [float("inf")] * 8], ids=str
 )
-def test_no_importance_is_claimed_where_nothing_tells_trials_apart(values: list[float | None], tmp_path: Path) -> None:
+def test_no_importances_if_the_trials_do_not_differ(values: list[float | None], tmp_path: Path) -> None:
     study, _ = made(values, tmp_path)
     assert importances(study) == []
 
 
-def test_a_report_of_equal_trials_claims_no_importance_anywhere(tmp_path: Path) -> None:
+def test_a_report_of_equal_trials_contains_no_importances(tmp_path: Path) -> None:
     study, status = made([0.9] * 6, tmp_path)
     left = tmp_path / "report" / "figures" / "importances.png"
     left.parent.mkdir(parents=True)
     left.touch()  # of an earlier report
     page = write_report(study, status, tmp_path).read_text()
-    assert "Nothing can be said" in page
+    assert "Importance is unknown" in page
     assert "importances.png" not in page
     assert not left.exists()
     assert json.loads((tmp_path / "report" / "best.json").read_text())["importances"] == []
@@ -118,7 +118,7 @@ def test_pruned_trials_change_no_importance(tmp_path: Path) -> None:
     assert importances(plain) == importances(pruned)
 
 
-def test_parameters_of_one_branch_are_measured_within_it() -> None:
+def test_conditional_parameters_are_measured_within_their_branch() -> None:
     rng = np.random.default_rng(0)
     study = optuna.create_study(direction="maximize")
     kinds: dict[str, Any] = {"model": CategoricalDistribution(["a", "b"]), "rate": RATE}
@@ -130,42 +130,42 @@ def test_parameters_of_one_branch_are_measured_within_it() -> None:
         distributions = kinds | dict.fromkeys(own, DEPTH)
         study.add_trial(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
     everywhere, a, b = importances(study)
-    assert (everywhere.among, set(everywhere.shares)) == ("all trials", {"model", "rate"})
-    assert (a.among, a.n_trials, list(a.shares)) == ("trials with depth (model=a)", 20, ["depth (model=a)", "rate"])
-    assert (b.among, b.n_trials, list(b.shares)) == ("trials with depth (model=b)", 20, ["rate", "depth (model=b)"])
+    assert (everywhere.subset, set(everywhere.shares)) == ("all trials", {"model", "rate"})
+    assert (a.subset, a.n_trials, list(a.shares)) == ("trials with depth (model=a)", 20, ["depth (model=a)", "rate"])
+    assert (b.subset, b.n_trials, list(b.shares)) == ("trials with depth (model=b)", 20, ["rate", "depth (model=b)"])
     assert len(importance_figure([everywhere, a, b]).axes) == 3
 
 
-def test_of_several_objectives_the_first_is_asked(tmp_path: Path) -> None:
+def test_importances_are_of_the_first_objective(tmp_path: Path) -> None:
     study, status = made(lambda depth, _: depth / 20, tmp_path, directions=["maximize", "minimize"])
     assert next(iter(importances(study)[0].shares)) == "depth"
     assert tie_sentence(status) is None
 
 
-def test_a_tie_for_the_best_value_is_said_and_has_no_winner(
+def test_a_tie_for_the_best_value_is_reported_and_has_no_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study, status = made([0.9, 0.8, 0.9, 0.9, None, 0.9], tmp_path)
-    said = "4 trials tie at 0.9: 0, 2, 3 and 5"
-    assert tie_sentence(status) == said
+    sentence = "4 trials tie at 0.9: 0, 2, 3 and 5"
+    assert tie_sentence(status) == sentence
     tested = {"test/accuracy": 0.875}
     page = write_report(study, status, tmp_path, winner=status.best[0], tested=tested).read_text()
-    assert said in page
+    assert sentence in page
     assert "Trial 0, the first of them, was tested once: accuracy 87.50%." in page
     assert "winner" not in page.lower()
     console = Console(record=True, width=100)
-    show(status, console)
-    assert said in console.export_text()
+    show_status(status, console)
+    assert sentence in console.export_text()
 
     tags, stored = study_end(study, status, tmp_path, monkeypatch)
-    told = capsys.readouterr().out
-    assert f"Tie      {said}; trial 0, tested once: test accuracy 87.50%" in told
-    assert "Winner" not in told
+    output = capsys.readouterr().out
+    assert f"Tie      {sentence}; trial 0, tested once: test accuracy 87.50%" in output
+    assert "Winner" not in output
     assert tags == {"tied": True}
     assert stored["best.tied"] == "0 2 3 5"
 
 
-def test_a_best_trial_alone_is_the_winner(
+def test_a_single_best_trial_is_the_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study, status = made([0.7, 0.9, 0.8], tmp_path)
@@ -176,7 +176,7 @@ def test_a_best_trial_alone_is_the_winner(
     assert (stored["best.trial"], stored["best.tied"]) == ("1", "no")
 
 
-def test_many_that_tie_are_counted(tmp_path: Path) -> None:
+def test_many_tied_trials_are_counted(tmp_path: Path) -> None:
     _, status = made([0.5] * 20, tmp_path)
     assert tie_sentence(status) == "20 trials tie at 0.5: 0, 1, 2, 3, 4, 5, 6 and 13 more"
 
@@ -188,11 +188,11 @@ def study_end(
     asked: dict[str, Any] = {}
     stored: dict[str, str] = {}
 
-    def tests_nothing(*_: object, **options: object) -> dict[str, float]:
+    def no_evaluation(*_: object, **options: object) -> dict[str, float]:
         asked.update(options)
         return {"test/accuracy": 0.875}
 
-    class Store:
+    class Writer:
         def apply(self, operation: dict[str, Any]) -> None:
             if operation["op"] == "tags":
                 stored.update(operation["values"])
@@ -203,9 +203,9 @@ def study_end(
         def load(self) -> optuna.Study:
             return study
 
-    monkeypatch.setattr(study_run, "_first_whole", lambda status, _: status.best[0])  # these trials left no files
-    monkeypatch.setattr(winner, "test_winner", tests_nothing)
-    monkeypatch.setattr(winner, "again", lambda _: "")
-    monkeypatch.setattr(study_run.StudyRun, "_store", lambda *_: Store())
+    monkeypatch.setattr(study_run, "_best_usable", lambda status, _: status.best[0])  # these trials left no files
+    monkeypatch.setattr(winner, "evaluate_winner", no_evaluation)
+    monkeypatch.setattr(winner, "retrain_command", lambda _: "")
+    monkeypatch.setattr(study_run.StudyRun, "_open_run", lambda *_: Writer())
     StudyRun("e", None, None).on_study_end(Handle(), status)  # type: ignore[arg-type]
     return asked, stored

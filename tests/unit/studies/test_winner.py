@@ -1,4 +1,4 @@
-"""Which trial a study's one test is spent on."""
+"""Which trial of a study is evaluated on the test set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from eyegender.studies import study_run
-from eyegender.studies.winner import what_is_missing
+from eyegender.studies.winner import find_damage
 from hydra_plugins.optuna_study import StudyStatus, TrialRow
 from hydra_plugins.optuna_study._budget import Counts
 
@@ -24,7 +24,7 @@ def trial(number: int, folder: Path | None) -> TrialRow:
     return TrialRow(number, number, 0, "complete", (1.0 - number / 10,), {}, attrs, {}, None, None)
 
 
-def whole(folder: Path) -> Path:
+def complete(folder: Path) -> Path:
     (folder / ".hydra").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
     (folder / ".hydra/overrides.yaml").write_text("- model.lr=1e-3\n")
@@ -43,7 +43,7 @@ def empty(name: str) -> Callable[[Path], Any]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "reason"),
     [
         (shutil.rmtree, "its folder .*0 is gone"),
         (remove("checkpoints/best.ckpt"), "no checkpoint .*best.ckpt$"),
@@ -56,38 +56,38 @@ def empty(name: str) -> Callable[[Path], Any]:
         (remove(".hydra/overrides.yaml"), "No such file.*overrides.yaml"),
     ],
 )
-def test_a_trial_that_is_not_whole_is_passed_over_with_the_reason(damage, said, tmp_path, capsys):
-    folders = [whole(tmp_path / str(number)) for number in range(3)]
-    assert all(what_is_missing(folder) is None for folder in folders)
+def test_a_damaged_trial_is_skipped_with_the_reason(damage, reason, tmp_path, capsys):
+    folders = [complete(tmp_path / str(number)) for number in range(3)]
+    assert all(find_damage(folder) is None for folder in folders)
     damage(folders[0])
-    assert chosen(tmp_path, folders) == 1
+    assert selected(tmp_path, folders) == 1
     out = capsys.readouterr().out
-    assert re.search(f"^Skipped  trial 0, which cannot be tested: .*({said})", out, re.MULTILINE)
+    assert re.search(f"^Skipped  trial 0, which cannot be tested: .*({reason})", out, re.MULTILINE)
     assert len(out.splitlines()) == 1
 
 
-def test_that_no_trial_is_whole_is_said_once(tmp_path, capsys):
-    assert chosen(tmp_path, [tmp_path / "nowhere", None]) is None
+def test_if_every_trial_is_damaged_it_is_reported_once(tmp_path, capsys):
+    assert selected(tmp_path, [tmp_path / "nowhere", None]) is None
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "Winner   not tested, because no complete trial has all its files"
+    assert lines[-1] == "Winner   not tested, because the files of every complete trial are damaged or missing"
     assert [line.split(",")[0] for line in lines[:-1]] == ["Skipped  trial 0", "Skipped  trial 1"]
 
 
-def test_that_no_trial_is_feasible_leaves_no_winner(tmp_path, capsys):
+def test_without_a_feasible_trial_there_is_no_winner(tmp_path, capsys):
     status = StudyStatus("s", "memory", ("maximize",), 3, Counts(complete=2), True, [], [])
-    assert study_run._first_whole(status, tmp_path) is None
-    said = "Winner   none, no feasible trial: each of the 2 complete ones violates a constraint\n"
-    assert capsys.readouterr().out == said
+    assert study_run._best_usable(status, tmp_path) is None
+    reason = "Winner   none, no feasible trial: each of the 2 complete ones violates a constraint\n"
+    assert capsys.readouterr().out == reason
 
 
-def test_a_sweeps_folder_that_was_moved_is_found(tmp_path, capsys):
-    whole(tmp_path / "moved/0")
-    assert chosen(tmp_path / "moved", [tmp_path / "old/0"]) == 0
+def test_a_moved_sweep_folder_is_found(tmp_path, capsys):
+    complete(tmp_path / "moved/0")
+    assert selected(tmp_path / "moved", [tmp_path / "old/0"]) == 0
     assert capsys.readouterr().out == ""
 
 
-def chosen(sweep_dir: Path, folders: list[Path | None]) -> int | None:
+def selected(sweep_dir: Path, folders: list[Path | None]) -> int | None:
     best = [trial(number, folder) for number, folder in enumerate(folders)]
     status = StudyStatus("s", "memory", ("maximize",), 3, Counts(complete=len(best)), True, best, best)
-    found = study_run._first_whole(status, sweep_dir)
+    found = study_run._best_usable(status, sweep_dir)
     return None if found is None else found.number

@@ -1,4 +1,4 @@
-"""Runs and experiments that somebody deletes in MLflow while a run goes on, or before it does."""
+"""Runs and experiments that are deleted in MLflow during a run, or before it is resumed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
+from eyegender.tracking.client import connect
 from eyegender.tracking.journal import Journal
 from eyegender.tracking.location import Location
-from eyegender.tracking.replay import pending, send
-from eyegender.tracking.store import Store
+from eyegender.tracking.sender import pending, send
 from eyegender.tracking.tracker import Tracker, now_ms
+from eyegender.tracking.writer import RunWriter
 
 
 @pytest.fixture
 def client(location: Location) -> MlflowClient:
-    return Store(location.uri, location.artifacts, Path()).client
+    return connect(location.uri)
 
 
 @pytest.fixture
@@ -31,11 +32,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def attempt(location: Location, folder: Path, epoch: int, resume: tuple[str, str | None] | None = None) -> Tracker:
-    """One start of a run that tracks an epoch; closed by whoever calls."""
+    """One attempt at a run that tracks an epoch; the caller closes it."""
     tracker = Tracker(location, folder, experiment="eyegender", name="n", tags={}, resume=resume)
-    tracker.params({"model.name": "m"}, unless_there=resume is not None)
-    tracker.metrics({"val/loss": float(epoch)}, step=epoch)
-    tracker.artifact("note.txt")
+    tracker.log_params({"model.name": "m"}, unless_there=resume is not None)
+    tracker.log_metrics({"val/loss": float(epoch)}, step=epoch)
+    tracker.log_artifact("note.txt")
     return tracker
 
 
@@ -54,7 +55,7 @@ def steps(client: MlflowClient, run_id: str) -> list[int]:
 
 
 @pytest.mark.parametrize("deleted", ["run", "experiment"])
-def test_a_run_that_is_resumed_is_taken_out_of_the_bin(
+def test_a_deleted_run_is_restored_when_it_is_resumed(
     location: Location, client: MlflowClient, folder: Path, caplog: pytest.LogCaptureFixture, deleted: str
 ) -> None:
     first = attempt(location, folder, 1)
@@ -72,19 +73,19 @@ def test_a_run_that_is_resumed_is_taken_out_of_the_bin(
     assert second.sender.refused == []
 
 
-def test_a_run_that_is_deleted_while_it_goes_on_is_taken_out_of_the_bin(
+def test_a_run_that_is_deleted_while_it_runs_is_restored(
     location: Location, client: MlflowClient, folder: Path
 ) -> None:
-    store = Store(location.uri, location.artifacts, folder)
-    store.apply({"op": "run", "key": "k", "experiment": "eyegender", "name": "n", "tags": {}, "time": 1})
-    assert store.run_id is not None
-    client.delete_run(store.run_id)
-    store.apply({"op": "metrics", "values": {"val/loss": 1.0}, "step": 1, "time": 2})
-    assert client.get_run(store.run_id).info.lifecycle_stage == "active"
-    assert steps(client, store.run_id) == [1]
+    writer = RunWriter(location.uri, location.artifacts, folder)
+    writer.apply({"op": "run", "key": "k", "experiment": "eyegender", "name": "n", "tags": {}, "time": 1})
+    assert writer.run_id is not None
+    client.delete_run(writer.run_id)
+    writer.apply({"op": "metrics", "values": {"val/loss": 1.0}, "step": 1, "time": 2})
+    assert client.get_run(writer.run_id).info.lifecycle_stage == "active"
+    assert steps(client, writer.run_id) == [1]
 
 
-def test_a_new_run_finds_its_deleted_experiment_restored(
+def test_a_new_run_restores_its_deleted_experiment(
     location: Location, client: MlflowClient, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.delete_experiment(client.create_experiment("eyegender"))
@@ -94,7 +95,7 @@ def test_a_new_run_finds_its_deleted_experiment_restored(
     assert client.get_experiment_by_name("eyegender").lifecycle_stage == "active"
 
 
-def test_a_run_that_was_deleted_for_good_goes_on_as_a_whole_new_one(
+def test_a_permanently_deleted_run_continues_as_a_new_one(
     location: Location, client: MlflowClient, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = attempt(location, folder, 1)
@@ -107,10 +108,10 @@ def test_a_run_that_was_deleted_for_good_goes_on_as_a_whole_new_one(
     [run] = client.search_runs([experiment], run_view_type=ViewType.ALL)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"model.name": "m"}
-    assert caplog.text.count("is not in the store any more") == 1
+    assert caplog.text.count("no longer exists in the store") == 1
 
 
-def test_sync_sends_all_of_a_run_that_the_store_has_lost(
+def test_sync_sends_everything_of_a_permanently_deleted_run(
     location: Location, client: MlflowClient, folder: Path
 ) -> None:
     first = attempt(location, folder, 1)
@@ -137,9 +138,7 @@ def test_sync_restores_a_deleted_run(location: Location, client: MlflowClient, f
     assert client.get_run(first.run_id).info.lifecycle_stage == "active"
 
 
-def test_sync_finds_a_store_that_was_moved_together_with_its_runs(
-    location: Location, folder: Path, tmp_path: Path
-) -> None:
+def test_sync_finds_a_store_that_was_moved_with_its_runs(location: Location, folder: Path, tmp_path: Path) -> None:
     first = attempt(location, folder, 1)
     assert first.close("FINISHED", 60)
     first.journal.mark_sent(0)

@@ -1,4 +1,4 @@
-"""What the store's own errors come to: only one that says so means that something is not there."""
+"""Errors of the store: an object is missing only if the store itself reports that."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from eyegender.comparison.comparison import compare
-from eyegender.comparison.selection import Chosen
+from eyegender.comparison.run_record import load_record
+from eyegender.comparison.selection import SelectedRun
 from eyegender.core.errors import UserError
 from eyegender.registry.promotion import _champion
 from eyegender.tracking.location import Location, find_location
 from eyegender.tracking.run_artifacts import lost_predictions, read_predictions
-from eyegender.tracking.run_loading import load_record
 from eyegender.tracking.tracking_store import TrackingStore
 from tests.stores import give_store
 
@@ -47,7 +47,7 @@ def mlflow_error(code: str) -> MlflowException:
 
 @pytest.mark.parametrize("environment", [None, "http://environment"])
 @pytest.mark.parametrize("given", [None, "sqlite:///elsewhere.db"])
-def test_mlflows_global_address_is_what_it_was(
+def test_mlflows_global_address_is_restored(
     store: TrackingStore, monkeypatch: pytest.MonkeyPatch, environment: str | None, given: str | None
 ) -> None:
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", given)
@@ -63,14 +63,16 @@ def test_mlflows_global_address_is_what_it_was(
     assert os.environ.get("MLFLOW_TRACKING_URI") == environment
 
 
-def test_no_champion_is_what_the_registry_says_and_nothing_else(store: TrackingStore) -> None:
+def test_only_the_registry_decides_that_there_is_no_champion(store: TrackingStore) -> None:
     assert _champion(store, "eyes", "champion") is None
     store.client.create_registered_model("eyes")
     assert _champion(store, "eyes", "champion") is None
     for error in (*map(mlflow_error, AWAY), ConnectionError("refused")):
-        with pytest.raises(UserError, match=r"the champion of eyes in http://u:\*\*\*@server must be readable") as told:
+        with pytest.raises(
+            UserError, match=r"the champion of eyes in http://u:\*\*\*@server must be readable"
+        ) as caught:
             _champion(failing(error), "eyes", "champion")
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)
     version = store.client.create_model_version("eyes", "somewhere")
     store.client.set_registered_model_alias("eyes", "champion", version.version)
     found = _champion(store, "eyes", "champion")
@@ -78,7 +80,7 @@ def test_no_champion_is_what_the_registry_says_and_nothing_else(store: TrackingS
     assert found.version == version.version
 
 
-def test_a_store_that_does_not_answer_has_lost_no_run(store: TrackingStore) -> None:
+def test_an_unreachable_store_does_not_mean_a_missing_run(store: TrackingStore) -> None:
     with pytest.raises(UserError, match="no run 0"):
         store.run("0" * 32)
     with pytest.raises(UserError, match="run 1 in .* must be readable, got the server says no"):
@@ -87,22 +89,22 @@ def test_a_store_that_does_not_answer_has_lost_no_run(store: TrackingStore) -> N
         read_predictions(failing(mlflow_error("INTERNAL_ERROR")), "1")
 
 
-def test_predictions_that_are_lost_are_not_taken_for_a_run_without_a_test(store: TrackingStore) -> None:
+def test_lost_predictions_differ_from_a_run_without_a_test(store: TrackingStore) -> None:
     client = store.client
     runs = [client.create_run("0", run_name=name).info.run_id for name in ("tested", "plain")]
     client.log_metric(runs[0], "test/accuracy", 0.5)
-    lost, none = (load_record(store, Chosen(store.run(run)), "val/accuracy", latency=False) for run in runs)
+    lost, none = (load_record(store, SelectedRun(store.run(run)), "val/accuracy", latency=False) for run in runs)
     assert lost.lost is not None
     assert "was tested, but test_predictions.json cannot be read in" in lost.lost
     assert none.lost is None
     assert lost_predictions(store.run(runs[1])) is None
-    with pytest.raises(UserError, match="put the lost ones back") as told:
+    with pytest.raises(UserError, match="restore the lost ones") as error:
         compare([lost, none])
-    assert "was tested, but" in told.value.details[0]
-    assert "stored no test predictions" in told.value.details[1]
+    assert "was tested, but" in error.value.details[0]
+    assert "stored no test predictions" in error.value.details[1]
 
 
-def test_a_deleted_experiment_is_told_as_such(store: TrackingStore) -> None:
+def test_a_deleted_experiment_is_reported(store: TrackingStore) -> None:
     store.client.delete_experiment(store.client.create_experiment("gone"))
     with pytest.raises(UserError, match="experiment 'gone' .* has been deleted; restore it"):
         store.experiment_id("gone")

@@ -14,12 +14,10 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from eyegender.training.best_checkpoint import BestCheckpoint
-from eyegender.training.callbacks import fit_callbacks
-from eyegender.training.checkpoint_io import SafeCheckpointIO, load_checkpoint
-from eyegender.training.epochs import Epochs, best_row, row_of
+from eyegender.training.callbacks import EpochHistory, fit_callbacks, row_of_epoch, stored_history
+from eyegender.training.checkpoints import BestCheckpoint, SafeCheckpointIO, load_checkpoint
+from eyegender.training.interruptions import StoppedBySignalError, StopSignal
 from eyegender.training.resume import load_latest
-from eyegender.training.stop_signal import StoppedBySignalError, StopSignal
 from hydra_plugins.optuna_study import TrialHandle, TrialPruned
 
 ACCURACIES = [0.5, 0.875, 0.625, 0.625]
@@ -28,7 +26,7 @@ BATCHES = 2
 
 
 class OneWeight(pl.LightningModule):
-    """Its validation accuracies are given, its weight tells how many steps were taken."""
+    """Its validation accuracies are given; its weight is the number of steps that were taken."""
 
     def __init__(self, accuracies: list[float]) -> None:
         super().__init__()
@@ -58,12 +56,12 @@ class OneWeight(pl.LightningModule):
 
 
 class Recorder:
-    """Stands for the tracker."""
+    """A tracker that keeps what it receives."""
 
     def __init__(self) -> None:
         self.rows: dict[int, float] = {}
 
-    def metrics(self, values: dict[str, float], step: int) -> None:
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
         self.rows.setdefault(step, values["val/accuracy"])
 
 
@@ -94,10 +92,11 @@ class Fit:
         trial: TrialHandle | None = None,
         io: SafeCheckpointIO | None = None,
         max_epochs: int = 4,
-    ) -> tuple[Epochs, BestCheckpoint, OneWeight]:
-        epochs = Epochs(self.recorder, self.max_steps)  # type: ignore[arg-type]
+        mode: str = "max",
+    ) -> tuple[EpochHistory, BestCheckpoint, OneWeight]:
+        history = EpochHistory(self.recorder, self.max_steps)  # type: ignore[arg-type]
         callbacks, best = fit_callbacks(
-            self.folder, epochs, stop or StopSignal(), monitor="val/accuracy", mode="max", trial=trial, resumed=resumed
+            self.folder, history, stop or StopSignal(), monitor="val/accuracy", mode=mode, trial=trial, resumed=resumed
         )
         module = OneWeight(self.accuracies)
         trainer = pl.Trainer(
@@ -107,20 +106,20 @@ class Fit:
         )  # fmt: skip
         loader = DataLoader(TensorDataset(torch.arange(2.0 * BATCHES)), batch_size=2)
         trainer.fit(module, loader, loader, ckpt_path=resumed, weights_only=True)
-        epochs.record()
-        return epochs, best, module
+        history.send()
+        return history, best, module
 
-    def goes_on(self) -> tuple[Epochs, BestCheckpoint, OneWeight]:
+    def resume(self) -> tuple[EpochHistory, BestCheckpoint, OneWeight]:
         return self.run(resumed=load_latest(self.folder / "last.ckpt")[0])
 
-    def assert_whole(self, epochs: Epochs, best: BestCheckpoint, reported: int = BEST) -> None:
-        assert [row["epoch"] for row in epochs.history] == [1, 2, 3, 4]
-        assert [row["val/accuracy"] for row in epochs.history] == self.accuracies
+    def assert_complete(self, history: EpochHistory, best: BestCheckpoint, reported: int = BEST) -> None:
+        assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4]
+        assert [row["val/accuracy"] for row in history.rows] == self.accuracies
         assert self.recorder.rows == dict(enumerate(self.accuracies, 1))
         held = load_checkpoint(Path(best.best_model_path))
         assert held["epoch"] + 1 == reported
         assert held["state_dict"]["weight"] == reported * BATCHES
-        assert row_of(epochs.history, reported)["val/accuracy"] == float(best.best_model_score)
+        assert row_of_epoch(history.rows, reported)["val/accuracy"] == float(best.best_model_score)
 
 
 @pytest.fixture
@@ -142,10 +141,10 @@ def test_best_ckpt_holds_the_reported_epoch_wherever_a_signal_comes(fit: Fit, ho
         fit.run(Interrupt(stop, hook, epoch), stop=stop)
     assert stopped.value.checkpoint == fit.folder / "last.ckpt"
     finished = len(fit.recorder.rows)
-    history = load_checkpoint(fit.folder / "last.ckpt")["callbacks"]["Epochs"]["history"]
-    assert len(history) == finished == epoch + ("batch" not in hook and hook != "on_train_epoch_start")
-    epochs, best, module = fit.goes_on()
-    fit.assert_whole(epochs, best)
+    rows = stored_history(load_checkpoint(fit.folder / "last.ckpt"))
+    assert len(rows) == finished == epoch + ("batch" not in hook and hook != "on_train_epoch_start")
+    history, best, module = fit.resume()
+    fit.assert_complete(history, best)
     assert module.weight == 4 * BATCHES
 
 
@@ -156,9 +155,9 @@ def test_a_signal_in_the_last_epoch_after_its_steps_lets_the_run_end(fit: Fit, h
     if "batch" in hook or hook == "on_train_epoch_start":
         with pytest.raises(StoppedBySignalError):
             fit.run(interrupt, stop=stop)
-        fit.assert_whole(*fit.goes_on()[:2])
+        fit.assert_complete(*fit.resume()[:2])
     else:
-        fit.assert_whole(*fit.run(interrupt, stop=stop)[:2])
+        fit.assert_complete(*fit.run(interrupt, stop=stop)[:2])
 
 
 class DiesAt(SafeCheckpointIO):
@@ -183,10 +182,10 @@ def test_best_ckpt_holds_the_reported_epoch_after_a_kill_between_two_checkpoints
         assert not (fit.folder / "last.ckpt").exists()
         return
     assert max(fit.recorder.rows, default=0) <= load_latest(fit.folder / "last.ckpt")[1]["epoch"] + 1
-    fit.assert_whole(*fit.goes_on()[:2])
+    fit.assert_complete(*fit.resume()[:2])
 
 
-def test_a_kill_after_a_best_epoch_goes_on_behind_it(fit: Fit) -> None:
+def test_a_kill_after_a_best_epoch_resumes_after_it(fit: Fit) -> None:
     with pytest.raises(SystemExit):
         fit.run(io=DiesAt(3))
     path, checkpoint = load_latest(fit.folder / "last.ckpt")
@@ -200,7 +199,7 @@ def test_a_run_whose_folder_was_moved_keeps_its_best_epoch(fit: Fit) -> None:
     fit.run(max_epochs=3)
     moved = fit.folder.with_name("moved")
     fit.folder.rename(moved)
-    fit.assert_whole(*fit.run(resumed=moved / "last.ckpt")[:2])
+    fit.assert_complete(*fit.run(resumed=moved / "last.ckpt")[:2])
     assert (fit.folder / "best.ckpt").is_file()
     assert not list(fit.folder.glob(".*"))
 
@@ -208,11 +207,11 @@ def test_a_run_whose_folder_was_moved_keeps_its_best_epoch(fit: Fit) -> None:
 def test_without_the_best_checkpoint_a_later_epoch_is_reported(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     fit.run(max_epochs=2)
     (fit.folder / "best.ckpt").unlink()
-    fit.assert_whole(*fit.goes_on()[:2], reported=3)
-    assert "the best epoch so far (val/accuracy 0.8750) has no best.ckpt any more" in caplog.text
+    fit.assert_complete(*fit.resume()[:2], reported=3)
+    assert "the best.ckpt of the best epoch so far (val/accuracy 0.8750) is missing" in caplog.text
 
 
-def test_a_best_checkpoint_of_something_else_is_not_taken_for_the_best(fit: Fit) -> None:
+def test_a_best_checkpoint_of_something_else_is_not_used(fit: Fit) -> None:
     fit.run(max_epochs=2)
     shutil.copyfile(fit.folder / "last.ckpt", fit.folder / "best.ckpt")
     other = load_checkpoint(fit.folder / "best.ckpt")
@@ -220,21 +219,21 @@ def test_a_best_checkpoint_of_something_else_is_not_taken_for_the_best(fit: Fit)
         if "best_model_score" in state and state["monitor"]:
             state["best_model_score"] = torch.tensor(0.1)
     torch.save(other, fit.folder / "best.ckpt")
-    fit.assert_whole(*fit.goes_on()[:2], reported=3)
+    fit.assert_complete(*fit.resume()[:2], reported=3)
 
 
 @pytest.mark.parametrize("max_steps", [1, 2, 3, 4])
-def test_a_run_that_was_limited_in_steps_goes_on_behind_its_last_epoch(fit: Fit, max_steps: int) -> None:
+def test_a_run_that_was_limited_in_steps_resumes_after_its_last_epoch(fit: Fit, max_steps: int) -> None:
     fit.max_steps = max_steps
     first, _, _ = fit.run()
     fit.max_steps = max_steps + 3
-    epochs, best, module = fit.goes_on()
+    history, best, module = fit.resume()
     assert module.weight == max_steps + 3
-    numbers = [row["epoch"] for row in epochs.history]
+    numbers = [row["epoch"] for row in history.rows]
     assert numbers == list(range(1, len(numbers) + 1))
-    assert epochs.history[: len(first.history)] == first.history
+    assert history.rows[: len(first.rows)] == first.rows
     held = load_checkpoint(Path(best.best_model_path))["epoch"] + 1
-    assert row_of(epochs.history, held)["val/accuracy"] == max(row["val/accuracy"] for row in epochs.history)
+    assert row_of_epoch(history.rows, held)["val/accuracy"] == max(row["val/accuracy"] for row in history.rows)
 
 
 @pytest.mark.parametrize("max_steps", [3, 4])
@@ -248,8 +247,8 @@ def test_a_signal_at_the_last_of_all_steps_lets_the_run_end(fit: Fit, max_steps:
 
     interrupt = pl.Callback()
     interrupt.on_train_batch_end = types.MethodType(at_last_step, interrupt)  # type: ignore[method-assign]
-    epochs, _, _ = fit.run(interrupt, stop=stop)
-    assert [row["epoch"] for row in epochs.history] == [1, 2]
+    history, _, _ = fit.run(interrupt, stop=stop)
+    assert [row["epoch"] for row in history.rows] == [1, 2]
 
 
 class PrunedAlways(TrialHandle):
@@ -281,17 +280,12 @@ def test_a_pruned_trial_leaves_the_checkpoints_of_what_it_reported(fit: Fit) -> 
 @pytest.mark.parametrize(("max_epochs", "max_steps"), [(1, -1), (4, 1), (4, 2)])
 def test_a_finished_trial_is_not_pruned_after_its_end(fit: Fit, max_epochs: int, max_steps: int) -> None:
     fit.max_steps = max_steps
-    epochs, _, _ = fit.run(trial=PrunedAlways(), max_epochs=max_epochs)
-    assert len(epochs.history) == 1
+    history, _, _ = fit.run(trial=PrunedAlways(), max_epochs=max_epochs)
+    assert len(history.rows) == 1
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_nan_is_never_the_best_epoch(fit: Fit, mode: str) -> None:
-    values = [math.nan, 0.3, 0.7, math.nan]
-    history = [{"epoch": float(epoch), "val/accuracy": value} for epoch, value in enumerate(values, 1)]
-    assert best_row(history, "val/accuracy", mode)["epoch"] == {"min": 2, "max": 3}[mode]
-    assert best_row(history[:1], "val/accuracy", mode)["epoch"] == 1
-    fit.accuracies = [math.nan, 0.25, 0.75, 0.125]
-    epochs, best, _ = fit.run()
-    assert load_checkpoint(Path(best.best_model_path))["epoch"] + 1 == 3
-    assert best_row(epochs.history, "val/accuracy", "max")["epoch"] == 3
+    fit.accuracies = [math.nan, 0.25, 0.75, math.nan]
+    _, best, _ = fit.run(mode=mode)
+    assert load_checkpoint(Path(best.best_model_path))["epoch"] + 1 == {"min": 2, "max": 3}[mode]

@@ -1,4 +1,4 @@
-"""What a command may change of the run that it goes on with, from composed configs alone."""
+"""What a command may change in a resumed run; needs only composed configs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig, parse
-from eyegender.training.resume import check_config, written_config
+from eyegender.training.resume import check_config, checkpoint_config
 from tests.composing import SMALL, compose_config
 
 RUN = Path("run/checkpoints/last.ckpt")
@@ -31,12 +31,12 @@ def checkpoint(*overrides: str, epochs: int = 2, batches: int = 0) -> dict[str, 
         "epoch_progress": {"current": {"started": begun, "processed": epochs}},
         "epoch_loop.batch_progress": {"current": {"processed": batches or 3}, "is_last_batch": not batches},
     }
-    config = written_config(tiny_config(*overrides))
+    config = checkpoint_config(tiny_config(*overrides))
     return {"config": config, "loops": {"fit_loop": loops}, "global_step": 3 * epochs + batches}
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "told"),
+    ("before", "now", "message"),
     [
         ((), ("model.lr=0.01",), "model.lr=0.001, got 0.01; set model.lr=0.001,"),
         ((), ("trainer.batch_size=8",), "trainer.batch_size=16, got 8; set trainer.batch_size=16"),
@@ -55,10 +55,8 @@ def checkpoint(*overrides: str, epochs: int = 2, batches: int = 0) -> dict[str, 
         (FOLDER, (*FOLDER, "data.classes=[maleeyes,femaleeyes]"), "data.classes="),
     ],
 )
-def test_what_a_run_was_trained_with_is_not_changed_in_silence(
-    before: tuple[str, ...], now: tuple[str, ...], told: str
-) -> None:
-    with pytest.raises(UserError, match=f"ckpt_path={RUN} was trained with {told}") as refused:
+def test_options_of_a_trained_run_cannot_change(before: tuple[str, ...], now: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=f"ckpt_path={RUN} was trained with {message}") as refused:
         check_config(checkpoint(*before), tiny_config(*now), RUN)
     assert "\n" not in str(refused.value)
 
@@ -77,52 +75,52 @@ def test_what_a_run_was_trained_with_is_not_changed_in_silence(
         (("data.split.by=file", "data.split.file=a/s.csv"), ("data.split.by=file", "data.split.file=b/s.csv")),
     ],
 )
-def test_machine_and_place_may_be_others(before: tuple[str, ...], now: tuple[str, ...]) -> None:
+def test_keys_of_the_machine_may_change(before: tuple[str, ...], now: tuple[str, ...]) -> None:
     assert check_config(checkpoint(*before), tiny_config(*now), RUN) == []
 
 
-def test_a_longer_run_is_a_change_that_is_honoured() -> None:
+def test_a_run_may_become_longer() -> None:
     changes = check_config(checkpoint(), tiny_config("trainer.max_epochs=7", "trainer.max_steps=20"), RUN)
     assert [tuple(change) for change in changes] == [("trainer.max_epochs", 2, 7), ("trainer.max_steps", -1, 20)]
 
 
 @pytest.mark.parametrize(
-    ("batches", "overrides", "told"),
+    ("batches", "overrides", "message"),
     [
         (0, ("trainer.max_epochs=1",), "trainer.max_epochs must be 2 or more, as many as ckpt_path=.* got 1; set "),
-        (1, ("trainer.max_epochs=2",), "trainer.max_epochs must be 3 or more"),  # it stands in the third
+        (1, ("trainer.max_epochs=2",), "trainer.max_epochs must be 3 or more"),  # it has begun the third
         (0, ("trainer.max_steps=5",), "trainer.max_steps must be 6 or more"),
         (1, ("trainer.max_epochs=3", "trainer.max_steps=7"), "trainer.max_steps must be 8 or more"),
     ],
 )
-def test_less_than_has_been_done_is_refused(batches: int, overrides: tuple[str, ...], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_run_cannot_become_shorter_than_it_is(batches: int, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         check_config(checkpoint(batches=batches), tiny_config(*overrides), RUN)
 
 
 @pytest.mark.parametrize("overrides", [(), ("trainer.max_steps=6",)])
-def test_a_finished_run_may_be_gone_on_with_as_it_was(overrides: tuple[str, ...]) -> None:
+def test_a_finished_run_may_be_resumed_unchanged(overrides: tuple[str, ...]) -> None:
     check_config(checkpoint(*overrides), tiny_config(*overrides), RUN)
 
 
-def test_checkpoints_from_before_they_kept_their_config_go_on(tmp_path: Path) -> None:
+def test_checkpoints_without_a_config_are_compared_with_hydras_config_file(tmp_path: Path) -> None:
     old = checkpoint()
     del old["config"]
     path = tmp_path / RUN
     assert check_config(old, tiny_config("model.lr=0.01"), path) == []  # nothing says what it was
-    kept = tmp_path / "run/.hydra/config.yaml"
-    kept.parent.mkdir(parents=True)
-    kept.write_text(OmegaConf.to_yaml(compose_config("data.n=60", *SMALL)))
+    stored = tmp_path / "run/.hydra/config.yaml"
+    stored.parent.mkdir(parents=True)
+    stored.write_text(OmegaConf.to_yaml(compose_config("data.n=60", *SMALL)))
     assert check_config(old, tiny_config(), path) == []
     with pytest.raises(UserError, match="model.lr=0.001, got 0.01"):
         check_config(old, tiny_config("model.lr=0.01"), path)
-    without = yaml.safe_load(kept.read_text())
+    without = yaml.safe_load(stored.read_text())
     del without["model"]["mixup"]  # a key that came later
-    kept.write_text(yaml.safe_dump({**without, "gone": 1}))
+    stored.write_text(yaml.safe_dump({**without, "gone": 1}))
     assert check_config(old, tiny_config(), path) == []
 
 
-def test_a_checkpoint_keeps_no_secret() -> None:
-    kept = written_config(tiny_config("data=folder", "data.root=s3://me:canary@host/x", "tracking.uri=x"))
-    assert "canary" not in str(kept)
-    assert "tracking" not in kept
+def test_a_checkpoint_contains_no_secret() -> None:
+    stored = checkpoint_config(tiny_config("data=folder", "data.root=s3://me:canary@host/x", "tracking.uri=x"))
+    assert "canary" not in str(stored)
+    assert "tracking" not in stored

@@ -10,13 +10,17 @@ import pytest
 from lightning_fabric.utilities import rank_zero_only
 
 from eyegender.core.errors import UserError
-from eyegender.training.run_lock import RunLock, run_folder
+from eyegender.training.checkpoints import run_folder
+from eyegender.training.interruptions import RunLock
 
 
 def test_one_process_at_a_time_holds_a_run(tmp_path: Path) -> None:
     with RunLock(refuse=True) as first:
         first.take(tmp_path, tmp_path / "." / "x" / "..")  # the same folder twice
-        with RunLock(refuse=True) as second, pytest.raises(UserError, match=f"run in {tmp_path} is being trained"):
+        with (
+            RunLock(refuse=True) as second,
+            pytest.raises(UserError, match=f"another process is training the run in {tmp_path}"),
+        ):
             second.take(tmp_path)
     with RunLock(refuse=True) as third:
         third.take(tmp_path)
@@ -26,7 +30,7 @@ def test_the_owner_of_a_trial_is_only_warned(tmp_path: Path, caplog: pytest.LogC
     with RunLock(refuse=True) as first, RunLock(refuse=False) as second:
         first.take(tmp_path)
         second.take(tmp_path)
-    assert "the study has given the trial to this one" in caplog.text
+    assert "the study has assigned the trial to this process" in caplog.text
 
 
 def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
@@ -60,7 +64,7 @@ def test_other_ranks_of_the_same_run_take_no_lock(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EROFS])
-def test_where_nothing_can_be_locked_it_is_said_once(
+def test_a_file_system_without_locks_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     def no_locks(*_: object) -> None:
@@ -71,7 +75,7 @@ def test_where_nothing_can_be_locked_it_is_said_once(
     other.mkdir()
     with RunLock(refuse=True) as lock:
         lock.take(tmp_path, other)
-    assert caplog.text.count(f"({os.strerror(number)}); see to it that no second process goes on with this run") == 1
+    assert caplog.text.count(f"({os.strerror(number)}); make sure that no second process resumes this run") == 1
 
 
 def test_the_folder_of_a_run_is_the_one_above_its_checkpoints(tmp_path: Path) -> None:

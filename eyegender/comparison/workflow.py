@@ -1,0 +1,186 @@
+"""The steps of `eyegender.compare`: select and load runs, compare them, write the page, log it and print a summary."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.table import Table
+
+from eyegender.comparison.comparison import Comparison, compare
+from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE, write_comparison
+from eyegender.comparison.run_record import load_record
+from eyegender.comparison.selection import select_runs
+from eyegender.comparison.tables import configs_table
+from eyegender.core.errors import UserError
+from eyegender.data.decode import to_pixels
+from eyegender.data.readers import UnreadableImageError, build_reader
+from eyegender.tracking.experiment_view import TAGS
+from eyegender.tracking.run_artifacts import read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from eyegender.comparison.figures import LoadImages
+    from eyegender.comparison.run_record import RunRecord
+    from eyegender.core.options import CompareOptions
+    from eyegender.data.readers import Samples
+    from eyegender.tracking.predictions import Predictions
+    from eyegender.tracking.stored_config import StoredConfig
+    from eyegender.tracking.tracking_store import TrackingStore
+
+KIND_TAG = "eyegender.kind"
+_IMAGE_SIZE = 96  # pixels, on the sheet of disagreements
+_PRINTED_PAIRS = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """The result of a comparison command.
+
+    Args:
+        comparison: content of the page.
+        folder: folder that contains comparison.html, comparison.md and figures/.
+        run_id: id of the MLflow run that contains the same files.
+    """
+
+    comparison: Comparison
+    folder: Path
+    run_id: str
+
+
+def compare_runs(store: TrackingStore, options: CompareOptions, folder: Path) -> ComparisonResult:
+    """Compare the runs that the options select, write the page into `folder`, and log it to MLflow.
+
+    Raises:
+        UserError: no run can be compared.
+    """
+    selected = select_runs(store, options)
+    records = [load_record(store, one, options.by, latency=options.latency) for one in selected]
+    comparison = compare(records, classes=_classes(store, records))
+    folder.mkdir(parents=True, exist_ok=True)
+    created = f"Written {time.strftime('%Y-%m-%d %H:%M')} from {store.name}."
+    write_comparison(comparison, folder, load_images=_images_of_largest_group(store, comparison), created=created)
+    run_id = _log(store, selected[0].run.info.experiment_id, comparison, folder, options.tracking.run_name)
+    return ComparisonResult(comparison, folder, run_id)
+
+
+def show_comparison(result: ComparisonResult, console: Console) -> None:
+    """Print the runs, the headlines, and the path of the page."""
+    comparison = result.comparison
+    console.print(_console_table(comparison))
+    lines = [*comparison.headlines, *comparison.warnings]
+    lines += [f"  {pair.sentence}" for pair in comparison.pairs[:_PRINTED_PAIRS]]
+    lines += [f"Left out: {line}" for line in comparison.left_out]
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+    page = result.folder / PAGE_FILE
+    for line in (f"Page     {page}", f"Run      {result.run_id} contains the same page"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _console_table(comparison: Comparison) -> Table:
+    """A table that fits into 80 columns; the page shows the full names."""
+    table = Table("#", "run", "group", title="Test set, 95% intervals", title_justify="left", box=SIMPLE)
+    for name in ("accuracy", "AUROC", "params", "latency"):
+        table.add_column(name, justify="right", no_wrap=True)
+    configs = configs_table(comparison)
+    parameters, latency = configs.columns.index("parameters"), configs.columns.index("latency")
+    for run, config in zip(comparison.runs, configs.rows, strict=True):
+        accuracy, auroc = run.metrics["accuracy"], run.metrics["auroc"]
+        table.add_row(
+            str(run.number),
+            f"{run.record.backbone} {run.record.run_id[:8]}",
+            run.group,
+            f"{100 * accuracy.value:.1f} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})%",
+            f"{auroc.value:.3f}",
+            config[parameters].text,
+            config[latency].text,
+            style="bold" if run.leads else "",
+        )
+    return table
+
+
+def _classes(store: TrackingStore, records: Sequence[RunRecord]) -> tuple[str, str]:
+    """The class names that the runs logged; label numbers if they differ, CelebA's classes if there are none."""
+    logged = set()
+    for record in records:
+        inputs = store.run(record.run_id).inputs
+        for entry in inputs.dataset_inputs if inputs else ():
+            try:
+                names = json.loads(entry.dataset.profile or "{}").get("classes")
+            except ValueError:
+                continue
+            if isinstance(names, list) and len(names) == 2:
+                logged.add((str(names[0]), str(names[1])))
+    if len(logged) > 1:
+        return "label 0", "label 1"
+    return logged.pop() if logged else ("female", "male")
+
+
+def _images_of_largest_group(store: TrackingStore, comparison: Comparison) -> LoadImages | None:
+    """Loads the images of the largest group for the sheet of disagreements; None if the group has a single run."""
+    numbers = comparison.groups[0].numbers
+    if len(numbers) < 2:
+        return None
+    leader = comparison.runs[numbers[0] - 1]
+    config = read_config(store, leader.record.run_id)
+    return None if config is None else tested_images(config, leader.predictions)
+
+
+def tested_images(config: StoredConfig, predictions: Predictions) -> LoadImages | None:
+    """Loads images by name; None if this machine no longer has all images on which the run was tested.
+
+    Args:
+        config: config of the run.
+        predictions: predictions of the run; the names and the content hashes of the images must still be the same.
+    """
+    try:
+        samples = build_reader(config.offline_data()).read()
+    except UserError as error:
+        log.warning("without the images on which models disagree: %s", error)
+        return None
+    position = {name: i for i, name in enumerate(samples.names)}
+    tested = zip(predictions.names, predictions.keys, strict=True)
+    if not all(name in position and samples.digests[position[name]] == key for name, key in tested):
+        log.warning("without the images on which models disagree: they have changed since the test")
+        return None
+    return lambda names: np.stack([_pixels(samples, position[name]) for name in names])
+
+
+def _pixels(samples: Samples, i: int) -> NDArray[np.uint8]:
+    try:
+        return to_pixels(samples.open(i), _IMAGE_SIZE, "gray")
+    except UnreadableImageError:
+        return np.full((1, _IMAGE_SIZE, _IMAGE_SIZE), 128, np.uint8)
+
+
+def _log(store: TrackingStore, experiment_id: str, comparison: Comparison, folder: Path, name: str | None) -> str:
+    """Log the page, the Markdown and the figures as a run; returns its id."""
+    client = store.client
+    tags = {
+        KIND_TAG: "comparison",
+        "compared.runs": " ".join(run.record.run_id for run in comparison.runs),
+        # MLflow shows this text on the run's page.
+        "mlflow.note.content": "\n\n".join([*comparison.headlines, *comparison.warnings]),
+    }
+    run_name = name or f"comparison of {len(comparison.runs)} runs"
+    run_id: str = client.create_run(experiment_id, tags=tags, run_name=run_name).info.run_id
+    client.log_artifact(run_id, str(folder / PAGE_FILE))
+    client.log_artifact(run_id, str(folder / MARKDOWN_FILE))
+    client.log_artifacts(run_id, str(folder / FIGURES_FOLDER), FIGURES_FOLDER)
+    client.set_terminated(run_id)
+    for tag, value in TAGS.items():
+        client.set_experiment_tag(experiment_id, tag, value)
+    return run_id

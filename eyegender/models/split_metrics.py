@@ -1,0 +1,65 @@
+"""Collects the predictions of a split over batches and processes, and computes its metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from eyegender.models.metrics import COUNT_METRICS, METRICS, confusion_cells, weighted_metrics
+
+# torchmetrics, which computed these in version 0.1, returns float32. Rounding keeps equal results of runs equal.
+_FLOAT32 = (*COUNT_METRICS, "auroc")
+
+
+class SplitMetrics(Metric):
+    """Collects logits, labels, losses and positions of images.
+
+    `compute` returns the loss, `metrics.METRICS` and the counts tn, fp, fn and tp. torchmetrics gathers the state over
+    DDP ranks; an image that pads the last batch of a rank counts once.
+    """
+
+    full_state_update = False
+    logits: list[Tensor]
+    labels: list[Tensor]
+    losses: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("logits", "labels", "losses", "index"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor, losses: Tensor, index: Tensor) -> None:
+        """Add one batch; each tensor has the shape (B,)."""
+        self.logits.append(logits.detach().float())
+        self.labels.append(labels.detach().long())
+        self.losses.append(losses.detach().float())
+        self.index.append(index.detach())
+
+    def collected(self) -> dict[str, Tensor]:
+        """Logits, labels, losses and index of each image once, in order of index, on the CPU."""
+        state: dict[str, Any] = {name: getattr(self, name) for name in ("logits", "labels", "losses", "index")}
+        joined = {k: (v if isinstance(v, Tensor) else torch.cat(v)).cpu() for k, v in state.items()}
+        order = torch.argsort(joined["index"], stable=True)
+        ordered = joined["index"][order]
+        first = torch.ones_like(ordered, dtype=torch.bool)
+        first[1:] = ordered[1:] != ordered[:-1]
+        return {k: v[order[first]] for k, v in joined.items()}
+
+    def compute(self) -> dict[str, float]:
+        """The metrics of everything collected so far."""
+        found = self.collected()
+        return metrics_from_logits(found["logits"], found["labels"]) | {"loss": found["losses"].double().mean().item()}
+
+
+def metrics_from_logits(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """All of `metrics.METRICS` and the counts tn, fp, fn and tp of N logits and labels 0/1, each of shape (N,)."""
+    truth, probabilities = labels.numpy(), torch.sigmoid(logits.double()).numpy()
+    values = weighted_metrics(METRICS, truth, probabilities, np.ones((1, len(truth))))
+    rounded = {name: float(np.float32(value[0]) if name in _FLOAT32 else value[0]) for name, value in values.items()}
+    counts = confusion_cells(truth, probabilities).sum(axis=0).tolist()
+    return rounded | dict(zip(("tn", "fp", "fn", "tp"), map(float, counts), strict=True))

@@ -1,0 +1,105 @@
+"""Hydra callbacks, named in `conf/train.yaml`: what happens to a composed config before Hydra writes it down.
+
+Hydra only warns about an exception in a callback and continues, so a user's mistake exits here.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import OmegaConf, flag_override
+
+from eyegender.core.command import USER_MISTAKE, print_error
+from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
+from eyegender.core.errors import UserError
+from eyegender.core.objectives import check_directions
+from eyegender.core.schema import check_sweep_metrics, parse
+from eyegender.core.secrets import move_secrets_to_environment, register_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hydra.conf import HydraConf
+    from omegaconf import DictConfig
+
+_RENAMED_SECTIONS = {"model", "optimizer", "scheduler"}
+
+
+class RenameKeys(Callback):
+    """Gives the keys that config files of earlier versions set their new names."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        sections = [name for name in _RENAMED_SECTIONS if name in config]
+        old = OmegaConf.to_container(OmegaConf.masked_copy(config, sections))
+        renamed = rename_keys(old)
+        if renamed is not old:
+            with flag_override(config, ["struct", "readonly"], [False, False]):
+                for name in _RENAMED_SECTIONS & renamed.keys():
+                    config[name] = renamed[name]
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        with _exit_on_mistake():
+            for name, new in RENAMED.items():
+                if OmegaConf.select(config, name) is not None:  # every trial is composed from the same files again
+                    raise UserError(f"a config file sets {name}, which is now called {new}; rename it there")
+        params = OmegaConf.select(config, "hydra.sweeper.params")
+        if params:
+            with flag_override(config, ["struct", "readonly"], [False, False]):
+                written: Any = OmegaConf.to_container(params, resolve=False)
+                config.hydra.sweeper.params = {rename_override(key): value for key, value in written.items()}
+
+
+class HideSecrets(Callback):
+    """Replaces the passwords of config files by `${oc.env:NAME}`; those of the command line are replaced earlier."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        move_secrets_to_environment(config)
+
+
+class CheckCheckpoint(Callback):
+    """Refuses a change to a resumed run; `.hydra/config.yaml` would record a value that was not used."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        if config.ckpt_path is None:
+            return
+        from eyegender.training.resume import check_config, load_latest
+
+        with _exit_on_mistake():
+            own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+            register_secrets(own)
+            path, checkpoint = load_latest(Path(config.ckpt_path))
+            check_config(checkpoint, parse(own), path)
+
+
+class CheckSweep(Callback):
+    """Refuses a sweep that optimizes unknown metrics, or in the wrong direction, before its study is opened."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        with _exit_on_mistake():
+            check_sweep_metrics(config)
+            check_directions(config)
+
+
+def check_single_run(hydra: HydraConf) -> None:
+    """Raises UserError if a sweep is configured but `-m` is missing, so that Hydra would start a single run."""
+    if hydra.mode == RunMode.MULTIRUN:
+        return
+    if chosen := hydra.runtime.choices.get("sweeps"):
+        raise UserError(f"a sweep must be started with -m, got +sweeps={chosen} without it; add -m")
+    for line in hydra.overrides.hydra:
+        if re.match(r"[+~]*hydra[./](sweep|sweeper|launcher)\b", line):
+            raise UserError(f"{line} means something in a sweep only, got a single run; add -m, or remove it")
+
+
+@contextmanager
+def _exit_on_mistake() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        print_error(error)
+        raise SystemExit(USER_MISTAKE) from None
