@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import csv
 import itertools
-import os
 import sys
 import tempfile
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import numpy as np
 import pytorch_lightning as pl
@@ -30,9 +28,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from benchmarks.measuring import machine
+from eyegender.core.atomic_write import atomic_write
 from eyegender.core.command import config_folder, register_sweeps
 from eyegender.core.schema import TrainConfig, parse
-from eyegender.training import run
+from eyegender.training.run import train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,7 +74,7 @@ class AveragedWeights(pl.Callback):
         with torch.no_grad():
             for batch in trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
                 with trainer.precision_plugin.forward_context():
-                    logits = self.average.module(batch.pixels, at_cut=batch.at_cut).float()
+                    logits = self.average.module(batch.pixels, is_features=batch.is_features).float()
                 hits.append((logits > 0) == (batch.labels > 0.5))
                 losses.append(module.loss(logits, batch.labels, training=False))
         self.values.append((float(torch.cat(hits).float().mean()), float(torch.cat(losses).mean())))
@@ -93,19 +93,13 @@ def config(given: Mapping[str, str], *overrides: str) -> TrainConfig:
 def record(given: Mapping[str, str], depth: int, rate: float, seed: int) -> Iterator[dict[str, object]]:
     """One row per epoch of one configuration."""
     averaged = AveragedWeights()
-
-    def with_average(*args: Any, **kwargs: Any) -> Any:
-        callbacks, best = own(*args, **kwargs)
-        return [averaged, *callbacks], best
-
-    own = run.fit_callbacks
-    with tempfile.TemporaryDirectory() as folder, patch.object(run, "fit_callbacks", with_average):
+    with tempfile.TemporaryDirectory() as folder:
         mode = "off" if depth == DEPTHS[given["model"]][-1] else "on"
-        result = run.train(
+        result = train(
             config(
                 given, f"model.finetune_depth={depth}", f"model.lr={rate}", f"seed={seed}", f"features={mode}",
                 f"trainer.max_epochs={EPOCHS}", f"tracking.root={folder}/mlruns",
-            ), Path(folder) / "run",
+            ), Path(folder) / "run", callbacks=[averaged],
         )  # fmt: skip
     for row, (accuracy, loss) in zip(result.history, averaged.values, strict=True):
         yield {
@@ -118,7 +112,7 @@ def record(given: Mapping[str, str], depth: int, rate: float, seed: int) -> Iter
 def price(given: Mapping[str, str], depth: int, mode: str, epochs: int = 4) -> float:
     """Mean seconds per epoch, without the first, which also stores activations and warms up."""
     with tempfile.TemporaryDirectory() as folder:
-        result = run.train(
+        result = train(
             config(
                 given, f"model.finetune_depth={depth}", f"features={mode}", f"trainer.max_epochs={epochs}",
                 f"tracking.root={folder}/mlruns",
@@ -135,14 +129,11 @@ def read(table: Path) -> list[dict[str, object]]:
 
 
 def write(table: Path, rows: list[dict[str, object]]) -> None:
-    """The whole table at once, so that an interruption leaves the old one."""
     table.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = table.with_suffix(".unfinished")
-    with unfinished.open("w", newline="") as file:
+    with atomic_write(table) as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    unfinished.replace(table)
 
 
 def parsed(arguments: list[str]) -> dict[str, str]:
@@ -180,7 +171,7 @@ def main() -> None:
         for depth in depths:
             print(f"depth {depth}: {plain[depth]:.2f} s per epoch, {stored[depth]:.2f} s with stored activations")
     values = np.array([float(str(row["val_accuracy"])) for row in rows])
-    print(f"{len(rows)} rows in {table}, best validation accuracy {values.max():.4f}, on {os.uname().machine}")
+    print(f"{len(rows)} rows in {table}, best validation accuracy {values.max():.4f}; {machine()}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from eyegender.training.tracking import begin_tracking, checkpoint_origin, finis
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, current_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pytorch_lightning as pl
 
@@ -65,9 +65,16 @@ class _Request:
     resume: ResumePoint | None
     trial: TrialHandle | None
     stop: StopSignal
+    callbacks: Sequence[pl.Callback]
 
 
-def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None) -> RunResult:
+def train(
+    cfg: TrainConfig,
+    output_dir: Path,
+    overrides: list[str] | None = None,
+    *,
+    callbacks: Sequence[pl.Callback] = (),
+) -> RunResult:
     """Train a network, choose the best checkpoint by validation, test it, and record everything in an MLflow run.
 
     A trial of a sweep reports its metrics to the study, resumes from its last checkpoint, and leaves signals to the
@@ -77,6 +84,7 @@ def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None
         cfg: config of the run.
         output_dir: output folder; it is created.
         overrides: overrides on the command line, for the name and the tags of the run.
+        callbacks: further Lightning callbacks; they are called before the ones of the run.
 
     Raises:
         UserError: the user can repair what is wrong; the message says how.
@@ -100,7 +108,7 @@ def train(cfg: TrainConfig, output_dir: Path, overrides: list[str] | None = None
             resume = find_resume_point(cfg, lock)
             if resume is not None:
                 cfg = cfg.model_copy(update={"ckpt_path": str(resume.path)})
-            return _train(_Request(cfg, output_dir, overrides or [], resume, trial, stop))
+            return _train(_Request(cfg, output_dir, overrides or [], resume, trial, stop, callbacks))
         except StoppedBySignalError as stopped:
             if trial is not None:
                 raise TrialInterrupted from None
@@ -198,8 +206,9 @@ def _fit(
     if resume is not None and 0 < cfg.trainer.max_steps <= resume.progress.steps:
         settings = replace(settings, max_epochs=resume.progress.epochs)  # no step is left
     trainer = build_trainer(
-        settings, callbacks=callbacks, plugins=[SafeCheckpointIO()], default_root_dir=request.output_dir,
-        enable_progress_bar=bars, num_sanity_val_steps=0, use_distributed_sampler=False,
+        settings, callbacks=[*request.callbacks, *callbacks], plugins=[SafeCheckpointIO()],
+        default_root_dir=request.output_dir, enable_progress_bar=bars, num_sanity_val_steps=0,
+        use_distributed_sampler=False,
     )  # fmt: skip
     if not trainer.is_global_zero:
         log.setLevel(logging.WARNING)  # rank zero logs for all ranks
