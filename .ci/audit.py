@@ -1,4 +1,4 @@
-"""Known holes in what constraints.txt pins, by pip-audit; says so where its advisory database cannot be asked."""
+"""Reports known vulnerabilities of the versions in constraints.txt, by pip-audit, or that no database is reachable."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ PINS = Path(__file__).parents[1] / "constraints.txt"
 
 
 def audit(pins: list[str], seconds: float) -> list[dict]:
-    """What the database says of each pin; empty where it cannot be asked or knows none of them."""
+    """The database's entry for each version; empty if it cannot be reached or knows none of them."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(pins) + "\n")
         file.flush()
