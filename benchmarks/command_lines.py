@@ -125,14 +125,12 @@ class CommandLines:
             operator = chance.choice(("",) * 8 + ("+", "++", "~"))
             line = f"{operator}{key}={value}"
         if chance.random() < 0.15:
-            place = chance.randrange(len(line) + 1)
-            line = (
-                line[:place] + chance.choice(("", "=", ".", " ", "'", "[", "}", "$", "@", ":", ",")) + line[place + 1 :]
-            )
+            at = chance.randrange(len(line) + 1)
+            line = line[:at] + chance.choice(("", "=", ".", " ", "'", "[", "}", "$", "@", ":", ",")) + line[at + 1 :]
         return line
 
     def run(self, name: str, arguments: list[str]) -> None:
-        """Raises UserError with the line that the command printed, and RuntimeError for whatever else it did."""
+        """Raises UserError with the line that the command lines, and RuntimeError for whatever else it did."""
         os.chdir(self.folder)
         GlobalHydra.instance().clear()
         ConfigStore.instance().repo = copy.deepcopy(self.configs)  # a command sees what it registered itself
@@ -147,12 +145,17 @@ class CommandLines:
                 code = 0
             except SystemExit as stopped:
                 code = stopped.code or 0
-        told = err.getvalue().strip().splitlines()
-        if told and told[0].startswith("Error executing job with overrides: "):
-            del told[0]  # Hydra says which of several jobs it was
-        if code == 2 and told and told[0].startswith("eyegender: ") and all(line.startswith("  ") for line in told[1:]):
-            raise UserError(told[0])
-        # A sweep whose trials failed has told each reason in its own line.
+        lines = err.getvalue().strip().splitlines()
+        if lines and lines[0].startswith("Error executing job with overrides: "):
+            del lines[0]  # Hydra says which of several jobs it was
+        if (
+            code == 2
+            and lines
+            and lines[0].startswith("eyegender: ")
+            and all(line.startswith("  ") for line in lines[1:])
+        ):
+            raise UserError(lines[0])
+        # A sweep whose trials failed prints each reason on a separate line.
         if code not in {0, 1} or "Traceback" in err.getvalue() or (code == 1 and "failed" not in out.getvalue()):
             raise RuntimeError(f"exit code {code}, {err.getvalue()[-300:]!r}")
 

@@ -20,8 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.image_folders import class_folders
 from benchmarks.measuring import alternate, environment, ratios, report, seconds_of, spread, table
-from benchmarks.pictures import class_folders
 
 EMPTY, STORED = "ours, empty cache", "ours, stored"
 AIM = 50
@@ -40,20 +40,20 @@ def plain_seconds(
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
-    taken = time.perf_counter() - began
-    told = json.loads(done.stdout.splitlines()[-1])
-    ran = [sum(trial["epochs"]) + trial["test"] for trial in told]
+    seconds = time.perf_counter() - began
+    results = json.loads(done.stdout.splitlines()[-1])
+    ran = [sum(trial["epochs"]) + trial["test"] for trial in results]
     left = [
         (options.epochs - len(trial["epochs"])) * statistics.mean(trial["epochs"][1:] or trial["epochs"])
-        for trial in told
+        for trial in results
     ]
     whole = [a + b for a, b in zip(ran, left, strict=True)]
-    return taken - sum(ran), whole, max(trial["accuracy"] for trial in told)
+    return seconds - sum(ran), whole, max(trial["accuracy"] for trial in results)
 
 
 def our_command(root: Path, options: argparse.Namespace) -> list[str]:
     return [
-        sys.executable, "-m", "eyegender.train", "data=folder", f"data.root={root / 'pictures'}", "data.split.by=file",
+        sys.executable, "-m", "eyegender.train", "data=folder", f"data.root={root / 'images'}", "data.split.by=file",
         f"data.split.file={root / 'split.csv'}", f"data.size={options.size}", "trainer=cpu",
         f"trainer.max_epochs={options.epochs}", "trainer.progress=none", f"features.views={options.views}",
         f"model.weights={options.weights or 'null'}",
@@ -64,7 +64,7 @@ def arguments(epochs: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     parser.add_argument("--eyes", type=Path, help="class folders of real eyes; default: synthetic eyes")
     parser.add_argument("--weights", help="state dict of torchvision's MobileNet-V2; default: random weights")
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--views", type=int, default=2)
@@ -80,7 +80,7 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if options.weights:
         options.weights = str(Path(options.weights).resolve())  # the commands run in other folders
     if options.quick:
-        options.pictures, options.plain_epochs = 600, 2
+        options.images, options.plain_epochs = 600, 2
     return options
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     options = parsed(arguments(30))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root = class_folders(folder / "eyes", options.pictures, options.eyes)
+        root = class_folders(folder / "eyes", options.images, options.eyes)
         ours = [*our_command(root, options), "model.finetune_depth=0", f"tracking.root={folder / 'mlruns'}"]
         cache = folder / "cache"
         accuracy: dict[str, float] = {}
@@ -97,10 +97,10 @@ def main() -> None:
         def run(way: str) -> float:
             out = folder / "out"
             shutil.rmtree(out, ignore_errors=True)
-            taken = seconds_of([*ours, f"hydra.run.dir={out}"], folder, EYEGENDER_CACHE=str(cache))
-            told = json.loads((out / "metrics.json").read_text())
-            accuracy["ours"], fit[way] = told["metrics"]["val/accuracy"], told["fit_seconds"]
-            return taken
+            seconds = seconds_of([*ours, f"hydra.run.dir={out}"], folder, EYEGENDER_CACHE=str(cache))
+            metrics = json.loads((out / "metrics.json").read_text())
+            accuracy["ours"], fit[way] = metrics["metrics"]["val/accuracy"], metrics["fit_seconds"]
+            return seconds
 
         def cold() -> float:
             shutil.rmtree(cache, ignore_errors=True)
@@ -113,23 +113,21 @@ def main() -> None:
             around, [trial], accuracy["plain"] = plain_seconds(root, options, [(0, 1e-3)], test=True)
             return around + trial
 
-        taken = alternate({EMPTY: cold, STORED: warm, "plain": plain}, options.rounds)
+        seconds = alternate({EMPTY: cold, STORED: warm, "plain": plain}, options.rounds)
     rows = [("way", "seconds", "plain / this", "best validation accuracy")]
-    for way, values in taken.items():
+    for way, values in seconds.items():
         reached = f"{accuracy['plain' if way == 'plain' else 'ours']:.3f}"
         if way == "plain" and options.plain_epochs:
             reached += f" after {options.plain_epochs} epochs"
-        rows.append((way, spread(values, 1), spread(ratios(taken["plain"], values), 1), reached))
+        rows.append((way, spread(values, 1), spread(ratios(seconds["plain"], values), 1), reached))
     ran = f"The baseline (plain) ran {options.plain_epochs} of them; the rest is extrapolated. " * bool(
         options.plain_epochs
     )
     kind = "real" if options.eyes else "synthetic"
-    head = (
-        f"{options.pictures} {kind} images at {options.size} pixels, {options.epochs} epochs. {ran}Goal: {AIM} times."
-    )
+    head = f"{options.images} {kind} images at {options.size} pixels, {options.epochs} epochs. {ran}Goal: {AIM} times."
     # The last round's.
-    own, epochs = taken[STORED][-1] - fit[STORED], fit[STORED]
-    stored = taken[EMPTY][-1] - own - epochs
+    own, epochs = seconds[STORED][-1] - fit[STORED], fit[STORED]
+    stored = seconds[EMPTY][-1] - own - epochs
     parts = (
         f"Of our time, any run takes {own:.1f} s (start, imports, tracking, test, logged model), the {options.epochs} "
         f"epochs take {epochs:.1f} s, and decoding the images and computing the activations takes {stored:.1f} s."

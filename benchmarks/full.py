@@ -54,9 +54,9 @@ class Times(pl.Callback):
         """Each operator's share of the time of the profiled step, the largest first."""
         if self.profiler is None:
             return {}
-        taken = {event.key: event.self_cpu_time_total for event in self.profiler.key_averages()}
-        whole = sum(taken.values())
-        return {key: value / whole for key, value in sorted(taken.items(), key=lambda item: -item[1])[:PROFILED]}
+        times = {event.key: event.self_cpu_time_total for event in self.profiler.key_averages()}
+        whole = sum(times.values())
+        return {key: value / whole for key, value in sorted(times.items(), key=lambda item: -item[1])[:PROFILED]}
 
 
 def prepared(options: argparse.Namespace, case: str) -> tuple:
@@ -135,8 +135,8 @@ def in_a_process(way: str, case: str, options: argparse.Namespace, *more: str) -
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
-    told: dict = json.loads(done.stdout.splitlines()[-1])
-    return told
+    result: dict = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def measure(case: str, options: argparse.Namespace) -> tuple[dict[str, list[float]], str]:
@@ -145,9 +145,9 @@ def measure(case: str, options: argparse.Namespace) -> tuple[dict[str, list[floa
 
     def step_of(way: str) -> float:
         nonlocal chosen
-        told = in_a_process(way, case, options)
-        chosen = told.get("chosen", chosen)
-        return float(told["step"])
+        result = in_a_process(way, case, options)
+        chosen = result.get("chosen", chosen)
+        return float(result["step"])
 
     return alternate({"plain": lambda: step_of("plain"), "ours": lambda: step_of("ours")}, options.rounds), chosen
 
@@ -172,11 +172,11 @@ def main() -> None:
     if options.way:
         print(json.dumps({"ours": ours, "plain": plain}[options.way](options, options.only[0])))
         return
-    rows = [("network and size", "plain, pictures/s", "ours, pictures/s", "ours / plain", "ours computes in")]
+    rows = [("network and size", "plain, images/s", "ours, images/s", "ours / plain", "ours computes in")]
     missed = []
     for case in options.only or CASES:
-        taken, chosen = measure(case, options)
-        speeds = {way: [options.batch / value for value in values] for way, values in taken.items()}
+        seconds, chosen = measure(case, options)
+        speeds = {way: [options.batch / value for value in values] for way, values in seconds.items()}
         gain = ratios(speeds["ours"], speeds["plain"])
         rows.append((case, spread(speeds["plain"], 1), spread(speeds["ours"], 1), spread(gain), chosen))
         if statistics.median(gain) < AIM:

@@ -1,6 +1,6 @@
 """Damaged and hostile input: each file and each command line works or is refused with a one-line error.
 
-    python -m benchmarks.fuzz [--pictures 10000] [--annotations 1000] [--overrides 1000] [--seed 0] [--write]
+    python -m benchmarks.fuzz [--images 10000] [--annotations 1000] [--overrides 1000] [--seed 0] [--write]
 
 If anything else happens, the command exits with code 1 and prints how to reproduce it. A case that takes longer than a
 minute ends the process with a traceback that shows where it hangs.
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.command_lines import CommandLines
 from benchmarks.measuring import report, table
-from benchmarks.mutation import KINDS, mutated, mutated_text, pictures
+from benchmarks.mutation import KINDS, images, mutated, mutated_text
 from eyegender.core.errors import UserError
 from eyegender.data.celeba import CelebaReader
 from eyegender.data.decode import decode, read_header, to_pixels
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LONGEST = 60.0
-_PLACES = re.compile(r"\S*/")
+_FOLDERS = re.compile(r"\S*/")
 
 
 @dataclass
@@ -62,7 +62,7 @@ HEADER = ["input", "cases", "work", "refused", "different reasons", "faults", "s
 
 
 def tried(tally: Tally, name: str, case: Callable[[], None]) -> None:
-    """Run one case; it returns, or raises one of the two exceptions that are told in one line."""
+    """Run one case; it returns, or raises one of the two exceptions that are reported in one line."""
     faulthandler.dump_traceback_later(LONGEST, exit=True)
     began = time.perf_counter()
     try:
@@ -70,7 +70,7 @@ def tried(tally: Tally, name: str, case: Callable[[], None]) -> None:
         outcome = "works"
     except (UnreadableImageError, UserError) as error:
         outcome = "refused"
-        tally.reasons[_PLACES.sub("", str(error))[:60]] += 1
+        tally.reasons[_FOLDERS.sub("", str(error))[:60]] += 1
         if "\n" in str(error) or not str(error):
             tally.faults.append(f"{name}: a reason of several lines: {error!r}")
     except (Exception, SystemExit) as error:
@@ -84,7 +84,7 @@ def tried(tally: Tally, name: str, case: Callable[[], None]) -> None:
 
 def fuzz_pictures(kind: str, count: int, seed: int) -> Tally:
     """Header, decoding and resizing, as the readers do it."""
-    tally, whole = Tally(f"{kind} files"), pictures(kind)
+    tally, whole = Tally(f"{kind} files"), images(kind)
     for i in range(count):
         chance = random.Random(f"{seed} {kind} {i}")
         data = mutated(chance.choice(whole), chance, chance.choice(whole))
@@ -128,7 +128,7 @@ def celeba(folder: Path) -> dict[Path, str]:
     home.mkdir(parents=True)
     names = [f"{i:06d}.jpg" for i in range(1, 9)]
     for i, name in enumerate(names):
-        (home / name).write_bytes(pictures("JPEG", seed=i)[1])
+        (home / name).write_bytes(images("JPEG", seed=i)[1])
     attributes = ["Male", *(f"Attribute_{i}" for i in range(39))]
     signs = [" ".join("1" if (i + k) % 2 else "-1" for k in range(40)) for i in range(len(names))]
     points = "12 14 28 15 20 20 14 28 26 29"
@@ -158,14 +158,14 @@ def fuzz_overrides(count: int, seed: int, folder: Path) -> Tally:
     with CommandLines(folder) as lines:
         for i in range(count):
             command, arguments = lines.draw(random.Random(f"{seed} overrides {i}"))
-            told = f"{command} {' '.join(arguments)!r}, case {i}, seed {seed}"
-            tried(tally, told, lambda command=command, arguments=arguments: lines.run(command, arguments))
+            description = f"{command} {' '.join(arguments)!r}, case {i}, seed {seed}"
+            tried(tally, description, lambda command=command, arguments=arguments: lines.run(command, arguments))
     return tally
 
 
 def fuzz(options: argparse.Namespace) -> Iterator[Tally]:
     for number, kind in enumerate(KINDS):
-        share = options.pictures // len(KINDS) + (number < options.pictures % len(KINDS))
+        share = options.images // len(KINDS) + (number < options.images % len(KINDS))
         yield fuzz_pictures(kind, share, options.seed)
     with tempfile.TemporaryDirectory() as folder:
         yield fuzz_annotations(options.annotations, options.seed, Path(folder) / "celeba")
@@ -174,7 +174,7 @@ def fuzz(options: argparse.Namespace) -> Iterator[Tally]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--annotations", type=int, default=1_000)
     parser.add_argument("--overrides", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
 """Images decoded into the PixelStore per core, against a bare decode-and-resize loop, and the memory of reading it.
 
-Run: python -m benchmarks.ingest [--eyes=FOLDER] [--pictures 2000] [--stored 400000] [--write]
+Run: python -m benchmarks.ingest [--eyes=FOLDER] [--images 2000] [--stored 400000] [--write]
 Both run on one core, each in a process of its own, from files in the page cache; imports are not counted. Without
 --eyes, the images are synthetic, at 96 pixels. The bare loop opens, converts to gray and resizes with Pillow, and
 stores nothing.
@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.image_folders import class_folders
 from benchmarks.measuring import alternate, environment, ratios, report, spread, table
-from benchmarks.pictures import class_folders
 
 CELEBA = 202_599
 BARE = """
@@ -28,8 +28,8 @@ os.sched_setaffinity(0, {0})
 paths = sorted(path for path in Path(sys.argv[1]).rglob("*") if path.is_file())
 began = time.perf_counter()
 for path in paths:
-    with Image.open(path) as picture:
-        np.asarray(picture.convert("L").resize((224, 224), Image.Resampling.BICUBIC))
+    with Image.open(path) as image:
+        np.asarray(image.convert("L").resize((224, 224), Image.Resampling.BICUBIC))
 print(time.perf_counter() - began)
 """
 OURS = """
@@ -52,7 +52,7 @@ from eyegender.data.readers import Samples
 n = int(sys.argv[1])
 digests = tuple(hashlib.sha256(str(i).encode()).hexdigest() for i in range(n))
 labels = np.arange(n, dtype=np.uint8) % 2
-samples = Samples("drawn", tuple(map(str, range(n))), labels, digests, lambda i: Image.new("L", (64, 64), i % 255))
+samples = Samples("synthetic", tuple(map(str, range(n))), labels, digests, lambda i: Image.new("L", (64, 64), i % 255))
 store = open_pixel_store(samples, 64, "gray", sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for batch in BatchLoader(store, store.rows(digests), labels, np.arange(n), 64, shuffle=True):
@@ -72,13 +72,13 @@ def told_by(script: str, *arguments: str) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--eyes", type=Path)
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--stored", type=int, default=400_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        root = str(class_folders(Path(name) / "eyes", options.pictures, options.eyes) / "pictures")
+        root = str(class_folders(Path(name) / "eyes", options.images, options.eyes) / "images")
         caches = iter(range(1000))
         taken = alternate(
             {
@@ -88,13 +88,13 @@ def main() -> None:
             options.rounds,
         )
         megabytes, grown = told_by(MEMORY, str(options.stored), f"{name}/memory")
-    rows = [("way", "pictures per second and core", "this / bare loop", f"CelebA on {os.cpu_count()} cores, minutes")]
+    rows = [("way", "images per second and core", "this / bare loop", f"CelebA on {os.cpu_count()} cores, minutes")]
     for way, values in taken.items():
-        speeds = [options.pictures / value for value in values]
+        speeds = [options.images / value for value in values]
         minutes = [CELEBA / speed / (os.cpu_count() or 1) / 60 for speed in speeds]
         rows.append((way, spread(speeds, 0), spread(ratios(taken["bare loop"], values)), spread(minutes, 1)))
     text = (
-        f"{options.pictures} {'real' if options.eyes else 'synthetic'} images to 224 pixels, gray. The times for "
+        f"{options.images} {'real' if options.eyes else 'synthetic'} images to 224 pixels, gray. The times for "
         f"CelebA's {CELEBA:,} images are extrapolated.\n\n{table(rows)}\n\nOne shuffled epoch over a store of "
         f"{options.stored:,} images ({megabytes:,.0f} MB) raised the peak resident memory by {grown:,.0f} MB."
     )

@@ -87,5 +87,5 @@ def report(name: str, text: str, *, write: bool) -> None:
     load = os.getloadavg()[2]
     section = f"## {name}\n\n`{command}` on {machine()}; load average of the last 15 minutes {load:.1f}.\n\n{text}\n"
     old = RESULTS.read_text().split("\n## ") if RESULTS.exists() else ["# Results\n"]
-    kept = [part for part in old[1:] if part.partition("\n")[0] != name]
-    RESULTS.write_text("\n## ".join([old[0], *sorted([*kept, section.removeprefix("## ")])]))
+    others = [part for part in old[1:] if part.partition("\n")[0] != name]
+    RESULTS.write_text("\n## ".join([old[0], *sorted([*others, section.removeprefix("## ")])]))

@@ -21,7 +21,7 @@ KINDS = {"JPEG": ("L", "RGB", "CMYK"), "PNG": ("L", "RGB", "RGBA", "P", "1", "I;
 _EXTREME = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 50_001, 100_000, 1 << 24)
 
 
-def pictures(kind: str, seed: int = 0) -> list[bytes]:
+def images(kind: str, seed: int = 0) -> list[bytes]:
     """Files of one format, one per mode, with EXIF and, in some, several frames."""
     noise = np.random.default_rng(seed)
     rough = Image.fromarray(noise.integers(0, 256, (6, 6, 4), dtype=np.uint8), "RGBA").resize((40, 36))
@@ -71,54 +71,54 @@ def _sealed(data: bytes) -> bytes:
     """A PNG with the checksums that its chunks should have: otherwise nothing behind the checksums would be reached."""
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return data
-    sealed, place = bytearray(data), 8
-    while place + 12 <= len(sealed):
-        (length,) = struct.unpack_from(">I", sealed, place)
-        end = place + 8 + length
+    sealed, position = bytearray(data), 8
+    while position + 12 <= len(sealed):
+        (length,) = struct.unpack_from(">I", sealed, position)
+        end = position + 8 + length
         if end + 4 > len(sealed):
             break
-        struct.pack_into(">I", sealed, end, zlib.crc32(sealed[place + 4 : end]))
-        place = end + 4
+        struct.pack_into(">I", sealed, end, zlib.crc32(sealed[position + 4 : end]))
+        position = end + 4
     return bytes(sealed)
 
 
-def _place(data: bytearray, chance: random.Random) -> int:
+def _random_position(data: bytearray, chance: random.Random) -> int:
     end = min(len(data), 64) if chance.random() < 0.5 else len(data)
     return chance.randrange(end)
 
 
 def _flip(data: bytearray, chance: random.Random, _other: bytes) -> None:
-    data[_place(data, chance)] ^= 1 << chance.randrange(8)
+    data[_random_position(data, chance)] ^= 1 << chance.randrange(8)
 
 
 def _overwrite(data: bytearray, chance: random.Random, _other: bytes) -> None:
-    data[_place(data, chance)] = chance.randrange(256)
+    data[_random_position(data, chance)] = chance.randrange(256)
 
 
 def _set_number(data: bytearray, chance: random.Random, _other: bytes) -> None:
-    place, number = _place(data, chance), chance.choice(_EXTREME)
+    position, number = _random_position(data, chance), chance.choice(_EXTREME)
     width = chance.choice(("<H", ">H", "<I", ">I"))
     written = struct.pack(width, number & (0xFFFF if width[1] == "H" else 0xFFFFFFFF))
-    data[place : place + len(written)] = written
+    data[position : position + len(written)] = written
 
 
 def _cut(data: bytearray, chance: random.Random, _other: bytes) -> None:
-    del data[_place(data, chance) :]
+    del data[_random_position(data, chance) :]
 
 
 def _drop(data: bytearray, chance: random.Random, _other: bytes) -> None:
-    place = _place(data, chance)
-    del data[place : place + chance.randint(1, 40)]
+    position = _random_position(data, chance)
+    del data[position : position + chance.randint(1, 40)]
 
 
 def _repeat(data: bytearray, chance: random.Random, _other: bytes) -> None:
-    place = _place(data, chance)
-    data[place:place] = data[place : place + chance.randint(1, 200)] * chance.randint(1, 4)
+    position = _random_position(data, chance)
+    data[position:position] = data[position : position + chance.randint(1, 200)] * chance.randint(1, 4)
 
 
 def _graft(data: bytearray, chance: random.Random, other: bytes) -> None:
-    start, place = chance.randrange(len(other)), _place(data, chance)
-    data[place : place + 60] = other[start : start + chance.randint(1, 200)]
+    start, position = chance.randrange(len(other)), _random_position(data, chance)
+    data[position : position + 60] = other[start : start + chance.randint(1, 200)]
 
 
 TEXT_PIECES = (

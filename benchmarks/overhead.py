@@ -40,7 +40,7 @@ def config(options: argparse.Namespace) -> TrainConfig:
             compose(
                 "train",
                 [
-                    f"data.n={options.pictures}", f"data.size={options.size}", "model.weights=null", "trainer=cpu",
+                    f"data.n={options.images}", f"data.size={options.size}", "model.weights=null", "trainer=cpu",
                     "trainer.precision=32-true", f"trainer.max_epochs={options.epochs}",
                     f"model.finetune_depth={options.depth}",
                 ],
@@ -64,7 +64,7 @@ class EpochTimes(pl.Callback):
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--depth", default="all")
     parser.add_argument("--epochs", type=int, default=3)
@@ -122,7 +122,7 @@ def main() -> None:
     taken = alternate({"bare loop": bare, "tracked run": lightning}, options.rounds)
     rows = [("way", "seconds per epoch", "this / bare loop")]
     rows += [(way, spread(values), spread(ratios(values, taken["bare loop"]), 3)) for way, values in taken.items()]
-    head = f"{options.pictures} synthetic images at {options.size} pixels, trained stages: {options.depth}."
+    head = f"{options.images} synthetic images at {options.size} pixels, trained stages: {options.depth}."
     report("overhead", f"{head}\n\n{table(rows)}", write=options.write)
 
 

@@ -23,22 +23,22 @@ from eyegender.tracking.predictions import Predictions
 RESULTS = Path(__file__).parents[1] / "docs/results"
 _FORMER_PROTOCOLS = {"paper_honest": "paper_grouped"}
 _COLUMNS = ("name", "digest", "person", "label", "probability")
-# What decides a result; where pictures and weights lie on a disk is told by their fingerprints.
-_KEPT = ("model", "trainer", "features", "seed", "monitor", "data")
-_PLACES = ("root", "reader", "backbone", "file", "threads", "progress")
+# What decides a result; images and weights are identified by their fingerprints, not by their paths.
+_STORED_SECTIONS = ("model", "trainer", "features", "seed", "monitor", "data")
+_PATHS_AND_MACHINE = ("root", "reader", "backbone", "file", "threads", "progress")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One kept run.
+    """One stored run.
 
     Args:
         folder: its name in docs/results.
         protocol: under which it ran; runs of one protocol are comparable.
         name: network and first weights; runs of one name differ in their seed.
         metrics: the run's whole metrics.json.
-        settings: its config, without places.
-        predictions: of every test picture.
+        settings: its config, without paths and settings of the machine.
+        predictions: of every test image.
     """
 
     folder: str
@@ -57,14 +57,14 @@ class Result:
         return int(self.metrics["seed"])
 
 
-def keep(protocol: str, name: str, run: Path, results: Path = RESULTS) -> Path:
+def store_run(protocol: str, name: str, run: Path, results: Path = RESULTS) -> Path:
     """Copy what the tables need from a run's folder; returns the folder that holds it."""
     protocol = _FORMER_PROTOCOLS.get(protocol, protocol)
     metrics = json.loads((run / "metrics.json").read_text())
     if "test/accuracy" not in metrics["metrics"]:
-        raise SystemExit(f"{run} was not tested (run_test=false); its result cannot be kept")
+        raise SystemExit(f"{run} was not tested (run_test=false); its result cannot be stored")
     config = yaml.safe_load((run / "config.yaml").read_text())
-    settings = {key: _without_places(config[key]) for key in _KEPT}
+    settings = {key: _without_paths(config[key]) for key in _STORED_SECTIONS}
     if isinstance(settings["model"]["weights"], str) and Path(settings["model"]["weights"]).suffix:
         settings["model"]["weights"] = "a file, see metrics.json"
     folder = results / re.sub(r"[^a-z0-9_]+", "-", f"{protocol}-{name}-seed{metrics['seed']}".lower())
@@ -74,22 +74,22 @@ def keep(protocol: str, name: str, run: Path, results: Path = RESULTS) -> Path:
         json.dumps({"protocol": protocol, "name": name, "settings": settings}, indent=2) + "\n"
     )
     table = json.loads((run / "test_predictions.json").read_text())
-    places = [table["columns"].index(column) for column in _COLUMNS]
+    positions = [table["columns"].index(column) for column in _COLUMNS]
     with (folder / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        # The first eight hex digits tell the pictures of one test part apart.
+        # The first eight hex digits tell the images of one test part apart.
         writer.writerows(
             [
-                row[place][:8] if column == "digest" else row[place]
-                for column, place in zip(_COLUMNS, places, strict=True)
+                row[position][:8] if column == "digest" else row[position]
+                for column, position in zip(_COLUMNS, positions, strict=True)
             ]
             for row in table["data"]
         )
     return folder
 
 
-def keep_study(name: str, sweep: Path, results: Path = RESULTS) -> Path:
+def store_study(name: str, sweep: Path, results: Path = RESULTS) -> Path:
     """Copy a finished study's table of trials and its summary."""
     folder = results / "studies" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def keep_study(name: str, sweep: Path, results: Path = RESULTS) -> Path:
 
 
 def load(results: Path = RESULTS) -> list[Result]:
-    """All kept runs, sorted by protocol, name and seed."""
+    """All stored runs, sorted by protocol, name and seed."""
     found = []
     for path in results.glob("*/metrics.json"):
         about = json.loads((path.parent / "settings.json").read_text())
@@ -134,15 +134,15 @@ def load_studies(results: Path = RESULTS) -> dict[str, tuple[dict[str, Any], lis
     return studies
 
 
-def _without_places(value: Any) -> Any:
+def _without_paths(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_places(inner) for key, inner in value.items() if key not in _PLACES}
+        return {key: _without_paths(inner) for key, inner in value.items() if key not in _PATHS_AND_MACHINE}
     return value
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", action="store_true", help="keep a study: NAME FOLDER")
+    parser.add_argument("--study", action="store_true", help="store a study: NAME FOLDER")
     parser.add_argument(
         "words", nargs="+", metavar="WORD", help="PROTOCOL NAME RUN_FOLDER, or NAME FOLDER with --study"
     )
@@ -150,7 +150,7 @@ def main() -> None:
     if len(options.words) != (2 if options.study else 3):
         parser.error(f"got {len(options.words)} words; give PROTOCOL NAME RUN_FOLDER, or --study NAME FOLDER")
     *names, folder = options.words
-    print((keep_study if options.study else keep)(*names, Path(folder)))
+    print((store_study if options.study else store_run)(*names, Path(folder)))
 
 
 if __name__ == "__main__":

@@ -121,22 +121,22 @@ def _differences(runs: list[Result]) -> str:
 
 
 def _corrected(pairs: list[tuple[Result, Result]]) -> list[float]:
-    """The pairs' p-values, corrected together; pairs on the same test pictures are one contest."""
+    """The pairs' p-values, corrected together; pairs on the same test images are one contest."""
     test_sets: list[PairedRuns] = []
-    places: list[list[int]] = []
+    positions: list[list[int]] = []
     sets = {one.predictions.fingerprint for one, _ in pairs}
     for fingerprint in sorted(sets):
-        places.append([place for place, (one, _) in enumerate(pairs) if one.predictions.fingerprint == fingerprint])
-        members = {run.folder: run for place in places[-1] for run in pairs[place]}
+        positions.append([i for i, (one, _) in enumerate(pairs) if one.predictions.fingerprint == fingerprint])
+        members = {run.folder: run for i in positions[-1] for run in pairs[i]}
         order = list(members)
         right = np.stack([run.predictions.correct for run in members.values()])
         persons = next(iter(members.values())).predictions.persons
-        chosen = [(order.index(pairs[place][0].folder), order.index(pairs[place][1].folder)) for place in places[-1]]
+        chosen = [(order.index(pairs[i][0].folder), order.index(pairs[i][1].folder)) for i in positions[-1]]
         test_sets.append(PairedRuns(right, persons, chosen))
     found = [0.0] * len(pairs)
-    for where, values in zip(places, corrected_p_values(test_sets), strict=True):
-        for place, value in zip(where, values, strict=True):
-            found[place] = value
+    for indices, values in zip(positions, corrected_p_values(test_sets), strict=True):
+        for i, value in zip(indices, values, strict=True):
+            found[i] = value
     return found
 
 
@@ -144,17 +144,17 @@ def _runs(runs: list[Result]) -> str:
     """What each file came from; seconds are of training and validation."""
     rows = [["folder", "commit", "seed", "epochs", "best epoch", "validation", "test", "training"]]
     for run in runs:
-        told = run.metrics
+        metrics = run.metrics
         rows.append(
             [
                 f"`{run.folder}`",
-                str(told["commit"].get("git.commit", "a wheel"))[:8],
+                str(metrics["commit"].get("git.commit", "a wheel"))[:8],
                 str(run.seed),
-                str(told["epochs"]),
-                f"{told['best_epoch']:.0f}",
-                _percent(told["metrics"]["val/accuracy"]),
+                str(metrics["epochs"]),
+                f"{metrics['best_epoch']:.0f}",
+                _percent(metrics["metrics"]["val/accuracy"]),
                 _percent(run.accuracy),
-                f"{told['fit_seconds'] / 60:.1f} min",
+                f"{metrics['fit_seconds'] / 60:.1f} min",
             ]
         )
     return table(rows)
@@ -162,7 +162,7 @@ def _runs(runs: list[Result]) -> str:
 
 def _versions(runs: list[Result]) -> str:
     """Machines and packages of all runs; more than one line where they differ."""
-    told = sorted(
+    found = sorted(
         {
             (
                 f"{run.metrics['hardware']['cpu']}, {run.metrics['hardware']['cores']} cores, "
@@ -172,7 +172,7 @@ def _versions(runs: list[Result]) -> str:
             for run in runs
         }
     )
-    return table([["machine", "versions"], *map(list, told)])
+    return table([["machine", "versions"], *map(list, found)])
 
 
 def _study(summary: dict, trials: list[dict[str, str]]) -> str:

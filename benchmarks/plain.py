@@ -78,10 +78,10 @@ def loaders(root: Path, size: int, batch: int, workers: int) -> list[DataLoader]
     made = []
     for part in ("train", "val", "test"):
         changes = [transforms.RandomHorizontalFlip()] if part == "train" else []
-        folder = ImageFolder(root / "pictures", transforms.Compose([*changes, *common]))
+        folder = ImageFolder(root / "images", transforms.Compose([*changes, *common]))
         chosen = [
             i for i, (path, _) in enumerate(folder.samples)
-            if part_of[str(Path(path).relative_to(root / "pictures"))] == part
+            if part_of[str(Path(path).relative_to(root / "images"))] == part
         ]  # fmt: skip
         subset = Subset(folder, chosen)
         made.append(
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--no-test", dest="test", action="store_false")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    told = []
+    results = []
     for depth, lr in options.trials:
         pl.seed_everything(0, verbose=False)
         train, val, test = loaders(options.root, options.size, 64, options.workers)
@@ -116,7 +116,7 @@ def main() -> None:
         if options.test:
             model.right = []
             trainer.test(model, test, verbose=False)
-        told.append(
+        results.append(
             {
                 "depth": depth,
                 "lr": lr,
@@ -125,7 +125,7 @@ def main() -> None:
                 "test": time.perf_counter() - began,
             }
         )
-    print(json.dumps(told))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def main() -> None:
     from eyegender.models.network import Network
     from eyegender.models.saved_network import ModelSpec, save_network
 
-    rows = [("network", "pictures", "plain, ms", "ours, ms", "plain / ours")]
+    rows = [("network", "images", "plain, ms", "ours, ms", "plain / ours")]
     for target, size in BACKBONES.items():
         path = f"eyegender.models.{target}"
         backbone: Backbone = load_class(path, Backbone)()

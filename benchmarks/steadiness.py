@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SMALLEST = ("data.n=40", "trainer.max_epochs=1", "model.finetune_depth=1", "trainer.threads=1")
 
-TOO_MUCH_MIB = 100  # more than this in the second half is told by the exit code
+TOO_MUCH_MIB = 100  # more than this in the second half makes the exit code 1
 
 
 @dataclass(frozen=True)

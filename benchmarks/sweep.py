@@ -19,16 +19,16 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.depth0 import arguments, our_command, parsed, plain_seconds
+from benchmarks.image_folders import class_folders
 from benchmarks.measuring import alternate, ratios, report, seconds_of, spread, table
-from benchmarks.pictures import class_folders
 
 OURS, PRUNED, PLAIN = "ours", "ours, pruned", "plain"
 DEPTHS = (0, 1, 2, 4, 8)
 AIM = 15
 RATES = (3e-4, 1e-3, 2e-3, 3e-3, 5e-3)
 
-# One row per finished trial: state, last validation accuracy, seconds, and depth and rate as places in their lists, as
-# a choice is kept.
+# One row per finished trial: state, last validation accuracy, seconds, and depth and rate as indices into their lists,
+# as Optuna stores a choice.
 TRIALS = """
     SELECT
         trials.state, value, (julianday(datetime_complete) - julianday(datetime_start)) * 86400,
@@ -46,16 +46,16 @@ def main() -> None:
     grid = [(depth, rate) for rate in RATES for depth in DEPTHS][: options.trials]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root = class_folders(folder / "eyes", options.pictures, options.eyes)
+        root = class_folders(folder / "eyes", options.images, options.eyes)
         best: dict[str, float] = {}
         winner: list[float] = []
         pruned: list[int] = []
         of_depth: dict[str, dict[int, float]] = {OURS: {}, PRUNED: {}, PLAIN: {}}
 
         def ours(way: str) -> float:
-            place = folder / "ours"
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
+            output = folder / "ours"
+            shutil.rmtree(output, ignore_errors=True)
+            output.mkdir()
             command_line = our_command(root, options)
             start, choices = command_line[:3], command_line[3:]  # Hydra wants its flags before the overrides
             command = [
@@ -65,11 +65,11 @@ def main() -> None:
                 f"model.lr=choice({','.join(map(str, RATES))})", "run_test=false",
                 f"hydra.sweeper.n_trials={options.trials}", "hydra.sweeper.study_name=sweep",
                 "hydra.sweeper.direction=maximize", "hydra.sweep.dir=sweep",
-                "hydra.sweeper.storage=sqlite:///sweep.db", f"tracking.root={place / 'mlruns'}",
+                "hydra.sweeper.storage=sqlite:///sweep.db", f"tracking.root={output / 'mlruns'}",
             ]  # fmt: skip
-            taken = seconds_of(command, place, EYEGENDER_CACHE=str(place / "cache"))
-            with sqlite3.connect(place / "sweep.db") as store:
-                trials = [(*told, DEPTHS[int(d)], RATES[int(r)]) for *told, d, r in store.execute(TRIALS)]
+            taken = seconds_of(command, output, EYEGENDER_CACHE=str(output / "cache"))
+            with sqlite3.connect(output / "sweep.db") as store:
+                trials = [(*rest, DEPTHS[int(d)], RATES[int(r)]) for *rest, d, r in store.execute(TRIALS)]
             if len(trials) != options.trials:
                 raise SystemExit(f"{len(trials)} of {options.trials} trials finished")
             to_the_end = [(value, depth, rate) for state, value, _, depth, rate in trials if state == "COMPLETE"]
@@ -104,12 +104,12 @@ def main() -> None:
     )
     kind = "real" if options.eyes else "synthetic"
     head = (
-        f"{options.trials} trials, {options.pictures} {kind} images at {options.size} pixels, {options.epochs} epochs. "
+        f"{options.trials} trials, {options.images} {kind} images at {options.size} pixels, {options.epochs} epochs. "
         f"{ran}Goal: {AIM} times."
     )
     parts = [
-        f"- {way}: " + ", ".join(f"{seconds:.0f} s at depth {depth}" for depth, seconds in sorted(told.items()))
-        for way, told in of_depth.items() if told
+        f"- {way}: " + ", ".join(f"{seconds:.0f} s at depth {depth}" for depth, seconds in sorted(each.items()))
+        for way, each in of_depth.items() if each
     ]  # fmt: skip
     means = f"{pruned[0]} trials were pruned. Mean time per trial:\n\n" + "\n".join(parts)
     report("sweep", f"{head}\n\n{table(rows)}\n\n{means}", write=options.write)

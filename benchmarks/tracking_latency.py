@@ -33,7 +33,7 @@ class SlowProxy(Proxy):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--latency", type=float, default=0.2, help="seconds before each answer")
-    parser.add_argument("--pictures", type=int, default=800)
+    parser.add_argument("--images", type=int, default=800)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
@@ -49,7 +49,7 @@ def main() -> None:
             with SlowProxy(server.port) as proxy:
                 command = [
                     sys.executable, "-m", "eyegender.train", "tracking=server", f"tracking.uri={proxy.url}",
-                    "tracking.close_timeout=300", f"data.n={options.pictures}", f"data.size={options.size}",
+                    "tracking.close_timeout=300", f"data.n={options.images}", f"data.size={options.size}",
                     f"trainer.max_epochs={options.epochs}", "model.finetune_depth=all", "model.weights=null",
                     "trainer=cpu", "trainer.progress=none",
                 ]  # fmt: skip
@@ -62,7 +62,7 @@ def main() -> None:
                     requests[way] = proxy.requests - before
                     return float(json.loads((out / "metrics.json").read_text())["fit_seconds"])
 
-                run("at once", 0.0)  # draws the pictures and measures precision, once for all
+                run("at once", 0.0)  # draws the images and measures precision, once for all
                 whole["at once"].clear()
                 fits = alternate(
                     {"at once": lambda: run("at once", 0.0), "late": lambda: run("late", options.latency)},
@@ -76,7 +76,7 @@ def main() -> None:
         all_of_it = (spread(whole[way], 1), spread(ratios(whole[way], whole["at once"]), 3))
         rows += [(way, *fit, *all_of_it, str(requests[way]))]
     head = (
-        f"{options.pictures} synthetic images at {options.size} pixels, {options.epochs} epochs, all stages train. "
+        f"{options.images} synthetic images at {options.size} pixels, {options.epochs} epochs, all stages train. "
         f"Late answers come {1000 * options.latency:.0f} ms after each request."
     )
     report("tracking_latency", f"{head}\n\n{table(rows)}", write=options.write)

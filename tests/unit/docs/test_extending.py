@@ -31,7 +31,7 @@ class TestResNet18(BackboneContract):
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """48 drawn eyes of 24 persons as files, and the table that lists them, the last first."""
+    """48 synthetic eyes of 24 persons as files, and the table that lists them in reverse order."""
     samples = SyntheticReader(n=48, size=32).read()
     assert samples.persons is not None
     path = tmp_path / "eyes.csv"

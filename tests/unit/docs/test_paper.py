@@ -1,4 +1,4 @@
-"""The page on the paper says what the kept results give, and the tools that keep and count them are right."""
+"""The page on the paper shows the stored results, and the tools that store and tabulate them are correct."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from benchmarks import paper_tables
-from benchmarks.paper_results import RESULTS, keep, keep_study, load
+from benchmarks.paper_results import RESULTS, load, store_run, store_study
 from benchmarks.paper_tables import PAGE, tables, written
 
 
@@ -49,9 +49,9 @@ def cells(table: str) -> list[list[str]]:
 
 def test_runs_of_one_name_are_one_row_and_pairs_are_tested_on_the_same_pictures(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    keep("paper_grouped", "A", left_by_a_run(tmp_path / "a0", [True] * 36 + [False] * 4), results)
-    keep("paper_grouped", "A", left_by_a_run(tmp_path / "a1", [True] * 32 + [False] * 8, seed=1), results)
-    keep("paper_grouped", "B", left_by_a_run(tmp_path / "b0", [True] * 20 + [False] * 20), results)
+    store_run("paper_grouped", "A", left_by_a_run(tmp_path / "a0", [True] * 36 + [False] * 4), results)
+    store_run("paper_grouped", "A", left_by_a_run(tmp_path / "a1", [True] * 32 + [False] * 8, seed=1), results)
+    store_run("paper_grouped", "B", left_by_a_run(tmp_path / "b0", [True] * 20 + [False] * 20), results)
     made = tables(results)
     assert [row[:1] + row[4:7] for row in cells(made["paper_grouped"])[1:]] == [
         ["A", "2", "40", "85.00% (80.0 to 90.0)"],
@@ -65,25 +65,25 @@ def test_runs_of_one_name_are_one_row_and_pairs_are_tested_on_the_same_pictures(
 
 def test_results_of_a_former_protocol_name_are_found(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    folder = keep("paper_honest", "A", left_by_a_run(tmp_path / "a0", [True] * 4), results)
+    folder = store_run("paper_honest", "A", left_by_a_run(tmp_path / "a0", [True] * 4), results)
     assert folder.name == "paper_grouped-a-seed0"
     settings = folder / "settings.json"  # as it was stored before the protocol was renamed
     settings.write_text(settings.read_text().replace("paper_grouped", "paper_honest"))
     assert [result.protocol for result in load(results)] == ["paper_grouped"]
 
 
-def test_what_is_kept_names_no_place(tmp_path: Path) -> None:
+def test_a_stored_result_names_no_path(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    keep("paper", "A", left_by_a_run(tmp_path / "a0", [True] * 4), results)
+    store_run("paper", "A", left_by_a_run(tmp_path / "a0", [True] * 4), results)
     assert not [path for path in results.rglob("*.*") if "somewhere" in path.read_text()]
     [result] = load(results)
     assert result.settings["data"] == {"color": "gray"}
     assert result.settings["trainer"] == {"max_epochs": 3}
 
 
-def test_an_untested_run_is_not_kept(tmp_path: Path) -> None:
+def test_an_untested_run_is_not_stored(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="was not tested"):
-        keep("paper", "A", left_by_a_run(tmp_path / "a0", [True] * 4, tested=False), tmp_path / "results")
+        store_run("paper", "A", left_by_a_run(tmp_path / "a0", [True] * 4, tested=False), tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 
@@ -106,7 +106,7 @@ def test_a_study(tmp_path: Path) -> None:
     }
     (report / "best.json").write_text(json.dumps(best))
     (report / "trials.csv").write_text("trial,state\n0,pruned\n1,complete\n2,complete\n")
-    keep_study("backbones", tmp_path / "sweep", tmp_path / "results")
+    store_study("backbones", tmp_path / "sweep", tmp_path / "results")
     assert cells(tables(tmp_path / "results")["study backbones"])[1:] == [
         ["trials", "2 complete, 1 pruned"],
         ["best validation accuracy", "90.00%"],
@@ -123,7 +123,7 @@ def test_a_page_that_asks_for_a_table_that_is_not_there() -> None:
 
 
 @pytest.mark.skipif(not PAGE.is_file(), reason="no page yet")
-def test_the_page_holds_the_tables_of_the_kept_results() -> None:
+def test_the_page_holds_the_tables_of_the_stored_results() -> None:
     page, made = PAGE.read_text(), tables(RESULTS)
     assert written(page, made) == page, "python -m benchmarks.paper_tables --write"
     shown = set(re.findall(r"<!-- table: ([^>]+) -->", page))

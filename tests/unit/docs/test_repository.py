@@ -1,4 +1,4 @@
-"""What people look for in a repository is there and calls what it says."""
+"""The files that people expect in a repository exist and call what they name."""
 
 import re
 import subprocess
