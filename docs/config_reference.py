@@ -286,7 +286,7 @@ def _cell(text: str) -> str:
 
 def _optunas() -> list[str]:
     """The samplers and pruners, from the registry that Hydra sees."""
-    from hydra_plugins.optuna_study._groups import PRUNERS, SAMPLERS
+    from hydra_plugins.optuna_study.config import PRUNERS, SAMPLERS
 
     lines = []
     kinds: Mapping[str, Mapping[str, Any]] = {"sampler": SAMPLERS, "pruner": PRUNERS}

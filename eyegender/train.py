@@ -24,10 +24,10 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     parsed = parse(cfg)  # before torch is imported, so that a mistake is reported at once
     check_source(parsed.data)
     from eyegender.training.run import train
-    from hydra_plugins.optuna_study import written_overrides
+    from hydra_plugins.optuna_study import raw_overrides
 
     hydra = HydraConfig.get()
-    result = train(parsed, Path(hydra.runtime.output_dir), overrides=written_overrides(hydra))
+    result = train(parsed, Path(hydra.runtime.output_dir), overrides=raw_overrides(hydra))
     return result.objective(parsed.objectives)
 
 

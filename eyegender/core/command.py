@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from eyegender.core.config_keys import rename_override, suggest_key
 from eyegender.core.errors import UserError, install_hint, is_disk_full, one_line
 from eyegender.core.objectives import register_resolvers
-from eyegender.core.secrets import learn_secrets, override_without_secrets, redact, redact_logs
+from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secrets
 from eyegender.core.standard_streams import log_in_utf8, lost_output, make_output_safe
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def command(
         def job(cfg: DictConfig) -> Any:
             nonlocal begun
             begun = True
-            learn_secrets(cfg)
+            register_secrets(cfg)
             redact_logs()
             log_in_utf8()
             try:

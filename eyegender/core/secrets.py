@@ -11,15 +11,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hydra_plugins.optuna_study import hide_in_urls, hide_secrets, is_name_key, is_secret_key, learn_secrets
-from hydra_plugins.optuna_study import hide_override as redact_override
-from hydra_plugins.optuna_study import set_secrets_aside as move_secrets_to_environment
-from hydra_plugins.optuna_study import without_secrets as override_without_secrets
+from hydra_plugins.optuna_study import (
+    is_name_key,
+    is_secret_key,
+    move_secrets_to_environment,
+    override_without_secrets,
+    redact,
+    redact_override,
+    redact_urls,
+    register_secrets,
+)
 
 __all__ = [
     "HIDDEN",
     "RedactingFilter",
-    "learn_secrets",
     "move_secrets_to_environment",
     "override_without_secrets",
     "redact",
@@ -27,6 +32,7 @@ __all__ = [
     "redact_logs",
     "redact_override",
     "redact_urls",
+    "register_secrets",
 ]
 
 HIDDEN = "***"
@@ -36,21 +42,6 @@ HIDDEN = "***"
 _CHOICES = re.compile(
     r"(^|\.)(head|on_bad|on_conflict|on_oom|precision|channels_last|compile|progress|pos_weight|classes|eyes)$"
 )
-
-
-def redact(text: str) -> str:
-    """`text` in which the password of every URL, and every secret that the config names, is replaced by `***`.
-
-    Example:
-        >>> redact("postgresql://user:secret@host/db")
-        'postgresql://user:***@host/db'
-    """
-    return hide_secrets(text)
-
-
-def redact_urls(text: str) -> str:
-    """`text`, a name or an address, in which only the passwords of URLs are replaced."""
-    return hide_in_urls(text)
 
 
 def redact_config(config: Any, key: str = "") -> Any:

@@ -38,7 +38,7 @@ def show_status(status: StudyStatus, console: Console | None = None) -> None:
     if status.workers:
         table = Table("worker", "host", "process", "trial", "last heartbeat", title="running", title_justify="left")
         for worker in status.workers:
-            heartbeat = "?" if worker.silent is None else f"{worker.silent:.0f} s ago"
+            heartbeat = "?" if worker.seconds_since_heartbeat is None else f"{worker.seconds_since_heartbeat:.0f} s ago"
             table.add_row(str(worker.worker), worker.host, str(worker.pid), str(worker.trial), heartbeat)
         console.print(table)
     for trial in status.failures:

@@ -75,7 +75,7 @@ class StudyRun:
 
         folder = Path(study.sweep_dir)
         # The best trial of a sweep that was aborted is not worth the only evaluation on the test set.
-        has_winner = len(status.directions) == 1 and not status.gave_up
+        has_winner = len(status.directions) == 1 and not status.aborted
         winner = _best_usable(status, folder) if has_winner else None
         tested: dict[str, float] = {}
         if winner is not None and self.test_winner:
@@ -117,7 +117,7 @@ class StudyRun:
                 inside = path.parent.relative_to(folder / "report")
                 to = str(inside) if inside.parts else None
                 writer.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
-        writer.apply({"op": "end", "status": "FAILED" if status.gave_up else "FINISHED", "time": now_ms()})
+        writer.apply({"op": "end", "status": "FAILED" if status.aborted else "FINISHED", "time": now_ms()})
 
     def _open_run(self, study: StudyHandle, key: str) -> RunWriter:
         from eyegender.tracking.tracker import now_ms

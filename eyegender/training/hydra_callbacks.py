@@ -19,7 +19,7 @@ from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
 from eyegender.core.errors import UserError
 from eyegender.core.objectives import check_directions
 from eyegender.core.schema import check_sweep_metrics, parse
-from eyegender.core.secrets import learn_secrets, move_secrets_to_environment
+from eyegender.core.secrets import move_secrets_to_environment, register_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ class CheckCheckpoint(Callback):
 
         with _exit_on_mistake():
             own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-            learn_secrets(own)
+            register_secrets(own)
             path, checkpoint = load_latest(Path(config.ckpt_path))
             check_config(checkpoint, parse(own), path)
 

@@ -1,6 +1,6 @@
-"""A Hydra sweeper whose sweep is an Optuna study with workers.
+"""A Hydra sweeper whose sweep is an Optuna study that several workers can share.
 
-Choose it with `hydra/sweeper: optuna_study`. A task function that wants to be pruned or resumed asks for its trial:
+Choose it with `hydra/sweeper: optuna_study`. A task function that can be pruned or resumed asks for its trial:
 
     from hydra_plugins.optuna_study import TrialPruned, current_trial
 
@@ -9,18 +9,23 @@ Choose it with `hydra/sweeper: optuna_study`. A task function that wants to be p
     if trial.should_prune():
         raise TrialPruned
 
-Hydra executes every module here whose name has no leading underscore once more whenever it looks for plugins, so
-classes and state live in the underscore modules and this one only names them. Nothing here imports Optuna before a
-sweep starts.
+Hydra executes every module here whose name has no leading underscore again when it looks for plugins, so classes and
+state live in the underscore modules, and this one only exports them. Nothing imports Optuna before a sweep starts.
 """
 
-from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
-from ._secrets import hide as hide_secrets
-from ._secrets import hide_in_urls, hide_override, is_name_key, is_secret_key
-from ._set_aside import learn_secrets, set_secrets_aside, without_secrets, written_overrides
-from ._status import StudyStatus, TrialRow, load_study, study_status
-from ._study import StudyHandle
-from ._trial import TrialHandle, current_trial
+from ._redaction import (
+    is_name_key,
+    is_secret_key,
+    move_secrets_to_environment,
+    override_without_secrets,
+    raw_overrides,
+    redact,
+    redact_override,
+    redact_urls,
+    register_secrets,
+)
+from ._status import StudyHandle, StudyStatus, TrialRow, load_study, study_status
+from ._trial import StudyError, TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
 
 __all__ = [
     "StudyError",
@@ -32,15 +37,15 @@ __all__ = [
     "TrialPruned",
     "TrialRow",
     "current_trial",
-    "hide_in_urls",
-    "hide_override",
-    "hide_secrets",
     "is_name_key",
     "is_secret_key",
-    "learn_secrets",
     "load_study",
-    "set_secrets_aside",
+    "move_secrets_to_environment",
+    "override_without_secrets",
+    "raw_overrides",
+    "redact",
+    "redact_override",
+    "redact_urls",
+    "register_secrets",
     "study_status",
-    "without_secrets",
-    "written_overrides",
 ]

@@ -1,45 +1,73 @@
-"""The rule that makes the number of finished trials exact, as functions of a list of trials.
+"""What the stored trials of a study say: which may start, how many count, which is best, and why the study stops.
 
-Trials are numbered in the order of their creation, on every storage. Each one holds a place in the budget unless it
-failed or was interrupted. A waiting trial may start only if fewer than n_trials trials with lower numbers hold a place.
-A place once given up is never taken back by the same trial, so a trial that may start now may start for ever, the
-trials that may start and hold a place are always the first n_trials of those that hold one, and no number of workers
-and no unlucky moment lets one more finish. The only thing asked of the storage is that one of two workers that claim
-the same waiting trial fails.
+All functions here take lists of trials and use no storage and no clock.
+
+The budget rule makes the number of finished trials exact on every storage. Trials are numbered in the order of their
+creation. Each one uses budget unless it failed or was interrupted. A waiting trial may start only if fewer than
+n_trials trials with lower numbers use budget. A trial that stops using budget never uses it again, so a trial that may
+start now may also start at any later time, and the trials that may start and use budget are always the first n_trials
+of those that use it. Neither the number of workers nor timing can make one more trial finish. The storage only has to
+guarantee that one of two workers that claim the same waiting trial fails.
 """
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ._attrs import COMPLETION, FIRST_ATTEMPT, INTERRUPTED, OWNER, RETRY_HISTORY
+# Names under which a study and its trials store what the plugin knows about them, next to Optuna's own attributes.
+# They are part of existing studies and never change.
+_PREFIX = "optuna_study:"
 
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+# System attributes of a trial.
+OWNER = _PREFIX + "owner"  # the worker that runs it, as WorkerId.to_stored() writes it
+ALIVE = _PREFIX + "alive"  # [number of the heartbeat, its time on the worker's clock]
+INTERRUPTED = _PREFIX + "interrupted"  # {"reason", "counted", "final"}: why this attempt ended without a result
+COMPLETION = _PREFIX + "completion"  # 1 for the first trial of the study that ended, 2 for the second, ...
+STEPS = _PREFIX + "steps"  # with several objectives: {step: reported value}
+PRUNED_AT = _PREFIX + "pruned_at"  # the step at which the pruner decided to prune
+RETRY_HISTORY = "retry_history"  # Optuna's own name: numbers of the earlier attempts
+FIRST_ATTEMPT = "failed_trial"  # Optuna's own name: number of the first attempt
+
+# User attributes of a trial.
+JOB_DIR = "job_dir"
+FAILURE = "failure"
+
+# System attributes of a study.
+DEFINITION = _PREFIX + "definition"  # search space, directions and fixed overrides
+SETTINGS = _PREFIX + "settings"  # n_trials and whatever else a status needs
+WORKERS = _PREFIX + "workers_launched"
+EXHAUSTED = _PREFIX + "exhausted"
+ENDING = _PREFIX + "ending"  # the process that calls on_study_end, and its heartbeat
+ENDED = _PREFIX + "ended"  # the trials for which on_study_end was last called
 
 
 @dataclass(frozen=True)
-class Rules:
-    """Args:
-    n_trials: finished trials the study is to have.
-    failures_count: whether a failed trial takes up budget; so where the values can be listed, because trying a
-        failed one again is no use there.
-    max_failures: failed trials in one launch at which no further trial starts.
-    failures_judged_from: finished or failed trials from which on `max_failures` is looked at.
-    patience: finished trials without a better one after which no further trial starts.
+class Budget:
+    """When a study is complete, and when it stops early.
+
+    Args:
+        n_trials: number of finished trials that complete the study.
+        failures_use_budget: whether a failed trial uses budget. True for samplers that try every combination once.
+        max_failures: number of failed trials of one launch at which no further trial starts.
+        min_trials_for_failures: number of finished or failed trials from which `max_failures` applies.
+        early_stopping_patience: number of finished trials without a better value after which no further trial starts.
+        max_retries: number of times that a trial whose worker died is run again.
     """
 
     n_trials: int
-    failures_count: bool = False
+    failures_use_budget: bool = False
     max_failures: int = 1
-    failures_judged_from: int = 1
-    patience: int | None = None
+    min_trials_for_failures: int = 1
+    early_stopping_patience: int | None = None
     max_retries: int = 3
 
 
 @dataclass(frozen=True)
 class Counts:
-    """`failed` are those of this launch that ended for good; `failed_before` those of earlier launches."""
+    """Number of trials in each state; `failed` are those of this launch, `failed_before` those of earlier launches."""
 
     complete: int = 0
     pruned: int = 0
@@ -55,17 +83,17 @@ class Counts:
 
 
 def first_number(trial: FrozenTrial) -> int:
-    """The number of the trial's first attempt, by which people and job directories know it."""
+    """The number of the trial's first attempt, which people see and which job directories are named after."""
     return int(trial.system_attrs.get(FIRST_ATTEMPT, trial.number))
 
 
 def attempt_of(trial: FrozenTrial) -> int:
-    """0 for the first attempt."""
+    """0 for the first attempt, 1 for the second."""
     return len(trial.system_attrs.get(RETRY_HISTORY, ()))
 
 
 def is_interrupted(trial: FrozenTrial) -> bool:
-    """Whether this attempt ended without a result and another one goes on with it."""
+    """Whether this attempt ended without a result and another attempt continues the trial."""
     note = trial.system_attrs.get(INTERRUPTED)
     return trial.state == TrialState.FAIL and note is not None and not note.get("final", False)
 
@@ -74,104 +102,186 @@ def is_failed(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and not is_interrupted(trial)
 
 
-def counted_attempts(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
-    """Attempts of this trial, itself included, whose worker died."""
+def worker_deaths(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
+    """The number of attempts of this trial, itself included, whose worker died."""
     numbers = {*trial.system_attrs.get(RETRY_HISTORY, ()), trial.number}
     notes = (other.system_attrs.get(INTERRUPTED) for other in trials if other.number in numbers)
     return sum(1 for note in notes if note is not None and note.get("counted", True))
 
 
-def holds_place(trial: FrozenTrial, rules: Rules) -> bool:
+def reports_of(trial: FrozenTrial) -> dict[int, float]:
+    """Step to reported value, for one objective or several."""
+    stored: dict[str, Any] = trial.system_attrs.get(STEPS) or {}
+    return {**trial.intermediate_values, **{int(step): float(value) for step, value in stored.items()}}
+
+
+def uses_budget(trial: FrozenTrial, budget: Budget) -> bool:
     if trial.state == TrialState.FAIL:
-        return rules.failures_count and is_failed(trial)
+        return budget.failures_use_budget and is_failed(trial)
     return True
 
 
-def may_start(trials: Iterable[FrozenTrial], rules: Rules) -> list[FrozenTrial]:
+def budget_used(trials: Iterable[FrozenTrial], budget: Budget) -> int:
+    return sum(uses_budget(trial, budget) for trial in trials)
+
+
+def startable_trials(trials: Iterable[FrozenTrial], budget: Budget) -> list[FrozenTrial]:
     """The waiting trials within the budget, lowest number first."""
-    startable, places = [], 0
+    startable, used = [], 0
     for trial in sorted(trials, key=lambda trial: trial.number):
-        if places >= rules.n_trials:
+        if used >= budget.n_trials:
             break
         if trial.state == TrialState.WAITING:
             startable.append(trial)
-        places += holds_place(trial, rules)
+        used += uses_budget(trial, budget)
     return startable
 
 
-def places_held(trials: Iterable[FrozenTrial], rules: Rules) -> int:
-    return sum(holds_place(trial, rules) for trial in trials)
-
-
-def count(trials: Iterable[FrozenTrial], launch: str | None = None) -> Counts:
-    """How many trials are in which state. Without a launch, every failure counts as this launch's."""
+def count_trials(trials: Iterable[FrozenTrial], launch_id: str | None = None) -> Counts:
+    """How many trials are in which state. Without a launch, every failed trial counts as failed in this launch."""
     tally = dict.fromkeys(Counts.__dataclass_fields__, 0)
     for trial in trials:
         if is_interrupted(trial):
             tally["interrupted"] += 1
         elif trial.state == TrialState.FAIL:
-            mine = launch is None or trial.system_attrs.get(OWNER, {}).get("launch") == launch
-            tally["failed" if mine else "failed_before"] += 1
+            in_this_launch = launch_id is None or trial.system_attrs.get(OWNER, {}).get("launch") == launch_id
+            tally["failed" if in_this_launch else "failed_before"] += 1
         else:
             tally[trial.state.name.lower()] += 1
     return Counts(**tally)
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether the trial satisfies every constraint, which are met at 0 and below; so does one without constraints."""
-    # Optuna notes None where the sampler's constraints_func failed or answered NaN: that shows no feasible trial.
+    """Whether every constraint of the trial is at most 0; true for a trial without constraints."""
+    # Optuna stores None if the sampler's constraints_func failed or returned NaN: the trial may not be feasible.
     unknown = "constraints" in trial.system_attrs and trial.system_attrs["constraints"] is None
     return not unknown and all(value <= 0 for value in trial.constraints.values())
 
 
-def feasible(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """The complete trials that may be called best."""
+def feasible_trials(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """The complete trials that can be the best one."""
     return [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and is_feasible(trial)]
 
 
-def best_of(trials: Iterable[FrozenTrial], maximize: bool) -> FrozenTrial | None:
-    # The first of several equal ones, whatever the direction.
+def best_trial(trials: Iterable[FrozenTrial], maximize: bool) -> FrozenTrial | None:
+    """The feasible trial with the best value; of several equal ones the first, whatever the direction."""
     return min(
-        feasible(trials),
+        feasible_trials(trials),
         key=lambda trial: (-trial.values[0] if maximize else trial.values[0], trial.number),
         default=None,
     )
 
 
-def completion(trial: FrozenTrial) -> tuple[int, int]:
-    """Where the trial stands in the order in which trials ended.
+def completion_order(trial: FrozenTrial) -> tuple[int, int]:
+    """Sort key for the order in which trials ended.
 
-    Not by `datetime_complete`: that is the clock of whichever worker ran it. Trials from before there was a counter
-    come first, by number.
+    `datetime_complete` does not serve: it is from the clock of the worker. Trials that were stored before the counter
+    existed come first, by number.
     """
     return int(trial.system_attrs.get(COMPLETION, 0)), trial.number
 
 
 def next_completion(trials: Iterable[FrozenTrial]) -> int:
-    """The number of the trial that ends next."""
+    """The completion counter of the trial that ends next."""
     return 1 + max((int(trial.system_attrs.get(COMPLETION, 0)) for trial in trials), default=0)
 
 
 def finished_since_best(trials: Sequence[FrozenTrial], maximize: bool) -> int:
-    """Finished trials that ended after the best value was first reached."""
-    best = best_of(trials, maximize)
+    """The number of finished trials that ended after the best value was first reached."""
+    best = best_trial(trials, maximize)
     if best is None:
         return 0
-    reached = min(completion(trial) for trial in feasible(trials) if trial.values[0] == best.values[0])
-    return sum(1 for trial in trials if trial.state in _FINISHED and completion(trial) > reached)
+    reached = min(completion_order(trial) for trial in feasible_trials(trials) if trial.values[0] == best.values[0])
+    finished = (trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED))
+    return sum(completion_order(trial) > reached for trial in finished)
 
 
-def are_too_many_failures(counts: Counts, rules: Rules) -> bool:
-    """Whether the share of failures is too large, or a whole budget of trials failed: a broken task ends, too."""
-    judged = counts.finished + counts.failed >= rules.failures_judged_from
-    return counts.failed >= rules.n_trials or (judged and counts.failed >= rules.max_failures)
+def has_too_many_failures(counts: Counts, budget: Budget) -> bool:
+    """Whether the share of failures is too large, or as many trials failed as the study is to have."""
+    enough_trials = counts.finished + counts.failed >= budget.min_trials_for_failures
+    return counts.failed >= budget.n_trials or (enough_trials and counts.failed >= budget.max_failures)
 
 
-def why_stop(trials: Sequence[FrozenTrial], rules: Rules, launch: str, maximize: bool) -> str | None:
-    """Why no further trial starts although budget may be left, or None."""
-    counts = count(trials, launch)
-    if are_too_many_failures(counts, rules):
+def stop_reason(trials: Sequence[FrozenTrial], budget: Budget, launch_id: str, maximize: bool) -> str | None:
+    """Why no further trial starts although there is budget left, or None."""
+    counts = count_trials(trials, launch_id)
+    if has_too_many_failures(counts, budget):
         return f"{counts.failed} {'trial' if counts.failed == 1 else 'trials'} failed"
-    if rules.patience is not None and finished_since_best(trials, maximize) >= rules.patience:
-        return f"no better value in the last {rules.patience} finished trials"
+    patience = budget.early_stopping_patience
+    if patience is not None and finished_since_best(trials, maximize) >= patience:
+        return f"no better value in the last {patience} finished trials"
     return None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study is. `stopped` says why no further trial starts although there is budget left."""
+
+    counts: Counts
+    complete: bool
+    stopped: str | None
+
+    @property
+    def is_over(self) -> bool:
+        return self.complete or self.stopped is not None
+
+
+def signs_of_progress(trials: Sequence[FrozenTrial]) -> tuple[int, int, int]:
+    """What every launch with progress changes: trials that ended for good, reported values, counted retries."""
+    ended = sum(trial.state.is_finished() and not is_interrupted(trial) for trial in trials)
+    reports = len({(first_number(trial), step) for trial in trials for step in reports_of(trial)})
+    notes = (trial.system_attrs.get(INTERRUPTED) or {} for trial in trials)
+    return ended, reports, sum(bool(note.get("counted")) for note in notes)
+
+
+def directories_of_others(trials: Iterable[FrozenTrial], number: int) -> dict[str, int]:
+    """The job directories of all trials but this one, with the trials' numbers."""
+    known = [(trial.user_attrs.get(JOB_DIR), first_number(trial)) for trial in trials]
+    return {path: first for path, first in known if path is not None and first != number}
+
+
+def free_directory(wanted: str, number: int, taken: Collection[str]) -> str:
+    """The wanted directory, or one with `_<number>` appended if it is taken."""
+    chosen = wanted
+    while chosen in taken:
+        chosen = f"{chosen}_{number}"
+    return chosen
+
+
+def has_renamed_directory(directories: Mapping[str, int]) -> bool:
+    """Whether any of these directories is another one with its trial's number appended."""
+    suffixes = {path: f"_{number}" for path, number in directories.items()}
+    return any(path.endswith(s) and path.removesuffix(s) in directories for path, s in suffixes.items())
+
+
+# Samplers and pruners use trial numbers (Hyperband derives a trial's bracket from its number, the grid sampler its
+# cell) and count every trial. For them, all attempts of a trial are one trial, numbered as if there were no retries.
+
+
+def merge_attempts(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The last attempt of each trial, in the order of the first attempts; a requeued attempt counts as the last."""
+    continued = {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, ())}
+    if not continued:
+        return list(trials)
+    firsts = sorted(trial.number for trial in trials if not attempt_of(trial))
+    numbers = {first: number for number, first in enumerate(firsts)}
+    merged = [
+        _with_number(trial, numbers.get(first_number(trial), trial.number))
+        for trial in trials
+        if trial.number not in continued
+    ]
+    return sorted(merged, key=lambda trial: trial.number)
+
+
+def number_without_retries(trial: FrozenTrial, trials: Iterable[FrozenTrial]) -> int:
+    """The number that this trial would have if retries had no numbers."""
+    first = first_number(trial)
+    return first - sum(1 for other in trials if other.number < first and attempt_of(other))
+
+
+def _with_number(trial: FrozenTrial, number: int) -> FrozenTrial:
+    if trial.number == number:
+        return trial
+    renumbered = copy.copy(trial)
+    renumbered.number = number
+    return renumbered

@@ -1,31 +1,39 @@
-"""A study's state at any time, from its storage alone."""
+"""A study as others see it: its state, read from its storage alone, its handle for callbacks, and its printed lines."""
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ._errors import StudyError
+from ._trial import StudyError
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from ._budget import Counts
-    from ._store import Store
+    from ._budget import Counts, Progress
+    from ._storage import Storage
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """Args:
-    number: of the trial's first attempt, as in its job directory.
-    storage_number: of this attempt in the storage, as optuna-dashboard shows it.
-    state: complete, pruned, failed, running, waiting or interrupted.
-    values: the objectives; for a pruned trial its last report, if any.
-    params: by config key.
-    seconds: from start to end, of this attempt.
-    feasible: whether it satisfies the constraints of the study's sampler, as far as it has any.
+    """One attempt of a trial.
+
+    Args:
+        number: number of the trial's first attempt, as in its job directory.
+        storage_number: number of this attempt in the storage, as in optuna-dashboard.
+        attempt: 0 for the first attempt.
+        state: complete, pruned, failed, running, waiting or interrupted.
+        values: the objectives; for a pruned trial its last report, if any.
+        params: values by config key.
+        user_attrs: the trial's user attributes.
+        reported: step to reported value.
+        started: when this attempt started.
+        ended: when this attempt ended.
+        reason: why it failed or was interrupted.
+        feasible: whether it satisfies the constraints of the study's sampler, if it has any.
     """
 
     number: int
@@ -43,6 +51,7 @@ class TrialRow:
 
     @property
     def seconds(self) -> float | None:
+        """Seconds from start to end of this attempt."""
         if self.started is None or self.ended is None:
             return None
         return (self.ended - self.started).total_seconds()
@@ -50,22 +59,24 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """A worker with a running trial. `silent` is the seconds since its last sign of life, by its host's clock."""
+    """A worker that runs a trial; `seconds_since_heartbeat` is by the clock of its host."""
 
     worker: int
     host: str
     pid: int
     trial: int
-    silent: float | None
+    seconds_since_heartbeat: float | None
 
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """Args:
-    n_trials: what the study is to have, or None when this sweeper has not opened it.
-    best: the best feasible trials first: one ranking for one objective, the Pareto front for several.
-    stopped: why the sweep ended before its budget was full; only known to on_study_end.
-    gave_up: whether that was because too many trials failed.
+    """The state of a study.
+
+    Args:
+        n_trials: number of finished trials that complete the study, or None if this sweeper has not opened it.
+        best: the feasible trials from best to worst; for several objectives the Pareto front.
+        stopped: why the sweep ended before it used its budget; only set for on_study_end.
+        aborted: whether it ended because too many trials failed; only set for on_study_end.
     """
 
     name: str
@@ -79,7 +90,7 @@ class StudyStatus:
     workers: Sequence[WorkerRow] = ()
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
     stopped: str | None = None
-    gave_up: bool = False
+    aborted: bool = False
 
     @property
     def failures(self) -> Sequence[TrialRow]:
@@ -87,16 +98,14 @@ class StudyStatus:
 
     @property
     def no_best(self) -> str | None:
-        """Why complete trials give no best one, in one line, or None."""
+        """Why no complete trial is best, in one line, or None."""
         if self.best or not self.counts.complete:
             return None
         return f"no feasible trial: each of the {self.counts.complete} complete ones violates a constraint"
 
 
 def trial_row(trial: "FrozenTrial") -> TrialRow:
-    from ._attrs import FAILURE, INTERRUPTED
-    from ._budget import attempt_of, first_number, is_feasible, is_interrupted
-    from ._pruning import reports_of
+    from ._budget import FAILURE, INTERRUPTED, attempt_of, first_number, is_feasible, is_interrupted, reports_of
 
     state = "interrupted" if is_interrupted(trial) else trial.state.name.lower().replace("fail", "failed")
     note = trial.system_attrs.get(INTERRUPTED) or {}
@@ -116,98 +125,220 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
     )
 
 
-def status_of(store: "Store", name: str) -> StudyStatus:
-    """Raises:
-    StudyError: there is no such study; the message names those there are.
+def status_of(storage: "Storage", name: str) -> StudyStatus:
+    """The status of a study in an open storage.
+
+    Raises:
+        StudyError: there is no such study; the message lists the existing ones.
     """
-    from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
+    from ._budget import SETTINGS, count_trials, feasible_trials, is_interrupted
+    from ._optuna import pareto_front
 
-    from ._attrs import SETTINGS
-    from ._budget import count, feasible, is_interrupted
-
-    storage = store.storage
+    inner = storage.optuna
     try:
-        study_id = storage.get_study_id_from_name(name)
+        study_id = inner.get_study_id_from_name(name)
     except KeyError:
-        known = ", ".join(sorted(study.study_name for study in storage.get_all_studies())) or "none"
-        raise StudyError(f"no study '{name}' in {store.spec.shown}; known: {known}") from None
-    ways = storage.get_study_directions(study_id)
-    directions = tuple(way.name.lower() for way in ways)
-    trials = storage.get_all_trials(study_id, deepcopy=False)
-    complete = feasible(trials)
+        known = ", ".join(sorted(study.study_name for study in inner.get_all_studies())) or "none"
+        raise StudyError(f"no study '{name}' in {storage.spec.shown}; known: {known}") from None
+    directions = inner.get_study_directions(study_id)
+    trials = inner.get_all_trials(study_id, deepcopy=False)
+    best = feasible_trials(trials)
     if len(directions) == 1:
-        sign = -1.0 if directions[0] == "maximize" else 1.0
-        best = sorted(complete, key=lambda trial: (sign * trial.values[0], trial.number))
+        sign = -1.0 if directions[0].name == "MAXIMIZE" else 1.0
+        best.sort(key=lambda trial: (sign * trial.values[0], trial.number))
     else:
-        best = _get_pareto_front_trials_by_trials(complete, ways)
-    settings = storage.get_study_system_attrs(study_id).get(SETTINGS, {})
+        best = pareto_front(best, directions)
+    settings = inner.get_study_system_attrs(study_id).get(SETTINGS, {})
     n_trials = settings.get("n_trials")
-    counts = count(trials)
+    counts = count_trials(trials)
     done = counts.finished + (counts.failed if settings.get("failures_count") else 0)
     return StudyStatus(
         name=name,
-        storage=store.spec.shown,
-        directions=directions,
+        storage=storage.spec.shown,
+        directions=tuple(direction.name.lower() for direction in directions),
         n_trials=n_trials,
         counts=counts,
         complete=n_trials is not None and done >= n_trials,
         best=[trial_row(trial) for trial in best],
         trials=[trial_row(trial) for trial in trials if not is_interrupted(trial)],
         workers=[row for row in map(_worker_row, trials) if row is not None],
-        user_attrs=storage.get_study_user_attrs(study_id),
+        user_attrs=inner.get_study_user_attrs(study_id),
     )
 
 
 def _worker_row(trial: "FrozenTrial") -> WorkerRow | None:
-    from ._attrs import ALIVE, OWNER
-    from ._budget import first_number
-    from ._owner import Owner
+    from ._budget import ALIVE, OWNER, first_number
+    from ._heartbeat import WorkerId
 
-    owner = Owner.read(trial.system_attrs.get(OWNER))
+    owner = WorkerId.from_stored(trial.system_attrs.get(OWNER))
     if trial.state.name != "RUNNING" or owner is None:
         return None
-    beat = trial.system_attrs.get(ALIVE)
-    last = beat[1] if beat else trial.datetime_start.timestamp() if trial.datetime_start else None
-    silent = max(0.0, time.time() - last) if last is not None else None
-    return WorkerRow(owner.worker, owner.host, owner.pid, first_number(trial), silent)
+    heartbeat = trial.system_attrs.get(ALIVE)
+    last = heartbeat[1] if heartbeat else trial.datetime_start.timestamp() if trial.datetime_start else None
+    since = max(0.0, time.time() - last) if last is not None else None
+    return WorkerRow(owner.worker, owner.host, owner.pid, first_number(trial), since)
+
+
+class StudyHandle:
+    """The study as callbacks see it.
+
+    Args:
+        storage: storage of the study.
+        name: name of the study.
+        directions: minimize or maximize for each objective.
+        sweep_dir: sweep directory of the command.
+    """
+
+    def __init__(self, storage: "Storage", name: str, directions: tuple[str, ...], sweep_dir: str) -> None:
+        self._storage = storage.optuna
+        self._id = self._storage.get_study_id_from_name(name)
+        self.name = name
+        self.storage = storage.spec.shown
+        """The URL of the storage, without its password."""
+        self.directions = directions
+        self.sweep_dir = sweep_dir
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """The study's user attributes as they are now."""
+        return self._storage.get_study_user_attrs(self._id)
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Store a JSON-serializable value with the study; trials that start later see it in `study_attrs`."""
+        self._storage.set_study_user_attr(self._id, key, value)
+
+    def load(self) -> "optuna.Study":
+        """Optuna's own study, for plots and importances."""
+        import optuna
+
+        return optuna.load_study(study_name=self.name, storage=self._storage)
 
 
 def study_status(storage: Any, name: str) -> StudyStatus:
-    """The state of a study: counts, best trials, workers with their last sign of life, failures with reasons.
+    """The state of a study: counts, best trials, workers with their last heartbeat, failures with their reasons.
 
     Args:
-    storage: as in `hydra.sweeper.storage`.
+        storage: as in `hydra.sweeper.storage`.
+        name: name of the study.
 
     Raises:
         StudyError: the storage cannot be opened or has no such study.
+
+    Example:
+        >>> study_status("sqlite:///mlruns/optuna.db", "finetune").counts.complete  # doctest: +SKIP
+        20
     """
-    from ._spec import storage_spec
-    from ._store import Store
+    from ._storage import Storage, storage_spec
 
     spec = storage_spec(storage)
     if spec.path is not None and not spec.path.exists():
         raise StudyError(f"no study '{name}': there is no file {spec.path}")
-    store = Store(spec, patience=0.5)
+    opened = Storage(spec, retry_minutes=0.5)
     try:
-        return status_of(store, name)
+        return status_of(opened, name)
     finally:
-        store.close()
+        opened.close()
 
 
 def load_study(storage: Any, name: str) -> "optuna.Study":
-    """Optuna's own study, for plots and importances, from any storage that the sweeper takes.
+    """Optuna's own study, for plots and importances, from any storage that the sweeper accepts.
 
     Args:
-    storage: as in `hydra.sweeper.storage`.
+        storage: as in `hydra.sweeper.storage`.
+        name: name of the study.
 
     Raises:
         StudyError: the storage cannot be opened or has no such study.
     """
     import optuna
 
-    from ._spec import storage_spec
-    from ._store import Store
+    from ._storage import Storage, storage_spec
 
-    store = Store(storage_spec(storage), patience=0.5)
-    status_of(store, name)
-    return optuna.load_study(study_name=name, storage=store.storage)
+    opened = Storage(storage_spec(storage), retry_minutes=0.5)
+    status_of(opened, name)
+    return optuna.load_study(study_name=name, storage=opened.optuna)
+
+
+# ---- text
+
+
+def print_line(line: str) -> None:
+    # Not through logging, which Hydra sends to the file of a trial while one runs in this process.
+    # A sweep must not end because its output is closed.
+    with contextlib.suppress(OSError, ValueError):
+        print(line, flush=True)
+
+
+def _number_text(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _values_text(values: Iterable[float]) -> str:
+    return " ".join(_number_text(value) for value in values) or "-"
+
+
+def _params_text(row: TrialRow) -> str:
+    shown = (f"{key}={_number_text(value) if isinstance(value, float) else value}" for key, value in row.params.items())
+    return " ".join(shown) or "-"
+
+
+def trial_line(trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", directions: Sequence[str], n_trials: int) -> str:
+    """The line of a trial that has ended.
+
+    Args:
+        trial: the trial.
+        trials: all trials that had ended by then.
+        directions: minimize or maximize for each objective.
+        n_trials: number of finished trials that complete the study.
+    """
+    from ._budget import best_trial, count_trials, first_number, is_failed, is_interrupted
+
+    row = trial_row(trial)
+    number = f"trial {row.number}" + (f" (attempt {row.attempt + 1})" if row.attempt else "")
+    if is_interrupted(trial):
+        return f"{number:<10} interrupted: {row.reason}; requeued"
+    parts = [f"{number:<10} {row.state:<8} {_values_text(row.values)}", _params_text(row)]
+    if row.state == "complete" and not row.feasible:
+        parts.append("infeasible")
+    if is_failed(trial):
+        parts.append(row.reason or "unknown reason")
+    if len(directions) == 1:
+        best = best_trial(trials, directions[0] == "maximize")
+        if best is not None:
+            parts.append(f"best {_number_text(best.values[0])} (trial {first_number(best)})")
+    return " | ".join([*parts, f"{count_trials(trials).finished}/{n_trials}"])
+
+
+def duration_text(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def summary(status: StudyStatus, progress: "Progress", most: int = 5) -> list[str]:
+    """The lines at the end of a sweep, with at most this many best trials and failures."""
+    counts = progress.counts
+    parts = [f"{counts.complete} complete", f"{counts.pruned} pruned"]
+    failed = counts.failed + counts.failed_before
+    if failed:
+        parts.append(f"{failed} failed")
+    parts += [f"{getattr(counts, name)} {name}" for name in ("running", "waiting") if getattr(counts, name)]
+    if counts.interrupted:
+        parts.append(f"{counts.interrupted} interrupted attempts")
+    lines = [f"study '{status.name}': {', '.join(parts)}, of {status.n_trials} trials ({status.storage})"]
+    if progress.stopped:
+        lines.append(f"stopped: {progress.stopped}")
+    if status.best:
+        lines.append("best trials:" if len(status.directions) == 1 else "Pareto front:")
+        lines += [
+            f"  trial {row.number}: {_values_text(row.values)} | {_params_text(row)}" for row in status.best[:most]
+        ]
+    if status.no_best is not None:
+        lines.append(status.no_best)
+    failures = status.failures
+    if failures:
+        lines.append("failures:")
+        lines += [f"  trial {row.number}: {row.reason or 'unknown reason'}" for row in failures[:most]]
+        if len(failures) > most:
+            lines.append(f"  and {len(failures) - most} more")
+    return lines

@@ -1,10 +1,12 @@
-"""The command's side of a sweep: open the study, start workers, follow them, end the study once."""
+"""The command's side of a sweep: it opens the study, starts workers, monitors them, and ends the study once."""
 
 import math
 import os
 import platform
 import signal
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,257 +16,332 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from ._attrs import INTERRUPTED, OWNER
-from ._budget import first_number, is_interrupted
-from ._console import Follower, say, summary
-from ._ending import end_once, ended_status
-from ._errors import StudyError
-from ._hooks import Hooks
-from ._job import as_hydra_config, hide_all
-from ._launch import Launch, Outcome, is_in_process, is_submitit, launcher_name, workers_are_children
-from ._ledger import Ledger, Standing
-from ._opening import open_study, take_workers
-from ._owner import Owner, registered
-from ._plan import WORKERS_FOLDER, Plan
-from ._preparation import Preparation
-from ._pruning import reports_of
-from ._results import write_results
-from ._secrets import one_line
-from ._settings import Settings
-from ._status import StudyStatus, status_of
-from ._store import Store
-from ._study import StudyHandle
-from ._vigil import Stopped, Vigil
+from ._budget import OWNER, completion_order, count_trials, is_interrupted, signs_of_progress
+from ._heartbeat import Heartbeat, Stopped, WorkerId, registered_workers
+from ._job import as_hydra_config
+from ._launch import Launch, LaunchResult, WorkerSpec, is_in_process, is_submitit, launcher_name, workers_are_children
+from ._optuna import id_of
+from ._queue import TrialQueue
+from ._redaction import one_line, redact_config
+from ._status import (
+    StudyHandle,
+    StudyStatus,
+    TrialRow,
+    duration_text,
+    print_line,
+    status_of,
+    summary,
+    trial_line,
+    trial_row,
+)
+from ._storage import Storage
+from ._storage_wrappers import is_storage_error, outages_of
+from ._study import Callbacks, final_status, finalize, next_worker, open_study, write_results
+from ._trial import StudyError
+from ._validation import Settings, Validation
 
-# Launches in a row that leave the study exactly as it was, after which the command gives up.
+# Launches in a row without any progress after which the command gives up.
 _FRUITLESS_LAUNCHES = 3
-# Looks of the follower, two a second, for which workers without a trial may end by themselves after a signal.
+# Seconds between two looks at the study, looks between two searches for dead workers, and looks that idle workers get
+# to end by themselves after a signal.
+_LOOK_SECONDS = 0.5
+_LOOKS_PER_REQUEUE = 4
 _LOOKS_BEFORE_END = 3
 
 
 class Sweep:
+    """One call of the sweep command.
+
+    Args:
+        context: Hydra's context.
+        task_function: the application's task.
+        config: the command's config.
+    """
+
     def __init__(self, context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context = context
         self.task_function = task_function
         self.config = config
 
     def run(self, arguments: list[str]) -> StudyStatus:
-        """Check everything, then run the study to its end or to its stop."""
-        # Kept from the first check to the last line, so that no signal falls between two launches.
-        self.vigil = Vigil(None, heartbeat=60.0, beats=False)
+        """Check everything, then run the study until it is complete or stops."""
+        # It handles signals from the first check to the last line, so that none is lost between two launches.
+        self.heartbeat = Heartbeat(None, interval=60.0, enabled=False)
         try:
-            with self.vigil.kept():
+            with self.heartbeat.running():
                 return self._run(arguments)
         except Stopped as stopped:
-            say(f"stopped by {stopped}; the same command goes on with the study")
+            print_line(f"stopped by {stopped}; run the same command again to continue the study")
             raise SystemExit(128 + stopped.signum) from None
 
     def _run(self, arguments: list[str]) -> StudyStatus:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        # Not for longer: launchers pickle HydraConfig, and this one may hold passwords.
+        # Not any longer: launchers pickle HydraConfig, and this one may contain passwords.
         with as_hydra_config(self.config):
-            preparation = Preparation(self.context, self.config)
-            settings = preparation.settings()
-            space = preparation.space(settings, arguments)
-            examples = preparation.examples(settings, space)
-            plan = preparation.plan(settings, space)
-        store = Store(settings.storage, settings.storage_patience)
+            validation = Validation(self.context, self.config)
+            settings = validation.settings()
+            space = validation.space(settings, arguments)
+            examples = validation.examples(settings, space)
+            spec = validation.worker_spec(settings, space)
+        storage = Storage(settings.storage, settings.storage_retry_minutes)
         try:
-            open_study(store, plan, settings)
-            owner = Owner.here(plan.launch, -1, settings.heartbeat)
-            ledger = Ledger(store, plan.study_name, plan.rules, owner)
-            self.vigil.on_signal = ledger.note_stop
-            self._save_multirun(plan)
-            return self._through(store, plan, settings, ledger, [*space.fixed, *examples[0]])
+            open_study(storage, spec, settings)
+            worker_id = WorkerId.of_this_process(spec.launch_id, -1, settings.heartbeat)
+            queue = TrialQueue(storage, spec.study_name, spec.budget, worker_id)
+            self.heartbeat.on_signal = queue.note_stop_signal
+            self._save_multirun(spec)
+            return self._complete(storage, spec, settings, queue, [*space.fixed, *examples[0]])
         except (StudyError, SystemExit):
             raise
         except Exception as error:
-            if _is_storage_error(error):
+            if is_storage_error(error) or type(error).__module__.startswith("optuna.exceptions"):
                 # "from None": SQLAlchemy's own message may show the URL.
                 text = one_line(error.__cause__ or error, settings.storage.secrets)
                 raise StudyError(f"storage {settings.storage.shown} failed: {text}") from None
             raise
         finally:
-            store.close()
+            storage.close()
 
-    def _save_multirun(self, plan: Plan) -> None:
-        """Hydra's sweepers leave the command's config in the sweep directory."""
+    def _save_multirun(self, spec: WorkerSpec) -> None:
+        """Save the command's config in the sweep directory, as Hydra's sweepers do."""
         shown = self.config.copy()
-        hide_all(shown, plan.storage)
+        redact_config(shown, spec.settings.storage)
         try:
-            Path(plan.sweep_dir).mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(shown, Path(plan.sweep_dir) / "multirun.yaml")
+            Path(spec.sweep_dir).mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(shown, Path(spec.sweep_dir) / "multirun.yaml")
         except OSError as error:
             raise StudyError(f"hydra.sweep.dir must be a folder that can be written to: {one_line(error)}") from None
 
-    def _through(self, store: Store, plan: Plan, settings: Settings, ledger: Ledger, example: list[str]) -> StudyStatus:
-        handle = StudyHandle(store, plan.study_name, plan.directions, plan.sweep_dir)
-        hooks = Hooks(plan.callbacks, plan.storage.secrets)
-        standing = ledger.standing()
-        if not standing.complete:
-            say(_opening(plan, settings, standing, launcher_name(self.config)))
-            hooks.study_start(handle)
+    def _complete(
+        self, storage: Storage, spec: WorkerSpec, settings: Settings, queue: TrialQueue, example: list[str]
+    ) -> StudyStatus:
+        handle = StudyHandle(storage, spec.study_name, settings.directions, spec.sweep_dir)
+        callbacks = Callbacks(settings.callbacks, settings.storage.secrets)
+        progress = queue.progress()
+        if not progress.complete:
+            launcher = launcher_name(self.config)
+            workers = 1 if launcher == "basic" else settings.n_jobs
+            print_line(
+                f"study '{spec.study_name}' in {settings.storage.shown}: {progress.counts.finished} of "
+                f"{spec.budget.n_trials} trials, {workers} worker(s) through {launcher} on {platform.node()}"
+            )
+            callbacks.study_start(handle)
             launch = Launch(self.context, self.task_function, self.config, example)
             if not settings.wait:
-                first = take_workers(store, plan.study_name, settings.n_jobs)
-                outcome = launch.workers(replace(plan, first_worker=first), settings.n_jobs, store, wait=False)
-                say(f"submitted {len(outcome.jobs)} workers: {' '.join(outcome.jobs)}")
-                return status_of(store, plan.study_name)
-            follower = Follower(
-                ledger,
-                plan.directions,
-                lambda row: hooks.trial_finished(handle, row),
-                _Forwarder(ledger, self.vigil, Path(plan.sweep_dir) / WORKERS_FOLDER),
-            )
-            with follower:
-                self._follow(store, plan, settings, ledger, launch)
-            standing = ledger.standing()
-        status = ended_status(ledger, standing)
-        for line in summary(status, standing):
-            say(line)
-        if not standing.over:
-            say(f"time is up ({settings.timeout:g} s); the same command goes on with the study")
-        written = write_results(status, plan.sweep_dir)
+                first = next_worker(storage, spec.study_name, settings.n_jobs)
+                spec = replace(spec, first_worker=first)
+                submitted = launch.start_workers(spec, settings.n_jobs, storage, wait=False)
+                print_line(f"submitted {len(submitted.jobs)} workers: {' '.join(submitted.jobs)}")
+                return status_of(storage, spec.study_name)
+            with StudyMonitor(
+                queue,
+                settings.directions,
+                lambda row: callbacks.trial_finished(handle, row),
+                _SignalForwarder(queue, self.heartbeat, spec.workers_folder),
+            ):
+                self._run_workers(storage, spec, settings, queue, launch)
+            progress = queue.progress()
+        status = final_status(queue, progress)
+        for line in summary(status, progress):
+            print_line(line)
+        if not progress.is_over:
+            print_line(f"time is up ({settings.timeout:g} s); run the same command again to continue the study")
+        written = write_results(status, spec.sweep_dir)
         if written is not None:
-            say(f"results: {written}")
-        if standing.over:
-            self._end(ledger, hooks, handle, status)
-        if status.gave_up:
+            print_line(f"results: {written}")
+        if progress.is_over:
+            finalize(queue, callbacks, handle, status)
+        if status.aborted:
             raise SystemExit(1)
         return status
 
-    def _follow(self, store: Store, plan: Plan, settings: Settings, ledger: Ledger, launch: Launch) -> None:
-        """Start workers until the study is over; workers that died are replaced."""
+    def _run_workers(
+        self, storage: Storage, spec: WorkerSpec, settings: Settings, queue: TrialQueue, launch: Launch
+    ) -> None:
+        """Start workers, and new ones for those that died, until the study is over or the time is up."""
         workers = 1 if is_in_process(self.config) else settings.n_jobs
-        fruitless, deadline = 0, None if plan.timeout is None else time.monotonic() + plan.timeout
+        fruitless, deadline = 0, None if settings.timeout is None else time.monotonic() + settings.timeout
         while True:
-            before = _progress(ledger)
-            first = take_workers(store, plan.study_name, workers)
-            outcome = self._launched(launch, replace(plan, first_worker=first), workers, store, ledger)
-            if isinstance(outcome.error, StudyError):
-                raise outcome.error
-            with store.lock(plan.study_name):
-                ledger.take_over()
-            standing = ledger.standing()
-            late = deadline is not None and time.monotonic() >= deadline
-            if standing.over or late:
+            before = signs_of_progress(queue.trials())
+            spec = replace(spec, first_worker=next_worker(storage, spec.study_name, workers))
+            result = self._launch(launch, spec, workers, storage, queue)
+            if isinstance(result.error, StudyError):
+                raise result.error
+            with storage.lock(spec.study_name):
+                queue.requeue_stale()
+            if queue.progress().is_over or (deadline is not None and time.monotonic() >= deadline):
                 return
-            reason = outcome.broken or "no reason known"
-            if _progress(ledger) != before:
+            reason = result.failure or "unknown reason"
+            if signs_of_progress(queue.trials()) != before:
                 fruitless = 0
-            elif not outcome.from_outside:
+            elif not result.killed_externally:
                 fruitless += 1
                 if fruitless >= _FRUITLESS_LAUNCHES:
                     raise StudyError(
-                        f"workers of study '{plan.study_name}' ended {fruitless} times without doing anything: {reason}"
+                        f"workers of study '{spec.study_name}' ended {fruitless} times without progress: {reason}"
                     )
-            say(f"workers ended early ({reason}); starting them again")
+            print_line(f"workers ended early ({reason}); starting new ones")
 
-    def _launched(self, launch: Launch, plan: Plan, workers: int, store: Store, ledger: Ledger) -> Outcome:
+    def _launch(
+        self, launch: Launch, spec: WorkerSpec, workers: int, storage: Storage, queue: TrialQueue
+    ) -> LaunchResult:
         """Start workers and wait until all have ended.
 
         Raises:
-            Stopped: a signal asked for it. Workers on this machine are asked to stop, too, and waited for.
+            Stopped: a signal arrived. The workers on this machine were asked to stop, too, and have ended.
         """
         children = workers_are_children(self.config)
         if children:
-            # joblib kills its workers when their command's wait is broken off: the follower forwards the signal, and
-            # the wait ends when they have written their checkpoints. A second signal breaks it off.
-            self.vigil.defer(math.inf)
+            # joblib kills its workers if the wait is interrupted. So the monitor forwards the signal, and the wait ends
+            # when the workers have written their checkpoints. A second signal interrupts it.
+            self.heartbeat.defer_stop(math.inf)
         try:
-            outcome = launch.workers(plan, workers, store, wait=True)
+            result = launch.start_workers(spec, workers, storage, wait=True)
         except (Stopped, KeyboardInterrupt) as stopped:
-            # The latter comes from a task that handles Ctrl-C itself.
+            # A task that handles Ctrl-C itself raises the latter.
             signum = stopped.signum if isinstance(stopped, Stopped) else signal.SIGINT
             if is_submitit(self.config) and not children:
-                say("the submitted jobs go on; scancel stops them")
+                print_line("the submitted jobs continue; scancel stops them")
             elif not is_in_process(self.config):
-                _stop_workers(ledger, signum)
+                _stop_local_workers(queue, signum)
             raise Stopped(signum) from None
         finally:
-            self.vigil.defer(None)
-        self.vigil.check()
-        if outcome.signum is not None:
-            raise Stopped(outcome.signum)
-        return outcome
-
-    def _end(self, ledger: Ledger, hooks: Hooks, handle: StudyHandle, status: StudyStatus) -> None:
-        failed = end_once(ledger, hooks, handle, status)
-        if failed is not None:
-            raise StudyError(f"on_study_end failed, the same command calls it again: {failed}")
+            self.heartbeat.defer_stop(None)
+        self.heartbeat.raise_if_stopped()
+        if result.signum is not None:
+            raise Stopped(result.signum)
+        return result
 
 
-class _Forwarder:
-    """Asks the workers of this machine to stop when the command was asked to, and ends its wait when all have saved.
+class StudyMonitor:
+    """A thread of the command that prints each trial once when it ends, and requeues trials of dead workers.
 
-    Called again and again; workers that come up late are asked, too.
+    Args:
+        queue: the command's queue.
+        directions: minimize or maximize for each objective.
+        on_failed: called with each trial that failed because its workers died too often.
+        at_each_look: called twice a second.
     """
 
-    def __init__(self, ledger: Ledger, vigil: Vigil, folder: Path) -> None:
-        self.ledger = ledger
-        self.vigil = vigil
+    def __init__(
+        self,
+        queue: TrialQueue,
+        directions: tuple[str, ...],
+        on_failed: Callable[[TrialRow], None],
+        at_each_look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.queue = queue
+        self.directions = directions
+        self.on_failed = on_failed
+        self.at_each_look = at_each_look
+        # The error of the last look; None after a look that succeeded.
+        self.failure: Exception | None = None
+        trials = queue.trials()
+        self._printed: set[int] = {trial.number for trial in trials if trial.state.is_finished()}
+        self._begin, self._finished_before = time.monotonic(), count_trials(trials).finished
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="optuna-study-monitor", daemon=True)
+
+    def __enter__(self) -> "StudyMonitor":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+        try:
+            self.look()
+            if self.failure is not None:
+                # Once more, where an error is raised: no other process may be left to requeue these trials.
+                self._requeue_stale()
+        except Exception:
+            # The reason why the sweep ended is more important than that the storage is still unreachable.
+            if kind is None:
+                raise
+
+    def _run(self) -> None:
+        outages, looks = outages_of(self.queue.storage), 0
+        due = time.monotonic() + _LOOK_SECONDS
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            outages.add_oversleep(due)
+            looks += 1
+            self.at_each_look()
+            try:
+                self.look()
+                if looks % _LOOKS_PER_REQUEUE == 0:
+                    self._requeue_stale()
+                    self.failure = None
+            except Exception as error:
+                if self.failure is None:
+                    reason = one_line(error, self.queue.shared.spec.secrets)
+                    print_line(f"the command cannot monitor its trials ({reason}); the workers continue")
+                self.failure = error
+            due = time.monotonic() + _LOOK_SECONDS
+
+    def _requeue_stale(self) -> None:
+        with self.queue.shared.lock(self.queue.study_name):
+            self.queue.requeue_stale()
+        for trial in self.queue.pop_retries_exhausted():
+            self.on_failed(trial_row(trial))
+
+    def look(self) -> None:
+        """Print the trials that have ended since the last look."""
+        trials = self.queue.trials()
+        ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._printed]
+        for trial in sorted(ended, key=completion_order):
+            self._printed.add(trial.number)
+            # Each line shows the study as it was when its trial ended.
+            so_far = [trial for trial in trials if trial.number in self._printed]
+            done, wanted = count_trials(so_far).finished, self.queue.budget.n_trials
+            line = trial_line(trial, so_far, self.directions, wanted)
+            new = done - self._finished_before
+            if new > 0 and done < wanted and not is_interrupted(trial):
+                line += f" | {duration_text((time.monotonic() - self._begin) / new * (wanted - done))} left"
+            print_line(line)
+
+
+class _SignalForwarder:
+    """Forwards a signal of the command to its workers on this machine, and ends the wait when all have saved.
+
+    It is called again and again, and also reaches workers that start late.
+    """
+
+    def __init__(self, queue: TrialQueue, heartbeat: Heartbeat, folder: Path) -> None:
+        self.queue = queue
+        self.heartbeat = heartbeat
         self.folder = folder
-        self._asked: set[int] = set()
+        self._signalled: set[int] = set()
         self._looks_without_busy = 0
 
     def __call__(self) -> None:
-        if self.ledger.stopping is None:
+        if self.queue.stop_signal is None:
             return
-        launch = self.ledger.owner.launch
-        workers = [(owner.pid, busy) for owner, busy in registered(self.folder) if owner.launch == launch]
-        for pid in {pid for pid, _ in workers} - self._asked:
-            self._asked.add(pid)
+        launch_id = self.queue.worker_id.launch_id
+        workers = [(each.pid, busy) for each, busy in registered_workers(self.folder) if each.launch_id == launch_id]
+        for pid in {pid for pid, _ in workers} - self._signalled:
+            self._signalled.add(pid)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         self._looks_without_busy = 0 if any(busy for _, busy in workers) else self._looks_without_busy + 1
         if self._looks_without_busy == _LOOKS_BEFORE_END:
-            self.vigil.end_deferral()
+            self.heartbeat.end_deferral()
 
 
-def _progress(ledger: Ledger) -> tuple[int, int, int]:
-    """What changes when a launch does anything: trials that ended for good, values reported, counted retries."""
-    trials = ledger.trials()
-    ended = sum(trial.state.is_finished() and not is_interrupted(trial) for trial in trials)
-    reports = len({(first_number(trial), step) for trial in trials for step in reports_of(trial)})
-    notes = (trial.system_attrs.get(INTERRUPTED) or {} for trial in trials)
-    return ended, reports, sum(bool(note.get("counted")) for note in notes)
-
-
-def _stop_workers(ledger: Ledger, signum: int) -> None:
-    """Ask this launch's workers on this machine to give their trials back, and do it for those already gone."""
-    deadline = time.monotonic() + 10
-    asked: set[int] = set()
+def _stop_local_workers(queue: TrialQueue, signum: int) -> None:
+    """Ask the workers of this launch on this machine to release their trials, and release those of dead ones."""
+    deadline, me = time.monotonic() + 10, queue.worker_id
+    signalled: set[int] = set()
     while time.monotonic() < deadline:
-        mine = [(trial, owner) for trial, owner in _running(ledger) if owner.launch == ledger.owner.launch]
-        here = [(trial, owner) for trial, owner in mine if owner.place == ledger.owner.place]
-        if not here:
+        running = [trial for trial in queue.trials() if trial.state == TrialState.RUNNING]
+        owners = [(id_of(trial), WorkerId.from_stored(trial.system_attrs.get(OWNER))) for trial in running]
+        local = [(trial_id, owner) for trial_id, owner in owners if owner is not None and owner.host_id == me.host_id]
+        local = [(trial_id, owner) for trial_id, owner in local if owner.launch_id == me.launch_id]
+        if not local:
             return
-        for trial, owner in here:
-            if owner.is_gone():
-                ledger.interrupt(trial, f"stopped by {signal.Signals(signum).name}", counted=False)
-            elif owner.pid not in asked and owner.pid != os.getpid():
-                asked.add(owner.pid)
+        for trial_id, owner in local:
+            if owner.has_exited():
+                queue.release(trial_id, f"stopped by {signal.Signals(signum).name}")
+            elif owner.pid not in signalled and owner.pid != os.getpid():
+                signalled.add(owner.pid)
                 os.kill(owner.pid, signal.SIGTERM)
         time.sleep(0.1)
-
-
-def _running(ledger: Ledger) -> list[tuple[int, Owner]]:
-    owners = [
-        (trial._trial_id, Owner.read(trial.system_attrs.get(OWNER)))
-        for trial in ledger.trials()
-        if trial.state == TrialState.RUNNING
-    ]
-    return [(trial_id, owner) for trial_id, owner in owners if owner is not None]
-
-
-def _opening(plan: Plan, settings: Settings, standing: Standing, launcher: str) -> str:
-    workers = 1 if launcher == "basic" else settings.n_jobs
-    return (
-        f"study '{plan.study_name}' in {plan.storage.shown}: {standing.counts.finished} of {plan.rules.n_trials} "
-        f"trials, {workers} worker(s) through {launcher} on {platform.node()}"
-    )
-
-
-def _is_storage_error(error: BaseException) -> bool:
-    module = type(error).__module__
-    return module.startswith(("sqlalchemy", "optuna.exceptions", "psycopg2", "grpc"))

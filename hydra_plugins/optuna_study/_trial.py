@@ -1,19 +1,66 @@
-"""What a task function sees of its trial. Importing this imports no Optuna."""
+"""What a task sees of its trial, in each process of the trial; importing this imports no Optuna.
+
+The worker runs the task with a `RunningTrial`. If a trial trains in several processes (DDP), Lightning starts the other
+ranks by repeating the command line, `--multirun` included. Such a process must not start a sweep of its own: it finds
+its trial in the environment, where `rank_environment` put it.
+"""
 
 import json
+import math
 import os
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING, Any
 
-# Set in the environment of a trial's task, so that the processes it starts know which trial they belong to.
-TRIAL_VARIABLE = "OPTUNA_STUDY_TRIAL"
+from hydra.errors import CompactHydraException
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+    from ._heartbeat import Heartbeat
+
+_TRIAL_VARIABLE = "OPTUNA_STUDY_TRIAL"
+# What Lightning and torchrun leave in the environment of rank zero; the next trial would mistake it for its own.
+_RANK_VARIABLES = (
+    "LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+)  # fmt: skip
+
+
+class StudyError(CompactHydraException):
+    """A mistake that the user can repair; the message is one line: rule, value received, repair.
+
+    Hydra prints the message of its compact exceptions without a traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class TrialPruned(Exception):  # noqa: N818 - named as in Optuna
+    """Raise it in the task function to end a trial as pruned; Optuna's own exception has the same effect."""
+
+
+class TrialInterrupted(Exception):  # noqa: N818 - an outcome like TrialPruned
+    """Raise it in the task function to release the trial to the queue; another attempt resumes it."""
+
+
+class TrialLost(TrialInterrupted):
+    """This attempt was declared dead and another worker resumes the trial; the storage ignores its reports."""
+
+
+class TaskExited(Exception):  # noqa: N818 - an outcome like the others
+    """The task function called `sys.exit()` instead of returning a value or raising an error."""
 
 
 class TrialHandle:
     """The trial that the task function runs in.
 
-    In the process that the worker runs the task in, reports go to the storage. In every other rank of the same trial
-    (`is_rank_zero` is false) they are dropped and `should_prune` says no: rank zero decides and tells the others.
+    In the process in which the worker runs the task, reports go to the storage. In every other rank of the same trial
+    (`is_rank_zero` is false), reports are dropped and `should_prune` returns false: rank zero decides for all.
     """
 
     def __init__(
@@ -30,20 +77,20 @@ class TrialHandle:
         is_rank_zero: bool = False,
     ) -> None:
         self.number = number
-        """The number of the trial's first attempt; Hydra's job number and job directory are named after it."""
+        """The number of the trial's first attempt; Hydra's job number and the job directory follow it."""
         self.study_name = study_name
         self.params = dict(params)
-        """The swept keys this trial sets, and their values."""
+        """The swept keys that this trial sets, with their values."""
         self.attempt = attempt
-        """0 for the first attempt, one more each time the trial was interrupted."""
+        """0 for the first attempt, one more each time the trial is interrupted."""
         self.directory = directory
-        """The job directory, the same for every attempt."""
+        """The job directory, which is the same for every attempt."""
         self.user_attrs = dict(user_attrs)
-        """The trial's notes, with what earlier attempts left."""
+        """The trial's user attributes, those of earlier attempts included."""
         self.study_attrs = dict(study_attrs)
-        """The study's notes as they were when the trial started."""
+        """The study's user attributes at the start of the trial."""
         self.reported = dict(reported)
-        """Step to value, of earlier attempts too."""
+        """Step to value, those of earlier attempts included."""
         self.is_rank_zero = is_rank_zero
 
     @property
@@ -52,23 +99,23 @@ class TrialHandle:
 
     @property
     def last_step(self) -> int | None:
-        """The last step reported, by this attempt or an earlier one."""
+        """The last step that this attempt or an earlier one reported."""
         return max(self.reported, default=None)
 
     @property
     def interrupted(self) -> bool:
-        """Whether the worker was asked to stop; true only for a task that called `defer_interrupt`."""
+        """Whether the worker was asked to stop; only true for a task that called `defer_interrupt`."""
         return False
 
     def report(self, value: float, step: int) -> None:
         """Store an intermediate value. A step that was already reported keeps its first value.
 
         Raises:
-            TrialLost: the trial was given to another worker; drop it.
+            TrialLost: another worker has the trial now; stop the task.
         """
 
     def should_prune(self) -> bool:
-        """Ask the pruner about what was reported so far.
+        """Ask the pruner about the reports so far.
 
         Raises:
             TrialLost: as in report.
@@ -76,7 +123,7 @@ class TrialHandle:
         return False
 
     def set_user_attr(self, key: str, value: Any) -> None:
-        """Note something JSON can hold with the trial; later attempts see it.
+        """Store a JSON-serializable value with the trial; later attempts see it.
 
         Raises:
             TrialLost: as in report.
@@ -84,42 +131,218 @@ class TrialHandle:
         self.user_attrs[key] = value
 
     def defer_interrupt(self, seconds: float = 20.0) -> None:
-        """Promise to look at `interrupted` and to raise TrialInterrupted within so many seconds of it turning true.
+        """Promise to check `interrupted` and to raise TrialInterrupted within this many seconds after it turns true.
 
-        Without the promise a signal ends the task at once, wherever it is, and whatever was not yet saved is lost. The
-        default stays below the 30 seconds that Slurm gives between SIGTERM and SIGKILL.
+        Without this promise, a signal ends the task at once, and whatever it has not saved is lost. The default is
+        below the 30 seconds between Slurm's SIGTERM and SIGKILL.
         """
+
+
+class RunningTrial(TrialHandle):
+    """The trial of rank zero: reports go to the storage, and the study's pruner decides.
+
+    Args:
+        trial: Optuna's trial, with all its values suggested.
+        frozen: the same trial as stored.
+        heartbeat: knows whether the worker was asked to stop and whether the trial was lost.
+        pruned_objective: index of the objective whose values the task reports.
+    """
+
+    def __init__(
+        self,
+        study: "optuna.Study",
+        storage: "BaseStorage",
+        trial: "optuna.Trial",
+        frozen: "FrozenTrial",
+        heartbeat: "Heartbeat",
+        *,
+        params: Mapping[str, Any],
+        directory: str,
+        study_attrs: Mapping[str, Any],
+        pruned_objective: int,
+    ) -> None:
+        from ._budget import PRUNED_AT, attempt_of, first_number, reports_of
+        from ._optuna import id_of
+
+        super().__init__(
+            number=first_number(frozen),
+            study_name=study.study_name,
+            params=params,
+            attempt=attempt_of(frozen),
+            directory=directory,
+            user_attrs=frozen.user_attrs,
+            study_attrs=study_attrs,
+            reported=reports_of(frozen),
+            is_rank_zero=True,
+        )
+        self._study = study
+        self._storage = storage
+        self._trial = trial
+        self._trial_id = id_of(trial)
+        self._heartbeat = heartbeat
+        self._pruned_objective = pruned_objective
+        # Whether an earlier attempt was to be pruned and ended before it could act on it.
+        pruned_at = frozen.system_attrs.get(PRUNED_AT)
+        self._already_pruned = pruned_at is not None and pruned_at == self.last_step
+        # Whether the last report repeated a step about which an earlier attempt has asked the pruner.
+        self._repeats = False
+
+    @property
+    def interrupted(self) -> bool:
+        return self._heartbeat.stop_requested
+
+    def report(self, value: float, step: int) -> None:
+        from ._budget import STEPS
+
+        value, step = float(value), int(step)
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, got {step}")
+        with self._writing():
+            self._repeats = step in self.reported and step != self.last_step
+            if step in self.reported or self._already_pruned:
+                return
+            self.reported[step] = value
+            if len(self._study.directions) == 1:
+                self._storage.set_trial_intermediate_value(self._trial_id, step, value)
+            else:
+                # JSON has neither NaN nor infinity, which pruners look for: they are stored as text.
+                stored = {str(s): v if math.isfinite(v) else str(v) for s, v in self.reported.items()}
+                self._storage.set_trial_system_attr(self._trial_id, STEPS, stored)
+
+    def should_prune(self) -> bool:
+        with self._writing():
+            if self._already_pruned:
+                return True
+            return bool(self.reported) and not self._repeats and self._ask_pruner()
+
+    def catch_up(self) -> None:
+        """Ask the pruner about the last report of an earlier attempt, which may have ended before it asked.
+
+        Only pruners that store their decisions are asked: for them, asking twice about a step changes nothing.
+        """
+        from ._optuna import has_rungs
+
+        if self.is_retry and self.reported and not self._already_pruned and has_rungs(self._study.pruner):
+            self._already_pruned = self._ask_pruner()
+
+    def _ask_pruner(self) -> bool:
+        from ._budget import PRUNED_AT
+        from ._optuna import should_prune
+
+        trial = self._storage.get_trial(self._trial_id)
+        prune = should_prune(self._study, self._storage, trial, self._pruned_objective)
+        if prune:
+            # If this attempt ends before it acts on it, the next one must be pruned, too.
+            self._storage.set_trial_system_attr(self._trial_id, PRUNED_AT, self.last_step)
+        return prune
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        with self._writing():
+            self._trial.set_user_attr(key, value)
+        self.user_attrs[key] = value
+
+    def defer_interrupt(self, seconds: float = 20.0) -> None:
+        self._heartbeat.defer_stop(seconds)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise TrialLost if the trial is no longer this worker's, before the block or because its write is refused."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            if self._heartbeat.lost:
+                raise UpdateFinishedTrialError
+            yield
+        except UpdateFinishedTrialError:
+            self._heartbeat.lost = True
+            raise TrialLost(f"trial {self.number} was declared dead and requeued for another worker") from None
 
 
 _current: TrialHandle | None = None
 
 
 def current_trial() -> TrialHandle | None:
-    """The trial this process works on, or None outside a sweep."""
+    """The trial that this process works on, or None outside a sweep.
+
+    In a task that the sweeper does not run, this is None, so a task works with and without a sweep:
+
+    >>> current_trial() is None
+    True
+    """
     if _current is not None:
         return _current
-    told = os.environ.get(TRIAL_VARIABLE)
-    if told is None:
-        return None
-    message = json.loads(told)
-    # The variable outlives nothing: the worker takes it away with its trial. Only children of the task get here.
-    return handle_of(message) if message["pid"] != os.getpid() else None
+    message = rank_message()
+    return handle_of_rank(message) if message is not None else None
 
 
-def handle_of(message: Mapping[str, Any]) -> TrialHandle:
-    """The handle of a rank other than zero, from what rank zero's worker put into the environment."""
-    return TrialHandle(
-        number=message["number"],
-        study_name=message["study_name"],
-        params=message["params"],
-        attempt=message["attempt"],
-        directory=message["directory"],
-        user_attrs=message["user_attrs"],
-        study_attrs=message["study_attrs"],
-        reported={int(step): value for step, value in message["reported"].items()},
-    )
+@contextmanager
+def rank_environment(
+    trial: TrialHandle, overrides: tuple[str, ...], argv: tuple[str, ...], main: str | None
+) -> Iterator[None]:
+    """Make this the current trial, and let the processes that its task starts find it.
+
+    In a worker process, `sys.argv` and `__main__` are those of joblib or submitit, from which Lightning would start
+    another worker. They become those of the command while the block runs.
+
+    Args:
+        trial: the running trial.
+        overrides: all overrides of the trial.
+        argv: command line of the sweep; empty in the command's own process.
+        main: module that the command runs with `python -m`, if any.
+    """
+    message = {
+        "pid": os.getpid(),
+        "number": trial.number,
+        "study_name": trial.study_name,
+        "params": trial.params,
+        "attempt": trial.attempt,
+        "directory": trial.directory,
+        "user_attrs": trial.user_attrs,
+        "study_attrs": trial.study_attrs,
+        "reported": trial.reported,
+        "overrides": list(overrides),
+    }
+    module = sys.modules["__main__"]
+    former_argv, former_spec = sys.argv, getattr(module, "__spec__", None)
+    former = {key: os.environ.get(key) for key in (*_RANK_VARIABLES, _TRIAL_VARIABLE)}
+    os.environ[_TRIAL_VARIABLE] = json.dumps(message, default=str)
+    if argv:
+        sys.argv = list(argv)
+        module.__spec__ = ModuleSpec(main, None) if main else None
+    try:
+        with as_current(trial):
+            yield
+    finally:
+        sys.argv = former_argv
+        module.__spec__ = former_spec
+        for key, value in former.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
 
 
-def set_current(trial: TrialHandle | None) -> None:
+def rank_message() -> Mapping[str, Any] | None:
+    """What `rank_environment` passes to this process, if it is a child of a running task."""
+    text = os.environ.get(_TRIAL_VARIABLE)
+    message: Mapping[str, Any] | None = None if text is None else json.loads(text)
+    # The worker's own process has the variable, too.
+    return message if message is not None and message["pid"] != os.getpid() else None
+
+
+def handle_of_rank(message: Mapping[str, Any]) -> TrialHandle:
+    """The trial of a rank other than zero."""
+    names = ("number", "study_name", "params", "attempt", "directory", "user_attrs", "study_attrs")
+    reported = {int(step): value for step, value in message["reported"].items()}
+    return TrialHandle(**{name: message[name] for name in names}, reported=reported)
+
+
+@contextmanager
+def as_current(trial: TrialHandle) -> Iterator[None]:
+    """Let `current_trial` return this trial while the block runs."""
     global _current  # noqa: PLW0603 - a process runs one trial at a time
     _current = trial
+    try:
+        yield
+    finally:
+        _current = None

@@ -1,6 +1,5 @@
-"""A worker: one process that claims, runs and tells trials until the study has them all."""
+"""A worker: one process that claims trials, runs them and reports their results until the study is complete."""
 
-import copy
 import gc
 import logging
 import os
@@ -10,53 +9,40 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.study._tell import _tell_with_warning
 from optuna.trial import FrozenTrial, TrialState
 
-from ._attrs import FAILURE, JOB_DIR
-from ._budget import first_number, is_interrupted
-from ._console import say
-from ._ending import end_once, ended_status
-from ._errors import StudyError, TrialInterrupted, TrialLost, TrialPruned
+from ._budget import FAILURE, JOB_DIR, first_number, is_interrupted, merge_attempts, number_without_retries
 from ._grammar import value_text
-from ._hooks import Hooks
-from ._job import TrialJob, as_hydra_config, failure_of
-from ._ledger import Ledger, Next
-from ._objective import read_objective
-from ._own_trial import OWN_TRIAL
-from ._owner import Owner
-from ._patient import is_storage_error
-from ._plan import WORKERS_FOLDER, Plan
-from ._ranks import announced
-from ._results import write_results
-from ._run_job import ends_process
-from ._running import RunningTrial
-from ._samplers import build_pruner, build_sampler, draws_together
-from ._secrets import hide_override, one_line
-from ._space import Draw
-from ._status import trial_row
-from ._store import Store
-from ._study import StudyHandle
-from ._uninterrupted import place_of, uninterrupted
-from ._vigil import Stopped, Vigil
+from ._heartbeat import Heartbeat, Stopped, WorkerId
+from ._job import TrialJob, as_hydra_config, error_of
+from ._launch import WorkerSpec, ends_process, is_time_limit
+from ._optuna import build_pruner, build_sampler, finish, id_of, provide_trials, read_objectives, samples_one_at_a_time
+from ._queue import Claim, TrialQueue
+from ._redaction import one_line, redact_override
+from ._space import Suggestion
+from ._status import StudyHandle, print_line, trial_row
+from ._storage import Storage
+from ._storage_wrappers import TrialCache, is_storage_error
+from ._study import Callbacks, final_status, finalize, write_results
+from ._trial import RunningTrial, StudyError, TrialInterrupted, TrialLost, TrialPruned, rank_environment
 
 log = logging.getLogger("hydra_plugins.optuna_study")
 
-# How long a worker without a trial sleeps before it looks again.
+# Seconds that a worker without a trial sleeps before it looks again.
 _IDLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Shift:
-    """What a worker did; its launcher carries it back. `signum` is the signal that ended it."""
+class WorkerResult:
+    """What a worker did, returned through its launcher; `signum` is the signal that ended it."""
 
     worker: int
     trials: int
@@ -65,318 +51,300 @@ class Shift:
 
 
 class Worker:
-    """The task function that launchers are given in place of the application's own.
+    """The task function that launchers get in place of the application's own.
 
-    Its index within the launch is the number its launcher gives it as a job.
+    The job number that its launcher gives it is its index within the launch.
 
     Args:
-    store: an open store, for a worker in the command's own process; it is not pickled.
+        config: the command's config, redacted.
+        storage: an open storage, for a worker in the command's own process; it is not pickled.
     """
 
     def __init__(
         self,
-        plan: Plan,
+        spec: WorkerSpec,
         context: HydraContext,
         task_function: TaskFunction,
         config: DictConfig,
-        store: Store | None = None,
+        storage: Storage | None = None,
     ) -> None:
-        self.plan = plan
+        self.spec = spec
         self.context = context
         self.task_function = task_function
         self.config = config
-        self.store = store
+        self.storage = storage
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "store": None}
+        return {**self.__dict__, "storage": None}
 
-    def __call__(self, cfg: DictConfig) -> Shift:  # noqa: ARG002 - what it works on is not its own job's config
-        from hydra.core.hydra_config import HydraConfig
-
-        index = int(HydraConfig.get().job.num)
+    def __call__(self, cfg: DictConfig) -> WorkerResult:  # noqa: ARG002 - its own job's config; trials have theirs
+        index = self.spec.first_worker + int(HydraConfig.get().job.num)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        store = self.store or Store(self.plan.storage, self.plan.storage_patience, wait=True)
+        storage = self.storage
+        if storage is None:
+            storage = Storage(self.spec.settings.storage, self.spec.settings.storage_retry_minutes, retry_opening=True)
         try:
-            return _Shift(self, store, self.plan.first_worker + index).work()
+            return _Loop(self, storage, index).run()
         finally:
-            if self.store is None:
-                store.close()
+            if self.storage is None:
+                storage.close()
 
 
-class _Shift:
-    """One worker at work."""
+class _Loop:
+    """The loop of one worker: claim a trial, run it, report its result."""
 
-    def __init__(self, worker: Worker, store: Store, index: int) -> None:
-        plan = worker.plan
-        self.plan = plan
+    def __init__(self, worker: Worker, storage: Storage, index: int) -> None:
+        spec, settings = worker.spec, worker.spec.settings
+        self.spec = spec
+        self.settings = settings
         self.index = index
-        self.store = store
-        self.owner = Owner.here(plan.launch, index, plan.heartbeat)
-        self.ledger = Ledger(store, plan.study_name, plan.rules, self.owner)
-        self.own: Any = OWN_TRIAL(store.storage)
-        self.study = optuna.load_study(
-            study_name=plan.study_name,
-            storage=self.own,
-            sampler=build_sampler(plan.sampler, plan.space, index),
-            pruner=build_pruner(plan.pruner, self.ledger.trials()),
-        )
-        # Samplers that have tried everything call this; outside of Optuna's own loop it would raise.
-        self.study.stop = self.ledger.note_exhausted  # type: ignore[method-assign]
-        self.handle = StudyHandle(store, plan.study_name, plan.directions, plan.sweep_dir)
-        self.hooks = Hooks(plan.callbacks, plan.storage.secrets)
-        self.job = TrialJob(worker.context, worker.task_function, worker.config, plan.storage)
+        self.storage = storage
         self.config = worker.config
-        # In a process of its own the command may forward its signal; in the command's own there is only one.
-        self.is_own_process = worker.store is None
-        self.folder = Path(plan.sweep_dir) / WORKERS_FOLDER
-        self.parent = os.getppid()
-        self.vigil = Vigil(
-            store.storage, plan.heartbeat, beats=plan.storage.kind != "memory", forwarded=self.is_own_process
+        self.worker_id = WorkerId.of_this_process(spec.launch_id, index, settings.heartbeat)
+        self.queue = TrialQueue(storage, spec.study_name, spec.budget, self.worker_id)
+        self.cache: Any = TrialCache(storage.optuna)
+        self.study = optuna.load_study(
+            study_name=spec.study_name,
+            storage=self.cache,
+            sampler=build_sampler(settings.sampler, spec.space, index),
+            pruner=build_pruner(settings.pruner, self.queue.trials()),
         )
-        self.together = draws_together(plan.sampler)
-        # The trial drawn while it was claimed, or what the sampler raised instead.
-        self.prepared: optuna.Trial | BaseException | None = None
+        # Samplers call this when they have tried everything; outside of Optuna's own loop it would raise.
+        self.study.stop = self.queue.mark_exhausted  # type: ignore[method-assign]
+        self.handle = StudyHandle(storage, spec.study_name, settings.directions, spec.sweep_dir)
+        self.callbacks = Callbacks(settings.callbacks, settings.storage.secrets)
+        self.job = TrialJob(worker.context, worker.task_function, worker.config, settings.storage, ends_process)
+        self.in_own_process = worker.storage is None
+        self.parent = os.getppid()
+        self.heartbeat = Heartbeat(
+            storage.optuna, settings.heartbeat, enabled=settings.storage.kind != "memory", forwarded=self.in_own_process
+        )
+        self.sampling_needs_lock = samples_one_at_a_time(settings.sampler)
+        # The trial whose values were sampled while it was claimed, or what the sampler raised.
+        self.sampled: optuna.Trial | BaseException | None = None
         self.done = 0
 
-    def work(self) -> Shift:
-        deadline = None if self.plan.timeout is None else time.monotonic() + self.plan.timeout
-        registered = self.owner.registered(self.folder) if self.is_own_process else nullcontext()
-        with self.vigil.kept(), registered:
+    def run(self) -> WorkerResult:
+        deadline = None if self.settings.timeout is None else time.monotonic() + self.settings.timeout
+        registered = self.worker_id.registered(self.spec.workers_folder) if self.in_own_process else nullcontext()
+        with self.heartbeat.running(), registered:
             try:
-                while not self._is_left_alone():
-                    self.vigil.check()
+                while not self._command_is_gone():
+                    self.heartbeat.raise_if_stopped()
                     if deadline is not None and time.monotonic() >= deadline:
                         break
-                    claimed = self.ledger.claim(self._draw if self.together else None)
-                    for buried in self.ledger.take_buried():
-                        self.hooks.trial_finished(self.handle, trial_row(buried))
-                    if claimed is Next.DONE:
+                    claimed = self.queue.claim(self._sample_with_lock if self.sampling_needs_lock else None)
+                    for failed in self.queue.pop_retries_exhausted():
+                        self.callbacks.trial_finished(self.handle, trial_row(failed))
+                    if claimed is Claim.DONE:
                         break
                     if isinstance(claimed, int):
-                        with self.owner.busy(self.folder) if self.is_own_process else nullcontext():
-                            self._run(claimed)
+                        with self.worker_id.busy(self.spec.workers_folder) if self.in_own_process else nullcontext():
+                            self._run_trial(claimed)
                         self.done += 1
                     else:
-                        self.vigil.wait(_IDLE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
+                        self.heartbeat.sleep(_IDLE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311
             except Stopped as stopped:
-                self.ledger.give_back_mine(f"stopped by {stopped}")
-                return Shift(self.index, self.done, os.getpid(), stopped.signum)
+                self.queue.release_own(f"stopped by {stopped}")
+                return WorkerResult(self.index, self.done, os.getpid(), stopped.signum)
             except Exception as error:
-                # An error on the way out of a stop must not read as a worker that may be started again.
-                if self.vigil.signum is None:
+                # After a signal, an error must not look like a worker that may be started again.
+                if self.heartbeat.signum is None:
                     raise
-                log.warning("stopped by a signal, and then: %s", one_line(error, self.plan.storage.secrets))
-                return Shift(self.index, self.done, os.getpid(), self.vigil.signum)
-        if self.plan.unattended:
-            self._end_study()
-        return Shift(self.index, self.done, os.getpid())
+                log.warning("stopped by a signal, then failed: %s", one_line(error, self.settings.storage.secrets))
+                return WorkerResult(self.index, self.done, os.getpid(), self.heartbeat.signum)
+        if self.spec.detached:
+            progress = self.queue.progress()
+            if progress.is_over:
+                status = final_status(self.queue, progress)
+                write_results(status, self.spec.sweep_dir)
+                finalize(self.queue, self.callbacks, self.handle, status)
+        return WorkerResult(self.index, self.done, os.getpid())
 
-    def _is_left_alone(self) -> bool:
-        """Whether the command that this worker must not outlive has gone: without it the worker would go on unseen."""
-        command = self.plan.command
-        if command is None or command.place != self.owner.place:
+    def _command_is_gone(self) -> bool:
+        """Whether the command that this worker must not outlive has ended."""
+        command = self.spec.command
+        if command is None or command.host_id != self.worker_id.host_id:
             return False
         is_orphan = self.parent == command.pid and os.getppid() != self.parent
-        return is_orphan or (self.plan.ends_with_command and command.is_gone())
+        return is_orphan or (self.spec.ends_with_command and command.has_exited())
 
-    def _end_study(self) -> None:
-        """Where no command waits, the first worker that finds the study over ends it."""
-        standing = self.ledger.standing()
-        if standing.over:
-            status = ended_status(self.ledger, standing)
-            write_results(status, self.plan.sweep_dir)
-            failed = end_once(self.ledger, self.hooks, self.handle, status)
-            if failed is not None:
-                raise StudyError(f"on_study_end failed, the same command calls it again: {failed}")
+    # ---- one trial
 
-    def _draw(self, trial_id: int) -> None:
+    def _run_trial(self, trial_id: int) -> None:
+        """Run a claimed trial until it has ended, in whatever way."""
         try:
-            self.prepared = self._drawn(trial_id)
-        except BaseException as error:
-            if _ends_worker(error):
-                raise
-            self.prepared = error
-
-    def _drawn(self, trial_id: int) -> optuna.Trial:
-        claimed, seen = self.ledger.claimed, self.ledger.seen
-        self.own.adopt(claimed, None if claimed is None else place_of(claimed, seen))
-        # As a sampler would find them; it asks again by itself where a moment matters.
-        self.study._thread_local.cached_all_trials = uninterrupted(seen)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = optuna.Trial(self.study, trial_id)
-            self.plan.space.suggest(trial)
-        return trial
-
-    def _run(self, trial_id: int) -> None:
-        """Run one claimed trial to an end of whatever kind."""
-        try:
-            with self.vigil.over(trial_id):
-                self._attempt(trial_id)
+            with self.heartbeat.for_trial(trial_id):
+                self._run_attempt(trial_id)
         except UpdateFinishedTrialError:
-            log.warning("a trial was taken for dead and given to another worker; this attempt is dropped")
+            log.warning("this worker was declared dead and its trial requeued; the result of this attempt is dropped")
         except StudyError:
-            self._give_back(trial_id, "its worker could not run it")
+            self.queue.release(trial_id, "its worker could not run it")
             raise
         except BaseException as error:
             # Stopped, but also SystemExit (submitit before a timeout) and KeyboardInterrupt.
-            self._give_back(trial_id, f"stopped by {one_line(error)}")
+            self.queue.release(trial_id, f"stopped by {one_line(error)}")
             raise
 
-    def _attempt(self, trial_id: int) -> None:
-        """Draw, compose and run the trial.
+    def _run_attempt(self, trial_id: int) -> None:
+        """Sample values, compose the config, run the task and store its result.
 
-        Whatever fails on the way, in the sampler, the application's own hook, the composition or the job directory,
-        fails this trial: another attempt would end the same.
+        An error of the sampler, of the custom search space, of the composition or of the job directory fails the
+        trial: another attempt would end in the same way.
         """
         trial: optuna.Trial | None = None
         try:
-            trial = self._trial(trial_id)
-            # As Optuna read it when the trial object was made, with what the draw added; asking the storage again
-            # costs more than anything else here.
-            frozen = copy.copy(trial._cached_frozen_trial)
-            if self.ledger.claimed is not None:
-                frozen.number = self.ledger.claimed.number  # in the storage, not as samplers and pruners know it
-            draw = self._full_draw(trial)
-            result = self._job(trial, frozen, draw)
-        except BaseException as error:  # sys.exit() fails no other trial either
+            sampled, self.sampled = self.sampled, None
+            if isinstance(sampled, BaseException):
+                raise sampled
+            trial = sampled or self._sample(trial_id)
+            frozen = self.cache.get_trial(trial_id)
+            suggestion = self._with_custom_parameters(trial, self.spec.space.suggest(trial))
+            result = self._run_job(trial, frozen, suggestion)
+        except BaseException as error:  # SystemExit, too: it must not end other trials
             if _ends_worker(error):
                 raise
-            self._fail(trial or trial_id, one_line(error, self.plan.storage.secrets))
+            self._fail(trial or trial_id, one_line(error, self.settings.storage.secrets))
             return
-        self._tell(trial, result)
+        self._store_result(trial, result)
 
-    def _trial(self, trial_id: int) -> optuna.Trial:
-        prepared, self.prepared = self.prepared, None
-        if isinstance(prepared, BaseException):
-            raise prepared
-        return prepared or self._drawn(trial_id)
+    def _sample_with_lock(self, trial_id: int) -> None:
+        try:
+            self.sampled = self._sample(trial_id)
+        except BaseException as error:
+            if _ends_worker(error):
+                raise
+            self.sampled = error
 
-    def _job(self, trial: optuna.Trial, frozen: FrozenTrial, draw: Draw) -> JobReturn:
-        fixed, former, number = self.plan.space.fixed, frozen.user_attrs.get(JOB_DIR), first_number(frozen)
+    def _sample(self, trial_id: int) -> optuna.Trial:
+        claimed, seen = self.queue.claimed, self.queue.seen
+        assert claimed is not None
+        self.cache.cache(claimed, number_without_retries(claimed, seen))
+        provide_trials(self.study, merge_attempts(seen))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            trial = optuna.Trial(self.study, trial_id)
+            self.spec.space.suggest(trial)
+        return trial
 
-        def store(directory: str) -> None:
-            trial.set_user_attr(JOB_DIR, directory)
-
-        def reserve(wanted: str) -> str:
-            if self.plan.numbered_dirs:
-                store(wanted)
-                return wanted
-            directory, is_first = self.ledger.reserve_directory(number, wanted, store)
-            if is_first:
-                say(f"trial {number} has the overrides of an earlier one, its directory is {directory}")
-            return directory
-
-        config, directory = self.job.compose(fixed, draw.overrides, number, former, reserve)
-        running = RunningTrial(
-            self.study,
-            trial,
-            frozen,
-            self.vigil,
-            params=draw.params,
-            directory=directory,
-            study_attrs=self.handle.user_attrs,
-            pruned_objective=self.plan.pruned_objective,
-        )
-        running.catch_up()
-        with announced(running, (*fixed, *draw.overrides), self.plan.argv, self.plan.main):
-            return self.job.run(config)
-
-    def _full_draw(self, trial: optuna.Trial) -> Draw:
-        """The space's draw and what the application's own hook adds."""
-        draw = self.plan.space.suggest(trial)
-        if self.plan.custom_search_space is None:
-            return draw
+    def _with_custom_parameters(self, trial: optuna.Trial, suggestion: Suggestion) -> Suggestion:
+        """The suggestion, with what the application's own function adds to it."""
+        if self.settings.custom_search_space is None:
+            return suggestion
         from hydra.utils import get_method
 
         before = set(trial.params)
-        for line in self.plan.space.shared:
-            # hydra-optuna-sweeper shows the hook the fixed values there.
-            key, _, value = hide_override(line).partition("=")
+        for line in self.spec.space.shared:
+            # hydra-optuna-sweeper shows fixed values to the function as user attributes.
+            key, _, value = redact_override(line).partition("=")
             if key not in trial.user_attrs:
                 trial.set_user_attr(key, value)
         with as_hydra_config(self.config):
-            get_method(self.plan.custom_search_space)(self.config, trial)
+            get_method(self.settings.custom_search_space)(self.config, trial)
         added = {key: value for key, value in trial.params.items() if key not in before}
-        fixed = {line.partition("=")[0] for line in self.plan.space.shared}
+        fixed = {line.partition("=")[0] for line in self.spec.space.shared}
         if fixed & set(added):
             raise StudyError(
                 f"custom_search_space must not suggest what is fixed, got {', '.join(sorted(fixed & set(added)))}"
             )
         lines = tuple(f"{key}={value_text(value)}" for key, value in added.items())
-        return Draw(draw.overrides + lines, {**draw.params, **added})
+        return Suggestion(suggestion.overrides + lines, {**suggestion.params, **added})
 
-    def _tell(self, trial: optuna.Trial, result: JobReturn) -> None:
-        error = failure_of(result)
-        if isinstance(error, TrialLost) or self.vigil.lost:
+    def _run_job(self, trial: optuna.Trial, frozen: FrozenTrial, suggestion: Suggestion) -> JobReturn:
+        if self.queue.claimed is not None:
+            frozen.number = self.queue.claimed.number  # as in the storage; samplers and pruners see another one
+        fixed, number = self.spec.space.fixed, first_number(frozen)
+
+        def store(directory: str) -> None:
+            trial.set_user_attr(JOB_DIR, directory)
+
+        def reserve(wanted: str) -> str:
+            if self.spec.has_numbered_directories:
+                store(wanted)
+                return wanted
+            directory, is_first = self.queue.reserve_directory(number, wanted, store)
+            if is_first:
+                print_line(f"trial {number} has the same overrides as an earlier trial; its directory is {directory}")
+            return directory
+
+        config, directory = self.job.compose(
+            fixed, suggestion.overrides, number, frozen.user_attrs.get(JOB_DIR), reserve
+        )
+        running = RunningTrial(
+            self.study,
+            self.cache,
+            trial,
+            frozen,
+            self.heartbeat,
+            params=suggestion.params,
+            directory=directory,
+            study_attrs=self.handle.user_attrs,
+            pruned_objective=self.settings.pruned_objective,
+        )
+        running.catch_up()
+        with rank_environment(running, (*fixed, *suggestion.overrides), self.spec.argv, self.spec.main):
+            return self.job.run(config)
+
+    # ---- its result
+
+    def _store_result(self, trial: optuna.Trial, result: JobReturn) -> None:
+        error = error_of(result)
+        if isinstance(error, TrialLost) or self.heartbeat.lost:
             raise UpdateFinishedTrialError
         if isinstance(error, TrialInterrupted):
-            self._give_back(trial._trial_id, one_line(error))
-            self.vigil.check()
-            return
-        if error is not None and _is_job_end(error):
-            raise error  # and with it the worker; the trial is given back
-        if isinstance(error, TrialPruned | optuna.TrialPruned):
+            self.queue.release(id_of(trial), one_line(error))
+            self.heartbeat.raise_if_stopped()
+        elif error is not None and is_time_limit(error):
+            raise error  # the worker ends, and the trial is released
+        elif isinstance(error, TrialPruned | optuna.TrialPruned):
             self._end(trial, TrialState.PRUNED)
         elif error is not None:
-            self._fail(trial, one_line(error, self.plan.storage.secrets))
+            self._fail(trial, one_line(error, self.settings.storage.secrets))
         else:
-            values, wrong = read_objective(result.return_value, len(self.plan.directions))
-            if wrong is not None:
-                self._fail(trial, wrong)
+            values, problem = read_objectives(result.return_value, len(self.settings.directions))
+            if problem is not None:
+                self._fail(trial, problem)
             else:
                 self._end(trial, TrialState.COMPLETE, values)
 
     def _fail(self, trial: optuna.Trial | int, reason: str) -> None:
-        """Args:
-        trial: or its id, where the sampler failed before there was a trial object to tell.
-        """
+        """Let the trial fail; it is given by its id if the sampler failed before there was a trial object."""
         if isinstance(trial, int):
-            self.store.storage.set_trial_user_attr(trial, FAILURE, reason)
-            self.store.storage.set_trial_state_values(trial, TrialState.FAIL)
-            self._ended(trial)
+            self.storage.optuna.set_trial_user_attr(trial, FAILURE, reason)
+            self.storage.optuna.set_trial_state_values(trial, TrialState.FAIL)
+            self._call_finished(trial)
         else:
             trial.set_user_attr(FAILURE, reason)
             self._end(trial, TrialState.FAIL)
-        # The traceback held the task's frames, and with them perhaps all of a GPU's memory.
+        # The traceback held the frames of the task, and with them perhaps all memory of a GPU.
         gc.collect()
 
     def _end(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None = None) -> None:
+        trial_id = id_of(trial)
         try:
-            with self.ledger.completing(trial._trial_id), self.store.exclusive(), warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                # Study.tell without its last look at the trial, which only callbacks need.
-                _tell_with_warning(self.study, trial, None if values is None else list(values), state)
+            with self.queue.finishing(trial_id), self.storage.exclusive():
+                finish(self.study, trial, state, values)
         except Exception as error:
             if is_storage_error(error):
                 raise
-            # The trial was taken over, or the answer to an earlier, successful try was lost, or the trial ended and
-            # its sampler could not take it in: a constraints_func of the user's that fails.
-            ended = self.store.storage.get_trial(trial._trial_id)
+            # Either the trial was requeued; or a first, successful attempt lost its answer; or the trial has ended and
+            # its sampler failed afterwards, for example in a constraints_func.
+            ended = self.storage.optuna.get_trial(trial_id)
             if ended.state != state or is_interrupted(ended) or (values is not None and ended.values != list(values)):
                 if not isinstance(error, UpdateFinishedTrialError | ValueError):
                     raise
                 raise UpdateFinishedTrialError from None
             if not isinstance(error, UpdateFinishedTrialError):
-                said = one_line(error, self.plan.storage.secrets)
-                log.warning("trial %d has ended, but its sampler failed: %s", first_number(ended), said)
-        self._ended(trial._trial_id)
+                reason = one_line(error, self.settings.storage.secrets)
+                log.warning("trial %d has ended, but its sampler failed: %s", first_number(ended), reason)
+        self._call_finished(trial_id)
 
-    def _ended(self, trial_id: int) -> None:
-        if self.hooks.follow_trials:
-            self.hooks.trial_finished(self.handle, trial_row(self.store.storage.get_trial(trial_id)))
-
-    def _give_back(self, trial_id: int, reason: str) -> None:
-        self.ledger.interrupt(trial_id, reason, counted=False)
+    def _call_finished(self, trial_id: int) -> None:
+        if self.callbacks.follow_trials:
+            self.callbacks.trial_finished(self.handle, trial_row(self.storage.optuna.get_trial(trial_id)))
 
 
 def _ends_worker(error: BaseException) -> bool:
-    """Whether it concerns more than one trial: a signal, a mistake of the user's, the storage, or the trial's loss."""
-    of_all = isinstance(error, StudyError | UpdateFinishedTrialError) or is_storage_error(error)
-    return of_all or ends_process(error) or _is_job_end(error)
-
-
-def _is_job_end(error: BaseException) -> bool:
-    """Whether submitit raised it in the middle of the task because its job is at its time limit for the last time."""
-    kind = type(error)
-    return kind.__name__ == "UncompletedJobError" and kind.__module__.startswith("submitit.")
+    """Whether an error concerns more than one trial: a signal, a mistake of the user, the storage, or a lost trial."""
+    concerns_all = isinstance(error, StudyError | UpdateFinishedTrialError) or is_storage_error(error)
+    return concerns_all or ends_process(error) or is_time_limit(error)

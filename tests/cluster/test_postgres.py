@@ -10,8 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from hydra_plugins.optuna_study._spec import storage_spec
-from hydra_plugins.optuna_study._store import LOCK_SECONDS, Store, with_driver
+from hydra_plugins.optuna_study._storage import LOCK_SECONDS, Storage, storage_spec, with_driver
 from tests.unit.optuna_study.proxy import claim_all, proxy_before
 from tests.unit.optuna_study.sweeping import run, start
 
@@ -63,7 +62,7 @@ def test_through_a_grpc_proxy_no_trial_is_claimed_twice(server):
 
 
 def test_the_lock_is_held_again_right_after_an_outage(server):
-    store = Store(storage_spec(server.url))
+    store = Storage(storage_spec(server.url))
     with store.lock("toy") as held:
         assert held
     server.stop()
@@ -74,7 +73,7 @@ def test_the_lock_is_held_again_right_after_an_outage(server):
 
 
 @pytest.mark.timeout(600)
-def test_an_outage_in_the_middle_is_waited_out(server, tmp_path):
+def test_workers_wait_and_continue_after_an_outage(server, tmp_path):
     over = ("hydra/launcher=joblib", "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=30", "mode=slow", "steps=8",
             "seconds=0.1", "hydra.sweeper.heartbeat=1", "hydra.sweeper.max_retries=0",
             "hydra.sweeper.study_name=outage", "hydra.sweeper.storage=${oc.env:STUDY_STORAGE}")  # fmt: skip
@@ -87,7 +86,7 @@ def test_an_outage_in_the_middle_is_waited_out(server, tmp_path):
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     found = trials(server, "outage")
-    # Nobody took a worker for dead that could not write that it lives: no failure, and no retry.
+    # No worker was declared dead because it could not send heartbeats: no failure, and no retry.
     assert {trial.state.name for trial in found} <= {"COMPLETE", "WAITING"}
     assert [trial.state.name for trial in found].count("COMPLETE") == 30
     assert not any("retry_history" in trial.system_attrs for trial in found)
@@ -97,7 +96,7 @@ def test_an_outage_in_the_middle_is_waited_out(server, tmp_path):
     assert PASSWORD not in out
 
 
-def test_a_command_that_waits_for_the_lock_hears_a_signal(server):
+def test_a_command_that_waits_for_the_lock_handles_a_signal(server):
     """Its holder may have been stopped; the database's driver waits without letting Python see signals."""
     import psycopg2
 

@@ -1,4 +1,4 @@
-"""Jobs that a real Slurm takes back and starts again: the same MLflow run and the same trial go on."""
+"""Jobs that a real Slurm requeues and starts again: the same MLflow run and the same trial resume."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import optuna
 import pytest
 import sqlalchemy
 
-from hydra_plugins.optuna_study._store import with_driver
+from hydra_plugins.optuna_study._storage import with_driver
 from tests.cluster.postgres import PASSWORD, Postgres, running
 from tests.composing import TINY
 from tests.faults.mlflow_server import Server
@@ -87,18 +87,18 @@ def test_no_secret_of_a_sweep_is_written_or_shown(tmp_path: Path, storage: Postg
     reasons = [attrs for trial in trials for attrs in trial.user_attrs.values() if "unknown head" in str(attrs)]
     assert "***" in str(reasons)
     # The whole of both stores as their own programs write them out, and everything on disk.
-    told = str([(trial.user_attrs, trial.system_attrs, trial.params) for trial in trials])
-    told += str((study.user_attrs, study._storage.get_study_system_attrs(study._study_id)))
+    stored = str([(trial.user_attrs, trial.system_attrs, trial.params) for trial in trials])
+    stored += str((study.user_attrs, study._storage.get_study_system_attrs(study._study_id)))
     study._storage.remove_session()
     study._storage._backend.engine.dispose()
-    told += all_rows(with_driver(storage.url))
-    assert not [canary for canary in CANARIES if canary in told]
+    stored += all_rows(with_driver(storage.url))
+    assert not [canary for canary in CANARIES if canary in stored]
     assert (work / "multirun/grid/0/.hydra/config.yaml").is_file()
     assert_clean(done, work, store.folder)
 
 
 def test_no_secret_of_a_run_is_written_or_shown(tmp_path: Path) -> None:
-    """Its store is away, and at the end it fails."""
+    """Its store is unreachable, and the run fails at the end."""
     config = tmp_path / "config"
     (config / "experiment").mkdir(parents=True)
     (config / "experiment" / "own.yaml").write_text(EXPERIMENT)
@@ -110,9 +110,9 @@ def test_no_secret_of_a_run_is_written_or_shown(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "data.split.file must be a file for data.split.by=file" in done.stderr
-    kept = next((work / "outputs").rglob(".hydra")) / "config.yaml"
-    assert "http://me:${oc.env:" in kept.read_text()
-    assert "file: ${oc.env:OWN_TOKEN}" in kept.read_text()
+    config = next((work / "outputs").rglob(".hydra")) / "config.yaml"
+    assert "http://me:${oc.env:" in config.read_text()
+    assert "file: ${oc.env:OWN_TOKEN}" in config.read_text()
     assert_clean(done, work)
 
 

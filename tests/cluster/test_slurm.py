@@ -27,7 +27,7 @@ def test_two_jobs_share_one_study(cluster, tmp_path):
     assert sorted(int(path.name) for path in (tmp_path / "out").iterdir() if path.name.isdigit()) == list(range(8))
 
 
-def test_a_cancelled_job_gives_its_trial_back_and_the_budget_stays_exact(cluster):
+def test_a_cancelled_job_releases_its_trial_and_the_budget_stays_exact(cluster):
     over = (*SLURM, "hydra.sweeper.n_trials=4", "mode=slow", "steps=20", "seconds=0.2", "hydra.sweeper.heartbeat=600")
     process = start(*over, env=cluster)
     job = _until_two_run(cluster)
@@ -37,7 +37,7 @@ def test_a_cancelled_job_gives_its_trial_back_and_the_budget_stays_exact(cluster
     trials = load().trials
     assert [trial.state.name for trial in trials].count("COMPLETE") == 4
     interrupted = [trial for trial in trials if is_interrupted(trial)]
-    # Given back on the signal itself: with this heartbeat nobody would have missed it yet.
+    # Released on the signal itself: with this heartbeat, no other worker would have missed it yet.
     assert [trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in interrupted] == [False]
     assert len(trials) == 4 + len(interrupted)
     again = next(trial for trial in trials if trial.system_attrs.get("retry_history"))
@@ -45,8 +45,8 @@ def test_a_cancelled_job_gives_its_trial_back_and_the_budget_stays_exact(cluster
     assert len(again.intermediate_values) == 20
 
 
-def test_a_job_killed_without_a_word_is_not_waited_for(cluster):
-    # This Slurm has no accounting: nothing but the queue tells that the job is gone.
+def test_a_job_killed_without_a_signal_does_not_block_the_sweep(cluster):
+    # This Slurm has no accounting: only the queue shows that the job is gone.
     over = (*SLURM, "hydra.sweeper.n_trials=4", "mode=slow", "steps=20", "seconds=0.1", "hydra.sweeper.heartbeat=2")
     process = start(*over, env=cluster)
     job = _until_two_run(cluster)
@@ -58,7 +58,7 @@ def test_a_job_killed_without_a_word_is_not_waited_for(cluster):
     assert states.count("FAIL") == 1
 
 
-def test_submitted_and_not_waited_for(cluster):
+def test_submitted_workers_run_without_the_command(cluster):
     done = run(*SLURM, "hydra.sweeper.n_trials=6", "hydra.sweeper.wait=false", "mode=slow", env=cluster)
     assert "submitted 2 workers" in done.stdout
     end = time.monotonic() + 120

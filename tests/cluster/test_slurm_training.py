@@ -1,4 +1,4 @@
-"""Real trainings as the trials of Slurm jobs: one is cancelled half-way, and its trial goes on in another."""
+"""Real trainings as the trials of Slurm jobs: one is cancelled, and its trial resumes in another."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_the_winner_alone_was_tested(finished: tuple[Path, str]) -> None:
     tested = [trial for trial in trials if "test/accuracy" in trial.data.metrics]
     assert len(tested) == 1
     status = study_status(f"sqlite:///{folder}/mlruns/optuna.db", "finetune")
-    # On so few drawn eyes several trials may be equally good.
+    # With so few synthetic eyes, several trials may be equally good.
     assert tested[0].data.tags["winner"] == ("tied" if tied(status) else "true")
     assert tested[0].data.tags["trial.number"] == str(status.best[0].number)
     assert parent.data.metrics["test/accuracy"] == tested[0].data.metrics["test/accuracy"]
@@ -83,7 +83,7 @@ def test_the_winner_alone_was_tested(finished: tuple[Path, str]) -> None:
     assert status.trials[0].params == {"model.finetune_depth": 16, "model.lr": 0.001}
 
 
-def test_the_report_lies_in_the_folder_and_on_the_parent(finished: tuple[Path, str]) -> None:
+def test_the_report_is_in_the_folder_and_in_the_parent_run(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     client, parent, _ = runs(folder)
     names = {item.path for item in client.list_artifacts(parent.info.run_id)}
@@ -110,8 +110,8 @@ def test_the_printed_command_trains_the_winner_again(finished: tuple[Path, str])
     assert done.returncode == 0, done.stderr
 
 
-def test_a_winner_whose_folder_is_gone_is_passed_over_for_the_next_best(finished: tuple[Path, str]) -> None:
-    """Goes on with the study of the tests above, so it comes after them."""
+def test_if_the_winners_folder_is_gone_the_next_best_trial_is_tested(finished: tuple[Path, str]) -> None:
+    """Continues the study of the tests above, so it comes after them."""
     folder, _ = finished
     storage = f"sqlite:///{folder}/mlruns/optuna.db"
     gone = study_status(storage, "finetune").best[0].number
@@ -140,7 +140,7 @@ def test_a_pruned_trial_is_a_finished_run_with_its_metrics_up_to_there(tmp_path:
         assert len(client.get_metric_history(trial.info.run_id, "val/accuracy")) < 3
 
 
-def test_a_trial_that_diverges_is_a_failed_run_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
+def test_a_trial_that_diverges_is_a_failed_run_with_its_reason_and_the_sweep_continues(tmp_path: Path) -> None:
     sweep(
         tmp_path, "+sweeps=finetune", "model.lr=choice(1e30, 1e-3)", "model.finetune_depth=all",
         "trainer.gradient_clip=null",
@@ -154,7 +154,7 @@ def test_a_trial_that_diverges_is_a_failed_run_with_its_reason_and_the_sweep_goe
     assert sorted(run.info.status for run in trials) == ["FAILED", "FINISHED", "FINISHED"]
 
 
-def test_killed_in_the_middle_the_same_command_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_after_a_kill_the_same_command_resumes_the_study(tmp_path: Path) -> None:
     command = (
         "+sweeps=finetune",
         "hydra.sweeper.n_trials=2",

@@ -17,7 +17,7 @@ from eyegender.data.decode import decode, read_header
 from eyegender.data.readers import UnreadableImageError
 from eyegender.features.store import ActivationStore, DamagedActivationsError
 from eyegender.tracking.stored_config import parse_config
-from hydra_plugins.optuna_study import without_secrets
+from hydra_plugins.optuna_study import override_without_secrets
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 quiet = settings(
@@ -74,8 +74,8 @@ def test_any_text_is_a_config_or_not(text: str) -> None:
 @given(st.text(st.characters(exclude_characters="\0@'\"$\\", exclude_categories=["Z", "C"]), min_size=4, max_size=20))
 def test_no_password_stays_in_an_override(password: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hydra_plugins.optuna_study._secrets._remembered", set())
-        line = without_secrets(f"tracking.uri=http://me:{password}/@host:5000")
+        patch.setattr("hydra_plugins.optuna_study._redaction._registered", set())
+        line = override_without_secrets(f"tracking.uri=http://me:{password}/@host:5000")
         assert password not in line.replace("oc.env:STUDY_SECRET_", "")
         assert redact(f"at http://me:{password}@host") == "at http://me:***@host"
 

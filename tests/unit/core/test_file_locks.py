@@ -16,8 +16,7 @@ from eyegender.core.cache import build_lock, translate_cache_errors
 from eyegender.core.errors import UserError
 from eyegender.core.file_locks import optional_file_lock
 from eyegender.training.measurements import cached_measurement
-from hydra_plugins.optuna_study._spec import storage_spec
-from hydra_plugins.optuna_study._store import Store
+from hydra_plugins.optuna_study._storage import Storage, storage_spec
 
 
 @pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -65,7 +64,7 @@ def test_a_cache_without_locks_is_refused_with_advice(tmp_path: Path, reason: st
 
 def test_a_study_without_locks_continues_at_once(tmp_path: Path, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="hydra_plugins.optuna_study")
-    store = Store(storage_spec(f"sqlite:///{tmp_path}/study.db"))
+    store = Storage(storage_spec(f"sqlite:///{tmp_path}/study.db"))
     begun = time.monotonic()
     for _ in range(3):
         with store.lock("study") as held:

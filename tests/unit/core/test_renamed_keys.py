@@ -16,7 +16,7 @@ from eyegender.core.schema import parse
 from eyegender.training.hydra_callbacks import RenameKeys
 from eyegender.training.resume import check_config
 from hydra_plugins.optuna_study import StudyError
-from hydra_plugins.optuna_study._attrs import DEFINITION
+from hydra_plugins.optuna_study._budget import DEFINITION
 from tests.composing import TINY, compose_config, tiny_config
 from tests.unit.optuna_study.sweeping import multirun
 

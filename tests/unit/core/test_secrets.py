@@ -11,8 +11,8 @@ from eyegender.core.secrets import redact, redact_config, redact_override
 from eyegender.tracking.client import connect
 from eyegender.tracking.location import Location
 from eyegender.tracking.tracker import Tracker
-from hydra_plugins.optuna_study import _secrets
-from hydra_plugins.optuna_study._secrets import secrets_in
+from hydra_plugins.optuna_study import _redaction
+from hydra_plugins.optuna_study._redaction import passwords_in
 from tests.composing import SMALL, compose_config
 from tests.planted import assert_nowhere
 
@@ -51,14 +51,14 @@ def test_overrides() -> None:
 
 @pytest.mark.parametrize("url", ["x://u:pa@ss@host/db", "x://u:pa%40ss@host/db@1", "x://u:pa@ss/w@host/db"])
 def test_a_password_with_a_separator_is_recognized_completely(url: str) -> None:
-    assert {"pa@ss", "pa@ss/w"} & set(secrets_in(url))
+    assert {"pa@ss", "pa@ss/w"} & set(passwords_in(url))
 
 
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passwords that are ordinary words, and one that is not."""
-    monkeypatch.setattr(_secrets, "_remembered", set())
-    _secrets.remember(["eyegender", "test", "metrics", "artifact", "s3cr3t-w0rd"])
+    monkeypatch.setattr(_redaction, "_registered", set())
+    _redaction.register(["eyegender", "test", "metrics", "artifact", "s3cr3t-w0rd"])
 
 
 @pytest.mark.usefixtures("remembered")
@@ -87,7 +87,7 @@ def test_a_config_stays_readable_if_a_password_is_one_of_its_words(monkeypatch: 
     cfg = compose_config(*SMALL, "data=folder", "data.root=/data/eyes", "data.classes=[femaleeyes,maleeyes]")
     written = parse(cfg).model_dump(mode="json", by_alias=True)
     words = {word for text in str(written).split("'") for word in (text, *re.findall(r"\w+", text))}
-    monkeypatch.setattr(_secrets, "_remembered", {word for word in words if len(word) >= 4})
+    monkeypatch.setattr(_redaction, "_registered", {word for word in words if len(word) >= 4})
     assert redact_config(written) == written
     assert redact_config({"tags": "on eyes"}) == {"tags": "on ***"}
 

@@ -13,7 +13,7 @@ import pytest
 
 from eyegender.core.standard_streams import log_in_utf8
 from eyegender.training.interruptions import StopSignal
-from hydra_plugins.optuna_study._vigil import Stopped, Vigil
+from hydra_plugins.optuna_study._heartbeat import Heartbeat, Stopped
 
 # A command that prints like ours, writes a file and starts a process that prints.
 COMMAND = """
@@ -100,16 +100,16 @@ def test_a_terminal_that_closes_stops_a_training_with_its_checkpoint_and_a_sweep
     with StopSignal().caught() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
         assert stop.number == signal.SIGHUP
-    with pytest.raises(Stopped, match="SIGHUP"), Vigil(None, 20.0, beats=False).kept():
+    with pytest.raises(Stopped, match="SIGHUP"), Heartbeat(None, 20.0, enabled=False).running():
         signal.raise_signal(signal.SIGHUP)
 
 
 def test_nohup_is_respected() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with StopSignal().caught() as stop, Vigil(None, 20.0, beats=False).kept() as vigil:
+        with StopSignal().caught() as stop, Heartbeat(None, 20.0, enabled=False).running() as heartbeat:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert (stop.number, vigil.signum) == (None, None)
+            assert (stop.number, heartbeat.signum) == (None, None)
     finally:
         signal.signal(signal.SIGHUP, before)
 

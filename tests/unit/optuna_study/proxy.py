@@ -1,4 +1,4 @@
-"""A real gRPC proxy of Optuna's before a database, and workers that reach the study through it."""
+"""Optuna's gRPC proxy in front of a database, and workers that use it."""
 
 import socket
 import subprocess
@@ -12,11 +12,10 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from hydra_plugins.optuna_study._budget import Rules
-from hydra_plugins.optuna_study._ledger import Ledger, Next
-from hydra_plugins.optuna_study._owner import Owner
-from hydra_plugins.optuna_study._spec import storage_spec
-from hydra_plugins.optuna_study._store import Store
+from hydra_plugins.optuna_study._budget import Budget
+from hydra_plugins.optuna_study._heartbeat import WorkerId
+from hydra_plugins.optuna_study._queue import Claim, TrialQueue
+from hydra_plugins.optuna_study._storage import Storage, storage_spec
 
 SERVER = """
 import sys, optuna
@@ -39,26 +38,26 @@ def proxy_before(url: str) -> Iterator[str]:
 
 
 def claim_all(url: str, n_trials: int, workers: int) -> Counter[int]:
-    """Let so many workers, each a thread with a storage of its own, finish a study; how often each trial was claimed.
+    """Let this many workers, each a thread with its own storage, finish a study; returns the claims of each trial.
 
     Half of the trials wait in the queue, where all workers find the same one first.
     """
-    stores = [Store(storage_spec(url)) for _ in range(workers)]
-    study = optuna.create_study(study_name="shared", storage=stores[0].storage)
+    stores = [Storage(storage_spec(url)) for _ in range(workers)]
+    study = optuna.create_study(study_name="shared", storage=stores[0].optuna)
     for number in range(n_trials // 2):
         study.enqueue_trial({"x": number})
     claimed: list[int] = []
     together = threading.Barrier(workers)
 
     def work(index: int) -> None:
-        owner = Owner("launch", index, "host", 1, f"elsewhere-{index}", "1", heartbeat=600.0)
-        ledger = Ledger(stores[index], "shared", Rules(n_trials=n_trials, max_failures=99), owner)
+        owner = WorkerId("launch", index, "host", 1, f"elsewhere-{index}", "1", heartbeat=600.0)
+        queue = TrialQueue(stores[index], "shared", Budget(n_trials=n_trials, max_failures=99), owner)
         together.wait()
-        while (got := ledger.claim()) is not Next.DONE:
+        while (got := queue.claim()) is not Claim.DONE:
             if isinstance(got, int):
                 claimed.append(got)
-                with suppress(UpdateFinishedTrialError):  # dropped, as a worker drops it
-                    ledger.storage.set_trial_state_values(got, TrialState.COMPLETE, [1.0])
+                with suppress(UpdateFinishedTrialError):  # as a worker does
+                    queue.storage.set_trial_state_values(got, TrialState.COMPLETE, [1.0])
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(workers)]
     for thread in threads:

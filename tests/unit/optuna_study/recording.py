@@ -22,7 +22,7 @@ class Recorder:
         if self.fail_once and not self.path.with_suffix(".failed").exists():
             self.path.with_suffix(".failed").touch()
             raise RuntimeError("the first end failed")
-        self._note("end", study.name, status.counts.finished, status.gave_up)
+        self._note("end", study.name, status.counts.finished, status.aborted)
 
     def _note(self, *what: Any) -> None:
         with self.path.open("a") as file:

@@ -6,24 +6,27 @@ import random
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hydra_plugins.optuna_study._attrs import COMPLETION, INTERRUPTED, OWNER, RETRY_HISTORY
 from hydra_plugins.optuna_study._budget import (
-    Rules,
+    COMPLETION,
+    INTERRUPTED,
+    OWNER,
+    RETRY_HISTORY,
+    Budget,
     attempt_of,
-    best_of,
-    count,
-    counted_attempts,
+    best_trial,
+    count_trials,
     finished_since_best,
-    may_start,
     next_completion,
-    why_stop,
+    startable_trials,
+    stop_reason,
+    worker_deaths,
 )
 
 W, R, C, P, F = TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 
 
 def trials(*given: TrialState | str) -> list[FrozenTrial]:
-    """Trials numbered from 0; "I" is an attempt that was interrupted and is to be continued."""
+    """Trials numbered from 0; "I" is an interrupted attempt."""
     made = []
     for number, state in enumerate(given):
         attrs = {INTERRUPTED: {"reason": "died", "counted": True, "final": False}} if state == "I" else {}
@@ -40,23 +43,23 @@ def trials(*given: TrialState | str) -> list[FrozenTrial]:
         ([W, W, W, W], [0, 1, 2]),
         ([C, R, W, W], [2]),
         ([C, R, P, W], []),
-        ([C, "I", R, W, W], [3]),  # an interrupted attempt gives its place up
-        ([C, F, R, W], [3]),  # and so does a failed trial
+        ([C, "I", R, W, W], [3]),  # an interrupted attempt uses no budget
+        ([C, F, R, W], [3]),  # and neither does a failed trial
         (["I", "I", "I", W], [3]),
     ],
 )
-def test_the_first_n_places_may_start(given, startable):
-    assert [trial.number for trial in may_start(trials(*given), Rules(n_trials=3))] == startable
+def test_trials_within_the_budget_may_start(given, startable):
+    assert [trial.number for trial in startable_trials(trials(*given), Budget(n_trials=3))] == startable
 
 
-def test_where_values_can_be_listed_a_failed_trial_takes_up_budget():
-    assert may_start(trials(C, F, R, W), Rules(n_trials=3, failures_count=True)) == []
+def test_a_failed_trial_uses_budget_if_values_can_be_listed():
+    assert startable_trials(trials(C, F, R, W), Budget(n_trials=3, failures_use_budget=True)) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_order_of_events_lets_one_trial_too_many_finish(seed):
+def test_no_order_of_events_lets_a_trial_beyond_the_budget_finish(seed):
     """Workers that see old lists create, start, finish, fail and lose trials at random."""
-    chance, rules, now = random.Random(seed), Rules(n_trials=7), trials()
+    chance, budget, now = random.Random(seed), Budget(n_trials=7), trials()
     seen = [list(now)]
     for _ in range(400):
         seen = seen[-4:]
@@ -66,7 +69,7 @@ def test_no_order_of_events_lets_one_trial_too_many_finish(seed):
         if event == 0 and len(now) < 60:
             now = [*now, _numbered(W, len(now))]
         elif event == 1:
-            for trial in may_start(old, rules):
+            for trial in startable_trials(old, budget):
                 if now[trial.number].state == W:
                     now = [_numbered(R, t.number) if t.number == trial.number else t for t in now]
                     break
@@ -75,8 +78,8 @@ def test_no_order_of_events_lets_one_trial_too_many_finish(seed):
             state = chance.choice([C, C, P, F])
             now = [_numbered(state, t.number) if t.number == ended.number else t for t in now]
         seen.append(list(now))
-        assert count(now).finished <= rules.n_trials
-    assert count(now).finished + count(now).running == rules.n_trials
+        assert count_trials(now).finished <= budget.n_trials
+    assert count_trials(now).finished + count_trials(now).running == budget.n_trials
 
 
 def _numbered(state: TrialState, number: int) -> FrozenTrial:
@@ -85,37 +88,37 @@ def _numbered(state: TrialState, number: int) -> FrozenTrial:
     return trial
 
 
-def test_attempts_are_counted_over_all_that_died():
+def test_the_worker_deaths_of_all_attempts_count():
     given = trials("I", "I", R)
     given[1].system_attrs[RETRY_HISTORY] = [0]
     given[2].system_attrs[RETRY_HISTORY] = [0, 1]
     given[1].system_attrs[INTERRUPTED]["counted"] = False
     assert attempt_of(given[2]) == 2
-    assert counted_attempts(given, given[2]) == 1
+    assert worker_deaths(given, given[2]) == 1
 
 
 def test_failures_of_an_earlier_launch_do_not_stop_this_one():
     given = trials(F, F, C)
     given[0].system_attrs[OWNER] = {"launch": "before"}
     given[1].system_attrs[OWNER] = {"launch": "now"}
-    assert count(given, "now").failed == 1
-    assert why_stop(given, Rules(n_trials=10, max_failures=2), "now", False) is None
-    assert why_stop(given, Rules(n_trials=10, max_failures=1), "now", False) == "1 trial failed"
+    assert count_trials(given, "now").failed == 1
+    assert stop_reason(given, Budget(n_trials=10, max_failures=2), "now", False) is None
+    assert stop_reason(given, Budget(n_trials=10, max_failures=1), "now", False) == "1 trial failed"
 
 
 @pytest.mark.parametrize(
     ("given", "stops"),
     [([F, F], False), ([F, C], False), ([F, F, C], True), ([F, C, F], True), ([F, C, C], False), ([C, C, F, F], True)],
 )
-def test_a_share_of_failures_is_judged_from_the_third_trial_on(given, stops):
-    rules = Rules(n_trials=5, max_failures=2, failures_judged_from=3)
+def test_the_share_of_failures_counts_from_the_third_trial_on(given, stops):
+    budget = Budget(n_trials=5, max_failures=2, min_trials_for_failures=3)
     mine = trials(*given)
     for trial in mine:
         trial.system_attrs[OWNER] = {"launch": "now"}
-    assert (why_stop(mine, rules, "now", False) is not None) == stops
+    assert (stop_reason(mine, budget, "now", False) is not None) == stops
 
 
-def test_patience_counts_finished_trials_after_the_best():
+def test_early_stopping_counts_finished_trials_after_the_best():
     given = ended({0: (3.0, 1), 1: (1.0, 2), 2: (None, 3)})
     assert finished_since_best(given, maximize=False) == 1
     assert finished_since_best(given, maximize=True) == 2
@@ -138,14 +141,14 @@ def test_trials_without_a_completion_counter_come_first_by_number():
 
 def test_reaching_the_best_value_again_is_no_better_value():
     given = ended({0: (1.0, 4), 1: (1.0, 1), 2: (2.0, 2), 3: (2.0, 3)})
-    assert best_of(given, maximize=False) is given[0]
+    assert best_trial(given, maximize=False) is given[0]
     assert finished_since_best(given, maximize=False) == 3
 
 
 def ended(how: dict[int, tuple[float | None, int | None]]) -> list[FrozenTrial]:
-    """Complete trials by number with their value (None: pruned) and their place in the order of ends."""
+    """Complete trials by number with their value (None: pruned) and their completion counter."""
     made = trials(*(P if value is None else C for value, _ in how.values()))
-    for trial, (value, place) in zip(made, how.values(), strict=True):
+    for trial, (value, order) in zip(made, how.values(), strict=True):
         trial.values = None if value is None else [value]
-        trial.system_attrs = {} if place is None else {COMPLETION: place}
+        trial.system_attrs = {} if order is None else {COMPLETION: order}
     return made

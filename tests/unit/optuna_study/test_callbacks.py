@@ -31,7 +31,7 @@ def test_an_end_that_failed_is_called_again_by_the_same_command(sweep, tmp_path)
     assert calls(tmp_path / "calls.txt", "end") == [["toy", 1, False]]
 
 
-def test_giving_up_is_an_end_that_says_so(sweep, tmp_path):
+def test_an_aborted_study_ends_with_that_status(sweep, tmp_path):
     with pytest.raises(SystemExit):
         sweep(RECORDER, "mode=raise")
     assert calls(tmp_path / "calls.txt", "end") == [["toy", 0, True]]

@@ -9,13 +9,13 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.optuna_study._compose import Composer
+from hydra_plugins.optuna_study._job import Composer
 
 from .sweeping import HERE
 
 
 @pytest.mark.parametrize(
-    ("fixed", "drawn"),
+    ("fixed", "suggested"),
     [
         ((), ("x=1.5", "y=-2")),
         (("mode=slow",), ("x=0.1", "shape=square", "y=2")),
@@ -25,16 +25,16 @@ from .sweeping import HERE
         (("hydra.job.name=other",), ("x=1",)),
         (("~seconds",), ("x=${y}",)),
         ((), ("+new={a: 1, b: [x, y]}", "new.a=2", "~steps")),
-        (("shape=square",), ("++shape.corners=9", "shape={corners: 3}", "hydra.job.name=drawn")),
+        (("shape=square",), ("++shape.corners=9", "shape={corners: 3}", "hydra.job.name=suggested")),
     ],
 )
-def test_the_short_way_composes_what_hydra_composes(fixed, drawn, tmp_path):
+def test_composer_gives_what_load_sweep_config_gives(fixed, suggested, tmp_path):
     hydra, master = composed(tmp_path)
     composer = Composer(hydra.config_loader, master)
     for _ in range(2):  # the second time from the stored base
-        short = OmegaConf.to_container(composer.compose(fixed, drawn))
-        long = OmegaConf.to_container(hydra.config_loader.load_sweep_config(master, [*fixed, *drawn]))
-        assert short == long
+        ours = OmegaConf.to_container(composer.compose(fixed, suggested))
+        theirs = OmegaConf.to_container(hydra.config_loader.load_sweep_config(master, [*fixed, *suggested]))
+        assert ours == theirs
 
 
 def test_hydra_composes_once_for_trials_that_choose_the_same_groups(tmp_path, monkeypatch):
@@ -53,12 +53,12 @@ def test_hydra_composes_once_for_trials_that_choose_the_same_groups(tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("drawn", "words"), [("nowhere=1", "Could not override 'nowhere'"), ("+x=1", "already at 'x'")]
+    ("suggested", "words"), [("nowhere=1", "Could not override 'nowhere'"), ("+x=1", "already at 'x'")]
 )
-def test_what_does_not_fit_is_said_in_hydras_words(drawn, words, tmp_path):
+def test_an_override_that_does_not_fit_raises_hydras_own_error(suggested, words, tmp_path):
     hydra, master = composed(tmp_path)
     with pytest.raises(ConfigCompositionException, match=words):
-        Composer(hydra.config_loader, master).compose((), (drawn,))
+        Composer(hydra.config_loader, master).compose((), (suggested,))
 
 
 def composed(folder: Path) -> tuple[Hydra, DictConfig]:

@@ -39,7 +39,7 @@ def test_classes_survive_that_hydra_executes_modules_again():
 def test_every_sampler_and_pruner_of_optunas_has_a_short_name():
     import optuna
 
-    from hydra_plugins.optuna_study._groups import PRUNERS, SAMPLERS
+    from hydra_plugins.optuna_study.config import PRUNERS, SAMPLERS
 
     samplers = {c._target_.rpartition(".")[2] for c in SAMPLERS.values()}
     pruners = {c._target_.rpartition(".")[2] for c in PRUNERS.values()}

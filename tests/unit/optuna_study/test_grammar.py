@@ -48,7 +48,7 @@ def test_range_becomes_distribution(written, distribution):
         ("range(-5.5,5.5,step=0.5)", [-5.5 + 0.5 * k for k in range(22)]),
     ],
 )
-def test_a_range_is_the_set_hydra_itself_walks(written, values):
+def test_a_range_is_the_set_that_hydra_itself_sweeps(written, values):
     override = OverridesParser.create().parse_override(f"x={written}")
     assert [option.value for option in domain_of(override).options] == values
     assert list(override.sweep_iterator()) == pytest.approx(values)
@@ -56,19 +56,19 @@ def test_a_range_is_the_set_hydra_itself_walks(written, values):
 
 @pytest.mark.parametrize("sampler", ["RandomSampler", "TPESampler", "QMCSampler", "BruteForceSampler", "GridSampler"])
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_every_sampler_draws_from_the_same_set(sampler):
+def test_every_sampler_samples_from_the_same_set(sampler):
     import optuna
 
     domain = parsed("range(0,1,0.3)")
     arguments = {"search_space": {"x": [o.value for o in domain.options]}} if sampler == "GridSampler" else {}
     study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=1, **arguments))
     study.stop = lambda: None
-    drawn = set()
+    sampled = set()
     for _ in range(40):
         trial = study.ask()
-        drawn.add(domain.text(trial._suggest("x", domain.distribution)))
+        sampled.add(domain.text(trial._suggest("x", domain.distribution)))
         study.tell(trial, 1.0)
-    assert drawn == {"0.0", "0.3", "0.6", "0.9"}
+    assert sampled == {"0.0", "0.3", "0.6", "0.9"}
 
 
 @pytest.mark.parametrize(

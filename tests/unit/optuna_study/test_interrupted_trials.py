@@ -1,4 +1,4 @@
-"""What samplers and pruners make of interrupted trials: the same as if nothing had been interrupted."""
+"""Samplers and pruners treat interrupted trials as if nothing had been interrupted."""
 
 from collections import Counter
 from typing import Any
@@ -8,10 +8,15 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from hydra_plugins.optuna_study import TrialInterrupted, TrialPruned, current_trial
-from hydra_plugins.optuna_study._attrs import COMPLETION, FIRST_ATTEMPT, RETRY_HISTORY
-from hydra_plugins.optuna_study._pruning import reports_of
-from hydra_plugins.optuna_study._samplers import build_pruner
-from hydra_plugins.optuna_study._uninterrupted import place_of, uninterrupted
+from hydra_plugins.optuna_study._budget import (
+    COMPLETION,
+    FIRST_ATTEMPT,
+    RETRY_HISTORY,
+    merge_attempts,
+    number_without_retries,
+    reports_of,
+)
+from hydra_plugins.optuna_study._optuna import build_pruner
 
 from .sweeping import load, multirun, run
 
@@ -24,28 +29,28 @@ def value_of(cell: int, step: int) -> float:
     return (cell * 7919 % 101) / 101 + 1 / (step + 1 + cell % 5)
 
 
-def toy(cuts: set[int], done: Counter[tuple[int, int]], several: bool) -> Any:
+def toy(stops: set[int], done: Counter[tuple[int, int]], several: bool) -> Any:
     """A task whose trials are interrupted at these steps.
 
-    Each third of them at another moment, every fourth twice; half of them go on from a checkpoint, half start over.
+    Each third of them at another moment, every fourth twice; half of them resume from a checkpoint, half start again.
     """
 
     def task(cfg: Any) -> float | list[float]:
         trial, cell = current_trial(), int(cfg.x)
 
-        def cut(moment: str) -> None:
-            if step in cuts and moment == MOMENTS[cell % 3] and done[cell, step] < 1 + (cell % 4 == 0):
+        def stop(moment: str) -> None:
+            if step in stops and moment == MOMENTS[cell % 3] and done[cell, step] < 1 + (cell % 4 == 0):
                 done[cell, step] += 1
                 raise TrialInterrupted
 
         for step in range(STEPS):
             if cell % 2 and trial.last_step is not None and step <= trial.last_step:
                 continue
-            cut("report")
+            stop("report")
             trial.report(value_of(cell, step), step)
-            cut("question")
+            stop("question")
             prune = trial.should_prune()
-            cut("answer")
+            stop("answer")
             if prune:
                 raise TrialPruned
         return [value_of(cell, STEPS), 0.0] if several else value_of(cell, STEPS)
@@ -62,7 +67,7 @@ def decisions(name: str, task: Any, *overrides: str) -> list[tuple[Any, ...]]:
 
 def ended(name: str) -> list[tuple[Any, ...]]:
     """Number, value of x, state, what was reported and the rungs of each trial, attempts taken together."""
-    trials = uninterrupted(load(url=f"sqlite:///{name}.db").trials)
+    trials = merge_attempts(load(url=f"sqlite:///{name}.db").trials)
     rungs = [{k: v for k, v in trial.system_attrs.items() if k.startswith("completed_rung")} for trial in trials]
     return [(t.number, t.params["x"], t.state, reports_of(t), each) for t, each in zip(trials, rungs, strict=True)]
 
@@ -104,20 +109,20 @@ def attempts(*given: tuple[int, ...]) -> list[optuna.trial.FrozenTrial]:
     return made
 
 
-def test_the_attempts_of_a_trial_are_one_trial_with_the_number_it_would_have_had():
+def test_the_attempts_of_a_trial_are_one_trial_numbered_without_retries():
     given = attempts((), (), (1,), (), (1, 2), (), (3,))
-    shown = uninterrupted(given)
+    shown = merge_attempts(given)
     assert [(trial.number, trial.system_attrs.get(RETRY_HISTORY)) for trial in shown] == [
         (0, None), (1, [1, 2]), (2, [3]), (3, None)]  # fmt: skip
-    assert [place_of(trial, given) for trial in given] == [0, 1, 1, 2, 1, 3, 2]
+    assert [number_without_retries(trial, given) for trial in given] == [0, 1, 1, 2, 1, 3, 2]
     assert [trial.number for trial in given] == list(range(7))
-    assert uninterrupted(given[:2]) == given[:2]
+    assert merge_attempts(given[:2]) == given[:2]
 
 
-def test_a_trial_that_waits_to_be_continued_is_seen_as_it_was():
+def test_a_requeued_trial_has_its_attributes():
     given = attempts((), (), (0,))
     given[1].system_attrs = {"completed_rung_0": 1.0}
-    assert [trial.system_attrs.get("completed_rung_0") for trial in uninterrupted(given)] == [None, 1.0]
+    assert [trial.system_attrs.get("completed_rung_0") for trial in merge_attempts(given)] == [None, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -130,14 +135,14 @@ def test_a_trial_that_waits_to_be_continued_is_seen_as_it_was():
 )
 def test_a_worker_that_starts_later_finds_the_same_resource(config, attribute, resource):
     given = attempts((), (), ())
-    for trial, place, last in zip(given, (3, 1, 2), (400, 8, 500), strict=True):
+    for trial, order, last in zip(given, (3, 1, 2), (400, 8, 500), strict=True):
         trial.state, trial.values = TrialState.COMPLETE, [1.0]
-        trial.system_attrs = {COMPLETION: place}
+        trial.system_attrs = {COMPLETION: order}
         trial.intermediate_values = {last: 1.0}
     assert getattr(build_pruner(config, given), attribute) == resource
 
 
-def test_what_was_interrupted_goes_on_before_what_waits_in_the_queue():
+def test_interrupted_trials_resume_before_waiting_trials_start():
     order = []
 
     def task(cfg: Any) -> float:

@@ -36,17 +36,17 @@ def test_a_trial_that_changes_directory_knows_where_the_sweep_was_started(tmp_pa
     assert Path.cwd() == tmp_path
 
 
-def test_an_application_of_hydra_1_1_changes_directory_and_is_told_why(tmp_path):
+def test_an_application_of_hydra_1_1_changes_directory_and_warns(tmp_path):
     seen = []
 
     def task(cfg):
         seen.append((Path.cwd(), get_original_cwd()))
         return float(cfg.x)
 
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         multirun(task, *FEW, version_base="1.1")
-    assert any("hydra.job.chdir is true because version_base is 1.1" in str(each.message) for each in told)
+    assert any("hydra.job.chdir is true because version_base is 1.1" in str(each.message) for each in raised)
     assert seen == [(tmp_path / f"out/{number}", str(tmp_path)) for number in range(3)]
 
 
@@ -70,16 +70,16 @@ def test_a_trial_sees_the_sweeps_folder_as_under_hydras_own_sweeper():
     assert {root for root, _, _ in seen} == {"out"}
 
 
-def test_a_task_that_goes_elsewhere_takes_no_other_trial_with_it(tmp_path):
-    places = []
+def test_a_task_that_changes_directory_affects_no_other_trial(tmp_path):
+    folders = []
 
     def task(cfg):
-        places.append((Path.cwd(), get_original_cwd()))
+        folders.append((Path.cwd(), get_original_cwd()))
         os.chdir("/")
         return float(cfg.x)
 
     multirun(task, *FEW)
-    assert places == [(tmp_path, str(tmp_path))] * 3
+    assert folders == [(tmp_path, str(tmp_path))] * 3
     assert Path.cwd() == tmp_path
 
 
@@ -94,7 +94,7 @@ def test_a_task_that_goes_elsewhere_takes_no_other_trial_with_it(tmp_path):
         ("depth_${shape.depth}", ["depth_1", "depth_2", "depth_2_2"]),
     ],
 )
-def test_each_trial_has_a_directory_of_its_own_however_it_is_named(sweep, subdir, names, capsys):
+def test_each_trial_has_a_different_directory_however_it_is_named(sweep, subdir, names, capsys):
     space = ("~hydra.sweeper.params.x", "~hydra.sweeper.params.y", "shape=choice(round,square)")
     first = ("hydra.sweeper.enqueue=[{shape: round}, {shape: square}]", "hydra.sweeper.sampler.seed=0")
     naming = ("+run_name='run_${hydra:job.num}'", "hydra.job.config.override_dirname.exclude_keys=[run_name]")
@@ -103,19 +103,19 @@ def test_each_trial_has_a_directory_of_its_own_however_it_is_named(sweep, subdir
     sweep("hydra.sweep.dir=out", "hydra.sweeper.n_trials=3", *space, *first, *naming, f"hydra.sweep.subdir={subdir}")
     assert directories() == names
     assert all((Path("out") / name / ".hydra/config.yaml").exists() for name in names)
-    said = f"trial 2 has the overrides of an earlier one, its directory is {Path('out', names[2]).absolute()}"
+    said = f"trial 2 has the same overrides as an earlier trial; its directory is {Path('out', names[2]).absolute()}"
     assert (said in capsys.readouterr().out) == names[2].endswith(("square_2", "2_2"))
 
 
-def test_trials_of_equal_overrides_are_told_once_and_retries_keep_their_directory(sweep, capsys):
-    sweep("mode=give_back", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=out",
+def test_trials_with_equal_overrides_are_reported_once_and_retries_keep_their_directory(sweep, capsys):
+    sweep("mode=release", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=out",
           "~hydra.sweeper.params.x", "y=choice(1)", "hydra.sweep.subdir=${hydra:job.override_dirname}")  # fmt: skip
     trials = load().trials
-    kept = {trial.system_attrs.get("failed_trial", trial.number): trial.user_attrs["job_dir"] for trial in trials}
-    assert [Path(path).name for path in kept.values()] == ["mode=give_back,y=1", "mode=give_back,y=1_2",
-                                                           "mode=give_back,y=1_4"]  # fmt: skip
+    expected = {trial.system_attrs.get("failed_trial", trial.number): trial.user_attrs["job_dir"] for trial in trials}
+    assert [Path(path).name for path in expected.values()] == ["mode=release,y=1", "mode=release,y=1_2",
+                                                           "mode=release,y=1_4"]  # fmt: skip
     for trial in trials:
-        assert trial.user_attrs["job_dir"] == kept[trial.system_attrs.get("failed_trial", trial.number)]
+        assert trial.user_attrs["job_dir"] == expected[trial.system_attrs.get("failed_trial", trial.number)]
     assert capsys.readouterr().out.count("its directory is") == 1
 
 
@@ -129,7 +129,7 @@ def test_one_directory_for_all_trials_is_refused_before_the_first(sweep, subdir)
 @pytest.mark.parametrize(
     "space",
     [
-        ("x=choice(1)", "y=choice(2)"),  # one combination, drawn three times
+        ("x=choice(1)", "y=choice(2)"),  # one combination, sampled three times
         ("hydra.sweeper.custom_search_space=builtins.dict",),  # whose values no example shows
     ],
 )

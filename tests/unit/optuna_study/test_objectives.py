@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from hydra_plugins.optuna_study import StudyError, current_trial, study_status
-from hydra_plugins.optuna_study._objective import read_objective
+from hydra_plugins.optuna_study._optuna import read_objectives
 
 from .sweeping import load, multirun, states
 
@@ -75,7 +75,7 @@ def test_a_front_holds_only_feasible_trials():
 
 
 @pytest.mark.parametrize("directions", ["minimize", "[minimize,maximize]"])
-def test_that_no_trial_is_feasible_is_said(directions, capsys, tmp_path):
+def test_a_study_without_a_feasible_trial_says_so(directions, capsys, tmp_path):
     from eyegender.studies.report import write_report
     from eyegender.studies.status_table import show_status
 
@@ -93,13 +93,15 @@ def test_that_no_trial_is_feasible_is_said(directions, capsys, tmp_path):
     assert said[1:] in write_report(load(), status, tmp_path).read_text()
 
 
-def test_an_infeasible_trial_does_not_reset_patience():
+def test_an_infeasible_trial_does_not_reset_early_stopping():
     # Infeasible ones get better and better; the only feasible one is number 3.
     def task(cfg: Any) -> float:
         mine = current_trial().number
         return 3.0 if mine == 3 else -float(mine)
 
-    status = constrained("number_is_three", "hydra.sweeper.n_trials=20", "hydra.sweeper.patience=2", task=task)
+    status = constrained(
+        "number_is_three", "hydra.sweeper.n_trials=20", "hydra.sweeper.early_stopping_patience=2", task=task
+    )
     assert status.counts.complete == 6
     assert [row.number for row in status.best] == [3]
 
@@ -126,7 +128,7 @@ def test_nan_fails_that_trial_alone_and_infinity_is_a_value():
      ("tpe", "journal://study.log"), ("tpe", "sqlite:///study.db")],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore")
-def test_every_sampler_goes_on_after_infinity(sampler, storage):
+def test_every_sampler_continues_after_infinity(sampler, storage):
     pytest.importorskip({"gp": "torch", "cmaes": "cmaes", "qmc": "scipy"}.get(sampler, "numpy"))
 
     def task(cfg: Any) -> float:
@@ -152,7 +154,7 @@ def test_a_report_of_infinite_values_is_written(tmp_path):
     assert [row["values"] for row in best] == [["-inf"], [1.0], [2.0], ["inf"]]
 
 
-def test_reports_that_are_no_numbers_reach_the_pruner_of_several_objectives():
+def test_reports_that_are_not_finite_reach_the_pruner_of_several_objectives():
     def task(cfg: Any) -> list[float]:
         trial = current_trial()
         trial.report([math.nan, math.inf, -math.inf][trial.number], 0)
@@ -171,8 +173,8 @@ def test_a_rate_of_zero_stops_at_the_first_failure(rate):
     assert states() == ["FAIL"]
 
 
-def test_the_share_of_failures_is_looked_at_from_the_third_trial_on():
-    # 0.34 of 3 allows one; two fail at once, and the sweep goes on to the third.
+def test_the_share_of_failures_is_checked_from_the_third_trial_on():
+    # 0.34 of 3 allows one; two fail at once, and the sweep continues with the third.
     with pytest.raises(SystemExit):
         multirun(lambda cfg: [math.nan, math.nan, 1.0, 1.0][current_trial().number], "hydra.sweeper.n_trials=3")
     assert states() == ["FAIL", "FAIL", "COMPLETE"]
@@ -185,7 +187,7 @@ def test_a_task_that_always_fails_ends_with_its_budget(n_trials):
     assert states() == ["FAIL"] * n_trials
 
 
-def test_a_grid_of_which_nothing_finished_gave_up():
+def test_a_grid_without_a_finished_trial_is_aborted():
     with pytest.raises(SystemExit) as stopped:
         multirun(lambda cfg: math.nan, "hydra/sweeper/sampler=grid", "x=choice(1,2)", "y=choice(1)")
     assert stopped.value.code == 1
@@ -193,7 +195,7 @@ def test_a_grid_of_which_nothing_finished_gave_up():
 
 
 @pytest.mark.parametrize("rate", ["nan", "inf", "-0.1", "1.01"])
-def test_a_rate_that_is_no_share_is_refused(rate):
+def test_a_failure_rate_outside_0_to_1_is_refused(rate):
     with pytest.raises(StudyError, match="max_failure_rate must be"):
         multirun(number, f"hydra.sweeper.max_failure_rate={rate}")
 
@@ -205,20 +207,20 @@ def test_a_rate_that_is_no_share_is_refused(rate):
      ["1", "2"]],
 )  # fmt: skip
 def test_several_objectives_may_come_as_any_sequence(value):
-    assert read_objective(value, 2) == ([1.0, 2.0], None)
+    assert read_objectives(value, 2) == ([1.0, 2.0], None)
 
 
 def test_several_objectives_may_come_as_a_tensor():
     torch = pytest.importorskip("torch")
-    assert read_objective(torch.tensor([1.0, 2.0]), 2) == ([1.0, 2.0], None)
-    assert read_objective([torch.tensor(1.0), torch.tensor([2.0])], 2) == ([1.0, 2.0], None)
-    assert read_objective(torch.tensor(3.0), 1) == ([3.0], None)
-    assert "a number per objective" in (read_objective(torch.zeros(2, 2), 2)[1] or "")
+    assert read_objectives(torch.tensor([1.0, 2.0]), 2) == ([1.0, 2.0], None)
+    assert read_objectives([torch.tensor(1.0), torch.tensor([2.0])], 2) == ([1.0, 2.0], None)
+    assert read_objectives(torch.tensor(3.0), 1) == ([3.0], None)
+    assert "a number per objective" in (read_objectives(torch.zeros(2, 2), 2)[1] or "")
 
 
 @pytest.mark.parametrize("value", [3, 3.0, "3", np.float32(3), np.array(3.0), np.array([3]), [3], (3,)])
 def test_one_objective_may_come_alone_or_in_a_sequence(value):
-    assert read_objective(value, 1) == ([3.0], None)
+    assert read_objectives(value, 1) == ([3.0], None)
 
 
 @pytest.mark.parametrize(
@@ -236,14 +238,14 @@ def test_one_objective_may_come_alone_or_in_a_sequence(value):
         (np.array([1.0, np.nan]), 2, "the objective is nan"),
     ],
 )
-def test_what_is_no_objective_is_said(value, objectives, rule):
-    values, wrong = read_objective(value, objectives)
+def test_what_is_no_objective_gets_a_reason(value, objectives, rule):
+    values, wrong = read_objectives(value, objectives)
     assert values is None
     assert __import__("re").search(rule, wrong or "")
 
 
 @pytest.mark.parametrize(
-    ("typed", "found"),
+    ("overrides", "found"),
     [
         (["+d2=choice({a:1,b:1},{a:2,b:2})", "d2.b=9"], [(1, 9), (2, 9)]),
         (["d2=choice({a:1},{a:2})", "d2.b=9"], [(1, 9), (2, 9)]),
@@ -254,7 +256,7 @@ def test_what_is_no_objective_is_said(value, objectives, rule):
         (["+d2=choice({a:1,b:1},{a:2,b:2})", "d2.b=choice(8,9)"], [(1, 8), (1, 9), (2, 8), (2, 9)]),
     ],
 )
-def test_overrides_apply_in_the_order_in_which_they_were_typed(typed, found, tmp_path):
+def test_overrides_apply_in_the_order_of_the_command_line(overrides, found, tmp_path):
     seen = []
 
     def task(cfg: Any) -> float:
@@ -264,11 +266,11 @@ def test_overrides_apply_in_the_order_in_which_they_were_typed(typed, found, tmp
     (tmp_path / "config.yaml").write_text(
         "defaults: [_self_, override hydra/sweeper: optuna_study]\nd2: {a: 0, b: 0}\n"
     )
-    multirun(task, *typed, "hydra/sweeper/sampler=grid", config_dir=tmp_path)
+    multirun(task, *overrides, "hydra/sweeper/sampler=grid", config_dir=tmp_path)
     assert sorted(seen) == found
 
 
-def test_a_tag_of_ones_own_changes_nothing():
+def test_a_custom_tag_changes_nothing():
     seen = []
     multirun(lambda cfg: seen.append(cfg.x) or 0.0, "x=tag(t1,choice(1,2))", "y=tag(t1,t2,range(0,1))",
              "hydra/sweeper/sampler=grid", NO_STORAGE)  # fmt: skip

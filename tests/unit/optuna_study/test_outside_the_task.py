@@ -1,4 +1,4 @@
-"""What fails around a task fails its trial; workers that do nothing are not started for ever."""
+"""An error around a task fails its trial; workers without progress are not started forever."""
 
 import asyncio
 import signal
@@ -9,14 +9,14 @@ import optuna
 import pytest
 
 from hydra_plugins.optuna_study import StudyError
-from hydra_plugins.optuna_study._launch import Launch, Outcome
+from hydra_plugins.optuna_study._launch import Launch, LaunchResult
 
 from .sweeping import load, multirun, states
 
 HERE = "tests.unit.optuna_study.test_outside_the_task."
 
 
-class BreaksInDraw(optuna.samplers.RandomSampler):
+class BreaksWhileSampling(optuna.samplers.RandomSampler):
     def sample_independent(self, *args, **kwargs):
         raise RuntimeError("the sampler broke")
 
@@ -50,7 +50,7 @@ def breaking_hook(cfg, trial):
     [
         (("hydra.sweep.subdir='taken/${hydra.job.num}'",), "NotADirectoryError: [Errno 20]"),
         (("hydra.sweep.subdir=" + "a" * 300 + "$\\{hydra.job.num\\}",), "OSError: [Errno 36] File name too long"),
-        (("hydra/sweeper/sampler=random", f"hydra.sweeper.sampler._target_={HERE}BreaksInDraw"),
+        (("hydra/sweeper/sampler=random", f"hydra.sweeper.sampler._target_={HERE}BreaksWhileSampling"),
          "RuntimeError: the sampler broke"),
         (("hydra/sweeper/sampler=random", f"hydra.sweeper.sampler._target_={HERE}BreaksInSpace"),
          "RuntimeError: the sampler broke"),
@@ -66,7 +66,7 @@ def test_what_fails_around_the_task_fails_its_trial_and_counts(sweep, overrides,
     assert all(trial.user_attrs["failure"].startswith(reason) for trial in load().trials)
 
 
-def test_a_file_in_the_place_of_the_directory_fails_the_only_trial(sweep):
+def test_a_file_with_the_name_of_the_directory_fails_the_trial(sweep):
     Path("out").mkdir()
     Path("out/taken").touch()
     with pytest.raises(SystemExit):
@@ -108,7 +108,7 @@ def test_a_task_that_ends_its_process_has_failed(status):
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError("from within"), GeneratorExit("from within")])
-def test_what_is_no_exception_of_pythons_usual_ones_fails_its_trial_alone(error):
+def test_a_base_exception_of_the_task_fails_its_trial_only(error):
     def task(cfg):
         if float(cfg.x) > 0:
             raise error
@@ -119,7 +119,7 @@ def test_what_is_no_exception_of_pythons_usual_ones_fails_its_trial_alone(error)
     assert load().trials[0].user_attrs["failure"] == f"{type(error).__name__}: from within"
 
 
-def test_a_task_that_handles_ctrl_c_itself_stops_the_sweep_and_gives_its_trial_back(capsys):
+def test_a_task_that_handles_ctrl_c_itself_stops_the_sweep_and_releases_its_trial(capsys):
     def task(cfg):
         raise KeyboardInterrupt
 
@@ -127,14 +127,14 @@ def test_a_task_that_handles_ctrl_c_itself_stops_the_sweep_and_gives_its_trial_b
         multirun(task, "hydra.sweeper.n_trials=2")
     assert stopped.value.code == 128 + signal.SIGINT
     assert states() == ["FAIL", "WAITING"]
-    assert "stopped by SIGINT; the same command goes on with the study" in capsys.readouterr().out
+    assert "stopped by SIGINT; run the same command again to continue the study" in capsys.readouterr().out
 
 
 def exits(config, trial):
     sys.exit(3)
 
 
-class ExitsInDraw(optuna.samplers.RandomSampler):
+class ExitsWhileSampling(optuna.samplers.RandomSampler):
     def sample_independent(self, *arguments):
         sys.exit("the sampler left")
 
@@ -143,7 +143,7 @@ class ExitsInDraw(optuna.samplers.RandomSampler):
     ("override", "reason"),
     [
         (f"hydra.sweeper.custom_search_space={HERE}exits", "SystemExit: 3"),
-        (f"hydra.sweeper.sampler._target_={HERE}ExitsInDraw", "SystemExit: the sampler left"),
+        (f"hydra.sweeper.sampler._target_={HERE}ExitsWhileSampling", "SystemExit: the sampler left"),
     ],
 )
 def test_an_exit_outside_the_task_fails_its_trial_and_counts(sweep, override, reason):
@@ -153,8 +153,8 @@ def test_an_exit_outside_the_task_fails_its_trial_and_counts(sweep, override, re
     assert load().trials[0].user_attrs["failure"] == reason
 
 
-@pytest.mark.parametrize(("path", "said"), [(f"{HERE}nowhere", "Error loading"), ("sys.path", "which is none")])
-def test_a_search_space_that_no_function_gives_is_refused_at_once(sweep, path, said):
+@pytest.mark.parametrize(("path", "said"), [(f"{HERE}nowhere", "no attribute"), ("sys.path", "which is not callable")])
+def test_a_custom_search_space_that_is_not_a_function_is_refused(sweep, path, said):
     rule = r"hydra\.sweeper\.custom_search_space must name a function, got .*"
     with pytest.raises(StudyError, match=rule + said):
         sweep(f"hydra.sweeper.custom_search_space={path}")
@@ -162,40 +162,40 @@ def test_a_search_space_that_no_function_gives_is_refused_at_once(sweep, path, s
 
 
 class Workers:
-    """What stands for the launcher: each launch does the next of these things."""
+    """Stands for the launcher: each launch ends with the next of these results."""
 
-    def __init__(self, *outcomes: Outcome) -> None:
+    def __init__(self, *outcomes: LaunchResult) -> None:
         self.outcomes = list(outcomes)
 
-    def __call__(self, plan, number, store, wait):
+    def __call__(self, spec, number, store, wait):
         outcome = self.outcomes.pop(0)
         if outcome is REPORTS:
-            study = optuna.load_study(study_name=plan.study_name, storage=store.storage)
+            study = optuna.load_study(study_name=spec.study_name, storage=store.optuna)
             trial = study.ask()
             trial.report(1.0, step=len(self.outcomes))
         return outcome
 
 
-BY_ITSELF, FROM_OUTSIDE, REPORTS = (
-    Outcome(broken="ended by itself"),
-    Outcome(broken="preempted", from_outside=True),
-    Outcome(broken="ended after a report"),
+CRASHED, KILLED, REPORTS = (
+    LaunchResult(failure="crashed"),
+    LaunchResult(failure="preempted", killed_externally=True),
+    LaunchResult(failure="ended after a report"),
 )
 
 
 @pytest.mark.parametrize(
     ("launches", "left"),
     [
-        ([BY_ITSELF] * 9, 6),
-        ([BY_ITSELF, BY_ITSELF, REPORTS, *[BY_ITSELF] * 6], 3),
-        ([FROM_OUTSIDE, FROM_OUTSIDE, FROM_OUTSIDE, FROM_OUTSIDE, *[BY_ITSELF] * 5], 2),
-        ([BY_ITSELF, FROM_OUTSIDE, BY_ITSELF, FROM_OUTSIDE, BY_ITSELF, BY_ITSELF], 1),
+        ([CRASHED] * 9, 6),
+        ([CRASHED, CRASHED, REPORTS, *[CRASHED] * 6], 3),
+        ([KILLED, KILLED, KILLED, KILLED, *[CRASHED] * 5], 2),
+        ([CRASHED, KILLED, CRASHED, KILLED, CRASHED, CRASHED], 1),
     ],
 )
-def test_three_launches_that_end_by_themselves_without_doing_anything_end_the_sweep(sweep, monkeypatch, launches, left):
+def test_three_launches_that_crash_without_progress_end_the_sweep(sweep, monkeypatch, launches, left):
     workers = Workers(*launches)
-    monkeypatch.setattr(Launch, "workers", workers)
-    with pytest.raises(StudyError, match="ended 3 times without doing anything: ended by itself"):
+    monkeypatch.setattr(Launch, "start_workers", workers)
+    with pytest.raises(StudyError, match="ended 3 times without progress: crashed"):
         sweep("hydra.sweeper.n_trials=2")
     assert len(workers.outcomes) == left
 
@@ -203,22 +203,24 @@ def test_three_launches_that_end_by_themselves_without_doing_anything_end_the_sw
 def test_attempts_without_a_result_are_no_progress(sweep, monkeypatch):
     """Requeued trials copy their reports, which are not new."""
 
-    def gives_back(self, plan, number, store, wait):
-        from hydra_plugins.optuna_study._budget import Rules
-        from hydra_plugins.optuna_study._ledger import Ledger
-        from hydra_plugins.optuna_study._owner import Owner
+    def releases(self, spec, number, store, wait):
+        from hydra_plugins.optuna_study._budget import Budget
+        from hydra_plugins.optuna_study._heartbeat import WorkerId
+        from hydra_plugins.optuna_study._queue import TrialQueue
 
-        ledger = Ledger(store, plan.study_name, Rules(n_trials=2), Owner.here(plan.launch, 0, 60.0))
-        ledger.interrupt(ledger.claim(), "sent away", counted=False)
-        return BY_ITSELF
+        queue = TrialQueue(
+            store, spec.study_name, Budget(n_trials=2), WorkerId.of_this_process(spec.launch_id, 0, 60.0)
+        )
+        queue.release(queue.claim(), "stopped")
+        return CRASHED
 
-    monkeypatch.setattr(Launch, "workers", gives_back)
+    monkeypatch.setattr(Launch, "start_workers", releases)
     with pytest.raises(StudyError, match="ended 3 times"):
         sweep("hydra.sweeper.n_trials=2")
 
 
-def test_workers_that_cannot_begin_are_told_of_after_three_launches(sweep):
+def test_workers_that_cannot_start_end_the_sweep_after_three_launches(sweep):
     Path("out").mkdir()
     Path("out/.workers").touch()
-    with pytest.raises(StudyError, match="ended 3 times without doing anything: NotADirectoryError"):
+    with pytest.raises(StudyError, match="ended 3 times without progress: NotADirectoryError"):
         sweep("hydra.sweep.dir=out")

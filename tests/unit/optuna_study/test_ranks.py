@@ -1,7 +1,8 @@
 import pytest
 
 from hydra_plugins.optuna_study import StudyError
-from hydra_plugins.optuna_study._ranks import trial_of_this_rank
+from hydra_plugins.optuna_study._trial import rank_message
+from hydra_plugins.optuna_study.sweeper import check_started_once
 from tests.processes import run
 
 from .sweeping import HERE, load
@@ -9,7 +10,7 @@ from .sweeping import HERE, load
 
 @pytest.mark.integration
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
-def test_all_ranks_of_a_trial_share_its_config_and_none_sweeps(launcher, tmp_path):
+def test_all_ranks_of_a_trial_share_its_config_and_none_starts_a_sweep(launcher, tmp_path):
     over = (f"hydra/launcher={launcher}", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=out",
             "hydra/sweeper/sampler=grid", "x=choice(1, 3)", "y=choice(0)",
             "hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.upper=4")  # fmt: skip
@@ -38,10 +39,11 @@ def test_a_sweep_started_once_per_rank_is_refused(monkeypatch, variables, rule):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(StudyError, match=rule):
-        trial_of_this_rank()
+        check_started_once()
 
 
-def test_a_sweep_started_once_is_no_rank(monkeypatch):
+def test_a_sweep_started_once_is_accepted(monkeypatch):
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert trial_of_this_rank() is None
+    check_started_once()
+    assert rank_message() is None

@@ -1,4 +1,4 @@
-"""The worker's run_job beside Hydra's own: same files, same result, same config seen by the task."""
+"""Our run_job against Hydra's own: the same files, result, callbacks, and config as the task sees it."""
 
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hydra_plugins.optuna_study._run_job import run_job, to_yaml
+from hydra_plugins.optuna_study._job import run_job, to_yaml
 
 from .sweeping import HERE
 
 
 class Seen(Callbacks):
-    """What Hydra's callbacks are given."""
+    """What Hydra's callbacks receive."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -33,15 +33,15 @@ class Seen(Callbacks):
         self.calls.append(("end", job_return.status.name, OmegaConf.to_container(job_return.hydra_cfg)))
 
 
-def job(own: bool, place: Path, *overrides: str, fails: bool = False) -> dict[str, Any]:
+def job(own: bool, folder: Path, *overrides: str, fails: bool = False) -> dict[str, Any]:
     """Everything that a job leaves."""
     setup_globals()
     hydra = Hydra.create_main_hydra2("toy", create_config_search_path(str(HERE / "conf")))
     config = hydra.compose_config("config", ["hydra.mode=MULTIRUN", *overrides], RunMode.MULTIRUN)
     with open_dict(config):
         config.hydra.job.id, config.hydra.job.num = "3", 3
-        config.hydra.sweep.dir, config.hydra.sweep.subdir = str(place), "3"
-        config.hydra.run.dir = "out"  # not the time, which goes on between two jobs
+        config.hydra.sweep.dir, config.hydra.sweep.subdir = str(folder), "3"
+        config.hydra.run.dir = "out"  # the default contains the time, which differs between two jobs
     inside: dict[str, Any] = {}
 
     def task(cfg: DictConfig) -> float:
@@ -52,7 +52,7 @@ def job(own: bool, place: Path, *overrides: str, fails: bool = False) -> dict[st
         inside["readonly"] = OmegaConf.is_readonly(HydraConfig.get())
         cfg.x = 99.0  # its own copy: nothing written down changes
         if fails:
-            raise RuntimeError("told to")
+            raise RuntimeError("a failing task")
         return 1.5
 
     seen = Seen()
@@ -64,7 +64,7 @@ def job(own: bool, place: Path, *overrides: str, fails: bool = False) -> dict[st
     return {
         "inside": inside,
         "calls": seen.calls,
-        "files": {str(p.relative_to(place)): p.read_text() for p in place.rglob("*.yaml")},
+        "files": {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*.yaml")},
         "status": result.status,
         "value": str(result._return_value),
         "cfg": OmegaConf.to_container(result.cfg),
@@ -86,7 +86,7 @@ def job(own: bool, place: Path, *overrides: str, fails: bool = False) -> dict[st
         (["+seen=${hydra:job.num}", "+hydra.job.env_set.TOY=set", "x='7'"], False),
     ],
 )
-def test_a_job_is_as_hydra_runs_it(overrides, fails, tmp_path, monkeypatch):
+def test_run_job_gives_what_hydras_run_job_gives(overrides, fails, tmp_path, monkeypatch):
     version.setbase(None)
     monkeypatch.chdir(tmp_path)
     left = []

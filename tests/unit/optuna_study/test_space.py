@@ -5,9 +5,8 @@ import optuna
 import pytest
 
 from hydra_plugins.optuna_study import StudyError
-from hydra_plugins.optuna_study._build_space import build_space
-from hydra_plugins.optuna_study._samplers import drawn_at_random
-from hydra_plugins.optuna_study._space import Space
+from hydra_plugins.optuna_study._optuna import random_parameters_message
+from hydra_plugins.optuna_study._space import Space, build_space
 
 CONFIG = {"model": "inception_v3", "data": "folder"}
 
@@ -22,19 +21,19 @@ def space(params: Mapping[str, Any], *arguments: str) -> Space:
     return build_space(params, list(arguments), CONFIG.get, None)  # type: ignore[arg-type]
 
 
-def draws(built: Space, number: int = 60) -> list[dict[str, Any]]:
+def sampled(built: Space, number: int = 60) -> list[dict[str, Any]]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     return [built.suggest(study.ask()).params for _ in range(number)]
 
 
 def test_a_conditional_range_follows_the_swept_key_it_names():
     depths: dict[str, set[int]] = {"inception_v3": set(), "mobilenet_v2": set()}
-    for draw in draws(space(BACKBONES), 400):
-        depths[draw["model"]].add(draw["model.finetune_depth"])
+    for one in sampled(space(BACKBONES), 400):
+        depths[one["model"]].add(one["model.finetune_depth"])
     assert depths == {"inception_v3": set(range(17)), "mobilenet_v2": set(range(20))}
 
 
-def test_each_branch_is_a_parameter_of_its_own_to_the_sampler():
+def test_each_branch_is_a_separate_parameter_to_the_sampler():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     names = set()
     for _ in range(20):
@@ -51,20 +50,20 @@ def test_each_branch_is_a_parameter_of_its_own_to_the_sampler():
 
 def test_a_condition_on_a_fixed_key_is_decided_at_once():
     built = space(BACKBONES, "model=mobilenet_v2")
-    assert {draw["model.finetune_depth"] for draw in draws(built, 400)} == set(range(20))
+    assert {one["model.finetune_depth"] for one in sampled(built, 400)} == set(range(20))
     assert built.fixed == ("model=mobilenet_v2",)
     assert [branch.name for p in built.parameters for branch in p.branches] == ["model.finetune_depth", "model.lr"]
 
 
 def test_a_condition_on_the_config_is_decided_at_once():
     built = space({"x": {"data=celeba": "range(0, 2)", "else": "choice(7, 8)"}})
-    assert {draw["x"] for draw in draws(built)} == {7, 8}
+    assert {one["x"] for one in sampled(built)} == {7, 8}
 
 
-def test_no_condition_holds_then_the_key_is_not_set():
+def test_a_key_without_a_condition_that_holds_is_not_set():
     built = space({"model": "choice(a, b)", "x": {"model=a": "range(0, 3)"}})
-    for draw in draws(built):
-        assert ("x" in draw) == (draw["model"] == "a")
+    for one in sampled(built):
+        assert ("x" in one) == (one["model"] == "a")
 
 
 def test_conditions_may_be_nested_joined_and_written_in_any_order():
@@ -77,26 +76,26 @@ def test_conditions_may_be_nested_joined_and_written_in_any_order():
         }
     )
     seen = set()
-    for draw in draws(built, 200):
-        assert ("momentum" in draw) == (draw["optimizer"] == "sgd" and draw["big"] is True)
-        assert draw["model"] == "a" or draw["optimizer"] == "adam"
-        seen.add("momentum" in draw)
+    for one in sampled(built, 200):
+        assert ("momentum" in one) == (one["optimizer"] == "sgd" and one["big"] is True)
+        assert one["model"] == "a" or one["optimizer"] == "adam"
+        seen.add("momentum" in one)
     assert seen == {True, False}
 
 
 def test_one_parameter_may_set_several_keys():
     built = space({"head.lr, body.lr": "choice(0.1, 0.2)"})
     study = optuna.create_study()
-    draw = built.suggest(study.ask())
-    assert draw.params["head.lr"] == draw.params["body.lr"]
-    assert [line.partition("=")[0] for line in draw.overrides] == ["head.lr", "body.lr"]
+    one = built.suggest(study.ask())
+    assert one.params["head.lr"] == one.params["body.lr"]
+    assert [line.partition("=")[0] for line in one.overrides] == ["head.lr", "body.lr"]
 
 
 def test_the_command_line_replaces_fixes_and_adds():
     built = space({"a": "range(0, 3)", "b": "range(0, 3)"}, "a=range(5, 7)", "b=1", "+c=choice(x, y)", "~d")
-    assert {draw["a"] for draw in draws(built)} == {5, 6}
+    assert {one["a"] for one in sampled(built)} == {5, 6}
     assert set(built.fixed) == {"b=1", "~d"}
-    assert {draw["c"] for draw in draws(built)} == {"x", "y"}
+    assert {one["c"] for one in sampled(built)} == {"x", "y"}
 
 
 def test_examples_show_both_ends_and_every_choice():
@@ -106,8 +105,8 @@ def test_examples_show_both_ends_and_every_choice():
 
 
 def test_the_size_of_a_finite_space_counts_conditions():
-    assert space({**BACKBONES, "model.lr": "choice(1, 2)"}).finite_size() == (17 + 20) * 2
-    assert space(BACKBONES).finite_size() is None
+    assert space({**BACKBONES, "model.lr": "choice(1, 2)"}).size() == (17 + 20) * 2
+    assert space(BACKBONES).size() is None
 
 
 @pytest.mark.parametrize(
@@ -125,28 +124,28 @@ def test_a_space_that_cannot_be_understood_is_refused(params, rule):
         space(params)
 
 
-def test_the_grid_sampler_says_what_it_cannot_walk():
+def test_the_grid_sampler_refuses_what_it_cannot_list():
     with pytest.raises(StudyError, match="use range or choice"):
         space({"x": "interval(0,1)"}).grid()
     with pytest.raises(StudyError, match="brute_force"):
         space(BACKBONES).grid()
 
 
-def test_samplers_that_see_no_branches_or_choices_say_which_parameters_they_draw_at_random() -> None:
+def test_samplers_without_conditions_or_choices_say_which_parameters_they_sample_at_random() -> None:
     def said(sampler: str, built: Space, **more: Any) -> str | None:
-        return drawn_at_random({"_target_": f"optuna.samplers.{sampler}", **more}, built)
+        return random_parameters_message({"_target_": f"optuna.samplers.{sampler}", **more}, built)
 
     branches = "model.finetune_depth (model=inception_v3), model.finetune_depth (model=mobilenet_v2)"
     for sampler in ("GPSampler", "NSGAIISampler", "NSGAIIISampler", "QMCSampler"):
         line = said(sampler, space(BACKBONES))
         assert line is not None
-        assert line.startswith(f"{sampler} draws parameters of branches at random: {branches}; ")
+        assert line.startswith(f"{sampler} samples conditional parameters at random: {branches}; ")
         assert "hydra/sweeper/sampler=tpe or brute_force" in line
     line = said("CmaEsSampler", space(BACKBONES))
     assert line is not None
-    assert f"of branches and of choices at random: {branches}, model;" in line
+    assert f"samples conditional and categorical parameters at random: {branches}, model;" in line
     for sampler in ("TPESampler", "RandomSampler", "BruteForceSampler"):
         assert said(sampler, space(BACKBONES)) is None
-    # Where the command line leaves one branch, it is no branch any more.
+    # A parameter with one branch left is not conditional any more.
     assert said("GPSampler", space(BACKBONES, "model=mobilenet_v2")) is None
     assert said("GPSampler", space(BACKBONES), independent_sampler={"_target_": "optuna.samplers.TPESampler"}) is None

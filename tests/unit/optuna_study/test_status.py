@@ -5,7 +5,7 @@ from hydra_plugins.optuna_study import StudyError, current_trial, study_status
 from .sweeping import multirun
 
 
-def test_a_status_tells_counts_best_failures_and_who_works(sweep):
+def test_a_status_has_counts_best_trials_failures_and_workers(sweep):
     inside = []
 
     def task(cfg):
@@ -20,7 +20,7 @@ def test_a_status_tells_counts_best_failures_and_who_works(sweep):
     assert (during.counts.complete, during.counts.failed, during.counts.running) == (2, 1, 1)
     assert not during.complete
     assert [(worker.trial, worker.worker) for worker in during.workers] == [(3, 0)]
-    assert during.workers[0].silent is not None
+    assert during.workers[0].seconds_since_heartbeat is not None
     after = study_status("sqlite:///study.db", "toy")
     assert after.complete
     assert [row.number for row in after.best] == [0, 1, 3, 4]

@@ -1,10 +1,11 @@
-"""Storages that are away, that many processes share, or that know no lock."""
+"""Storages that are unreachable, that many processes share, or that have no lock."""
 
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -13,68 +14,71 @@ import sqlalchemy
 from optuna.storages import InMemoryStorage
 
 from hydra_plugins.optuna_study import StudyError, study_status
-from hydra_plugins.optuna_study._attrs import ALIVE, INTERRUPTED
-from hydra_plugins.optuna_study._budget import Rules
-from hydra_plugins.optuna_study._console import Follower
-from hydra_plugins.optuna_study._ledger import Ledger, Next
-from hydra_plugins.optuna_study._outages import Outages
-from hydra_plugins.optuna_study._owner import Owner, Watch
-from hydra_plugins.optuna_study._patient import LONGEST_PAUSE, again_while_away, is_passing, outages_of, patient
-from hydra_plugins.optuna_study._spec import storage_spec
-from hydra_plugins.optuna_study._store import Store
-from hydra_plugins.optuna_study._vigil import Stopped
+from hydra_plugins.optuna_study._budget import ALIVE, INTERRUPTED, Budget
+from hydra_plugins.optuna_study._heartbeat import StalenessMonitor, Stopped, WorkerId
+from hydra_plugins.optuna_study._queue import Claim, TrialQueue
+from hydra_plugins.optuna_study._storage import Storage, storage_spec
+from hydra_plugins.optuna_study._storage_wrappers import (
+    LONGEST_PAUSE,
+    Outages,
+    is_transient,
+    outages_of,
+    retry_while_unreachable,
+    retrying,
+)
+from hydra_plugins.optuna_study._sweep import StudyMonitor
 
 from .proxy import claim_all, proxy_before
 from .recording import calls
 from .sweeping import run
 
 
-def away() -> sqlalchemy.exc.OperationalError:
+def unreachable() -> sqlalchemy.exc.OperationalError:
     return sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("server closed the connection unexpectedly"))
 
 
-def test_an_operation_is_tried_again_while_the_server_is_away():
-    answers = [away(), away(), "there again"]
+def test_an_operation_is_retried_while_the_server_is_unreachable():
+    answers = [unreachable(), unreachable(), "reachable again"]
 
     def operation():
         answer = answers.pop(0)
         if isinstance(answer, Exception):
-            # As Optuna passes it on.
+            # Optuna raises it like this.
             raise optuna.exceptions.StorageInternalError("commit failed") from answer
         return answer
 
-    assert again_while_away(operation, seconds=5) == "there again"
+    assert retry_while_unreachable(operation, seconds=5) == "reachable again"
 
 
-def test_patience_ends():
+def test_retrying_ends():
     def operation():
-        raise away()
+        raise unreachable()
 
     with pytest.raises(sqlalchemy.exc.OperationalError):
-        again_while_away(operation, seconds=0.1)
+        retry_while_unreachable(operation, seconds=0.1)
 
 
 @pytest.mark.parametrize(
     "error", [KeyError("x"), ValueError("y"), optuna.exceptions.UpdateFinishedTrialError(),
               sqlalchemy.exc.OperationalError("", {}, Exception("password authentication failed for user"))]
 )  # fmt: skip
-def test_what_waiting_cannot_help_is_raised_at_once(error):
-    assert not is_passing(error)
+def test_an_error_that_is_not_transient_is_raised_at_once(error):
+    assert not is_transient(error)
 
 
 class Flaky:
-    """A study's storage that several workers share, and that can be away for all of them at once."""
+    """A storage that several workers share, and that can be unreachable for all of them at once."""
 
     def __init__(self, inner: optuna.storages.BaseStorage) -> None:
         self.inner = inner
-        self.away = threading.Event()
+        self.unreachable = threading.Event()
 
     def __getattr__(self, name: str):
         operation = getattr(self.inner, name)
 
         def call(*arguments, **keywords):
-            if self.away.is_set():
-                raise away()
+            if self.unreachable.is_set():
+                raise unreachable()
             return operation(*arguments, **keywords)
 
         return call
@@ -82,7 +86,7 @@ class Flaky:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time that only passes where somebody sleeps."""
+    """Time that passes only during a sleep."""
 
     class Clock:
         now = 1000.0
@@ -96,55 +100,55 @@ def clock(monkeypatch):
     return clock
 
 
-def worker_of(shared: Flaky, index: int, heartbeat: float = 1.0) -> Ledger:
-    store = Store(storage_spec(None))
-    store.storage = patient(shared, seconds=600)  # type: ignore[arg-type]
-    owner = Owner("launch", index, "h", 1, f"elsewhere-{index}", "1", heartbeat)
-    return Ledger(store, "toy", Rules(n_trials=9), owner)
+def worker_of(shared: Flaky, index: int, heartbeat: float = 1.0) -> TrialQueue:
+    store = Storage(storage_spec(None))
+    store.optuna = retrying(shared, seconds=600)  # type: ignore[arg-type]
+    owner = WorkerId("launch", index, "h", 1, f"elsewhere-{index}", "1", heartbeat)
+    return TrialQueue(store, "toy", Budget(n_trials=9), owner)
 
 
-def test_an_outage_is_no_time_without_a_sign_of_life(clock, monkeypatch):
+def test_silence_during_an_outage_does_not_count(clock, monkeypatch):
     shared = Flaky(InMemoryStorage())
     optuna.create_study(study_name="toy", storage=shared.inner)
     observer, busy = worker_of(shared, 0), worker_of(shared, 1)
     trial = busy.claim()
-    assert not observer.take_over()
-    # The server is away for ten heartbeats, in which the busy worker cannot write that it lives.
+    assert not observer.requeue_stale()
+    # The server is unreachable for ten heartbeats, and the busy worker cannot send any.
     answers = iter(range(9))
 
     def back_after_a_while(seconds: float) -> None:
         clock.now += max(seconds, 3.0)
         if next(answers) == 3:
-            shared.away.clear()
+            shared.unreachable.clear()
 
-    shared.away.set()
+    shared.unreachable.set()
     monkeypatch.setattr(time, "sleep", back_after_a_while)
-    assert not observer.take_over()
+    assert not observer.requeue_stale()
     assert clock.now > 1010.0
     monkeypatch.setattr(time, "sleep", clock.sleep)
     # The busy worker may be in the middle of its longest pause.
     clock.now += LONGEST_PAUSE
-    assert not observer.take_over()
+    assert not observer.requeue_stale()
     busy.storage.set_trial_system_attr(trial, ALIVE, [1, 0.0])
-    assert not observer.take_over()
+    assert not observer.requeue_stale()
     assert busy.storage.get_trial(trial).state.name == "RUNNING"
-    # Who stays silent after it is found out all the same.
+    # A worker that stays silent afterwards is declared dead.
     clock.now += 3.5
-    assert observer.take_over()
+    assert observer.requeue_stale()
     assert busy.storage.get_trial(trial).state.name == "FAIL"
 
 
 @pytest.mark.parametrize("kind", ["hangs", "stopped"])
-def test_time_in_which_the_observer_could_not_look_is_none_either(clock, kind):
+def test_time_in_which_the_observer_could_not_look_does_not_count_either(clock, kind):
     shared = Flaky(InMemoryStorage())
     optuna.create_study(study_name="toy", storage=shared.inner)
     observer, busy = worker_of(shared, 0), worker_of(shared, 1)
     busy.claim()
-    assert not observer.take_over()
+    assert not observer.requeue_stale()
     if kind == "stopped":
         # As by Ctrl-Z, with all workers: a thread that should have woken after half a second wakes after thirty.
         clock.now += 30.0
-        outages_of(observer.storage).woke(clock.now - 29.5)
+        outages_of(observer.storage).add_oversleep(clock.now - 29.5)
     else:
         read = shared.inner.get_all_trials
 
@@ -153,10 +157,10 @@ def test_time_in_which_the_observer_could_not_look_is_none_either(clock, kind):
             return read(*arguments, **keywords)
 
         shared.inner.get_all_trials = slowly
-    assert not observer.take_over()
+    assert not observer.requeue_stale()
 
 
-def test_two_threads_that_cannot_read_lose_the_same_time():
+def test_overlapping_outages_of_two_threads_count_once():
     outages = Outages()
     outages.add(10.0, 20.0)
     outages.add(12.0, 22.0)
@@ -164,39 +168,39 @@ def test_two_threads_that_cannot_read_lose_the_same_time():
     assert outages.seconds == 12.0
 
 
-def test_an_attempt_that_ended_in_an_outage_is_queued_once(clock):
-    """Its finder waits for the server between ending it and queueing it again; others must leave that to it."""
+def test_an_attempt_that_ended_in_an_outage_is_requeued_once(clock):
+    """The process that ended it waits for the server before requeueing it; others must not requeue it, too."""
     shared = Flaky(InMemoryStorage())
     optuna.create_study(study_name="toy", storage=shared.inner)
     observer, finder = worker_of(shared, 0), worker_of(shared, 1)
     trial = finder.claim()
     finder.storage.set_trial_system_attr(trial, INTERRUPTED, {"reason": "x", "counted": False, "final": False})
     finder.storage.set_trial_state_values(trial, optuna.trial.TrialState.FAIL)
-    assert not observer.take_over()
+    assert not observer.requeue_stale()
     outages_of(observer.storage).add(clock.now, clock.now + 60)
     clock.now += 61
-    assert not observer.take_over()
+    assert not observer.requeue_stale()
     clock.now += 15.5
-    assert observer.take_over()
+    assert observer.requeue_stale()
 
 
-def ledger(tmp_path: Path, name: str, n_trials: int = 3, heartbeat: float = 60.0, **rules: int) -> Ledger:
-    store = Store(storage_spec(f"sqlite:///{tmp_path}/study.db"))
-    optuna.create_study(study_name="toy", storage=store.storage, load_if_exists=True)
-    owner = Owner(launch=name, worker=0, host="h", pid=1, place=f"elsewhere-{name}", started="1", heartbeat=heartbeat)
-    return Ledger(store, "toy", Rules(n_trials=n_trials, max_failures=99, **rules), owner)
+def queue(tmp_path: Path, name: str, n_trials: int = 3, heartbeat: float = 60.0, **rules: int) -> TrialQueue:
+    store = Storage(storage_spec(f"sqlite:///{tmp_path}/study.db"))
+    optuna.create_study(study_name="toy", storage=store.optuna, load_if_exists=True)
+    owner = WorkerId(name, 0, "h", 1, host_id=f"elsewhere-{name}", started="1", heartbeat=heartbeat)
+    return TrialQueue(store, "toy", Budget(n_trials=n_trials, max_failures=99, **rules), owner)
 
 
 def test_two_workers_never_claim_one_trial(tmp_path):
-    first, second = ledger(tmp_path, "a"), ledger(tmp_path, "b")
+    first, second = queue(tmp_path, "a"), queue(tmp_path, "b")
     claimed = [first.claim(), second.claim(), first.claim()]
     assert sorted(first.storage.get_trial(trial_id).number for trial_id in claimed) == [0, 1, 2]
-    assert second.claim() is Next.WAIT
+    assert second.claim() is Claim.WAIT
 
 
-def test_a_signal_before_a_started_trial_has_its_owner_gives_it_back_at_once(tmp_path, monkeypatch):
-    worker = ledger(tmp_path, "a", n_trials=1)
-    worker.interrupt(worker.claim(), "stopped", counted=False)
+def test_a_signal_before_a_started_trial_has_its_owner_releases_it_at_once(tmp_path, monkeypatch):
+    worker = queue(tmp_path, "a", n_trials=1)
+    worker.release(worker.claim(), "stopped")
 
     def stop(*_):
         raise Stopped(signal.SIGTERM)
@@ -206,29 +210,29 @@ def test_a_signal_before_a_started_trial_has_its_owner_gives_it_back_at_once(tmp
         with pytest.raises(Stopped):
             worker.claim()
     assert [trial.state.name for trial in worker.trials()] == ["FAIL", "RUNNING"]
-    worker.give_back_mine("stopped by SIGTERM")
+    worker.release_own("stopped by SIGTERM")
     assert [trial.state.name for trial in worker.trials()] == ["FAIL", "FAIL", "WAITING"]
 
 
-def test_without_a_lock_a_trial_too_many_waits_for_ever(tmp_path, monkeypatch):
-    first, second = ledger(tmp_path, "a", n_trials=1), ledger(tmp_path, "b", n_trials=1)
+def test_without_a_lock_a_trial_beyond_the_budget_waits_forever(tmp_path, monkeypatch):
+    first, second = queue(tmp_path, "a", n_trials=1), queue(tmp_path, "b", n_trials=1)
     # Both look before either creates, as two workers may where there is no lock to hold.
     mine, other = first._claim_new([]), second._claim_new([])
     assert mine is not None
     assert first.storage.get_trial(mine._trial_id).number == 0
     assert other is None
     assert [trial.state.name for trial in first.trials()] == ["RUNNING", "WAITING"]
-    assert second.claim() is Next.WAIT
+    assert second.claim() is Claim.WAIT
     first.storage.set_trial_state_values(mine._trial_id, optuna.trial.TrialState.COMPLETE, [1.0])
-    assert second.claim() is Next.DONE
+    assert second.claim() is Claim.DONE
 
 
-def test_a_silent_worker_is_found_out_by_what_does_not_change(tmp_path):
-    lost, finder = ledger(tmp_path, "lost", heartbeat=0.05), ledger(tmp_path, "finder")
+def test_a_worker_without_heartbeats_is_declared_dead(tmp_path):
+    lost, finder = queue(tmp_path, "lost", heartbeat=0.05), queue(tmp_path, "finder")
     trial = lost.storage.get_trial(lost.claim())
-    assert not finder.take_over()
+    assert not finder.requeue_stale()
     time.sleep(0.2)  # more than three of its heartbeats
-    finder.take_over()
+    finder.requeue_stale()
     states = [t.state.name for t in finder.trials()]
     assert states == ["FAIL", "WAITING"]
     again = finder.storage.get_trial(finder.claim())
@@ -236,78 +240,78 @@ def test_a_silent_worker_is_found_out_by_what_does_not_change(tmp_path):
     assert again.system_attrs["failed_trial"] == trial.number
 
 
-def test_a_worker_that_shows_life_is_left_alone():
-    watch, owner = Watch(), Owner("l", 0, "h", 1, "elsewhere", "1", heartbeat=0.05)
+def test_a_worker_with_heartbeats_is_alive():
+    monitor, owner = StalenessMonitor(), WorkerId("l", 0, "h", 1, "elsewhere", "1", heartbeat=0.05)
     for beat in range(6):
         time.sleep(0.05)
-        assert not watch.is_dead(1, owner, beat, 1.0)
+        assert not monitor.is_dead(1, owner, beat, 1.0)
 
 
-def test_a_trial_interrupted_too_often_fails(tmp_path):
-    finder = ledger(tmp_path, "finder", max_retries=1)
+def test_a_trial_whose_workers_die_too_often_fails(tmp_path):
+    finder = queue(tmp_path, "finder", max_retries=1)
     for attempt in range(2):
         trial = finder.claim()
-        assert finder.interrupt(trial, "its worker died", counted=True)
-        assert not finder.interrupt(trial, "its worker died", counted=True), attempt
+        assert finder.release(trial, "its worker died", worker_died=True)
+        assert not finder.release(trial, "its worker died", worker_died=True), attempt
     assert [t.state.name for t in finder.trials()] == ["FAIL", "FAIL"]
-    assert finder.standing().counts.failed_before + finder.standing().counts.failed == 1
+    assert finder.progress().counts.failed_before + finder.progress().counts.failed == 1
 
 
-def test_the_place_of_this_process_is_known():
-    mine = Owner.here("l", 0, 1.0)
-    assert not mine.is_gone()
+def test_only_a_process_of_this_machine_is_known_to_have_exited():
+    mine = WorkerId.of_this_process("l", 0, 1.0)
+    assert not mine.has_exited()
     child = subprocess.Popen([sys.executable, "-c", "pass"])
-    gone = Owner(**{**mine.stored(), "pid": child.pid})
+    gone = replace(mine, pid=child.pid)
     child.wait()
-    assert gone.is_gone()
-    assert not Owner(**{**gone.stored(), "place": "elsewhere"}).is_gone()
+    assert gone.has_exited()
+    assert not replace(gone, host_id="elsewhere").has_exited()
 
 
-def test_a_server_that_is_not_there_is_said_in_one_line(monkeypatch):
+def test_an_unreachable_server_gives_a_one_line_error(monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
     pytest.importorskip("psycopg2")
     with pytest.raises(StudyError, match=r"postgresql://me:\*\*\*@127.0.0.1:1/db cannot be opened") as caught:
-        Store(storage_spec("postgresql://me:s3cr3t@127.0.0.1:1/db"))
+        Storage(storage_spec("postgresql://me:s3cr3t@127.0.0.1:1/db"))
     assert "s3cr3t" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_what_keeps_the_command_from_following_is_said_once_and_raised_where_it_stays(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("hydra_plugins.optuna_study._console._LOOK_SECONDS", 0.01)
-    mine, broken = ledger(tmp_path, "a"), threading.Event()
+def test_an_error_of_the_monitor_is_printed_once_and_raised_if_it_persists(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hydra_plugins.optuna_study._sweep._LOOK_SECONDS", 0.01)
+    mine, broken = queue(tmp_path, "a"), threading.Event()
     looked = threading.Semaphore(0)
 
-    def take_over(*_):
+    def requeue_stale(*_):
         looked.release()
         if broken.is_set():
-            raise RuntimeError("the take-over is broken")
+            raise RuntimeError("requeueing is broken")
 
-    monkeypatch.setattr(mine, "take_over", take_over)
+    monkeypatch.setattr(mine, "requeue_stale", requeue_stale)
     broken.set()
-    with Follower(mine, ("minimize",), lambda _: None) as follower:
+    with StudyMonitor(mine, ("minimize",), lambda _: None) as monitor:
         for _ in range(3):
             assert looked.acquire(timeout=60)
         broken.clear()
         for _ in range(3):
             assert looked.acquire(timeout=60)
-    assert follower.failure is None
-    said = "trials cannot be followed here (RuntimeError: the take-over is broken); the workers go on\n"
+    assert monitor.failure is None
+    said = "the command cannot monitor its trials (RuntimeError: requeueing is broken); the workers continue\n"
     assert capsys.readouterr().out == said
     broken.set()
     with pytest.raises(RuntimeError, match="broken"):  # noqa: SIM117, PT012
-        with Follower(mine, ("minimize",), lambda _: None):
+        with StudyMonitor(mine, ("minimize",), lambda _: None):
             assert looked.acquire(timeout=60)
             assert looked.acquire(timeout=60)
-    # What the body itself ended with is not hidden by it.
+    # It does not hide the error of the block itself.
     with pytest.raises(KeyError):  # noqa: SIM117, PT012
-        with Follower(mine, ("minimize",), lambda _: None):
+        with StudyMonitor(mine, ("minimize",), lambda _: None):
             assert looked.acquire(timeout=60)
             raise KeyError
 
 
-def test_a_worker_that_starts_in_an_outage_waits_and_a_command_does_not(monkeypatch):
+def test_a_worker_that_starts_in_an_outage_retries_and_a_command_does_not(monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    answers = [away(), away(), InMemoryStorage(), away()]
+    answers = [unreachable(), unreachable(), InMemoryStorage(), unreachable()]
 
     def open_it(_):
         answer = answers.pop(0)
@@ -315,15 +319,15 @@ def test_a_worker_that_starts_in_an_outage_waits_and_a_command_does_not(monkeypa
             raise answer
         return answer
 
-    monkeypatch.setattr(Store, "_open", open_it)
-    assert Store(storage_spec(None), wait=True).storage.get_all_studies() == []
+    monkeypatch.setattr(Storage, "_open", open_it)
+    assert Storage(storage_spec(None), retry_opening=True).optuna.get_all_studies() == []
     with pytest.raises(StudyError, match="cannot be opened"):
-        Store(storage_spec(None))
+        Storage(storage_spec(None))
     assert answers == []
 
 
 @pytest.mark.integration
-def test_through_a_grpc_proxy_the_budget_is_exact_too(tmp_path):
+def test_the_budget_is_exact_through_a_grpc_proxy(tmp_path):
     pytest.importorskip("grpc")
     url = f"sqlite:///{tmp_path}/behind.db"
     with proxy_before(url) as proxy:
@@ -340,7 +344,7 @@ def test_through_a_grpc_proxy_the_budget_is_exact_too(tmp_path):
 
 
 @pytest.mark.integration
-def test_workers_nobody_waits_for_end_the_study_once(tmp_path):
+def test_detached_workers_end_the_study_once(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     recorder = f"{{_target_: tests.unit.optuna_study.recording.Recorder, path: {tmp_path}/calls.txt}}"
     done = run("hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=5",
@@ -369,7 +373,7 @@ def test_without_fcntl_as_on_windows_everything_imports_and_studies_are_locked(t
         "sys.modules['fcntl'] = None\n"
         "from pathlib import Path\n"
         "import eyegender.train, eyegender.predict, hydra_plugins.optuna_study\n"
-        "from hydra_plugins.optuna_study._store import _file_lock\n"
+        "from hydra_plugins.optuna_study._storage import _file_lock\n"
         "with _file_lock(Path('study.lock')) as held:\n"
         "    assert held\n"
     )

@@ -24,7 +24,7 @@ def test_exactly_n_trials_complete(sweep, storage):
     assert status.complete
 
 
-def test_the_same_command_again_only_reports_and_a_larger_one_goes_on(sweep, capsys):
+def test_the_same_command_again_only_reports_and_a_larger_one_continues(sweep, capsys):
     sweep("hydra.sweeper.n_trials=3")
     before = [trial.datetime_complete for trial in load().trials]
     sweep("hydra.sweeper.n_trials=3")
@@ -39,7 +39,7 @@ def test_the_same_command_again_only_reports_and_a_larger_one_goes_on(sweep, cap
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [
-        ("raise", "RuntimeError: the toy was told to fail"),
+        ("raise", "RuntimeError: the toy fails"),
         ("not_a_number", "the objective is nan, which no study can compare"),
         ("text", "the task must return a number per objective, got 'seven'"),
         ("two", "the task must return 1 value(s), got 2"),
@@ -98,16 +98,16 @@ def test_pruning_works_with_several_objectives(sweep, pruner):
     assert all(row.reported and not row.values for row in rows if row.state == "pruned")
 
 
-def test_a_job_at_its_time_limit_gives_its_trial_back(sweep):
+def test_a_job_at_its_time_limit_releases_its_trial(sweep):
     pytest.importorskip("submitit")
     sweep("mode=out_of_time", "hydra.sweeper.n_trials=2")
     assert states().count("COMPLETE") == 2
-    given_back = [trial for trial in load().trials if trial.state.name == "FAIL"]
-    assert [trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in given_back] == [False, False]
+    released = [trial for trial in load().trials if trial.state.name == "FAIL"]
+    assert [trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in released] == [False, False]
 
 
-def test_a_trial_given_back_goes_on_with_what_it_had(sweep):
-    sweep("mode=give_back", "hydra.sweeper.n_trials=2")
+def test_a_released_trial_resumes_with_its_values(sweep):
+    sweep("mode=release", "hydra.sweeper.n_trials=2")
     rows = study_status("sqlite:///study.db", "toy").trials
     assert [(row.number, row.attempt, row.state) for row in rows] == [(0, 1, "complete"), (2, 1, "complete")]
     trials = load().trials
@@ -145,7 +145,7 @@ hydra:
 
 @pytest.fixture
 def sweep_of_file(sweep, tmp_path):
-    """Sweeps a config whose own file lists what is tried first, the second entry with the key named."""
+    """Sweeps a config whose own file enqueues two entries, the second one with this key."""
     import toy
 
     def run(second, *overrides):
@@ -160,11 +160,13 @@ def sweep_of_file(sweep, tmp_path):
     ("override", "said"),
     [("y=3", "sets 'y', which this study does not sweep"), ("y=interval(3,4)", "sets 'y' to 0.25, outside its range")],
 )
-def test_a_files_entry_that_does_not_fit_the_command_line_is_left_out(sweep_of_file, capsys, override, said):
+def test_an_enqueued_entry_that_contradicts_the_command_line_is_skipped(sweep_of_file, capsys, override, said):
     sweep_of_file("x", override)
     assert load().trials[0].params["x"] == 1
     assert len(load().trials) == 2
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not tried first: ")]
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped an enqueued configuration: ")
+    ]
     assert len(lines) == 1
     assert said in lines[0]
 
@@ -172,30 +174,33 @@ def test_a_files_entry_that_does_not_fit_the_command_line_is_left_out(sweep_of_f
 @pytest.mark.parametrize(
     ("override", "rule"),
     [
-        ("hydra.sweeper.enqueue=[{x: 0, y: 0}]", "'y', which this study does not sweep"),  # both were typed
+        (
+            "hydra.sweeper.enqueue=[{x: 0, y: 0}]",
+            "'y', which this study does not sweep",
+        ),  # both on the command line
         ("mode=ok", "'depth', which this study does not sweep"),  # the file's own mistake
     ],
 )
-def test_an_entry_is_refused_where_no_override_excuses_it(sweep_of_file, override, rule):
+def test_an_enqueued_entry_that_contradicts_no_override_is_refused(sweep_of_file, override, rule):
     with pytest.raises(StudyError, match=rule):
         sweep_of_file("depth", "y=3", override)
     assert not load().trials
 
 
-def test_patience_stops_the_study(sweep):
-    sweep("mode=ok", "hydra.sweeper.patience=3", "hydra.sweeper.n_trials=200", "hydra.sweeper.sampler.seed=1",
-          "hydra/sweeper/sampler=random")  # fmt: skip
+def test_early_stopping_ends_the_study(sweep):
+    sweep("mode=ok", "hydra.sweeper.early_stopping_patience=3", "hydra.sweeper.n_trials=200",
+          "hydra.sweeper.sampler.seed=1", "hydra/sweeper/sampler=random")  # fmt: skip
     values = [trial.value for trial in load().trials]
     assert values.index(min(values)) == len(values) - 4
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///study.db", "journal://study.log"])
-def test_patience_follows_the_order_of_ends_and_not_the_workers_clocks(sweep, storage, monkeypatch):
+def test_early_stopping_uses_the_order_of_ends_and_not_the_clocks_of_workers(sweep, storage, monkeypatch):
     from optuna.storages._rdb import storage as rdb
     from optuna.storages.journal import _storage as journal
 
     class Backwards(datetime.datetime):
-        """A clock that is an hour earlier each time it is looked at, as those of many machines may be together."""
+        """A clock that is an hour earlier each time it is looked at, like those of many machines together."""
 
         looks = 0
 
@@ -208,7 +213,7 @@ def test_patience_follows_the_order_of_ends_and_not_the_workers_clocks(sweep, st
         monkeypatch.setattr(module, "datetime", Backwards)
     status = sweep(
         "hydra.sweeper.n_trials=20",
-        "hydra.sweeper.patience=3",
+        "hydra.sweeper.early_stopping_patience=3",
         f"hydra.sweeper.storage={storage}",
         "hydra.sweeper.enqueue=[{x: 3, y: 0}, {x: 1, y: 0}, {x: 2, y: 0}, {x: 2, y: 1}, {x: 2, y: 2}]",
     )
@@ -228,7 +233,7 @@ def test_workers_in_different_time_zones_agree_on_the_order_of_ends(sweep, stora
         return [3.0, 1.0, 2.0, 2.0, 2.0][current_trial().number]
 
     try:
-        status = multirun(task, "hydra.sweeper.n_trials=20", "hydra.sweeper.patience=3",
+        status = multirun(task, "hydra.sweeper.n_trials=20", "hydra.sweeper.early_stopping_patience=3",
                           f"hydra.sweeper.storage={storage}")  # fmt: skip
     finally:
         monkeypatch.undo()
@@ -236,7 +241,7 @@ def test_workers_in_different_time_zones_agree_on_the_order_of_ends(sweep, stora
     assert status.counts.complete == 5
 
 
-def test_the_grid_is_walked_once(sweep):
+def test_the_grid_is_tried_once(sweep):
     over = ("hydra/sweeper/sampler=grid", "x=range(0,3)", "y=choice(0,1)", "hydra.sweeper.n_trials=50")
     sweep(*over)
     seen = [(trial.params["x"], trial.params["y"]) for trial in load().trials]
@@ -263,7 +268,7 @@ hydra:
 """
 
 
-def test_a_sweep_says_once_what_its_sampler_draws_at_random(sweep, tmp_path, capsys):
+def test_a_sweep_says_once_what_its_sampler_samples_at_random(sweep, tmp_path, capsys):
     import toy
 
     shutil.copytree(HERE / "conf", tmp_path / "conf")
@@ -272,7 +277,7 @@ def test_a_sweep_says_once_what_its_sampler_draws_at_random(sweep, tmp_path, cap
     multirun(
         toy.main.__wrapped__, sampler, "hydra.sweeper.n_trials=2", config_dir=tmp_path / "conf", name="conditional"
     )
-    said = "NSGAIISampler draws parameters of branches at random: x (shape=round), x (shape=square); "
+    said = "NSGAIISampler samples conditional parameters at random: x (shape=round), x (shape=square); "
     assert capsys.readouterr().out.count(said) == 1
 
 
@@ -282,22 +287,22 @@ def test_a_conditional_space_needs_only_its_config(tmp_path):
     shutil.copytree(HERE / "conf", tmp_path / "conf")
     (tmp_path / "conf/conditional.yaml").write_text(CONDITIONAL)
     multirun(toy.main.__wrapped__, config_dir=tmp_path / "conf", name="conditional")
-    drawn = {(trial.params["shape"], trial.params[f"x (shape={trial.params['shape']})"]) for trial in load().trials}
+    sampled = {(trial.params["shape"], trial.params[f"x (shape={trial.params['shape']})"]) for trial in load().trials}
     assert states() == ["COMPLETE"] * 5
-    assert drawn == {("round", 0), ("round", 1), ("round", 2), ("square", 7), ("square", 8)}
+    assert sampled == {("round", 0), ("round", 1), ("round", 2), ("square", 7), ("square", 8)}
     for trial in load().trials:
         config = yaml.safe_load((Path(trial.user_attrs["job_dir"]) / ".hydra/config.yaml").read_text())
         assert config["shape"]["depth"] == {"round": 1, "square": 2}[trial.params["shape"]]
 
 
-def test_workers_of_one_seed_draw_differently_yet_reproducibly(sweep):
-    def first_draws(name: str) -> list[float]:
+def test_workers_with_one_seed_sample_differently_yet_reproducibly(sweep):
+    def first_values(name: str) -> list[float]:
         sweep(f"hydra.sweeper.study_name={name}", "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler.seed=7")
         sweep(f"hydra.sweeper.study_name={name}", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=7")
         return [trial.params["x"] for trial in load(name).trials]
 
-    assert first_draws("a") == first_draws("b")
-    assert len(set(first_draws("c"))) == 4
+    assert first_values("a") == first_values("b")
+    assert len(set(first_values("c"))) == 4
 
 
 @pytest.mark.parametrize(
@@ -338,14 +343,14 @@ def test_a_mistake_stops_the_sweep_before_its_first_trial(sweep, override, rule)
         ("hydra.sweeper.direction=[minimize,minimize]", r"direction was minimize, now minimize\+minimize"),
     ],
 )
-def test_a_study_opened_as_another_says_what_differs_and_refuses(sweep, override, rule):
+def test_a_study_with_another_definition_is_refused_with_the_differences(sweep, override, rule):
     sweep("hydra.sweeper.n_trials=1")
     with pytest.raises(StudyError, match=rule):
         sweep("hydra.sweeper.n_trials=2", override)
     assert len(load().trials) == 1
 
 
-def test_told_to_go_on_a_changed_study_does(sweep):
+def test_allow_changes_continues_a_changed_study(sweep):
     sweep("hydra.sweeper.n_trials=1")
     sweep("hydra.sweeper.n_trials=2", "x=interval(-5,6)", "hydra.sweeper.allow_changes=true")
     assert states() == ["COMPLETE"] * 2
@@ -388,16 +393,16 @@ def test_the_number_of_workers_may_be_given_as_joblibs(sweep, overrides, workers
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     launched = []
 
-    def workers_launched(self, plan, number, store, wait):
+    def workers_launched(self, spec, number, store, wait):
         launched.append(number)
         raise StudyError("far enough")
 
-    monkeypatch.setattr(Launch, "workers", workers_launched)
+    monkeypatch.setattr(Launch, "start_workers", workers_launched)
     with pytest.raises(StudyError, match="far enough"):
         sweep("hydra/launcher=joblib", *overrides)
     assert launched == [workers]
-    told = "hydra.launcher.n_jobs=3 is taken as hydra.sweeper.n_jobs: 3 workers" in capsys.readouterr().out
-    assert told == (overrides == ("hydra.launcher.n_jobs=3",))
+    printed = "hydra.launcher.n_jobs=3 sets hydra.sweeper.n_jobs: 3 workers" in capsys.readouterr().out
+    assert printed == (overrides == ("hydra.launcher.n_jobs=3",))
 
 
 @pytest.mark.parametrize("given", [("2", "3"), ("1", "3"), ("1", "0"), ("1", "-2")])

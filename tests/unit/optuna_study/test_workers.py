@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from hydra_plugins.optuna_study import study_status
-from hydra_plugins.optuna_study._attrs import OWNER
-from hydra_plugins.optuna_study._budget import is_interrupted
+from hydra_plugins.optuna_study._budget import OWNER, is_interrupted
 
 from .sweeping import load, run, start, states
 
@@ -28,7 +27,7 @@ def test_workers_share_one_budget(workers, storage):
 
 
 @pytest.mark.integration
-def test_workers_walk_a_grid_without_meeting():
+def test_workers_share_a_grid_without_repeating_a_value():
     run(JOBLIB, "hydra.sweeper.n_jobs=4", "hydra/sweeper/sampler=grid", "x=range(0,5)", "y=range(0,4)",
         "hydra.sweeper.n_trials=99")  # fmt: skip
     assert states() == ["COMPLETE"] * 20
@@ -36,13 +35,13 @@ def test_workers_walk_a_grid_without_meeting():
 
 
 @pytest.mark.integration
-def test_first_draws_of_workers_with_one_seed_differ():
+def test_first_values_of_workers_with_one_seed_differ():
     run(JOBLIB, "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=8", "hydra.sweeper.sampler.seed=3", "mode=slow")
     assert len({trial.params["x"] for trial in load().trials}) == 8
 
 
 @pytest.mark.integration
-def test_a_trial_whose_worker_dies_goes_on_elsewhere_with_what_it_had():
+def test_a_trial_whose_worker_dies_resumes_in_another_worker():
     run(JOBLIB, "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2", "mode=die_once")
     rows = study_status("sqlite:///study.db", "toy").trials
     assert [row.state for row in rows] == ["complete"] * 2
@@ -52,7 +51,7 @@ def test_a_trial_whose_worker_dies_goes_on_elsewhere_with_what_it_had():
 
 
 @pytest.mark.integration
-def test_a_trial_that_kills_its_worker_each_time_fails_in_the_end():
+def test_a_trial_that_always_kills_its_worker_fails():
     done = run(JOBLIB, "hydra.sweeper.n_trials=1", "mode=die", "hydra.sweeper.max_retries=1", check=1)
     trials = load().trials
     assert [trial.state.name for trial in trials] == ["FAIL", "FAIL"]
@@ -63,7 +62,7 @@ def test_a_trial_that_kills_its_worker_each_time_fails_in_the_end():
 @pytest.mark.integration
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
+def test_a_signal_releases_the_running_trial_at_once(launcher, signum):
     over = (f"hydra/launcher={launcher}", "hydra.sweeper.n_trials=2", "mode=slow", "steps=50", "seconds=0.05",
             "hydra.sweeper.heartbeat=600", "hydra.sweeper.max_retries=0")  # fmt: skip
     process = start(*over)
@@ -71,7 +70,7 @@ def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
     process.send_signal(signum)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signum
-    assert "the same command goes on" in out
+    assert "run the same command again to continue the study" in out
     first = load().trials[0]
     assert is_interrupted(first)
     reported = len(first.intermediate_values)
@@ -96,7 +95,7 @@ def test_a_signal_gives_the_running_trial_back_at_once(launcher, signum):
     ],
 )
 def test_after_a_signal_to_the_command_its_workers_write_their_checkpoints(launcher, signum, whole_group):
-    """Ctrl-C in a terminal reaches the workers, too; they must not take the forwarded signal for a second one."""
+    """Ctrl-C in a terminal reaches the workers, too; they must not mistake the forwarded signal for a second one."""
     workers = 1 if launcher == "basic" else 2
     process = start(f"hydra/launcher={launcher}", f"hydra.sweeper.n_jobs={workers}", "mode=saves", "seconds=2",
                     "hydra.sweeper.n_trials=4", "hydra.sweep.dir=out", session=True)  # fmt: skip
@@ -108,9 +107,9 @@ def test_after_a_signal_to_the_command_its_workers_write_their_checkpoints(launc
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signum, out
     assert len(list(Path("out").glob("*/checkpoint"))) == workers
-    given_back = [trial for trial in load().trials if trial.state.name == "FAIL"]
-    assert len(given_back) == workers
-    assert not any(trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in given_back)
+    released = [trial for trial in load().trials if trial.state.name == "FAIL"]
+    assert len(released) == workers
+    assert not any(trial.system_attrs["optuna_study:interrupted"]["counted"] for trial in released)
     assert "Traceback" not in out
     assert not _workers()
 
@@ -147,7 +146,7 @@ def test_a_command_whose_workers_wait_for_others_ends_on_a_signal(launcher):
 
 
 @pytest.mark.integration
-def test_a_worker_that_was_only_slow_drops_its_trial_and_goes_on():
+def test_a_worker_that_was_only_slow_drops_its_trial_and_continues():
     over = ("hydra.sweeper.n_trials=3", "mode=slow", "steps=20", "seconds=0.1", "hydra.sweeper.heartbeat=0.3")
     slow = start(*over)
     _until(lambda: any(len(t.intermediate_values) > 1 for t in load().trials))

@@ -1,4 +1,4 @@
-"""The task function of the sweeper's tests: a sphere that can fail, prune, dawdle and resume on demand."""
+"""The task function of the sweeper's tests: a sphere that can fail, be pruned, be slow and resume on demand."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ def main(cfg: DictConfig) -> float | list[float]:
     value = float(cfg.x) ** 2 + float(cfg.y) ** 2
     trial = current_trial()
     if cfg.mode == "raise" or (cfg.mode == "raise_some" and float(cfg.x) > 0):
-        raise RuntimeError("the toy was told to fail")
+        raise RuntimeError("the toy fails")
     if cfg.mode == "not_a_number":
         return float("nan")
     if cfg.mode == "text":
@@ -30,15 +30,15 @@ def main(cfg: DictConfig) -> float | list[float]:
     if cfg.mode == "two_pruned":
         steps(cfg, value)
         return [value, -value]
-    if cfg.mode == "give_back" and not trial.is_retry:
+    if cfg.mode == "release" and not trial.is_retry:
         trial.set_user_attr("saved", "half of it")
-        raise TrialInterrupted("the toy gave it back")
+        raise TrialInterrupted("the toy released it")
     if cfg.mode == "out_of_time" and not trial.is_retry:
         from submitit.core.utils import UncompletedJobError
 
         raise UncompletedJobError("Job not requeued because: timed-out too many times.")
     if cfg.mode == "die":
-        # Whoever runs it dies, as by the kernel's out-of-memory killer.
+        # Its worker dies, as if the kernel ran out of memory.
         os.kill(os.getpid(), signal.SIGKILL)
     if cfg.mode == "die_once" and not trial.is_retry:
         trial.report(value, 0)

@@ -22,7 +22,7 @@ from eyegender.tracking.errors import StoreFaultError, repair_of
 from eyegender.tracking.local_store import open_database
 from eyegender.tracking.location import Location, artifacts_beside, database_file, find_location
 from eyegender.tracking.writer import RunWriter
-from hydra_plugins.optuna_study._spec import storage_spec
+from hydra_plugins.optuna_study._storage import storage_spec
 from tests.stores import give_store
 
 ODD = (

@@ -6,13 +6,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from eyegender.core.secrets import RedactingFilter
-from hydra_plugins.optuna_study import hide_secrets, learn_secrets, set_secrets_aside, without_secrets
-from hydra_plugins.optuna_study._set_aside import plain_without_secrets
+from hydra_plugins.optuna_study import move_secrets_to_environment, override_without_secrets, redact, register_secrets
+from hydra_plugins.optuna_study._redaction import without_secrets
 
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch):
-    monkeypatch.setattr("hydra_plugins.optuna_study._secrets._remembered", set())
+    monkeypatch.setattr("hydra_plugins.optuna_study._redaction._registered", set())
 
 
 @pytest.mark.parametrize(
@@ -27,15 +27,15 @@ def nothing_known(monkeypatch):
     ],
 )
 def test_an_override_means_the_same_without_its_password(override, value):
-    line = without_secrets(override)
+    line = override_without_secrets(override)
     config = OmegaConf.create({"value": line.partition("=")[2].strip("'")})
     assert "${oc.env:STUDY_SECRET_" in line
     assert config.value == value
-    assert without_secrets(override) == line  # the same command is the same study
+    assert override_without_secrets(override) == line  # the same command is the same study
 
 
 def test_a_password_inside_a_mapping_leaves_the_command_line_too():
-    line = without_secrets("+x={a: {password: on3, n: 1}, b: {api_key: 'tw o'}, c: null}")
+    line = override_without_secrets("+x={a: {password: on3, n: 1}, b: {api_key: 'tw o'}, c: null}")
     assert not re.search("on3|tw o", line)
     config = OmegaConf.create(OverridesParser.create().parse_override(line).value())
     assert OmegaConf.to_container(config, resolve=True) == {
@@ -47,7 +47,7 @@ def test_a_password_inside_a_mapping_leaves_the_command_line_too():
 
 @pytest.mark.parametrize("override", ["x={token: ${oc.env:HOME}}", "x={password: null}", "x={max_tokens: 5}"])
 def test_mappings_without_a_password_stay_as_they_are(override):
-    assert without_secrets(override) == override
+    assert override_without_secrets(override) == override
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_mappings_without_a_password_stay_as_they_are(override):
     ["model.lr=choice(1,2)", "m.cls_token=true", "x=http://me:${oc.env:PW}@h", "x=http://a:80/x,http://me@b", "~data"],
 )
 def test_other_overrides_stay_as_they_are(override):
-    assert without_secrets(override) == override
+    assert override_without_secrets(override) == override
 
 
 def test_a_config_is_written_without_its_passwords():
@@ -64,12 +64,12 @@ def test_a_config_is_written_without_its_passwords():
     )
     before = OmegaConf.to_container(config, resolve=True)
     OmegaConf.set_readonly(config, value=True)
-    set_secrets_aside(config)
+    move_secrets_to_environment(config)
     written = OmegaConf.to_yaml(config)
     assert not re.search("l1st|k3y5", written)
     assert OmegaConf.to_container(config, resolve=True) == before
-    assert hide_secrets("l1st and k3y5") == "*** and ***"
-    assert "l1st" not in str(plain_without_secrets([{"uri": "http://u:l1st@h"}]))
+    assert redact("l1st and k3y5") == "*** and ***"
+    assert "l1st" not in str(without_secrets([{"uri": "http://u:l1st@h"}]))
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_a_config_is_written_without_its_passwords():
 )
 def test_variables_that_a_config_names(monkeypatch, name, value, hidden):
     monkeypatch.setenv(name, value)
-    learn_secrets(OmegaConf.create({"x": f"${{oc.env:{name}}}"}))
-    assert (value not in hide_secrets(f"got {value}")) == (hidden or "p4ss" in value)
-    assert "p4ss" not in hide_secrets("the password is p4ss") or "p4ss" not in value
+    register_secrets(OmegaConf.create({"x": f"${{oc.env:{name}}}"}))
+    assert (value not in redact(f"got {value}")) == (hidden or "p4ss" in value)
+    assert "p4ss" not in redact("the password is p4ss") or "p4ss" not in value
 
 
 def test_a_log_hides_them_in_tracebacks_too():

@@ -1,8 +1,8 @@
 import pytest
 
 from hydra_plugins.optuna_study import StudyError
-from hydra_plugins.optuna_study._secrets import hide, hide_override, one_line, secrets_in
-from hydra_plugins.optuna_study._spec import storage_spec
+from hydra_plugins.optuna_study._redaction import one_line, passwords_in, redact, redact_override
+from hydra_plugins.optuna_study._storage import storage_spec
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from hydra_plugins.optuna_study._spec import storage_spec
     ],
 )
 def test_a_password_in_a_url_is_hidden(text, shown):
-    assert hide(text) == shown
+    assert redact(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_password_in_a_url_is_hidden(text, shown):
     ],
 )
 def test_an_override_is_shown_without_its_secret(override, shown):
-    assert hide_override(override) == shown
+    assert redact_override(override) == shown
 
 
 def test_an_error_is_one_short_line_without_secrets():
@@ -43,8 +43,8 @@ def test_an_error_is_one_short_line_without_secrets():
 
 
 def test_passwords_are_known_as_written_and_as_decoded():
-    assert secrets_in("postgresql://me:p%40ss@h/db") == ("p%40ss", "p@ss")
-    assert secrets_in("postgresql://h/db?password=abc") == ("abc",)
+    assert passwords_in("postgresql://me:p%40ss@h/db") == ("p%40ss", "p@ss")
+    assert passwords_in("postgresql://h/db?password=abc") == ("abc",)
 
 
 def test_a_spec_carries_a_password_in_the_environment_only(monkeypatch):
@@ -68,7 +68,7 @@ def test_relative_files_become_absolute(tmp_path):
         ("study.db", "must be a URL"),
         ("sqlite:///", "storage=null"),
         ("grpc://host", "grpc://host:port"),
-        ("redis://host", "redis is no storage here"),
+        ("redis://host", "redis is not supported as a storage"),
         ({"path": "x"}, "needs _target_"),
     ],
 )

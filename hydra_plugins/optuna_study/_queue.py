@@ -1,0 +1,343 @@
+"""TrialQueue: one process's view of the trials of a study. It alone decides what a worker runs next."""
+
+import copy
+import dataclasses
+import datetime
+import enum
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ._budget import (
+    ALIVE,
+    COMPLETION,
+    EXHAUSTED,
+    FAILURE,
+    FIRST_ATTEMPT,
+    INTERRUPTED,
+    OWNER,
+    RETRY_HISTORY,
+    Budget,
+    Progress,
+    budget_used,
+    count_trials,
+    directories_of_others,
+    first_number,
+    free_directory,
+    has_renamed_directory,
+    is_interrupted,
+    next_completion,
+    startable_trials,
+    stop_reason,
+    worker_deaths,
+)
+from ._heartbeat import StalenessMonitor, WorkerId
+from ._optuna import id_of, identify
+from ._storage import Storage
+from ._storage_wrappers import outages_of
+
+# Seconds after which any worker may requeue an attempt that was ended but not requeued, because the process that ended
+# it died in between.
+_ORPHAN_SECONDS = 10.0
+# Attributes of one attempt, which the next one does not inherit.
+_PER_ATTEMPT = (OWNER, ALIVE, INTERRUPTED, COMPLETION)
+
+
+class Claim(enum.Enum):
+    """What a worker that got no trial does next."""
+
+    WAIT = "other workers still run trials, one of which may be requeued"
+    DONE = "the study is complete, or stops early"
+
+
+class TrialQueue:
+    """Claims trials, releases them, and requeues those of dead workers.
+
+    Args:
+        storage: storage of the study.
+        study_name: name of the study.
+        budget: when the study is complete, and when it stops early.
+        worker_id: this process.
+    """
+
+    def __init__(self, storage: Storage, study_name: str, budget: Budget, worker_id: WorkerId) -> None:
+        self.shared = storage
+        self.storage = storage.optuna
+        self.study_name = study_name
+        self.study_id = self.storage.get_study_id_from_name(study_name)
+        self.budget = budget
+        self.worker_id = worker_id
+        self.staleness = StalenessMonitor(outages_of(self.storage))
+        # The signal on which this command stops its launch: the death of a worker then counts as no retry.
+        self.stop_signal: int | None = None
+        # Trials that failed for good because their workers kept dying, until their callbacks are called.
+        self._retries_exhausted: list[FrozenTrial] = []
+        # All trials as the last claim saw them, and the claimed one as it is since.
+        self.seen: list[FrozenTrial] = []
+        self.claimed: FrozenTrial | None = None
+        # The trial that this process started last: a signal may arrive before the trial has its owner.
+        self._starting: int | None = None
+        directions = self.storage.get_study_directions(self.study_id)
+        self._maximize = directions[0] == StudyDirection.MAXIMIZE
+        self._single_objective = len(directions) == 1
+        # The worker's loop and the thread that looks for dead workers both use the monitor and requeue trials.
+        self._mutex = threading.RLock()
+
+    def note_stop_signal(self, signum: int) -> None:
+        self.stop_signal = signum
+
+    def trials(self) -> list[FrozenTrial]:
+        return self.storage.get_all_trials(self.study_id, deepcopy=False)
+
+    def progress(self, trials: Sequence[FrozenTrial] | None = None) -> Progress:
+        trials = self.trials() if trials is None else trials
+        counts = count_trials(trials, self.worker_id.launch_id)
+        done = counts.finished
+        if self.budget.failures_use_budget:
+            done += counts.failed + counts.failed_before
+        complete = done >= self.budget.n_trials
+        budget = (
+            self.budget if self._single_objective else dataclasses.replace(self.budget, early_stopping_patience=None)
+        )
+        stopped = None if complete else stop_reason(trials, budget, self.worker_id.launch_id, self._maximize)
+        if not complete and stopped is None and not (counts.running or counts.waiting) and self._is_exhausted():
+            stopped = "every combination of values has been tried"
+        return Progress(counts, complete, stopped)
+
+    def mark_exhausted(self) -> None:
+        """Store that the sampler has tried every combination."""
+        self.storage.set_study_system_attr(self.study_id, EXHAUSTED, True)
+
+    def _is_exhausted(self) -> bool:
+        return self.budget.failures_use_budget and bool(
+            self.storage.get_study_system_attrs(self.study_id).get(EXHAUSTED, False)
+        )
+
+    # ---- claiming
+
+    def claim(self, prepare: Callable[[int], Any] | None = None) -> int | Claim:
+        """Take the next trial of the budget and return its id. From then on it is running and this worker's.
+
+        Args:
+            prepare: called with the id while the lock of the study is held, for samplers that must not sample at the
+                same time in two workers.
+        """
+        with self.shared.lock(self.study_name) as locked:
+            trials = self.trials()
+            if self.requeue_stale(trials):
+                trials = self.trials()
+            if self.progress(trials).is_over:
+                return Claim.DONE
+            self.seen = trials
+            claimed = self._claim_waiting(trials, locked)
+            has_budget = budget_used(trials, self.budget) < self.budget.n_trials
+            if claimed is None and has_budget and not self._is_exhausted():
+                claimed = self._claim_new(trials)
+            if claimed is None:
+                return Claim.WAIT
+            self.claimed = claimed
+            if prepare is not None:
+                prepare(id_of(claimed))
+            return id_of(claimed)
+
+    def _claim_waiting(self, trials: Sequence[FrozenTrial], locked: bool) -> FrozenTrial | None:
+        # By the number of the first attempt: interrupted trials resume before any other trial starts.
+        for trial in sorted(startable_trials(trials, self.budget), key=first_number):
+            if not locked and self._is_about_to_start(trial):
+                continue
+            try:
+                if self._start(id_of(trial)):
+                    self.storage.set_trial_system_attr(id_of(trial), OWNER, self.worker_id.to_stored())
+                    return self._as_started(trial)
+            except UpdateFinishedTrialError:
+                # On SQLite behind a proxy, two workers may start the same trial. The other one has finished it by now.
+                continue
+        return None
+
+    def _is_about_to_start(self, trial: FrozenTrial) -> bool:
+        """Whether the worker that created this trial without a lock is probably just about to start it."""
+        owner = WorkerId.from_stored(trial.system_attrs.get(OWNER))
+        if owner is None or owner == self.worker_id or owner.has_exited():
+            return False
+        return self.staleness.seconds_unchanged(("created", id_of(trial)), True) <= _ORPHAN_SECONDS
+
+    def _claim_new(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        # It is created as waiting, not as running: if two workers do this at once without the lock, the trial beyond
+        # the budget stays in the queue, where every claim ignores it.
+        new = optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={OWNER: self.worker_id.to_stored()})
+        trial_id = self.storage.create_new_trial(self.study_id, new)
+        if self._is_next(trial_id, trials):
+            trial = identify(new, len(trials), trial_id)
+        else:
+            self.seen = self.trials()
+            startable = {id_of(trial): trial for trial in startable_trials(self.seen, self.budget)}
+            if trial_id not in startable:
+                return None
+            trial = startable[trial_id]
+        return self._as_started(trial) if self._start(trial_id) else None
+
+    def _is_next(self, trial_id: int, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether this new trial directly follows the trials that were read.
+
+        If so, no other trial was created in between. A trial that stops using budget never uses it again, so what was
+        read is enough to know that this one may start, even if the lock was lost in the meantime.
+        """
+        try:
+            return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, len(trials)) == trial_id
+        except KeyError:
+            return False
+
+    def _as_started(self, trial: FrozenTrial) -> FrozenTrial:
+        started = copy.deepcopy(trial)
+        started.state, started.datetime_start = TrialState.RUNNING, datetime.datetime.now()  # noqa: DTZ005 - as in Optuna
+        started.system_attrs = {**started.system_attrs, OWNER: self.worker_id.to_stored()}
+        return started
+
+    def _start(self, trial_id: int) -> bool:
+        self._starting = trial_id
+        try:
+            with self.shared.exclusive():
+                return self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
+
+    # ---- releasing and requeueing
+
+    def requeue_stale(self, trials: Sequence[FrozenTrial] | None = None) -> bool:
+        """Requeue the trials of dead workers, or let them fail if their workers died too often.
+
+        Returns:
+            Whether anything changed.
+        """
+        with self._mutex:
+            trials, changed = self.trials() if trials is None else trials, False
+            for trial in trials:
+                if trial.state != TrialState.RUNNING:
+                    continue
+                owner = WorkerId.from_stored(trial.system_attrs.get(OWNER))
+                state = (trial.system_attrs.get(OWNER), trial.system_attrs.get(ALIVE))
+                if self.staleness.is_dead(id_of(trial), owner, state, self.worker_id.heartbeat):
+                    reason, worker_died = self._cause_of_death(owner)
+                    changed = self.release(id_of(trial), reason, worker_died) or changed
+            return self._requeue_orphans(trials) or changed
+
+    def _cause_of_death(self, owner: WorkerId | None) -> tuple[str, bool]:
+        """Why the worker of a trial is gone, and whether that counts as a retry of the trial."""
+        if owner is None:
+            # A worker that died before it could store its id had not started the task.
+            return "its worker died before it began", False
+        if self.stop_signal is not None and owner.launch_id == self.worker_id.launch_id:
+            return f"stopped by {signal.Signals(self.stop_signal).name}", False
+        return "its worker died", True
+
+    def release(self, trial_id: int, reason: str, worker_died: bool = False) -> bool:
+        """End this attempt without a result and requeue the trial.
+
+        Args:
+            trial_id: id of the running trial.
+            reason: why, in a few words.
+            worker_died: whether this counts as a retry; if there are too many, the trial fails instead.
+
+        Returns:
+            False if another process ended the attempt before.
+        """
+        with self._mutex:
+            trials = self.trials()
+            trial = next((t for t in trials if id_of(t) == trial_id), None)
+            if trial is None or trial.state != TrialState.RUNNING:
+                return False
+            deaths = worker_deaths(trials, trial) + worker_died
+            final = worker_died and deaths > self.budget.max_retries
+            note: dict[str, Any] = {"reason": reason, "counted": worker_died, "final": final}
+            try:
+                self.storage.set_trial_system_attr(trial_id, INTERRUPTED, note)
+                if final:
+                    self.storage.set_trial_user_attr(trial_id, FAILURE, f"{reason}, {deaths} times")
+                with self.shared.exclusive():
+                    self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            except UpdateFinishedTrialError:
+                return False
+            ended = self.storage.get_trial(trial_id)
+            if final:
+                self._retries_exhausted.append(ended)
+            else:
+                self._requeue(ended)
+            return True
+
+    def release_own(self, reason: str) -> None:
+        """Release whatever this process still runs; a signal may have arrived between claiming and running."""
+        stored = self.worker_id.to_stored()
+        for trial in self.trials():
+            has_no_owner_yet = id_of(trial) == self._starting and OWNER not in trial.system_attrs
+            if trial.state == TrialState.RUNNING and (has_no_owner_yet or trial.system_attrs.get(OWNER) == stored):
+                self.release(id_of(trial), reason)
+
+    def pop_retries_exhausted(self) -> list[FrozenTrial]:
+        """The trials that failed since the last call because their workers died too often."""
+        trials, self._retries_exhausted = self._retries_exhausted, []
+        return trials
+
+    def _requeue_orphans(self, trials: Sequence[FrozenTrial]) -> bool:
+        requeued = False
+        continued = {history[-1] for t in trials if (history := t.system_attrs.get(RETRY_HISTORY))}
+        for trial in trials:
+            if not is_interrupted(trial) or trial.number in continued:
+                continue
+            if self.staleness.seconds_unchanged(("orphan", id_of(trial)), True) > _ORPHAN_SECONDS:
+                self._requeue(trial)
+                requeued = True
+        return requeued
+
+    def _requeue(self, trial: FrozenTrial) -> None:
+        """Create the next attempt with the parameters, reports and user attributes of the last one."""
+        attrs = {key: value for key, value in trial.system_attrs.items() if key not in _PER_ATTEMPT}
+        attrs[FIRST_ATTEMPT] = first_number(trial)
+        attrs[RETRY_HISTORY] = [*attrs.get(RETRY_HISTORY, ()), trial.number]
+        self.storage.create_new_trial(
+            self.study_id,
+            optuna.trial.create_trial(
+                state=TrialState.WAITING,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs=trial.user_attrs,
+                system_attrs=attrs,
+                intermediate_values=trial.intermediate_values,
+            ),
+        )
+
+    @contextmanager
+    def finishing(self, trial_id: int) -> Iterator[None]:
+        """Give the end of this running trial its number among all ends, and lock the study while the block ends it."""
+        with self.shared.lock(self.study_name):
+            self.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(self.trials()))
+            yield
+
+    # ---- job directories
+
+    def reserve_directory(self, number: int, wanted: str, store: Callable[[str], None]) -> tuple[str, bool]:
+        """A job directory that no other trial of the study has: the wanted one, or one with `_<number>` appended.
+
+        Args:
+            number: number of the trial's first attempt.
+            wanted: absolute path of the wanted directory.
+            store: stores the directory with the trial.
+
+        Returns:
+            The directory, and whether it is the first one of the study that had to be renamed.
+        """
+        with self.shared.lock(self.study_name) as locked:
+            others = directories_of_others(self.trials(), number)
+            chosen = free_directory(wanted, number, others)
+            store(chosen)
+            if not locked and chosen in (now := directories_of_others(self.trials(), number)):
+                # Without a lock, another worker may have chosen it at the same moment; then both choose again.
+                chosen = free_directory(wanted, number, {*now, wanted})
+                store(chosen)
+        return chosen, chosen != wanted and not has_renamed_directory(others)

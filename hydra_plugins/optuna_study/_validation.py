@@ -1,0 +1,349 @@
+"""Everything that a sweep checks before it opens the study: its settings, its search space, and whether both fit.
+
+The result is a `WorkerSpec`, which is all that workers get.
+"""
+
+import difflib
+import logging
+import math
+import os
+import pkgutil
+import re
+import secrets
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ._budget import Budget
+from ._grammar import domains_of
+from ._heartbeat import WorkerId
+from ._job import sweep_folders
+from ._launch import WorkerSpec, check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
+from ._optuna import build_pruner, build_sampler, is_finite, random_parameters_message
+from ._redaction import one_line, raw_overrides, without_secrets
+from ._space import Space, build_space
+from ._status import print_line
+from ._storage import StorageSpec, storage_spec
+from ._study import Callbacks
+from ._trial import StudyError
+
+log = logging.getLogger("hydra_plugins.optuna_study")
+
+# Fields of hydra.sweeper with a new name.
+_RENAMED_FIELDS = {"patience": "early_stopping_patience", "storage_patience": "storage_retry_minutes"}
+# Job numbers with which to check whether the directory of a trial contains its number.
+_SOME_NUMBERS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The fields of `hydra.sweeper`, checked; config.py describes them."""
+
+    directions: tuple[str, ...]
+    storage: StorageSpec
+    study_name: str | None
+    n_trials: int
+    n_jobs: int
+    max_failure_rate: float
+    params: Mapping[str, Any]
+    search_space: Mapping[str, Any]
+    custom_search_space: str | None
+    sampler: Mapping[str, Any]
+    pruner: Mapping[str, Any]
+    pruned_objective: int
+    timeout: float | None
+    early_stopping_patience: int | None
+    max_retries: int
+    heartbeat: float
+    enqueue: Sequence[Mapping[str, Any]]
+    enqueue_from_command_line: bool
+    wait: bool
+    allow_changes: bool
+    storage_retry_minutes: float
+    callbacks: Sequence[Mapping[str, Any]]
+    renamed: Mapping[str, str]
+
+
+def read_settings(config: DictConfig) -> Settings:
+    """Read and check `hydra.sweeper`.
+
+    Raises:
+        StudyError: a field is out of its range; the message names it.
+    """
+    raw = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+    if not isinstance(raw, dict):
+        raise StudyError("hydra.sweeper must be a mapping")
+    fields = {str(key): value for key, value in raw.items()}
+    for old, new in _RENAMED_FIELDS.items():
+        if fields.get(old) is not None:
+            log.warning("hydra.sweeper.%s is now called hydra.sweeper.%s; the old name still works", old, new)
+            if not _is_from_command_line(config, f"hydra.sweeper.{new}"):
+                fields[new] = fields[old]
+    callbacks = fields.get("callbacks") or []
+    if isinstance(callbacks, dict):
+        callbacks = [callbacks] if "_target_" in callbacks else callbacks.values()
+    settings = Settings(
+        directions=_directions(fields.get("direction")),
+        storage=storage_spec(fields.get("storage")),
+        study_name=fields.get("study_name"),
+        n_trials=_number(fields, "n_trials", 1, int),
+        n_jobs=_number(fields, "n_jobs", 1, int),
+        max_failure_rate=_number(fields, "max_failure_rate", 0, float),
+        params=_mapping(fields, "params"),
+        search_space=_mapping(fields, "search_space"),
+        custom_search_space=fields.get("custom_search_space"),
+        sampler=_mapping(fields, "sampler"),
+        pruner=_mapping(fields, "pruner"),
+        pruned_objective=_number(fields, "pruned_objective", 0, int),
+        timeout=_number(fields, "timeout", 0, float, optional=True),
+        early_stopping_patience=_number(fields, "early_stopping_patience", 1, int, optional=True),
+        max_retries=_number(fields, "max_retries", 0, int),
+        heartbeat=_number(fields, "heartbeat", 0.05, float),
+        enqueue=_enqueue(fields.get("enqueue")),
+        enqueue_from_command_line=_is_from_command_line(config, "hydra.sweeper.enqueue"),
+        wait=bool(fields.get("wait", True)),
+        allow_changes=bool(fields.get("allow_changes", False)),
+        storage_retry_minutes=_number(fields, "storage_retry_minutes", 0, float),
+        callbacks=without_secrets(list(callbacks)),
+        renamed=_mapping(fields, "renamed"),
+    )
+    if settings.max_failure_rate > 1:
+        raise StudyError(f"hydra.sweeper.max_failure_rate must be 0..1, got {settings.max_failure_rate}")
+    if settings.pruned_objective >= len(settings.directions):
+        raise StudyError(
+            f"hydra.sweeper.pruned_objective must be 0..{len(settings.directions) - 1}, got {settings.pruned_objective}"
+        )
+    if settings.early_stopping_patience is not None and len(settings.directions) > 1:
+        raise StudyError("hydra.sweeper.early_stopping_patience needs one objective, got several; set it to null")
+    return settings
+
+
+def _number(fields: Mapping[str, Any], name: str, least: float, kind: Any, optional: bool = False) -> Any:
+    value = fields.get(name)
+    if optional and value is None:
+        return None
+    try:
+        number = kind(value)
+        if kind is int and float(value) != number:  # type: ignore[arg-type]
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise StudyError(f"hydra.sweeper.{name} must be a number, got {value!r}") from None
+    if not number >= least:  # false for NaN, too
+        raise StudyError(f"hydra.sweeper.{name} must be at least {least}, got {value}")
+    return number
+
+
+def _mapping(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = fields.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise StudyError(f"hydra.sweeper.{name} must be a mapping, got {value!r}")
+    return {str(key): entry for key, entry in value.items()}
+
+
+def _directions(value: Any) -> tuple[str, ...]:
+    given = list(value) if isinstance(value, list | tuple) else [value]
+    names = tuple(str(getattr(each, "name", each)).rpartition(".")[2].lower() for each in given)
+    for name in names:
+        if name not in ("minimize", "maximize"):
+            raise StudyError(f"hydra.sweeper.direction must be minimize or maximize, or a list of them, got '{name}'")
+    if not names:
+        raise StudyError("hydra.sweeper.direction must name at least one objective, got an empty list")
+    return names
+
+
+def _is_from_command_line(config: DictConfig, key: str) -> bool:
+    """Whether the command line sets the key, with or without + or ++ before it."""
+    lines = raw_overrides(config.hydra, "hydra")
+    return any(line.lstrip("+").partition("=")[0].partition("[")[0] == key for line in lines)
+
+
+def _enqueue(value: Any) -> Sequence[Mapping[str, Any]]:
+    entries = [] if value is None else value
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise StudyError(f"hydra.sweeper.enqueue must be a list of mappings from key to value, got {value!r}")
+    return entries
+
+
+class Validation:
+    """The checks of one sweep, to be called in this order.
+
+    Args:
+        context: Hydra's context.
+        config: the command's config.
+    """
+
+    def __init__(self, context: HydraContext, config: DictConfig) -> None:
+        self.context = context
+        self.config = config
+        self._has_numbered_directories = True
+
+    def settings(self) -> Settings:
+        """The settings, checked against the launcher."""
+        settings = read_settings(self.config)
+        launcher = launcher_name(self.config)
+        if settings.storage.kind == "memory" and not is_in_process(self.config):
+            raise StudyError(
+                f"storage=null keeps the study in this process, which workers of launcher {launcher} "
+                "cannot see; set hydra.sweeper.storage, for example to sqlite:///study.db"
+            )
+        if not settings.wait and not is_submitit(self.config):
+            raise StudyError(
+                f"wait=false needs a launcher that submits jobs, got {launcher}; use hydra/launcher=submitit_slurm"
+            )
+        check_launcher(self.config)
+        return replace(settings, n_jobs=self._n_workers(settings))
+
+    def _n_workers(self, settings: Settings) -> int:
+        """The number of workers, which may also be given as joblib's `n_jobs`."""
+        given = OmegaConf.select(self.config, "hydra.launcher.n_jobs")
+        if given is None or given in (-1, settings.n_jobs):  # -1 is joblib's default
+            return settings.n_jobs
+        if settings.n_jobs != 1 or _is_from_command_line(self.config, "hydra.sweeper.n_jobs") or int(given) < 1:
+            raise StudyError(
+                f"a sweep has one number of workers, got hydra.sweeper.n_jobs={settings.n_jobs} and "
+                f"hydra.launcher.n_jobs={given}; set hydra.sweeper.n_jobs alone"
+            )
+        print_line(f"hydra.launcher.n_jobs={given} sets hydra.sweeper.n_jobs: {given} workers")
+        return int(given)
+
+    def space(self, settings: Settings, arguments: list[str]) -> Space:
+        """The search space; the sampler and the pruner are built once to check that they can be."""
+        params: dict[str, Any] = {**domains_of(settings.search_space), **settings.params}
+        choices = self.config.hydra.runtime.choices or {}
+
+        def lookup(key: str) -> str | None:
+            if key in choices:
+                return str(choices[key])
+            value = OmegaConf.select(self.config, key, throw_on_missing=False)
+            return None if value is None or OmegaConf.is_config(value) else str(value)
+
+        space = build_space(params, arguments, lookup, self.context.config_loader)
+        if not space.parameters and settings.custom_search_space is None:
+            raise StudyError("nothing to sweep: set hydra.sweeper.params or give a range on the command line")
+        build_sampler(settings.sampler, space, 0)
+        build_pruner(settings.pruner)
+        _check_function(settings.custom_search_space)
+        if (message := random_parameters_message(settings.sampler, space)) is not None:
+            print_line(message)
+        return space
+
+    def examples(self, settings: Settings, space: Space) -> list[tuple[str, ...]]:
+        """Compose the config with both ends of every range, so that a typo stops the sweep before its first trial.
+
+        Returns:
+            The overrides of each example.
+        """
+        examples = space.examples()
+        composed = [self._composed([*space.fixed, *example]) for example in examples]
+        callbacks = Callbacks(settings.callbacks, settings.storage.secrets)
+        for config in composed:
+            callbacks.check_config(config)
+        of_first = {_job_directory(composed[0], number) for number in _SOME_NUMBERS}
+        self._has_numbered_directories = len(of_first) == len(_SOME_NUMBERS)
+        directories = of_first | {_job_directory(config, _SOME_NUMBERS[0]) for config in composed}
+        has_custom_space = settings.custom_search_space is not None  # its suggestions are not in the examples
+        differ = len(examples) > 1 and not has_custom_space
+        if len(directories) == 1 and settings.n_trials > 1 and (differ or self._is_constant("subdir")):
+            raise StudyError(
+                "hydra.sweep.subdir must differ from trial to trial, got the same directory for all: "
+                f"{directories.pop()}; use ${{hydra.job.num}} or ${{hydra.job.override_dirname}} in it"
+            )
+        return examples
+
+    def _is_constant(self, name: str) -> bool:
+        """Whether this part of `hydra.sweep` contains no interpolation."""
+        written = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+        return isinstance(written, dict) and "${" not in str(written[name])
+
+    def _composed(self, overrides: list[str]) -> DictConfig:
+        try:
+            return self.context.config_loader.load_sweep_config(self.config, overrides)
+        except HydraException as error:
+            message = " ".join(f"{error} {error.__cause__ or ''}".split())
+            unknown = re.search(r"[Kk]ey '([^']+)'", message)
+            similar = difflib.get_close_matches(unknown[1], _all_keys(self.config), n=3) if unknown else []
+            hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
+            raise StudyError(f"the search space does not fit the config: {message}{hint}") from None
+
+    def worker_spec(self, settings: Settings, space: Space) -> WorkerSpec:
+        """What the workers of this launch get."""
+        finite = is_finite(settings.sampler)
+        n_trials = settings.n_trials
+        if finite and settings.custom_search_space is None:
+            size = space.size()
+            if size is None:
+                raise StudyError("this sampler tries every combination, and an interval has too many values; use range")
+            n_trials = min(n_trials, size)
+        launch_id = secrets.token_hex(8)
+        try:
+            sweep_dir = str(Path(str(self.config.hydra.sweep.dir)).absolute())
+        except OmegaConfBaseException as error:
+            raise StudyError(
+                f"hydra.sweep.dir must be the same for all trials, got one without a value ({one_line(error)}); "
+                "put what differs from trial to trial into hydra.sweep.subdir"
+            ) from None
+        default_name = f"{self.config.hydra.job.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        return WorkerSpec(
+            study_name=settings.study_name or default_name,
+            settings=settings,
+            budget=Budget(
+                n_trials=n_trials,
+                failures_use_budget=finite,
+                # One more than the rate allows; 0.29 * 100 is less than 29 in floating point.
+                max_failures=math.floor(settings.max_failure_rate * n_trials + 1e-9) + 1,
+                # A share of fewer than three trials means little; a rate of 0 allows no failure at all.
+                min_trials_for_failures=3 if settings.max_failure_rate > 0 else 1,
+                early_stopping_patience=settings.early_stopping_patience,
+                max_retries=settings.max_retries,
+            ),
+            space=space,
+            launch_id=launch_id,
+            sweep_dir=sweep_dir,
+            has_numbered_directories=self._has_numbered_directories,
+            argv=() if is_in_process(self.config) else tuple(sys.argv),
+            main=getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None),
+            command=WorkerId.of_this_process(launch_id, -1, settings.heartbeat),
+            ends_with_command=settings.wait and workers_are_children(self.config),
+        )
+
+
+def _check_function(path: str | None) -> None:
+    if path is None:
+        return
+    try:
+        found = pkgutil.resolve_name(path)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"hydra.sweeper.custom_search_space must name a function, got {path}: {reason}") from None
+    if not callable(found):
+        raise StudyError(f"hydra.sweeper.custom_search_space must name a function, got {path}, which is not callable")
+
+
+def _job_directory(config: DictConfig, number: int) -> str:
+    try:
+        return sweep_folders(config, number)[2]
+    except OmegaConfBaseException as error:
+        raise StudyError(f"hydra.sweep.subdir names no folder: {one_line(error)}; repair what it refers to") from None
+
+
+def _all_keys(config: DictConfig) -> set[str]:
+    """Every key of the application's config, without the path to it, as Hydra's messages name it."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    found: set[str] = set()
+    waiting: list[Any] = [{key: plain[key] for key in plain if key != "hydra"}] if isinstance(plain, dict) else []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            found |= {str(key) for key in node}
+            waiting += node.values()
+    return found
