@@ -179,3 +179,26 @@ def test_a_finished_run_of_limited_steps_is_only_tested_again(tmp_path: Path) ->
     assert again.history == first.history
     assert again.trainer.global_step == 4
     assert "test/accuracy" in again.metrics
+
+
+def test_a_checkpoint_has_the_layout_of_version_0_1(tmp_path: Path) -> None:
+    """A checkpoint of version 0.1 resumes, and the names by which it does must not change."""
+    train(tiny_config(*HEAD, "trainer.max_epochs=1"), tmp_path / "out")
+    found = torch.load(tmp_path / "out/checkpoints/last.ckpt", weights_only=True)
+    assert set(found) == {
+        "callbacks", "config", "data", "epoch", "global_step", "loops", "lr_schedulers", "optimizer_states",
+        "pytorch-lightning_version", "run", "state_dict",
+    }  # fmt: skip
+    every_epoch = "'every_n_train_steps': 0, 'every_n_epochs': 1, 'train_time_interval': None"
+    assert set(found["callbacks"]) == {
+        f"BestCheckpoint{{'monitor': 'val/accuracy', 'mode': 'max', {every_epoch}}}",
+        "Epochs",
+        f"ModelCheckpoint{{'monitor': None, 'mode': 'min', {every_epoch}}}",
+    }
+    assert set(found["callbacks"]["Epochs"]) == {"epoch_seconds", "history"}
+    assert set(found["run"]) == {"began_in", "experiment", "key", "run_id"}
+    assert set(found["data"]) == {"fingerprint", "split"}
+    names = [group["name"] for group in found["optimizer_states"][0]["param_groups"]]
+    assert names == ["backbone", "backbone_no_decay", "head", "head_no_decay"]
+    layers = list(found["state_dict"])
+    assert (layers[0], layers[-1]) == ("network.stages.features_0.0.weight", "network.head.linear.bias")
