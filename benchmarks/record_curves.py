@@ -1,4 +1,4 @@
-"""Learning curves of a whole search space, recorded once: the table that `benchmarks.search` replays sweeps against.
+"""Learning curves of a whole search space, recorded once in a table, so that sweeps can be replayed without training.
 
 Run: python -m benchmarks.record_curves eyes=FOLDER weights=FILE [model=mobilenet_v2] [table=FILE.csv] [prices=true]
 Trains finetuning depth x learning rate x seeds on 2,000 real eyes at 96 pixels for 10 epochs, with `eyegender.train`'s
@@ -140,6 +140,9 @@ def parsed(arguments: list[str]) -> dict[str, str]:
     given = {"model": "mobilenet_v2", "prices": "false"} | dict(part.partition("=")[::2] for part in arguments)
     missing = {"eyes", "weights"} - given.keys()
     unknown = given.keys() - {"eyes", "weights", "model", "table", "prices"}
+    if "--help" in arguments:
+        print(__doc__)
+        raise SystemExit(0)
     if missing or unknown or given["model"] not in DEPTHS:
         print(__doc__, file=sys.stderr)
         raise SystemExit(2)

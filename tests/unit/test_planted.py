@@ -51,7 +51,7 @@ def test_planted_cache_files_are_not_unpickled(tmp_path: Path, form: str) -> Non
         activations = open_or_build(entry(cache / "activations-of-a-test"))
         fastest("a test", {"one": lambda: None}, cache)
         pixels = store.read(np.arange(len(store)))
-        features = activations.read(np.arange(activations.pictures), 0)
+        features = activations.read(np.arange(activations.images), 0)
         return pixels.tobytes(), groups.group.tobytes(), features.float().numpy().tobytes(), image_facts([image], cache)
 
     before = use()
