@@ -23,7 +23,8 @@ def show_status(status: StudyStatus, console: Console | None = None) -> None:
     console.print(
         f"Study    {status.name} in {status.storage}\n"
         f"Trials   {counts.finished}{target} finished ({counts.complete} complete, {counts.pruned} pruned), "
-        f"{counts.failed} failed, {len(status.workers)} running{'; done' if status.complete else ''}"
+        f"{counts.failed} failed, {len(status.workers)} running"
+        f"{f', {counts.paused} paused' if counts.paused else ''}{'; done' if status.complete else ''}"
     )
     if status.best:
         table = Table("trial", "value", "parameters", title="best trials", title_justify="left")

@@ -117,7 +117,16 @@ class StudyRun:
                 inside = path.parent.relative_to(folder / "report")
                 to = str(inside) if inside.parts else None
                 writer.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
+        self._end_paused_runs(writer)
         writer.apply({"op": "end", "status": "FAILED" if status.aborted else "FINISHED", "time": now_ms()})
+
+    def _end_paused_runs(self, writer: RunWriter) -> None:
+        """The trials that nothing continued are pruned now; their runs still say that they wait."""
+        parent = f"tags.`mlflow.parentRunId` = '{writer.run_id}' and attributes.status = 'SCHEDULED'"
+        for run in writer.client.search_runs([str(writer.experiment_id)], parent):
+            for tag, value in (("paused", "false"), ("pruned", "true")):
+                writer.client.set_tag(run.info.run_id, tag, value)
+            writer.client.update_run(run.info.run_id, status="FINISHED")
 
     def _open_run(self, study: StudyHandle, key: str) -> RunWriter:
         from eyegender.tracking.tracker import now_ms

@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from eyegender.training.checkpoints import BestCheckpoint
 from eyegender.training.interruptions import StoppedBySignalError
-from hydra_plugins.optuna_study import TrialPruned
+from hydra_plugins.optuna_study import TrialPaused, TrialPruned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -141,11 +141,11 @@ class SaveOrigin(pl.Callback):
 
 
 class ReportToTrial(pl.Callback):
-    """Reports the monitored metric of each epoch to a trial, and ends the fit if the trial should be pruned.
+    """Reports the monitored metric of each epoch to a trial, and ends the fit if the trial should pause or be pruned.
 
-    Rank zero asks the pruner and all ranks stop together, because a rank that continues would wait for the others
-    forever. The report comes before the checkpoints: a process that has lost its trial must not write any. A run that
-    has ended is not pruned.
+    Rank zero asks the scheduler and the pruner, and all ranks stop together, because a rank that continues would wait
+    for the others forever. The report comes before the checkpoints: a process that has lost its trial must not write
+    any. A run that has ended neither pauses nor is pruned.
     """
 
     def __init__(self, trial: TrialHandle, monitor: str) -> None:
@@ -159,11 +159,13 @@ class ReportToTrial(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, _module: Any) -> None:
         if not self._reported:
             return  # the pruner has judged the last epoch before the interruption
-        stop = self.trial.should_prune()
+        pause, prune = self.trial.should_pause(), self.trial.should_prune()
         if trainer.world_size > 1:
-            stop = trainer.strategy.broadcast(stop)
-        if stop:
+            pause, prune = trainer.strategy.broadcast((pause, prune))
+        if prune:
             raise TrialPruned(f"pruned after epoch {trainer.current_epoch}")
+        if pause:
+            raise TrialPaused(f"paused after epoch {trainer.current_epoch}")
 
 
 class StopOnSignal(pl.Callback):

@@ -24,7 +24,7 @@ from eyegender.training.interruptions import (
     out_of_memory_error,
 )
 from eyegender.training.resume import checkpoint_config, data_identity
-from hydra_plugins.optuna_study import TrialLost, TrialPruned
+from hydra_plugins.optuna_study import TrialLost, TrialPaused, TrialPruned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +104,8 @@ def begin_tracking(
         source=cfg.data.reader.arguments.get("root", data.source),
         profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
     )
+    if resumed_run is not None and trial is not None and trial.reported and not trial.is_retry:
+        tracker.set_tags({"paused": "false"})
     if changed := _changed_tags(cfg, output_dir, resume, resumes_run=resumed_run is not None):
         tracker.set_tags(changed)
     tracker.set_tags({"precision": precision, **{f"hardware.{k}": v for k, v in environment.hardware().items()}})
@@ -188,6 +190,11 @@ def finish_on_error(
         if tracker is not None:
             tracker.set_tags({"pruned": "true"})
         finish("FINISHED")
+        raise
+    except TrialPaused:
+        if tracker is not None:
+            tracker.set_tags({"paused": "true"})
+        finish("SCHEDULED")
         raise
     except TrialLost:
         if tracker is not None:

@@ -24,16 +24,23 @@ from ._redaction import (
     redact_urls,
     register_secrets,
 )
+from ._schedulers import START, Curve, Scheduler
+from ._schedulers._promotion import PromotionScheduler
 from ._status import StudyHandle, StudyStatus, TrialRow, load_study, study_status
-from ._trial import StudyError, TrialHandle, TrialInterrupted, TrialLost, TrialPruned, current_trial
+from ._trial import StudyError, TrialHandle, TrialInterrupted, TrialLost, TrialPaused, TrialPruned, current_trial
 
 __all__ = [
+    "START",
+    "Curve",
+    "PromotionScheduler",
+    "Scheduler",
     "StudyError",
     "StudyHandle",
     "StudyStatus",
     "TrialHandle",
     "TrialInterrupted",
     "TrialLost",
+    "TrialPaused",
     "TrialPruned",
     "TrialRow",
     "current_trial",

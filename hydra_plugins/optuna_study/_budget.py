@@ -28,6 +28,8 @@ INTERRUPTED = _PREFIX + "interrupted"  # {"reason", "counted", "final"}: why thi
 COMPLETION = _PREFIX + "completion"  # 1 for the first trial of the study that ended, 2 for the second, ...
 STEPS = _PREFIX + "steps"  # with several objectives: {step: reported value}
 PRUNED_AT = _PREFIX + "pruned_at"  # the step at which the pruner decided to prune
+PAUSED = _PREFIX + "paused"  # {"step", "worker"} of a trial that a scheduler paused, else missing or null
+SECONDS = _PREFIX + "seconds"  # {step: seconds of training up to it, over all attempts}
 RETRY_HISTORY = "retry_history"  # Optuna's own name: numbers of the earlier attempts
 FIRST_ATTEMPT = "failed_trial"  # Optuna's own name: number of the first attempt
 
@@ -76,6 +78,7 @@ class Counts:
     running: int = 0
     waiting: int = 0
     interrupted: int = 0
+    paused: int = 0
 
     @property
     def finished(self) -> int:
@@ -98,6 +101,11 @@ def is_interrupted(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and note is not None and not note.get("final", False)
 
 
+def is_paused(trial: FrozenTrial) -> bool:
+    """Whether a scheduler paused this trial; for the storage it waits, and any worker may continue it."""
+    return trial.state == TrialState.WAITING and trial.system_attrs.get(PAUSED) is not None
+
+
 def is_failed(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and not is_interrupted(trial)
 
@@ -113,6 +121,11 @@ def reports_of(trial: FrozenTrial) -> dict[int, float]:
     """Step to reported value, for one objective or several."""
     stored: dict[str, Any] = trial.system_attrs.get(STEPS) or {}
     return {**trial.intermediate_values, **{int(step): float(value) for step, value in stored.items()}}
+
+
+def seconds_of(trial: FrozenTrial) -> dict[int, float]:
+    """Step to seconds of training up to it, over all attempts."""
+    return {int(step): float(value) for step, value in (trial.system_attrs.get(SECONDS) or {}).items()}
 
 
 def uses_budget(trial: FrozenTrial, budget: Budget) -> bool:
@@ -146,6 +159,8 @@ def count_trials(trials: Iterable[FrozenTrial], launch_id: str | None = None) ->
         elif trial.state == TrialState.FAIL:
             in_this_launch = launch_id is None or trial.system_attrs.get(OWNER, {}).get("launch") == launch_id
             tally["failed" if in_this_launch else "failed_before"] += 1
+        elif is_paused(trial):
+            tally["paused"] += 1
         else:
             tally[trial.state.name.lower()] += 1
     return Counts(**tally)
@@ -259,7 +274,11 @@ def has_renamed_directory(directories: Mapping[str, int]) -> bool:
 
 
 def merge_attempts(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The last attempt of each trial, in the order of the first attempts; a requeued attempt counts as the last."""
+    """The last attempt of each trial, in the order of the first attempts; a requeued attempt counts as the last.
+
+    Samplers ignore waiting trials, so a paused one looks like a pruned one to them.
+    """
+    trials = [_as_pruned(trial) if is_paused(trial) else trial for trial in trials]
     continued = {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, ())}
     if not continued:
         return list(trials)
@@ -277,6 +296,12 @@ def number_without_retries(trial: FrozenTrial, trials: Iterable[FrozenTrial]) ->
     """The number that this trial would have if retries had no numbers."""
     first = first_number(trial)
     return first - sum(1 for other in trials if other.number < first and attempt_of(other))
+
+
+def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    shown = copy.copy(trial)
+    shown.state = TrialState.PRUNED
+    return shown
 
 
 def _with_number(trial: FrozenTrial, number: int) -> FrozenTrial:

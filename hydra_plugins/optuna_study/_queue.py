@@ -23,6 +23,7 @@ from ._budget import (
     FIRST_ATTEMPT,
     INTERRUPTED,
     OWNER,
+    PAUSED,
     RETRY_HISTORY,
     Budget,
     Progress,
@@ -33,6 +34,7 @@ from ._budget import (
     free_directory,
     has_renamed_directory,
     is_interrupted,
+    is_paused,
     next_completion,
     startable_trials,
     stop_reason,
@@ -40,6 +42,8 @@ from ._budget import (
 )
 from ._heartbeat import StalenessMonitor, WorkerId
 from ._optuna import id_of, identify
+from ._schedulers import Scheduler
+from ._schedulers._pausing import PausedTrials
 from ._storage import Storage
 from ._storage_wrappers import outages_of
 
@@ -47,7 +51,7 @@ from ._storage_wrappers import outages_of
 # it died in between.
 _ORPHAN_SECONDS = 10.0
 # Attributes of one attempt, which the next one does not inherit.
-_PER_ATTEMPT = (OWNER, ALIVE, INTERRUPTED, COMPLETION)
+_PER_ATTEMPT = (OWNER, ALIVE, INTERRUPTED, COMPLETION, PAUSED)
 
 
 class Claim(enum.Enum):
@@ -65,9 +69,20 @@ class TrialQueue:
         study_name: name of the study.
         budget: when the study is complete, and when it stops early.
         worker_id: this process.
+        scheduler: decides which paused trial continues, or None.
+        reported_objective: index of the objective that tasks report.
     """
 
-    def __init__(self, storage: Storage, study_name: str, budget: Budget, worker_id: WorkerId) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        study_name: str,
+        budget: Budget,
+        worker_id: WorkerId,
+        *,
+        scheduler: Scheduler | None = None,
+        reported_objective: int = 0,
+    ) -> None:
         self.shared = storage
         self.storage = storage.optuna
         self.study_name = study_name
@@ -77,8 +92,9 @@ class TrialQueue:
         self.staleness = StalenessMonitor(outages_of(self.storage))
         # The signal on which this command stops its launch: the death of a worker then counts as no retry.
         self.stop_signal: int | None = None
-        # Trials that failed for good because their workers kept dying, until their callbacks are called.
-        self._retries_exhausted: list[FrozenTrial] = []
+        # Trials that ended without running to their end here, because their workers kept dying or because nothing
+        # continued them after a pause, until their callbacks are called.
+        self.ended: list[FrozenTrial] = []
         # All trials as the last claim saw them, and the claimed one as it is since.
         self.seen: list[FrozenTrial] = []
         self.claimed: FrozenTrial | None = None
@@ -87,6 +103,7 @@ class TrialQueue:
         directions = self.storage.get_study_directions(self.study_id)
         self._maximize = directions[0] == StudyDirection.MAXIMIZE
         self._single_objective = len(directions) == 1
+        self.paused = PausedTrials(self, scheduler, directions[reported_objective] == StudyDirection.MAXIMIZE)
         # The worker's loop and the thread that looks for dead workers both use the monitor and requeue trials.
         self._mutex = threading.RLock()
 
@@ -107,7 +124,8 @@ class TrialQueue:
             self.budget if self._single_objective else dataclasses.replace(self.budget, early_stopping_patience=None)
         )
         stopped = None if complete else stop_reason(trials, budget, self.worker_id.launch_id, self._maximize)
-        if not complete and stopped is None and not (counts.running or counts.waiting) and self._is_exhausted():
+        unfinished = counts.running + counts.waiting + counts.paused
+        if not complete and stopped is None and not unfinished and self._is_exhausted():
             stopped = "every combination of values has been tried"
         return Progress(counts, complete, stopped)
 
@@ -134,12 +152,13 @@ class TrialQueue:
             if self.requeue_stale(trials):
                 trials = self.trials()
             if self.progress(trials).is_over:
+                self.paused.prune_all(trials)
                 return Claim.DONE
             self.seen = trials
             claimed = self._claim_waiting(trials, locked)
-            has_budget = budget_used(trials, self.budget) < self.budget.n_trials
-            if claimed is None and has_budget and not self._is_exhausted():
-                claimed = self._claim_new(trials)
+            if claimed is None:
+                has_budget = budget_used(trials, self.budget) < self.budget.n_trials
+                claimed = self.paused.claim(trials, has_budget and not self._is_exhausted())
             if claimed is None:
                 return Claim.WAIT
             self.claimed = claimed
@@ -150,15 +169,22 @@ class TrialQueue:
     def _claim_waiting(self, trials: Sequence[FrozenTrial], locked: bool) -> FrozenTrial | None:
         # By the number of the first attempt: interrupted trials resume before any other trial starts.
         for trial in sorted(startable_trials(trials, self.budget), key=first_number):
-            if not locked and self._is_about_to_start(trial):
+            is_scheduled = is_paused(trial) and not self.paused.are_ordinary()
+            if is_scheduled or (not locked and self._is_about_to_start(trial)):
                 continue
-            try:
-                if self._start(id_of(trial)):
-                    self.storage.set_trial_system_attr(id_of(trial), OWNER, self.worker_id.to_stored())
-                    return self._as_started(trial)
-            except UpdateFinishedTrialError:
-                # On SQLite behind a proxy, two workers may start the same trial. The other one has finished it by now.
-                continue
+            if (started := self.start_waiting(trial)) is not None:
+                return started
+        return None
+
+    def start_waiting(self, trial: FrozenTrial) -> FrozenTrial | None:
+        """Make a waiting trial this worker's running one; None if another worker was faster."""
+        try:
+            if self._start(id_of(trial)):
+                self.storage.set_trial_system_attr(id_of(trial), OWNER, self.worker_id.to_stored())
+                return self._as_started(trial)
+        except UpdateFinishedTrialError:
+            # On SQLite behind a proxy, two workers may start the same trial. The other one has finished it by now.
+            pass
         return None
 
     def _is_about_to_start(self, trial: FrozenTrial) -> bool:
@@ -168,7 +194,8 @@ class TrialQueue:
             return False
         return self.staleness.seconds_unchanged(("created", id_of(trial)), True) <= _ORPHAN_SECONDS
 
-    def _claim_new(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    def start_new(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        """Create a trial within the budget and start it; None if there is no budget left."""
         # It is created as waiting, not as running: if two workers do this at once without the lock, the trial beyond
         # the budget stays in the queue, where every claim ignores it.
         new = optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={OWNER: self.worker_id.to_stored()})
@@ -266,7 +293,7 @@ class TrialQueue:
                 return False
             ended = self.storage.get_trial(trial_id)
             if final:
-                self._retries_exhausted.append(ended)
+                self.ended.append(ended)
             else:
                 self._requeue(ended)
             return True
@@ -279,9 +306,9 @@ class TrialQueue:
             if trial.state == TrialState.RUNNING and (has_no_owner_yet or trial.system_attrs.get(OWNER) == stored):
                 self.release(id_of(trial), reason)
 
-    def pop_retries_exhausted(self) -> list[FrozenTrial]:
-        """The trials that failed since the last call because their workers died too often."""
-        trials, self._retries_exhausted = self._retries_exhausted, []
+    def pop_ended(self) -> list[FrozenTrial]:
+        """The trials that this queue ended since the last call: workers kept dying, or nothing continued them."""
+        trials, self.ended = self.ended, []
         return trials
 
     def _requeue_orphans(self, trials: Sequence[FrozenTrial]) -> bool:

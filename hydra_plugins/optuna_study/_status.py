@@ -25,7 +25,7 @@ class TrialRow:
         number: number of the trial's first attempt, as in its job directory.
         storage_number: number of this attempt in the storage, as in optuna-dashboard.
         attempt: 0 for the first attempt.
-        state: complete, pruned, failed, running, waiting or interrupted.
+        state: complete, pruned, failed, running, paused, waiting or interrupted.
         values: the objectives; for a pruned trial its last report, if any.
         params: values by config key.
         user_attrs: the trial's user attributes.
@@ -105,9 +105,19 @@ class StudyStatus:
 
 
 def trial_row(trial: "FrozenTrial") -> TrialRow:
-    from ._budget import FAILURE, INTERRUPTED, attempt_of, first_number, is_feasible, is_interrupted, reports_of
+    from ._budget import (
+        FAILURE,
+        INTERRUPTED,
+        attempt_of,
+        first_number,
+        is_feasible,
+        is_interrupted,
+        is_paused,
+        reports_of,
+    )
 
     state = "interrupted" if is_interrupted(trial) else trial.state.name.lower().replace("fail", "failed")
+    state = "paused" if is_paused(trial) else state
     note = trial.system_attrs.get(INTERRUPTED) or {}
     return TrialRow(
         number=first_number(trial),
@@ -322,7 +332,7 @@ def summary(status: StudyStatus, progress: "Progress", most: int = 5) -> list[st
     failed = counts.failed + counts.failed_before
     if failed:
         parts.append(f"{failed} failed")
-    parts += [f"{getattr(counts, name)} {name}" for name in ("running", "waiting") if getattr(counts, name)]
+    parts += [f"{getattr(counts, name)} {name}" for name in ("running", "paused", "waiting") if getattr(counts, name)]
     if counts.interrupted:
         parts.append(f"{counts.interrupted} interrupted attempts")
     lines = [f"study '{status.name}': {', '.join(parts)}, of {status.n_trials} trials ({status.storage})"]

@@ -281,7 +281,7 @@ class StudyMonitor:
     def _requeue_stale(self) -> None:
         with self.queue.shared.lock(self.queue.study_name):
             self.queue.requeue_stale()
-        for trial in self.queue.pop_retries_exhausted():
+        for trial in self.queue.pop_ended():
             self.on_failed(trial_row(trial))
 
     def look(self) -> None:

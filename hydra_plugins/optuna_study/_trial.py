@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -18,10 +19,10 @@ from hydra.errors import CompactHydraException
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
     from ._heartbeat import Heartbeat
+    from ._schedulers import Scheduler
 
 _TRIAL_VARIABLE = "OPTUNA_STUDY_TRIAL"
 # What Lightning and torchrun leave in the environment of rank zero; the next trial would mistake it for its own.
@@ -42,6 +43,10 @@ class StudyError(CompactHydraException):
 
 class TrialPruned(Exception):  # noqa: N818 - named as in Optuna
     """Raise it in the task function to end a trial as pruned; Optuna's own exception has the same effect."""
+
+
+class TrialPaused(Exception):  # noqa: N818 - an outcome like TrialPruned
+    """Raise it in the task function when `should_pause` says so; a later attempt resumes from the task's checkpoint."""
 
 
 class TrialInterrupted(Exception):  # noqa: N818 - an outcome like TrialPruned
@@ -122,6 +127,17 @@ class TrialHandle:
         """
         return False
 
+    def should_pause(self) -> bool:
+        """Ask the scheduler, after each report and before `should_prune`, whether this trial pauses.
+
+        A task that asks can resume: when it is true, the task raises TrialPaused, and any worker may continue the
+        trial later, in the same directory. A task that never asks is pruned where the scheduler would pause it.
+
+        Raises:
+            TrialLost: as in report.
+        """
+        return False
+
     def set_user_attr(self, key: str, value: Any) -> None:
         """Store a JSON-serializable value with the trial; later attempts see it.
 
@@ -146,12 +162,13 @@ class RunningTrial(TrialHandle):
         frozen: the same trial as stored.
         heartbeat: knows whether the worker was asked to stop and whether the trial was lost.
         pruned_objective: index of the objective whose values the task reports.
+        scheduler: decides whether the trial pauses, or None.
     """
 
     def __init__(
         self,
         study: "optuna.Study",
-        storage: "BaseStorage",
+        storage: Any,
         trial: "optuna.Trial",
         frozen: "FrozenTrial",
         heartbeat: "Heartbeat",
@@ -160,8 +177,9 @@ class RunningTrial(TrialHandle):
         directory: str,
         study_attrs: Mapping[str, Any],
         pruned_objective: int,
+        scheduler: "Scheduler | None" = None,
     ) -> None:
-        from ._budget import PRUNED_AT, attempt_of, first_number, reports_of
+        from ._budget import PRUNED_AT, attempt_of, first_number, reports_of, seconds_of
         from ._optuna import id_of
 
         super().__init__(
@@ -176,11 +194,17 @@ class RunningTrial(TrialHandle):
             is_rank_zero=True,
         )
         self._study = study
+        self._study_id = storage.get_study_id_from_name(study.study_name)
         self._storage = storage
         self._trial = trial
         self._trial_id = id_of(trial)
         self._heartbeat = heartbeat
         self._pruned_objective = pruned_objective
+        self._scheduler = scheduler
+        # Whether the task can pause; one that never asks is pruned instead.
+        self._can_pause = False
+        self._clock = time.monotonic()
+        self._seconds = seconds_of(frozen)
         # Whether an earlier attempt was to be pruned and ended before it could act on it.
         pruned_at = frozen.system_attrs.get(PRUNED_AT)
         self._already_pruned = pruned_at is not None and pruned_at == self.last_step
@@ -202,6 +226,7 @@ class RunningTrial(TrialHandle):
             if step in self.reported or self._already_pruned:
                 return
             self.reported[step] = value
+            self._store_seconds(step)
             if len(self._study.directions) == 1:
                 self._storage.set_trial_intermediate_value(self._trial_id, step, value)
             else:
@@ -213,7 +238,38 @@ class RunningTrial(TrialHandle):
         with self._writing():
             if self._already_pruned:
                 return True
-            return bool(self.reported) and not self._repeats and self._ask_pruner()
+            if not self.reported or self._repeats:
+                return False
+            return self._ask_pruner() or (not self._can_pause and self._ask_scheduler("should_prune"))
+
+    def should_pause(self) -> bool:
+        self._can_pause = True
+        with self._writing():
+            return bool(self.reported) and not self._repeats and self._ask_scheduler("should_pause")
+
+    def _ask_scheduler(self, question: str) -> bool:
+        if self._scheduler is None:
+            return False
+        from ._schedulers._pausing import curves_of
+
+        # From the storage itself: in the worker's view of it, paused trials look like pruned ones to samplers.
+        stored = self._storage.inner.get_all_trials(self._study_id, deepcopy=False)
+        maximize = self._study.directions[self._pruned_objective].name == "MAXIMIZE"
+        curves = curves_of(stored, maximize)
+        own = next(curve for curve in curves if curve.number == self.number)
+        return bool(getattr(self._scheduler, question)(own, curves))
+
+    def _store_seconds(self, step: int) -> None:
+        """Store how long the training took up to this step; schedulers price further steps by it."""
+        if self._scheduler is None:
+            return
+        from ._budget import SECONDS
+
+        now = time.monotonic()
+        self._seconds[step] = max(self._seconds.values(), default=0.0) + now - self._clock
+        self._clock = now
+        stored = {str(s): round(value, 3) for s, value in self._seconds.items()}
+        self._storage.set_trial_system_attr(self._trial_id, SECONDS, stored)
 
     def catch_up(self) -> None:
         """Ask the pruner about the last report of an earlier attempt, which may have ended before it asked.

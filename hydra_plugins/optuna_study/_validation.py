@@ -29,6 +29,7 @@ from ._job import sweep_folders
 from ._launch import WorkerSpec, check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
 from ._optuna import build_pruner, build_sampler, is_finite, random_parameters_message
 from ._redaction import one_line, raw_overrides, without_secrets
+from ._schedulers._pausing import build_scheduler
 from ._space import Space, build_space
 from ._status import print_line
 from ._storage import StorageSpec, storage_spec
@@ -58,6 +59,7 @@ class Settings:
     custom_search_space: str | None
     sampler: Mapping[str, Any]
     pruner: Mapping[str, Any]
+    scheduler: Mapping[str, Any]
     pruned_objective: int
     timeout: float | None
     early_stopping_patience: int | None
@@ -102,6 +104,7 @@ def read_settings(config: DictConfig) -> Settings:
         custom_search_space=fields.get("custom_search_space"),
         sampler=_mapping(fields, "sampler"),
         pruner=_mapping(fields, "pruner"),
+        scheduler=_mapping(fields, "scheduler"),
         pruned_objective=_number(fields, "pruned_objective", 0, int),
         timeout=_number(fields, "timeout", 0, float, optional=True),
         early_stopping_patience=_number(fields, "early_stopping_patience", 1, int, optional=True),
@@ -232,6 +235,7 @@ class Validation:
             raise StudyError("nothing to sweep: set hydra.sweeper.params or give a range on the command line")
         build_sampler(settings.sampler, space, 0)
         build_pruner(settings.pruner)
+        build_scheduler(settings.scheduler)
         _check_function(settings.custom_search_space)
         if (message := random_parameters_message(settings.sampler, space)) is not None:
             print_line(message)

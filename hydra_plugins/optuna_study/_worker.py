@@ -19,7 +19,15 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ._budget import FAILURE, JOB_DIR, first_number, is_interrupted, merge_attempts, number_without_retries
+from ._budget import (
+    FAILURE,
+    JOB_DIR,
+    first_number,
+    is_interrupted,
+    merge_attempts,
+    number_without_retries,
+    reports_of,
+)
 from ._grammar import value_text
 from ._heartbeat import Heartbeat, Stopped, WorkerId
 from ._job import TrialJob, as_hydra_config, error_of
@@ -27,12 +35,13 @@ from ._launch import WorkerSpec, ends_process, is_time_limit
 from ._optuna import build_pruner, build_sampler, finish, id_of, provide_trials, read_objectives, samples_one_at_a_time
 from ._queue import Claim, TrialQueue
 from ._redaction import one_line, redact_override
+from ._schedulers._pausing import build_scheduler
 from ._space import Suggestion
 from ._status import StudyHandle, print_line, trial_row
 from ._storage import Storage
 from ._storage_wrappers import TrialCache, is_storage_error
 from ._study import Callbacks, final_status, finalize, write_results
-from ._trial import RunningTrial, StudyError, TrialInterrupted, TrialLost, TrialPruned, rank_environment
+from ._trial import RunningTrial, StudyError, TrialInterrupted, TrialLost, TrialPaused, TrialPruned, rank_environment
 
 log = logging.getLogger("hydra_plugins.optuna_study")
 
@@ -101,7 +110,15 @@ class _Loop:
         self.storage = storage
         self.config = worker.config
         self.worker_id = WorkerId.of_this_process(spec.launch_id, index, settings.heartbeat)
-        self.queue = TrialQueue(storage, spec.study_name, spec.budget, self.worker_id)
+        self.scheduler = build_scheduler(settings.scheduler)
+        self.queue = TrialQueue(
+            storage,
+            spec.study_name,
+            spec.budget,
+            self.worker_id,
+            scheduler=self.scheduler,
+            reported_objective=settings.pruned_objective,
+        )
         self.cache: Any = TrialCache(storage.optuna)
         self.study = optuna.load_study(
             study_name=spec.study_name,
@@ -134,8 +151,8 @@ class _Loop:
                     if deadline is not None and time.monotonic() >= deadline:
                         break
                     claimed = self.queue.claim(self._sample_with_lock if self.sampling_needs_lock else None)
-                    for failed in self.queue.pop_retries_exhausted():
-                        self.callbacks.trial_finished(self.handle, trial_row(failed))
+                    for ended in self.queue.pop_ended():
+                        self.callbacks.trial_finished(self.handle, trial_row(ended))
                     if claimed is Claim.DONE:
                         break
                     if isinstance(claimed, int):
@@ -280,6 +297,7 @@ class _Loop:
             directory=directory,
             study_attrs=self.handle.user_attrs,
             pruned_objective=self.settings.pruned_objective,
+            scheduler=self.scheduler,
         )
         running.catch_up()
         with rank_environment(running, (*fixed, *suggestion.overrides), self.spec.argv, self.spec.main):
@@ -291,12 +309,14 @@ class _Loop:
         error = error_of(result)
         if isinstance(error, TrialLost) or self.heartbeat.lost:
             raise UpdateFinishedTrialError
-        if isinstance(error, TrialInterrupted):
+        if isinstance(error, TrialPaused) and self.scheduler is not None:
+            self.queue.paused.pause(id_of(trial), max(reports_of(self.cache.get_trial(id_of(trial))), default=None))
+        elif isinstance(error, TrialInterrupted):
             self.queue.release(id_of(trial), one_line(error))
             self.heartbeat.raise_if_stopped()
         elif error is not None and is_time_limit(error):
             raise error  # the worker ends, and the trial is released
-        elif isinstance(error, TrialPruned | optuna.TrialPruned):
+        elif isinstance(error, TrialPaused | TrialPruned | optuna.TrialPruned):
             self._end(trial, TrialState.PRUNED)
         elif error is not None:
             self._fail(trial, one_line(error, self.settings.storage.secrets))

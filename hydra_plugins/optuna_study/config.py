@@ -38,7 +38,9 @@ class OptunaStudyConf:
     _target_: str = "hydra_plugins.optuna_study.sweeper.OptunaStudySweeper"
     # Each worker builds its own sampler, pruner and callbacks.
     _recursive_: bool = False
-    defaults: list[Any] = field(default_factory=lambda: ["_self_", {"sampler": "tpe"}, {"pruner": "nop"}])
+    defaults: list[Any] = field(
+        default_factory=lambda: ["_self_", {"sampler": "tpe"}, {"pruner": "nop"}, {"scheduler": "none"}]
+    )
 
     # Optuna's sampler, from the group hydra/sweeper/sampler.
     sampler: Any = MISSING
@@ -66,7 +68,9 @@ class OptunaStudyConf:
 
     # Optuna's pruner, from the group hydra/sweeper/pruner.
     pruner: Any = MISSING
-    # Index of the objective that the task reports to the pruner; only used with several objectives.
+    # Pauses trials and decides which one continues, from the group hydra/sweeper/scheduler.
+    scheduler: Any = MISSING
+    # Index of the objective that the task reports to the pruner and the scheduler; only used with several objectives.
     pruned_objective: int = 0
     # Seconds after which no worker starts another trial.
     timeout: float | None = None
@@ -305,6 +309,22 @@ class WilcoxonPrunerConfig(PrunerConfig):
     n_startup_steps: int = 2
 
 
+@dataclass
+class SchedulerConfig:
+    """No scheduler: a trial that has started runs until it completes or is pruned."""
+
+    _target_: str | None = None
+
+
+@dataclass
+class PromotionSchedulerConfig(SchedulerConfig):
+    """Pauses each trial at steps that grow by a constant factor, and continues the best of each such step."""
+
+    _target_: str | None = "hydra_plugins.optuna_study.PromotionScheduler"
+    min_resource: int = 1
+    reduction_factor: int = 3
+
+
 SAMPLERS: dict[str, type[SamplerConfig]] = {
     "tpe": TPESamplerConfig,
     "random": RandomSamplerConfig,
@@ -329,9 +349,13 @@ PRUNERS: dict[str, type[PrunerConfig]] = {
     "wilcoxon": WilcoxonPrunerConfig,
 }
 
+SCHEDULERS: dict[str, type[SchedulerConfig]] = {"none": SchedulerConfig, "promotion": PromotionSchedulerConfig}
+
 _store = ConfigStore.instance()
 _store.store(group="hydra/sweeper", name="optuna_study", node=OptunaStudyConf, provider="optuna_study")
 for _name, _sampler in SAMPLERS.items():
     _store.store(group="hydra/sweeper/sampler", name=_name, node=_sampler, provider="optuna_study")
 for _name, _pruner in PRUNERS.items():
     _store.store(group="hydra/sweeper/pruner", name=_name, node=_pruner, provider="optuna_study")
+for _name, _scheduler in SCHEDULERS.items():
+    _store.store(group="hydra/sweeper/scheduler", name=_name, node=_scheduler, provider="optuna_study")

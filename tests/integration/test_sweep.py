@@ -93,6 +93,29 @@ def test_the_report_is_in_the_folder_and_in_the_parent_run(finished: tuple[Path,
     assert "Parameter importance" in (folder / "multirun/finetune/report/report.md").read_text()
 
 
+def test_paused_trials_continue_from_their_checkpoints_and_their_runs_say_so(tmp_path: Path) -> None:
+    output = sweep(
+        tmp_path, "+sweeps=finetune", "hydra/sweeper/scheduler=promotion", "hydra/sweeper/pruner=nop",
+        "hydra.sweeper.n_trials=4", "trainer.max_epochs=4",
+    )  # fmt: skip
+    status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")
+    assert (status.counts.complete + status.counts.pruned, status.counts.paused) == (4, 0)
+    epochs = {trial.number: max(trial.reported) for trial in status.trials}
+    assert {number for number, last in epochs.items() if last == 4} == {
+        trial.number for trial in status.trials if trial.state == "complete"
+    }
+    assert min(epochs.values()) == 1
+    client, _, trials = runs(tmp_path)
+    for trial in trials:
+        last = epochs[int(trial.data.tags["trial.number"])]
+        assert trial.info.status == "FINISHED"
+        assert trial.data.tags.get("pruned") == (None if last == 4 else "true")
+        assert trial.data.tags.get("paused") == "false"
+        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        assert [point.step for point in history] == list(range(1, last + 1))
+    assert "tested once" in output
+
+
 def test_the_same_command_on_a_finished_study_only_reports(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = [run.info.run_id for run in runs(folder)[2]]

@@ -1,0 +1,69 @@
+"""Schedulers: they pause trials, and decide which paused trial continues or whether a new one starts.
+
+Hydra imports this package whenever it looks for plugins, so nothing here imports Optuna.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+START: Final = "start"
+"""The choice of a scheduler that a new trial starts."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A trial as schedulers see it: its reports so far.
+
+    Args:
+        number: number of the trial's first attempt.
+        state: complete, pruned, failed, running, paused or waiting.
+        values: step to reported value; larger is better, whatever the direction of the study.
+        params: parameter to value.
+        seconds: step to seconds of training up to that step, over all attempts.
+    """
+
+    number: int
+    state: str
+    values: Mapping[int, float]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def last_step(self) -> int | None:
+        return max(self.values, default=None)
+
+
+class Scheduler(ABC):
+    """Decides which trial is worth the next seconds. A subclass is chosen by `hydra.sweeper.scheduler._target_`.
+
+    All workers ask schedulers of their own about the same stored trials, so a scheduler keeps no state that its
+    decisions depend on.
+    """
+
+    @abstractmethod
+    def should_pause(self, curve: Curve, curves: Sequence[Curve]) -> bool:
+        """Whether a running trial pauses after its last report.
+
+        Args:
+            curve: the trial that asks.
+            curves: all trials of the study, this one among them.
+        """
+
+    def should_prune(self, curve: Curve, curves: Sequence[Curve]) -> bool:
+        """Whether a running trial whose task cannot pause ends here; by default, where it would pause."""
+        return self.should_pause(curve, curves)
+
+    @abstractmethod
+    def choose(self, curves: Sequence[Curve], may_start: bool) -> int | str | None:
+        """What a free worker runs next.
+
+        Args:
+            curves: all trials of the study.
+            may_start: whether the budget allows another trial to start.
+
+        Returns:
+            The number of a paused trial, or `START`, or None if no paused trial is worth another second. When nothing
+            runs any more, None ends the study, and its paused trials become pruned ones.
+        """

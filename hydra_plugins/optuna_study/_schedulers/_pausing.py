@@ -1,0 +1,149 @@
+"""The paused trials of a study: how a trial pauses, continues, and ends if nothing continues it."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from .._budget import (
+    ALIVE,
+    COMPLETION,
+    OWNER,
+    PAUSED,
+    RETRY_HISTORY,
+    first_number,
+    is_interrupted,
+    is_paused,
+    next_completion,
+    reports_of,
+    seconds_of,
+)
+from .._optuna import id_of
+from .._trial import StudyError
+from . import START, Curve, Scheduler
+
+if TYPE_CHECKING:
+    from .._queue import TrialQueue
+
+
+def build_scheduler(config: Mapping[str, Any]) -> Scheduler | None:
+    """The scheduler of `hydra.sweeper.scheduler`, or None without one.
+
+    Raises:
+        StudyError: it cannot be built.
+    """
+    from hydra.utils import instantiate
+
+    target = config.get("_target_")
+    if target is None:
+        return None
+    try:
+        built = instantiate({key: value for key, value in config.items() if value is not None})
+    except Exception as error:
+        raise StudyError(f"the scheduler {target} cannot be built: {error}") from None
+    if not isinstance(built, Scheduler):
+        raise StudyError(f"hydra.sweeper.scheduler must be a subclass of Scheduler, got {target}")
+    return built
+
+
+def curves_of(trials: Sequence[FrozenTrial], maximize: bool) -> list[Curve]:
+    """The trials as schedulers see them; all attempts of a trial are one curve."""
+    continued = {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, ())}
+    sign = 1.0 if maximize else -1.0
+    return [
+        Curve(
+            number=first_number(trial),
+            state=_state(trial),
+            values={step: sign * value for step, value in reports_of(trial).items()},
+            params=trial.params,
+            seconds=seconds_of(trial),
+        )
+        for trial in trials
+        if trial.number not in continued
+    ]
+
+
+def _state(trial: FrozenTrial) -> str:
+    if is_paused(trial):
+        return "paused"
+    # An interrupted attempt that is not requeued yet continues soon.
+    return "waiting" if is_interrupted(trial) else trial.state.name.lower().replace("fail", "failed")
+
+
+class PausedTrials:
+    """The queue's view of paused trials; without a scheduler, they are ordinary waiting trials.
+
+    Args:
+        queue: the queue, whose lock is held in every call but `pause`.
+        scheduler: decides what continues, or None.
+        maximize: direction of the reported objective.
+    """
+
+    def __init__(self, queue: "TrialQueue", scheduler: Scheduler | None, maximize: bool) -> None:
+        self._queue = queue
+        self._scheduler = scheduler
+        self._maximize = maximize
+
+    def are_ordinary(self) -> bool:
+        return self._scheduler is None
+
+    def claim(self, trials: Sequence[FrozenTrial], may_start: bool) -> FrozenTrial | None:
+        """The paused or new trial that is worth most, started; None if there is none now."""
+        queue = self._queue
+        if self._scheduler is None:
+            return queue.start_new(trials) if may_start else None
+        choice = self._scheduler.choose(curves_of(trials, self._maximize), may_start)
+        if choice == START:
+            return queue.start_new(trials)
+        if choice is None:
+            if not any(trial.state == TrialState.RUNNING or is_interrupted_now(trial, trials) for trial in trials):
+                self.prune_all(trials)
+            return None
+        chosen = next(trial for trial in trials if is_paused(trial) and first_number(trial) == choice)
+        started = queue.start_waiting(chosen)
+        if started is not None:
+            queue.storage.set_trial_system_attr(id_of(chosen), PAUSED, None)
+            started.system_attrs = {**started.system_attrs, PAUSED: None}
+        return started
+
+    def pause(self, trial_id: int, step: int | None) -> None:
+        """Let a running trial of this worker wait until the scheduler continues it.
+
+        Raises:
+            UpdateFinishedTrialError: the trial was declared dead.
+        """
+        queue = self._queue
+        with queue.shared.lock(queue.study_name):
+            note = {"step": step, "worker": queue.worker_id.worker}
+            queue.storage.set_trial_system_attr(trial_id, PAUSED, note)
+            queue.storage.set_trial_system_attr(trial_id, OWNER, None)
+            queue.storage.set_trial_system_attr(trial_id, ALIVE, None)
+            with queue.shared.exclusive():
+                queue.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+
+    def prune_all(self, trials: Sequence[FrozenTrial]) -> None:
+        """End the paused trials as pruned ones, with the last report as their value, as Optuna does."""
+        queue = self._queue
+        for trial in trials if self._scheduler is not None else ():
+            if not is_paused(trial):
+                continue
+            trial_id = id_of(trial)
+            try:
+                if queue.start_waiting(trial) is None:
+                    continue
+                queue.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(queue.trials()))
+                reports = trial.intermediate_values
+                value = [reports[max(reports)]] if reports else None
+                with queue.shared.exclusive():
+                    queue.storage.set_trial_state_values(trial_id, TrialState.PRUNED, value)
+            except UpdateFinishedTrialError:
+                continue
+            queue.ended.append(queue.storage.get_trial(trial_id))
+
+
+def is_interrupted_now(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether this attempt ended without a result and was not continued yet."""
+    return is_interrupted(trial) and not any(
+        trial.number in other.system_attrs.get(RETRY_HISTORY, ()) for other in trials
+    )

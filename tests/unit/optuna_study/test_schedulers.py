@@ -1,0 +1,142 @@
+"""Schedulers: which trials pause, which continue, and what becomes of the rest."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hydra_plugins.optuna_study import (
+    START,
+    Curve,
+    PromotionScheduler,
+    StudyError,
+    TrialPaused,
+    TrialPruned,
+    current_trial,
+)
+
+STEPS = 9
+
+
+def curve(number, *values, state="paused"):
+    return Curve(number, state, dict(enumerate(values, start=1)))
+
+
+def test_the_first_trials_pause_at_the_first_rung_and_the_best_third_continues():
+    scheduler = PromotionScheduler()
+    lonely = curve(0, 0.5, state="running")
+    assert scheduler.should_pause(lonely, [lonely])
+    assert scheduler.choose([curve(0, 0.5)], may_start=True) == START
+    three = [curve(0, 0.5), curve(1, 0.7), curve(2, 0.6)]
+    assert scheduler.choose(three, may_start=True) == 1
+    running = curve(3, 0.9, state="running")
+    assert not scheduler.should_pause(running, [*three, running])  # it is promoted at once
+    assert not scheduler.should_pause(curve(1, 0.7, 0.8, state="running"), three)  # two is no rung
+
+
+def test_the_highest_rung_is_served_first_and_nobody_is_promoted_twice():
+    high = [curve(0, 0.5, 0.6, 0.7), curve(1, 0.6, 0.7, 0.8), curve(2, 0.7, 0.8, 0.9)]
+    low = [curve(number, 0.1) for number in range(3, 9)]
+    assert PromotionScheduler().choose([*high, *low], may_start=True) == 2
+    promoted = [*high[:2], curve(2, 0.7, 0.8, 0.9, state="running"), *low]
+    assert PromotionScheduler().choose(promoted, may_start=True) == START
+
+
+def test_at_the_end_the_best_paused_trial_goes_all_the_way():
+    curves = [curve(0, 0.5), curve(1, 0.7)]
+    assert PromotionScheduler().choose(curves, may_start=False) == 1
+    done = [curve(0, 0.5), curve(1, *[0.7] * STEPS, state="complete")]
+    assert PromotionScheduler().choose(done, may_start=False) is None
+    better = [curve(0, 0.8), curve(1, *[0.7] * STEPS, state="complete")]
+    assert PromotionScheduler().choose(better, may_start=False) == 0
+
+
+def test_nan_and_failed_trials_are_never_promoted():
+    curves = [curve(0, float("nan")), curve(1, float("nan")), curve(2, 0.1), curve(3, 0.9, state="failed")]
+    assert PromotionScheduler().choose(curves, may_start=True) == 2
+
+
+@pytest.mark.parametrize(("min_resource", "reduction_factor"), [(0, 3), (1, 1)])
+def test_rungs_that_do_not_grow_are_refused(min_resource, reduction_factor):
+    with pytest.raises(ValueError, match="at least"):
+        PromotionScheduler(min_resource, reduction_factor)
+
+
+def checkpointed(ran):
+    """A task with a checkpoint: its value at each step is x * step, and `ran` gets each step that it computes."""
+
+    def task(cfg):
+        trial = current_trial()
+        file = Path(trial.directory) / "checkpoint.json"
+        done = json.loads(file.read_text()) if file.exists() else 0
+        for step in range(done + 1, STEPS + 1):
+            ran.append((trial.number, step))
+            trial.report(cfg.x * step, step)
+            file.write_text(str(step))
+            if step < STEPS and trial.should_pause():
+                raise TrialPaused
+            if step < STEPS and trial.should_prune():
+                raise TrialPruned
+        return cfg.x * STEPS
+
+    return task
+
+
+PROMOTION = ("hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=9")
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///study.db", "journal://study.log", "null"])
+def test_a_sweep_pauses_and_continues_and_ends_with_its_best_trial_complete(sweep_task, storage):
+    ran = []
+    study = sweep_task(checkpointed(ran), *PROMOTION, f"hydra.sweeper.storage={storage}")
+    assert len(ran) == len(set(ran)) < 9 * STEPS  # no step is computed twice
+    if study is None:
+        return
+    assert study.counts.finished == 9
+    assert study.counts.paused == 0
+    best = max(study.trials, key=lambda trial: trial.params["x"])
+    assert best.state == "complete"
+    assert study.best[0].number == best.number
+    assert all(trial.values == (trial.reported[max(trial.reported)],) for trial in study.trials)
+
+
+def test_a_task_that_cannot_pause_is_pruned_instead(sweep_task):
+    def task(cfg):
+        trial = current_trial()
+        for step in range(1, STEPS + 1):
+            trial.report(cfg.x * step, step)
+            if step < STEPS and trial.should_prune():
+                raise TrialPruned
+        return cfg.x * STEPS
+
+    study = sweep_task(task, *PROMOTION)
+    assert {trial.state for trial in study.trials} == {"complete", "pruned"}
+    assert {trial.attempt for trial in study.trials} == {0}
+
+
+def test_a_paused_trial_of_an_interrupted_sweep_is_continued_by_the_same_command(sweep_task):
+    ran = []
+    task = checkpointed(ran)
+
+    def stops(cfg):
+        if len(ran) == 5:
+            raise KeyboardInterrupt
+        return task(cfg)
+
+    with pytest.raises(SystemExit):
+        sweep_task(stops, *PROMOTION)
+    study = sweep_task(task, *PROMOTION)
+    assert len(ran) == len(set(ran))
+    assert study.counts.finished == 9
+
+
+def test_a_larger_budget_starts_from_the_ended_study(sweep_task):
+    ran = []
+    sweep_task(checkpointed(ran), *PROMOTION)
+    study = sweep_task(checkpointed(ran), *PROMOTION, "hydra.sweeper.n_trials=12")
+    assert study.counts.finished == 12
+
+
+def test_a_class_that_is_no_scheduler_is_refused(sweep_task):
+    with pytest.raises(StudyError, match="scheduler"):
+        sweep_task(checkpointed([]), *PROMOTION, "hydra.sweeper.scheduler._target_=pathlib.Path")
