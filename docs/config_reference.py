@@ -285,20 +285,20 @@ def _cell(text: str) -> str:
 
 
 def _optunas() -> list[str]:
-    """The samplers and pruners, from the registry that Hydra sees."""
-    from hydra_plugins.optuna_study.config import PRUNERS, SAMPLERS
+    """The samplers, pruners and schedulers, from the registry that Hydra sees."""
+    from hydra_plugins.optuna_study.config import PRUNERS, SAMPLERS, SCHEDULERS
 
     lines = []
-    kinds: Mapping[str, Mapping[str, Any]] = {"sampler": SAMPLERS, "pruner": PRUNERS}
+    kinds: Mapping[str, Mapping[str, Any]] = {"sampler": SAMPLERS, "pruner": PRUNERS, "scheduler": SCHEDULERS}
     for kind, members in kinds.items():
         lines += ["", f"### hydra/sweeper/{kind}", ""]
-        lines += [f"Set the arguments of Optuna's class with `hydra.sweeper.{kind}.ARGUMENT=VALUE`.", ""]
+        lines += [f"Set the arguments of the class with `hydra.sweeper.{kind}.ARGUMENT=VALUE`.", ""]
         lines += [_row([f"`hydra/sweeper/{kind}=`", "class", "arguments"]), _row(["---"] * 3)]
         for name, config in members.items():
             built = config()
             names = [field for field in built.__dataclass_fields__ if not field.startswith("_")]
             arguments = ", ".join(f"`{field}`" for field in names)
-            lines.append(_row([f"`{name}`", f"`{built._target_}`", arguments]))
+            lines.append(_row([f"`{name}`", f"`{built._target_}`" if built._target_ else "", arguments]))
     return lines
 
 

@@ -11,7 +11,7 @@ guarantee that one of two workers that claim the same waiting trial fails.
 """
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,13 @@ def reports_of(trial: FrozenTrial) -> dict[int, float]:
     """Step to reported value, for one objective or several."""
     stored: dict[str, Any] = trial.system_attrs.get(STEPS) or {}
     return {**trial.intermediate_values, **{int(step): float(value) for step, value in stored.items()}}
+
+
+def state_name(trial: FrozenTrial) -> str:
+    """complete, pruned, failed, running, paused, waiting, or interrupted for an attempt that another one continues."""
+    if is_interrupted(trial):
+        return "interrupted"
+    return "paused" if is_paused(trial) else trial.state.name.lower().replace("fail", "failed")
 
 
 def seconds_of(trial: FrozenTrial) -> dict[int, float]:
@@ -247,26 +254,6 @@ def signs_of_progress(trials: Sequence[FrozenTrial]) -> tuple[int, int, int]:
     reports = len({(first_number(trial), step) for trial in trials for step in reports_of(trial)})
     notes = (trial.system_attrs.get(INTERRUPTED) or {} for trial in trials)
     return ended, reports, sum(bool(note.get("counted")) for note in notes)
-
-
-def directories_of_others(trials: Iterable[FrozenTrial], number: int) -> dict[str, int]:
-    """The job directories of all trials but this one, with the trials' numbers."""
-    known = [(trial.user_attrs.get(JOB_DIR), first_number(trial)) for trial in trials]
-    return {path: first for path, first in known if path is not None and first != number}
-
-
-def free_directory(wanted: str, number: int, taken: Collection[str]) -> str:
-    """The wanted directory, or one with `_<number>` appended if it is taken."""
-    chosen = wanted
-    while chosen in taken:
-        chosen = f"{chosen}_{number}"
-    return chosen
-
-
-def has_renamed_directory(directories: Mapping[str, int]) -> bool:
-    """Whether any of these directories is another one with its trial's number appended."""
-    suffixes = {path: f"_{number}" for path, number in directories.items()}
-    return any(path.endswith(s) and path.removesuffix(s) in directories for path, s in suffixes.items())
 
 
 # Samplers and pruners use trial numbers (Hyperband derives a trial's bracket from its number, the grid sampler its

@@ -25,7 +25,7 @@ from ._budget import Budget
 from ._heartbeat import Stopped, WorkerId
 from ._job import error_of, without_callbacks
 from ._redaction import one_line, redact_config
-from ._space import Space
+from ._search_space._space import Space
 from ._storage import Storage
 from ._trial import StudyError
 

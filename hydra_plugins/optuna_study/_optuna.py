@@ -27,7 +27,7 @@ from ._redaction import one_line
 from ._trial import StudyError
 
 if TYPE_CHECKING:
-    from ._space import Space
+    from ._search_space._space import Space
 
 # Samplers that go through a list on which all workers must agree: all workers use the same seed.
 _SHARED_SEED = ("GridSampler", "QMCSampler")

@@ -29,10 +29,7 @@ from ._budget import (
     Progress,
     budget_used,
     count_trials,
-    directories_of_others,
     first_number,
-    free_directory,
-    has_renamed_directory,
     is_interrupted,
     is_paused,
     next_completion,
@@ -345,26 +342,3 @@ class TrialQueue:
         with self.shared.lock(self.study_name):
             self.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(self.trials()))
             yield
-
-    # ---- job directories
-
-    def reserve_directory(self, number: int, wanted: str, store: Callable[[str], None]) -> tuple[str, bool]:
-        """A job directory that no other trial of the study has: the wanted one, or one with `_<number>` appended.
-
-        Args:
-            number: number of the trial's first attempt.
-            wanted: absolute path of the wanted directory.
-            store: stores the directory with the trial.
-
-        Returns:
-            The directory, and whether it is the first one of the study that had to be renamed.
-        """
-        with self.shared.lock(self.study_name) as locked:
-            others = directories_of_others(self.trials(), number)
-            chosen = free_directory(wanted, number, others)
-            store(chosen)
-            if not locked and chosen in (now := directories_of_others(self.trials(), number)):
-                # Without a lock, another worker may have chosen it at the same moment; then both choose again.
-                chosen = free_directory(wanted, number, {*now, wanted})
-                store(chosen)
-        return chosen, chosen != wanted and not has_renamed_directory(others)

@@ -105,25 +105,14 @@ class StudyStatus:
 
 
 def trial_row(trial: "FrozenTrial") -> TrialRow:
-    from ._budget import (
-        FAILURE,
-        INTERRUPTED,
-        attempt_of,
-        first_number,
-        is_feasible,
-        is_interrupted,
-        is_paused,
-        reports_of,
-    )
+    from ._budget import FAILURE, INTERRUPTED, attempt_of, first_number, is_feasible, reports_of, state_name
 
-    state = "interrupted" if is_interrupted(trial) else trial.state.name.lower().replace("fail", "failed")
-    state = "paused" if is_paused(trial) else state
     note = trial.system_attrs.get(INTERRUPTED) or {}
     return TrialRow(
         number=first_number(trial),
         storage_number=trial.number,
         attempt=attempt_of(trial),
-        state=state,
+        state=state_name(trial),
         values=tuple(trial.values or ()),
         params={name.partition(" (")[0]: value for name, value in trial.params.items()},
         user_attrs=dict(trial.user_attrs),

@@ -22,17 +22,17 @@ from ._budget import (
     count_trials,
     has_too_many_failures,
 )
-from ._grammar import bare_key, normalized, value_text
 from ._heartbeat import Heartbeat, WorkerId
 from ._optuna import contains
 from ._redaction import one_line, redact_override
+from ._search_space._grammar import bare_key, normalized, value_text
 from ._status import StudyHandle, StudyStatus, print_line, status_of
 from ._trial import StudyError
 
 if TYPE_CHECKING:
     from ._launch import WorkerSpec
     from ._queue import TrialQueue
-    from ._space import Space
+    from ._search_space._space import Space
     from ._storage import Storage
     from ._validation import Settings
 

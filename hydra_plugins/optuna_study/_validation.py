@@ -7,7 +7,6 @@ import difflib
 import logging
 import math
 import os
-import pkgutil
 import re
 import secrets
 import sys
@@ -23,14 +22,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ._budget import Budget
-from ._grammar import domains_of
 from ._heartbeat import WorkerId
 from ._job import sweep_folders
 from ._launch import WorkerSpec, check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
 from ._optuna import build_pruner, build_sampler, is_finite, random_parameters_message
 from ._redaction import one_line, raw_overrides, without_secrets
 from ._schedulers._pausing import build_scheduler
-from ._space import Space, build_space
+from ._search_space._custom import check_function
+from ._search_space._grammar import domains_of
+from ._search_space._space import Space, build_space
 from ._status import print_line
 from ._storage import StorageSpec, storage_spec
 from ._study import Callbacks
@@ -120,11 +120,10 @@ def read_settings(config: DictConfig) -> Settings:
     )
     if settings.max_failure_rate > 1:
         raise StudyError(f"hydra.sweeper.max_failure_rate must be 0..1, got {settings.max_failure_rate}")
-    if settings.pruned_objective >= len(settings.directions):
-        raise StudyError(
-            f"hydra.sweeper.pruned_objective must be 0..{len(settings.directions) - 1}, got {settings.pruned_objective}"
-        )
-    if settings.early_stopping_patience is not None and len(settings.directions) > 1:
+    last = len(settings.directions) - 1
+    if settings.pruned_objective > last:
+        raise StudyError(f"hydra.sweeper.pruned_objective must be 0..{last}, got {settings.pruned_objective}")
+    if settings.early_stopping_patience is not None and last:
         raise StudyError("hydra.sweeper.early_stopping_patience needs one objective, got several; set it to null")
     return settings
 
@@ -236,7 +235,7 @@ class Validation:
         build_sampler(settings.sampler, space, 0)
         build_pruner(settings.pruner)
         build_scheduler(settings.scheduler)
-        _check_function(settings.custom_search_space)
+        check_function(settings.custom_search_space)
         if (message := random_parameters_message(settings.sampler, space)) is not None:
             print_line(message)
         return space
@@ -319,18 +318,6 @@ class Validation:
             command=WorkerId.of_this_process(launch_id, -1, settings.heartbeat),
             ends_with_command=settings.wait and workers_are_children(self.config),
         )
-
-
-def _check_function(path: str | None) -> None:
-    if path is None:
-        return
-    try:
-        found = pkgutil.resolve_name(path)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(f"hydra.sweeper.custom_search_space must name a function, got {path}: {reason}") from None
-    if not callable(found):
-        raise StudyError(f"hydra.sweeper.custom_search_space must name a function, got {path}, which is not callable")
 
 
 def _job_directory(config: DictConfig, number: int) -> str:

@@ -19,29 +19,23 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ._budget import (
-    FAILURE,
-    JOB_DIR,
-    first_number,
-    is_interrupted,
-    merge_attempts,
-    number_without_retries,
-    reports_of,
-)
-from ._grammar import value_text
+from ._budget import FAILURE, JOB_DIR, first_number, is_interrupted, merge_attempts, number_without_retries
+from ._directories import reserve_directory
 from ._heartbeat import Heartbeat, Stopped, WorkerId
-from ._job import TrialJob, as_hydra_config, error_of
+from ._job import TrialJob, error_of
 from ._launch import WorkerSpec, ends_process, is_time_limit
 from ._optuna import build_pruner, build_sampler, finish, id_of, provide_trials, read_objectives, samples_one_at_a_time
 from ._queue import Claim, TrialQueue
-from ._redaction import one_line, redact_override
+from ._redaction import one_line
+from ._running_trial import RunningTrial
 from ._schedulers._pausing import build_scheduler
-from ._space import Suggestion
+from ._search_space._custom import add_custom_parameters
+from ._search_space._space import Suggestion
 from ._status import StudyHandle, print_line, trial_row
 from ._storage import Storage
 from ._storage_wrappers import TrialCache, is_storage_error
 from ._study import Callbacks, final_status, finalize, write_results
-from ._trial import RunningTrial, StudyError, TrialInterrupted, TrialLost, TrialPaused, TrialPruned, rank_environment
+from ._trial import StudyError, TrialInterrupted, TrialLost, TrialPaused, TrialPruned, rank_environment
 
 log = logging.getLogger("hydra_plugins.optuna_study")
 
@@ -216,7 +210,9 @@ class _Loop:
                 raise sampled
             trial = sampled or self._sample(trial_id)
             frozen = self.cache.get_trial(trial_id)
-            suggestion = self._with_custom_parameters(trial, self.spec.space.suggest(trial))
+            suggestion = self.spec.space.suggest(trial)
+            if (function := self.settings.custom_search_space) is not None:
+                suggestion = add_custom_parameters(function, self.config, self.spec.space, trial, suggestion)
             result = self._run_job(trial, frozen, suggestion)
         except BaseException as error:  # SystemExit, too: it must not end other trials
             if _ends_worker(error):
@@ -244,29 +240,6 @@ class _Loop:
             self.spec.space.suggest(trial)
         return trial
 
-    def _with_custom_parameters(self, trial: optuna.Trial, suggestion: Suggestion) -> Suggestion:
-        """The suggestion, with what the application's own function adds to it."""
-        if self.settings.custom_search_space is None:
-            return suggestion
-        from hydra.utils import get_method
-
-        before = set(trial.params)
-        for line in self.spec.space.shared:
-            # hydra-optuna-sweeper shows fixed values to the function as user attributes.
-            key, _, value = redact_override(line).partition("=")
-            if key not in trial.user_attrs:
-                trial.set_user_attr(key, value)
-        with as_hydra_config(self.config):
-            get_method(self.settings.custom_search_space)(self.config, trial)
-        added = {key: value for key, value in trial.params.items() if key not in before}
-        fixed = {line.partition("=")[0] for line in self.spec.space.shared}
-        if fixed & set(added):
-            raise StudyError(
-                f"custom_search_space must not suggest what is fixed, got {', '.join(sorted(fixed & set(added)))}"
-            )
-        lines = tuple(f"{key}={value_text(value)}" for key, value in added.items())
-        return Suggestion(suggestion.overrides + lines, {**suggestion.params, **added})
-
     def _run_job(self, trial: optuna.Trial, frozen: FrozenTrial, suggestion: Suggestion) -> JobReturn:
         if self.queue.claimed is not None:
             frozen.number = self.queue.claimed.number  # as in the storage; samplers and pruners see another one
@@ -279,7 +252,7 @@ class _Loop:
             if self.spec.has_numbered_directories:
                 store(wanted)
                 return wanted
-            directory, is_first = self.queue.reserve_directory(number, wanted, store)
+            directory, is_first = reserve_directory(self.queue, number, wanted, store)
             if is_first:
                 print_line(f"trial {number} has the same overrides as an earlier trial; its directory is {directory}")
             return directory
@@ -310,7 +283,7 @@ class _Loop:
         if isinstance(error, TrialLost) or self.heartbeat.lost:
             raise UpdateFinishedTrialError
         if isinstance(error, TrialPaused) and self.scheduler is not None:
-            self.queue.paused.pause(id_of(trial), max(reports_of(self.cache.get_trial(id_of(trial))), default=None))
+            self.queue.paused.pause(id_of(trial))
         elif isinstance(error, TrialInterrupted):
             self.queue.release(id_of(trial), one_line(error))
             self.heartbeat.raise_if_stopped()

@@ -30,6 +30,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from ._schedulers._config import SCHEDULERS
+
 
 @dataclass
 class OptunaStudyConf:
@@ -309,22 +311,6 @@ class WilcoxonPrunerConfig(PrunerConfig):
     n_startup_steps: int = 2
 
 
-@dataclass
-class SchedulerConfig:
-    """No scheduler: a trial that has started runs until it completes or is pruned."""
-
-    _target_: str | None = None
-
-
-@dataclass
-class PromotionSchedulerConfig(SchedulerConfig):
-    """Pauses each trial at steps that grow by a constant factor, and continues the best of each such step."""
-
-    _target_: str | None = "hydra_plugins.optuna_study.PromotionScheduler"
-    min_resource: int = 1
-    reduction_factor: int = 3
-
-
 SAMPLERS: dict[str, type[SamplerConfig]] = {
     "tpe": TPESamplerConfig,
     "random": RandomSamplerConfig,
@@ -348,8 +334,6 @@ PRUNERS: dict[str, type[PrunerConfig]] = {
     "patient": PatientPrunerConfig,
     "wilcoxon": WilcoxonPrunerConfig,
 }
-
-SCHEDULERS: dict[str, type[SchedulerConfig]] = {"none": SchedulerConfig, "promotion": PromotionSchedulerConfig}
 
 _store = ConfigStore.instance()
 _store.store(group="hydra/sweeper", name="optuna_study", node=OptunaStudyConf, provider="optuna_study")

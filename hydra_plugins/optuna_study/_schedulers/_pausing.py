@@ -18,6 +18,7 @@ from .._budget import (
     next_completion,
     reports_of,
     seconds_of,
+    state_name,
 )
 from .._optuna import id_of
 from .._trial import StudyError
@@ -54,7 +55,8 @@ def curves_of(trials: Sequence[FrozenTrial], maximize: bool) -> list[Curve]:
     return [
         Curve(
             number=first_number(trial),
-            state=_state(trial),
+            # An interrupted attempt that is not requeued yet continues soon.
+            state=state_name(trial).replace("interrupted", "waiting"),
             values={step: sign * value for step, value in reports_of(trial).items()},
             params=trial.params,
             seconds=seconds_of(trial),
@@ -62,13 +64,6 @@ def curves_of(trials: Sequence[FrozenTrial], maximize: bool) -> list[Curve]:
         for trial in trials
         if trial.number not in continued
     ]
-
-
-def _state(trial: FrozenTrial) -> str:
-    if is_paused(trial):
-        return "paused"
-    # An interrupted attempt that is not requeued yet continues soon.
-    return "waiting" if is_interrupted(trial) else trial.state.name.lower().replace("fail", "failed")
 
 
 class PausedTrials:
@@ -107,7 +102,7 @@ class PausedTrials:
             started.system_attrs = {**started.system_attrs, PAUSED: None}
         return started
 
-    def pause(self, trial_id: int, step: int | None) -> None:
+    def pause(self, trial_id: int) -> None:
         """Let a running trial of this worker wait until the scheduler continues it.
 
         Raises:
@@ -115,7 +110,8 @@ class PausedTrials:
         """
         queue = self._queue
         with queue.shared.lock(queue.study_name):
-            note = {"step": step, "worker": queue.worker_id.worker}
+            steps = reports_of(queue.storage.get_trial(trial_id))
+            note = {"step": max(steps, default=None), "worker": queue.worker_id.worker}
             queue.storage.set_trial_system_attr(trial_id, PAUSED, note)
             queue.storage.set_trial_system_attr(trial_id, OWNER, None)
             queue.storage.set_trial_system_attr(trial_id, ALIVE, None)

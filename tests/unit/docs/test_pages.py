@@ -26,7 +26,14 @@ COMMANDS = [(name, words) for name, text in TEXTS.items() for words in commands_
 OURS = sorted({tuple(words[2:]) for _, words in COMMANDS if words[2:] and words[2].startswith("eyegender.")})
 # Commands of the system and of others, which the environment need not have.
 ELSEWHERE = {"source", "export", "pip", "createdb"}
-HYDRAS_GROUPS = {"sweeps", "hydra/launcher", "hydra/sweeper", "hydra/sweeper/sampler", "hydra/sweeper/pruner"}
+HYDRAS_GROUPS = {
+    "sweeps",
+    "hydra/launcher",
+    "hydra/sweeper",
+    "hydra/sweeper/sampler",
+    "hydra/sweeper/pruner",
+    "hydra/sweeper/scheduler",
+}
 # Arguments of classes that are not ours.
 OTHERS_KEYS = (
     "hydra.launcher.",
@@ -34,6 +41,7 @@ OTHERS_KEYS = (
     "scheduler.",
     "hydra.sweeper.sampler.",
     "hydra.sweeper.pruner.",
+    "hydra.sweeper.scheduler.",
     "hydra.sweeper.params.",
 )
 SCHEMAS = {

@@ -3,7 +3,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from hydra_plugins.optuna_study import StudyError
-from hydra_plugins.optuna_study._grammar import Domain, domain_of, value_text
+from hydra_plugins.optuna_study._search_space._grammar import Domain, domain_of, value_text
 
 
 def parsed(written: str) -> Domain:

@@ -6,7 +6,7 @@ import pytest
 
 from hydra_plugins.optuna_study import StudyError
 from hydra_plugins.optuna_study._optuna import random_parameters_message
-from hydra_plugins.optuna_study._space import Space, build_space
+from hydra_plugins.optuna_study._search_space._space import Space, build_space
 
 CONFIG = {"model": "inception_v3", "data": "folder"}
 

@@ -9,9 +9,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from optuna.distributions import distribution_to_json
 
+from .._optuna import suggest
+from .._trial import StudyError
 from ._grammar import Condition, Domain, Lookup, Value, bare_key, domain_of, normalized
-from ._optuna import suggest
-from ._trial import StudyError
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

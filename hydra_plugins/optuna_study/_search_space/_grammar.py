@@ -24,7 +24,7 @@ from hydra.core.override_parser.types import (
 )
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ._trial import StudyError
+from .._trial import StudyError
 
 Value = None | bool | int | float | str
 

@@ -1,0 +1,1 @@
+"""The search space: Hydra's sweep grammar, conditions, and what Optuna suggests for a trial."""
