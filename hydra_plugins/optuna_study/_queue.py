@@ -30,6 +30,7 @@ from ._budget import (
     budget_used,
     count_trials,
     first_number,
+    has_too_many_failures,
     is_interrupted,
     is_paused,
     next_completion,
@@ -148,8 +149,10 @@ class TrialQueue:
             trials = self.trials()
             if self.requeue_stale(trials):
                 trials = self.trials()
-            if self.progress(trials).is_over:
-                self.paused.prune_all(trials)
+            progress = self.progress(trials)
+            if progress.is_over:
+                if not has_too_many_failures(progress.counts, self.budget):  # after a repair, they continue
+                    self.paused.prune_all(trials)
                 return Claim.DONE
             self.seen = trials
             claimed = self._claim_waiting(trials, locked)

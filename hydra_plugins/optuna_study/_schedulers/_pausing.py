@@ -1,5 +1,6 @@
 """The paused trials of a study: how a trial pauses, continues, and ends if nothing continues it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -130,9 +131,10 @@ class PausedTrials:
                     continue
                 queue.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(queue.trials()))
                 reports = trial.intermediate_values
-                value = [reports[max(reports)]] if reports else None
+                last = reports[max(reports)] if reports else math.nan
                 with queue.shared.exclusive():
-                    queue.storage.set_trial_state_values(trial_id, TrialState.PRUNED, value)
+                    values = None if math.isnan(last) else [last]
+                    queue.storage.set_trial_state_values(trial_id, TrialState.PRUNED, values)
             except UpdateFinishedTrialError:
                 continue
             queue.ended.append(queue.storage.get_trial(trial_id))

@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from hydra_plugins.optuna_study import TrialInterrupted, TrialPruned, current_trial
+from hydra_plugins.optuna_study import TrialInterrupted, TrialPaused, TrialPruned, current_trial
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="config")
@@ -52,6 +52,8 @@ def main(cfg: DictConfig) -> float | list[float]:
         time.sleep(float(cfg.seconds))
         (Path(trial.directory) / "checkpoint").touch()
         raise TrialInterrupted("the toy saved it")
+    if cfg.mode == "pauses":
+        return pauses(value, int(cfg.steps))
     if cfg.mode == "slow":
         for step in range(int(cfg.steps)):
             if trial.last_step is None or step > trial.last_step:
@@ -69,6 +71,24 @@ def steps(cfg: DictConfig, value: float) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if trial.should_prune():
             raise TrialPruned
+
+
+def pauses(value: float, length: int) -> float:
+    """A task whose checkpoint is the list of its steps; the first trial to be promoted kills its worker once."""
+    trial = current_trial()
+    assert trial is not None
+    checkpoint = Path(trial.directory) / "steps"
+    done = len(checkpoint.read_text().splitlines()) if checkpoint.exists() else 0
+    for step in range(done + 1, length + 1):
+        trial.report(value * step, step)
+        with checkpoint.open("a") as file:
+            file.write(f"{step} of process {os.getpid()}\n")
+        if step == 2 and not trial.is_retry and not (killed := Path("killed")).exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step < length and trial.should_pause():
+            raise TrialPaused
+    return value * length
 
 
 if __name__ == "__main__":
