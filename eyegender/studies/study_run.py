@@ -117,7 +117,8 @@ class StudyRun:
                 inside = path.parent.relative_to(folder / "report")
                 to = str(inside) if inside.parts else None
                 writer.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
-        self._end_paused_runs(writer)
+        if counts.pruned:
+            self._end_paused_runs(writer)
         writer.apply({"op": "end", "status": "FAILED" if status.aborted else "FINISHED", "time": now_ms()})
 
     def _end_paused_runs(self, writer: RunWriter) -> None:

@@ -49,7 +49,7 @@ def test_a_signal_before_a_started_trial_has_its_owner_releases_it_at_once(tmp_p
 def test_without_a_lock_a_trial_beyond_the_budget_waits_forever(tmp_path, monkeypatch):
     first, second = queue(tmp_path, "a", n_trials=1), queue(tmp_path, "b", n_trials=1)
     # Both look before either creates, as two workers may where there is no lock to hold.
-    mine, other = first._claim_new([]), second._claim_new([])
+    mine, other = first.start_new([]), second.start_new([])
     assert mine is not None
     assert first.storage.get_trial(mine._trial_id).number == 0
     assert other is None

@@ -97,5 +97,5 @@ def test_a_worker_that_slept_while_it_held_the_lock_starts_nothing_beyond_the_bu
     slept, awake = queue(tmp_path, "a", n_trials=1), queue(tmp_path, "b", n_trials=1)
     seen = slept.trials()
     assert isinstance(awake.claim(), int)  # without the lock, which the other one believes to hold
-    assert slept._claim_new(seen) is None
+    assert slept.start_new(seen) is None
     assert [trial.state.name for trial in slept.trials()] == ["RUNNING", "WAITING"]
