@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from my_eyes.csv_table import CsvReader
 from my_eyes.resnet18 import ResNet18
 
@@ -15,7 +16,7 @@ from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig, parse
 from eyegender.data.readers import UnreadableImageError
 from eyegender.data.synthetic import SyntheticReader
-from eyegender.training.build import build_data
+from eyegender.training.build import build_data, build_optimization
 from eyegender.training.run import train
 from tests.composing import SMALL, compose_config
 from tests.unit.docs.pages import ROOT
@@ -63,7 +64,7 @@ def test_both_train_and_are_tracked(table: Path, tmp_path: Path, monkeypatch: py
     assert run.data.metrics["test/accuracy"] == pytest.approx(result.metrics["test/accuracy"])
 
 
-def test_no_person_of_the_table_is_in_two_parts(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_person_of_the_table_is_in_two_splits(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = build_data(composed(table, monkeypatch))
     data.setup("fit")
     persons = np.array(data.persons)
@@ -79,7 +80,7 @@ def test_without_the_variable_neither_is_built(table: Path, monkeypatch: pytest.
         build_data(cfg)
 
 
-def test_a_table_that_cannot_be_used_is_told_in_one_line(table: Path) -> None:
+def test_an_unusable_table_gives_a_one_line_error(table: Path) -> None:
     with pytest.raises(UserError, match=r"data\.table must be a CSV file, got .*nowhere.csv"):
         CsvReader(str(table.with_name("nowhere.csv"))).read()
     table.write_text("file,label,person\n000.png,unknown,1\n")
@@ -87,7 +88,7 @@ def test_a_table_that_cannot_be_used_is_told_in_one_line(table: Path) -> None:
         CsvReader(str(table)).read()
 
 
-def test_a_damaged_picture_is_a_bad_picture(table: Path) -> None:
+def test_a_damaged_image_is_unreadable(table: Path) -> None:
     table.with_name("000.png").write_bytes(b"no picture")
     samples = CsvReader(str(table)).read()
     assert samples.names[0] == "000.png"
@@ -100,3 +101,14 @@ def test_the_page_shows_these_very_files() -> None:
     shown = set(re.findall(r'^--8<-- "docs/examples/my_eyes/(.+)"$', page, re.MULTILINE))
     files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.suffix in {".py", ".yaml"}}
     assert shown == files - {"__init__.py"}
+
+
+def test_a_backbone_and_a_data_source_take_two_files_each() -> None:
+    files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.*") if "__" not in str(path)}
+    assert files == {"resnet18.py", "conf/model/resnet18.yaml", "csv_table.py", "conf/data/csv.yaml"}
+
+
+def test_an_argument_of_an_optimizer_takes_no_file() -> None:
+    optimization = build_optimization(parse(compose_config("+optimizer.amsgrad=true", *SMALL)))
+    optimizer = optimization.build_optimizer([{"params": [torch.nn.Parameter(torch.ones(1))]}])
+    assert optimizer.defaults["amsgrad"] is True
