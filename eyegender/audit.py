@@ -48,8 +48,8 @@ def audit(reader: Reader, output_dir: Path, *, repeats: int = 5, **options: Any)
     import json
 
     from eyegender.data.audit import examine
+    from eyegender.data.contact_sheet import draw_contact_sheet
     from eyegender.data.data_module import EyesDataModule
-    from eyegender.plots.contact_sheet import draw_contact_sheet
 
     data = EyesDataModule(reader, 32, color="gray", on_bad="skip", on_conflict="keep", **options)
     data.read(to_split=False)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.core.errors import UserError, one_line
+from eyegender.data.contact_sheet import SheetRow
 from eyegender.data.near_duplicates import find_near_duplicates, image_vectors
 from eyegender.data.splits import Split, separated_persons, split_at_random, split_by_group
-from eyegender.plots.contact_sheet import SheetRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
