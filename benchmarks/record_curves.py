@@ -1,4 +1,4 @@
-"""Learning curves of a whole search space, recorded once in a table, so that sweeps can be replayed without training.
+"""Learning curves of a whole search space, recorded once: the table that `benchmarks.search` replays sweeps against.
 
 Run: python -m benchmarks.record_curves eyes=FOLDER weights=FILE [model=mobilenet_v2] [table=FILE.csv] [prices=true]
 Trains finetuning depth x learning rate x seeds on 2,000 real eyes at 96 pixels for 10 epochs, with `eyegender.train`'s

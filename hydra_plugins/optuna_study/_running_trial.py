@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ class RunningTrial(TrialHandle):
         heartbeat: knows whether the worker was asked to stop and whether the trial was lost.
         pruned_objective: index of the objective whose values the task reports.
         scheduler: decides whether the trial pauses, or None.
+        clock: seconds that only grow; a replay passes simulated ones.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class RunningTrial(TrialHandle):
         study_attrs: Mapping[str, Any],
         pruned_objective: int,
         scheduler: Scheduler | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-
         super().__init__(
             number=first_number(frozen),
             study_name=study.study_name,
@@ -65,7 +66,8 @@ class RunningTrial(TrialHandle):
         self._scheduler = scheduler
         # Whether the task can pause; one that never asks is pruned instead.
         self._can_pause = False
-        self._clock = time.monotonic()
+        self._clock = clock
+        self._last_report = clock()
         self._seconds = seconds_of(frozen)
         # Whether an earlier attempt was to be pruned and ended before it could act on it.
         pruned_at = frozen.system_attrs.get(PRUNED_AT)
@@ -124,9 +126,9 @@ class RunningTrial(TrialHandle):
         if self._scheduler is None:
             return
 
-        now = time.monotonic()
-        self._seconds[step] = max(self._seconds.values(), default=0.0) + now - self._clock
-        self._clock = now
+        now = self._clock()
+        self._seconds[step] = max(self._seconds.values(), default=0.0) + now - self._last_report
+        self._last_report = now
         stored = {str(s): round(value, 3) for s, value in self._seconds.items()}
         self._storage.set_trial_system_attr(self._trial_id, SECONDS, stored)
 

@@ -1,0 +1,182 @@
+"""Sweeps in simulated time: the sweeper's own queue, samplers, pruners and schedulers, without training anything."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from hydra_plugins.optuna_study._budget import Budget, merge_attempts, number_without_retries
+from hydra_plugins.optuna_study._heartbeat import WorkerId
+from hydra_plugins.optuna_study._optuna import build_pruner, build_sampler, finish, provide_trials, suggest
+from hydra_plugins.optuna_study._queue import Claim, TrialQueue
+from hydra_plugins.optuna_study._running_trial import RunningTrial
+from hydra_plugins.optuna_study._schedulers._pausing import build_scheduler
+from hydra_plugins.optuna_study._storage import Storage, storage_spec
+from hydra_plugins.optuna_study._storage_wrappers import TrialCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from benchmarks.curve_table import CurveTable
+
+NAME = "replay"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a sweep decides by.
+
+    Args:
+        sampler, pruner, scheduler: configs with `_target_`, as in `hydra.sweeper`.
+        column: the metric that trials report.
+    """
+
+    sampler: Mapping[str, Any]
+    pruner: Mapping[str, Any]
+    scheduler: Mapping[str, Any]
+    column: str
+
+
+@dataclass
+class Outcome:
+    """What a replayed sweep came to.
+
+    Args:
+        incumbents: seconds and quality each time a better value was reported: the mean over the seeds, at its best
+            epoch so far, of the configuration with the best reported value. What a value owes to luck does not count.
+        seconds: until the last worker ended.
+        worker_seconds: sum over the workers of the seconds in which they trained.
+        epochs: number of trained epochs.
+        complete: number of trials that trained to their end.
+        trials: number of trials that finished, and of those that are paused or running at the end.
+    """
+
+    incumbents: list[tuple[float, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    worker_seconds: float = 0.0
+    epochs: int = 0
+    complete: int = 0
+    trials: Mapping[str, int] = field(default_factory=dict)
+
+    def quality(self, seconds: float) -> float:
+        """Of the incumbent at this time; 0 before the first report."""
+        return next((quality for when, quality in reversed(self.incumbents) if when <= seconds), 0.0)
+
+    def seconds_to(self, quality: float) -> float:
+        """When an incumbent first had this quality; infinity if none had it."""
+        return next((when for when, reached in self.incumbents if reached >= quality), float("inf"))
+
+
+class _Beating:
+    """A heartbeat that nothing stops."""
+
+    lost = False
+    stop_requested = False
+
+
+class _Worker:
+    """One worker; like the sweeper's own, but it does not wait while an epoch trains."""
+
+    def __init__(self, index: int, storage: Storage, policy: Policy, table: CurveTable, n_trials: int) -> None:
+        self.table = table
+        scheduler = build_scheduler(policy.scheduler)
+        worker_id = WorkerId.of_this_process(NAME, index, 1e9)
+        self.queue = TrialQueue(storage, NAME, Budget(n_trials), worker_id, scheduler=scheduler)
+        self.scheduler = scheduler
+        self.cache = TrialCache(storage.optuna)
+        self.study = optuna.load_study(
+            study_name=NAME,
+            storage=self.cache,
+            sampler=build_sampler(policy.sampler, None, index),  # type: ignore[arg-type]  # no grid is replayed
+            pruner=build_pruner(policy.pruner),
+        )
+
+    def claim(self, clock: Callable[[], float]) -> bool:
+        """Start or continue a trial; false if there is none now."""
+        claimed = self.queue.claim()
+        if isinstance(claimed, Claim):
+            return False
+        started, seen = self.queue.claimed, self.queue.seen
+        assert started is not None
+        self.cache.cache(started, number_without_retries(started, seen))
+        provide_trials(self.study, merge_attempts(seen))
+        self.trial = optuna.Trial(self.study, claimed)
+        self.params = {name: suggest(self.trial, name, d) for name, d in self.table.distributions().items()}
+        self.running = RunningTrial(
+            self.study, self.cache, self.trial, self.cache.get_trial(claimed), _Beating(),  # type: ignore[arg-type]
+            params=self.params, directory="", study_attrs={}, pruned_objective=0, scheduler=self.scheduler, clock=clock,
+        )  # fmt: skip
+        self.trial_id = claimed
+        return True
+
+    def report(self, value: float, epoch: int) -> bool:
+        """Report an epoch; whether the trial ended or paused."""
+        self.running.report(value, epoch)
+        if epoch == self.table.epochs:
+            finish(self.study, self.trial, TrialState.COMPLETE, [max(self.running.reported.values())])
+        elif self.running.should_pause():
+            self.queue.paused.pause(self.trial_id)
+        elif self.running.should_prune():
+            finish(self.study, self.trial, TrialState.PRUNED)
+        else:
+            return False
+        return True
+
+
+def replay(table: CurveTable, policy: Policy, workers: int, n_trials: int, seed: int, overhead: float) -> Outcome:
+    """One sweep.
+
+    Args:
+        table: what trainings give and cost.
+        policy: of the sweep.
+        workers: number of workers.
+        n_trials: number of finished trials.
+        seed: of samplers and of the trainings.
+        overhead: seconds around a trial each time it starts or continues.
+    """
+    storage = Storage(storage_spec(None))
+    optuna.create_study(study_name=NAME, storage=storage.optuna, direction="maximize")
+    seeded = Policy({**policy.sampler, "seed": seed * workers}, policy.pruner, policy.scheduler, policy.column)
+    pool = [_Worker(index, storage, seeded, table, n_trials) for index in range(workers)]
+    rng = np.random.default_rng(seed)
+    outcome, curves, best, now = Outcome(), {}, -np.inf, 0.0
+    order = itertools.count()
+    events: list[tuple[float, int, int, bool]] = [(0.0, next(order), index, False) for index in range(workers)]
+    idle: list[int] = []
+    while events:
+        now, _, index, trains = heapq.heappop(events)
+        worker = pool[index]
+        if trains:
+            number, epoch = worker.running.number, (worker.running.last_step or 0) + 1
+            value = float(curves[number][epoch - 1])
+            outcome.epochs += 1
+            if value > best:
+                best = value
+                outcome.incumbents.append((now, float(table.mean(worker.params, policy.column)[:epoch].max())))
+            if worker.report(value, epoch):
+                trains = False
+                events += [(now, next(order), waiting, False) for waiting in idle]
+                heapq.heapify(events)
+                idle = []
+        start = 0.0
+        if not trains:
+            if not worker.claim(lambda: now):  # noqa: B023
+                idle.append(index)
+                continue
+            start = overhead
+            if worker.running.number not in curves:
+                curves[worker.running.number] = table.train(worker.params, rng)[policy.column]
+        seconds = start + table.seconds(worker.params)
+        outcome.worker_seconds += seconds
+        heapq.heappush(events, (now + seconds, next(order), index, True))
+    outcome.seconds = now
+    counts = pool[0].queue.progress().counts
+    outcome.complete = counts.complete
+    outcome.trials = {"finished": counts.finished, "paused": counts.paused, "running": counts.running}
+    return outcome

@@ -1,0 +1,122 @@
+"""How fast a sweep finds a good configuration: sweeps replayed in simulated time against recorded learning curves.
+
+Run: python -m benchmarks.search [table=FILE.csv] [workers=1,8,64] [seeds=200] [policies=NAME,NAME] [overhead=1.0]
+     [write=true]
+Everything that decides is the sweeper's own: its queue, samplers, pruners and schedulers. Only training and the clock
+are simulated. `table` is any file that benchmarks.record_curves could have written, also with other columns and numbers
+of epochs. Between the recorded configurations the space is interpolated (benchmarks.curve_table says how), and each
+training deviates from the mean as one of the recorded seeds did. 1, 8 and 64 workers run 48, 96 and 384 trials.
+`overhead` is the seconds around a trial each time it starts or continues.
+
+Printed per policy: seconds until the best configuration found is within 1.0 and 0.5 points of the table's best (median
+and 90th percentile over the seeds), its distance after a quarter, half and all of the seconds that unpruned TPE takes,
+how often the final choice is more than 1 point off, and the seconds of all workers together.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from omegaconf import OmegaConf
+
+from benchmarks.curve_table import AVERAGED, PLAIN, CurveTable
+from benchmarks.measuring import ROOT, report, table
+from benchmarks.replay import Outcome, Policy, replay
+from hydra_plugins.optuna_study._schedulers._config import SCHEDULERS
+from hydra_plugins.optuna_study.config import PRUNERS, SAMPLERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TRIALS = {1: 48, 8: 96, 64: 384}
+REFERENCE = "TPE"
+
+
+def _policy(sampler: str, pruner: str = "nop", scheduler: str = "none", column: str = PLAIN, **more: Any) -> Policy:
+    parts: list[dict[str, Any]] = []
+    for name, known in ((sampler, SAMPLERS), (pruner, PRUNERS), (scheduler, SCHEDULERS)):
+        preset = ROOT / "conf/hydra/sweeper" / ("sampler" if known is SAMPLERS else "pruner") / f"{name}.yaml"
+        parts.append(asdict(known[name]()) if name in known else dict(OmegaConf.to_container(OmegaConf.load(preset))))  # type: ignore[arg-type]
+    return Policy(parts[0], {**parts[1], **more}, parts[2], column)
+
+
+POLICIES = {
+    "random": _policy("random"),
+    REFERENCE: _policy("tpe"),
+    "TPE, averaged weights": _policy("tpe", column=AVERAGED),
+    "TPE + median": _policy("tpe", "median"),
+    "TPE + Hyperband": _policy("tpe", "hyperband"),
+    "TPE + successive halving": _policy("tpe", "successive_halving"),
+    "TPE + Wilcoxon": _policy("tpe", "wilcoxon"),
+    "present default": _policy("early_tpe", "late_median"),
+    "TPE + promotion": _policy("early_tpe", scheduler="promotion", column=AVERAGED),
+}
+
+
+def outcomes(path: Path, name: str, workers: int, seeds: Sequence[int], overhead: float) -> list[Outcome]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    curves = CurveTable(path)
+    return [replay(curves, POLICIES[name], workers, TRIALS[workers], seed, overhead) for seed in seeds]
+
+
+def row(name: str, found: Sequence[Outcome], best: float, reference: float) -> tuple[str, ...]:
+    def seconds(values: list[float]) -> str:
+        ordered = sorted(values)
+        shown = (ordered[len(ordered) // 2], ordered[int(0.9 * (len(ordered) - 1))])
+        return " / ".join("never" if value == float("inf") else f"{value:.0f}" for value in shown)
+
+    def regret(share: float) -> str:
+        return f"{100 * (best - statistics.median(each.quality(share * reference) for each in found)):.2f}"
+
+    missed = sum(best - each.quality(float("inf")) > 0.01 for each in found) / len(found)
+    return (
+        name, seconds([each.seconds_to(best - 0.01) for each in found]),
+        seconds([each.seconds_to(best - 0.005) for each in found]), regret(0.25), regret(0.5), regret(1.0),
+        f"{100 * missed:.0f}%", f"{statistics.median(each.worker_seconds for each in found):.0f}",
+    )  # fmt: skip
+
+
+def compare(path: Path, workers: int, seeds: int, overhead: float, names: Sequence[str]) -> str:
+    """The table of one number of workers."""
+    best = CurveTable(path).best
+    chunks = [range(start, seeds, os.cpu_count() or 1) for start in range(os.cpu_count() or 1)]
+    found: dict[str, list[Outcome]] = {}
+    with ProcessPoolExecutor() as pool:
+        for name in dict.fromkeys((REFERENCE, *names)):
+            parts = pool.map(partial(outcomes, path, name, workers, overhead=overhead), chunks)
+            found[name] = [outcome for part in parts for outcome in part]
+            print(f"  {workers} workers, {name}: done", file=sys.stderr, flush=True)
+    reference = statistics.median(each.seconds for each in found[REFERENCE])
+    head = ("policy", "s to 1.0", "s to 0.5", "off at 1/4", "off at 1/2", "off at 1", "> 1 off", "worker s")
+    rows = [row(name, found[name], best, reference) for name in names]
+    title = f"{workers} workers, {TRIALS[workers]} trials, {seeds} seeds; best of the space {100 * best:.2f}%"
+    return f"{title}; the median of unpruned TPE takes {reference:.0f} s.\n\n{table([head, *rows])}"
+
+
+def main() -> None:
+    given = dict(part.partition("=")[::2] for part in sys.argv[1:])
+    known = {"table", "workers", "seeds", "policies", "overhead", "write"}
+    if given.keys() - known:
+        print(__doc__, file=sys.stdout if "--help" in given else sys.stderr)
+        raise SystemExit(0 if "--help" in given else 2)
+    path = Path(given.get("table", ROOT / "benchmarks/curves/mobilenet_v2.csv"))
+    names = given["policies"].split(",") if "policies" in given else list(POLICIES)
+    parts = [
+        compare(path, int(workers), int(given.get("seeds", "200")), float(given.get("overhead", "1.0")), names)
+        for workers in given.get("workers", "1,8,64").split(",")
+    ]
+    report("search", f"Table {path.name}.\n\n" + "\n\n".join(parts), write=given.get("write") == "true")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Sweeps in simulated time: what a table of curves gives between its points, and that every policy keeps the budget."""
+
+import csv
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.curve_table import AVERAGED, PLAIN, POINTS, CurveTable
+from benchmarks.replay import replay
+from benchmarks.search import POLICIES
+
+EPOCHS, DEPTHS, RATES, OPTIMIZERS = 6, (0, 2, 6), (1e-4, 1e-3, 1e-2), ("adamw", "sgd")
+
+
+def accuracy(depth, rate, optimizer, epoch):
+    """Best at depth 6, rate 1e-3 and adamw; all curves rise."""
+    final = 0.8 + 0.02 * depth - 0.05 * abs(math.log10(rate) + 3) - 0.03 * (optimizer == "sgd")
+    return final - 0.2 / epoch
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "table.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        values = ["seed", "epoch", PLAIN, AVERAGED, "val_loss", "seconds", "seconds_stored"]
+        writer.writerow(["depth", "lr", "optimizer", *values])
+        for depth, rate, optimizer, seed in itertools.product(DEPTHS, RATES, OPTIMIZERS, (0, 1)):
+            for epoch in range(1, EPOCHS + 1):
+                value = accuracy(depth, rate, optimizer, epoch) + 0.01 * (seed - 0.5)
+                writer.writerow([depth, rate, optimizer, seed, epoch, value, value + 0.001, 0, depth + 2, depth + 1])
+    return path
+
+
+def test_at_a_recorded_point_the_mean_is_the_mean_of_its_seeds(path):
+    table = CurveTable(path)
+    for depth, rate, optimizer in itertools.product(DEPTHS, RATES, OPTIMIZERS):
+        expected = [accuracy(depth, rate, optimizer, epoch) for epoch in range(1, EPOCHS + 1)]
+        assert table.mean({"depth": depth, "lr": rate, "optimizer": optimizer}, PLAIN) == pytest.approx(expected)
+
+
+def test_between_points_it_is_interpolated_with_the_rate_on_a_log_scale(path):
+    table = CurveTable(path)
+    between = table.mean({"depth": 4, "lr": 10**-2.5, "optimizer": "sgd"}, PLAIN)
+    ends = [accuracy(depth, rate, "sgd", EPOCHS) for depth in (2, 6) for rate in (1e-3, 1e-2)]
+    assert between[-1] == pytest.approx(np.mean(ends))
+    assert table.seconds({"depth": 6, "lr": 1e-3, "optimizer": "sgd"}) == pytest.approx(7)
+    assert table.seconds({"depth": 6, "lr": 1e-3, "optimizer": "sgd"}, stored=False) == pytest.approx(8)
+
+
+def test_the_best_is_sought_on_at_least_500_points(path):
+    table = CurveTable(path)
+    assert len(table.lattice()) >= POINTS
+    assert table.best == pytest.approx(accuracy(6, 1e-3, "adamw", EPOCHS) + 0.001, abs=0.002)
+
+
+def test_trainings_vary_as_the_seeds_do(path):
+    table, rng = CurveTable(path), np.random.default_rng(0)
+    point = {"depth": 2, "lr": 1e-3, "optimizer": "adamw"}
+    finals = [table.train(point, rng)[PLAIN][-1] for _ in range(200)]
+    assert np.var(finals) == pytest.approx(np.var([0.005, -0.005], ddof=1), rel=0.05)
+    assert np.mean(finals) == pytest.approx(accuracy(2, 1e-3, "adamw", EPOCHS), abs=0.002)
+
+
+def test_a_table_with_a_missing_combination_is_refused(path):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-EPOCHS]))
+    with pytest.raises(SystemExit, match="every combination"):
+        CurveTable(path)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=list(POLICIES))
+def test_every_policy_keeps_its_budget_and_repeats_itself(path, policy, workers):
+    table = CurveTable(path)
+    first, again = (replay(table, policy, workers, 10, seed=3, overhead=0.5) for _ in range(2))
+    assert (first.incumbents, first.seconds) == (again.incumbents, again.seconds)
+    assert first.trials == {"finished": 10, "paused": 0, "running": 0}
+    assert first.worker_seconds <= workers * first.seconds + 1e-6
+    if workers == 1:
+        assert first.worker_seconds == pytest.approx(first.seconds)
+
+
+def test_promotion_trains_fewer_epochs_and_one_trial_to_the_end(path):
+    table = CurveTable(path)
+    whole = replay(table, POLICIES["TPE, averaged weights"], 1, 12, seed=0, overhead=0.0)
+    promoted = replay(table, POLICIES["TPE + promotion"], 1, 12, seed=0, overhead=0.0)
+    assert promoted.epochs < 0.6 * whole.epochs
+    assert whole.epochs == 12 * EPOCHS
+    assert promoted.complete >= 1
