@@ -23,6 +23,7 @@ from ._launch import Launch, LaunchResult, WorkerSpec, is_in_process, is_submiti
 from ._optuna import id_of
 from ._queue import TrialQueue
 from ._redaction import one_line, redact_config
+from ._schedulers._pausing import PausedLines
 from ._status import (
     StudyHandle,
     StudyStatus,
@@ -237,6 +238,7 @@ class StudyMonitor:
         # The error of the last look; None after a look that succeeded.
         self.failure: Exception | None = None
         trials = queue.trials()
+        self._print_paused = PausedLines(trials)
         self._printed: set[int] = {trial.number for trial in trials if trial.state.is_finished()}
         self._begin, self._finished_before = time.monotonic(), count_trials(trials).finished
         self._stop = threading.Event()
@@ -287,6 +289,7 @@ class StudyMonitor:
     def look(self) -> None:
         """Print the trials that have ended since the last look."""
         trials = self.queue.trials()
+        self._print_paused(trials)
         ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._printed]
         for trial in sorted(ended, key=completion_order):
             self._printed.add(trial.number)

@@ -22,6 +22,7 @@ from .._budget import (
     state_name,
 )
 from .._optuna import id_of
+from .._status import print_line
 from .._trial import StudyError
 from . import START, Curve, Scheduler
 
@@ -145,3 +146,29 @@ def is_interrupted_now(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> boo
     return is_interrupted(trial) and not any(
         trial.number in other.system_attrs.get(RETRY_HISTORY, ()) for other in trials
     )
+
+
+class PausedLines:
+    """Prints a line for each trial that paused since the last look.
+
+    Args:
+        trials: the trials at the start, whose pauses are not printed.
+    """
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        self._steps = {first_number(trial): _paused_step(trial) for trial in trials if is_paused(trial)}
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> None:
+        for trial in trials:
+            number, step = first_number(trial), _paused_step(trial)
+            if is_paused(trial) and self._steps.get(number) != step:
+                self._steps[number] = step
+                reports = reports_of(trial)
+                value = f" {reports[step]:.6g}" if step in reports else ""
+                print_line(f"{f'trial {number}':<10} paused  {value} | after step {step}")
+
+
+def _paused_step(trial: FrozenTrial) -> int | None:
+    note = trial.system_attrs.get(PAUSED) or {}
+    step: int | None = note.get("step")
+    return step

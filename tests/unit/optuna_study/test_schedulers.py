@@ -1,6 +1,7 @@
 """Schedulers: which trials pause, which continue, and what becomes of the rest."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from hydra_plugins.optuna_study import (
     current_trial,
     study_status,
 )
+from hydra_plugins.optuna_study._schedulers._pausing import PausedLines
 
-from .sweeping import run
+from .sweeping import load, run
 
 STEPS = 9
 
@@ -117,7 +119,7 @@ def test_a_task_that_cannot_pause_is_pruned_instead(sweep_task):
     assert {trial.attempt for trial in study.trials} == {0}
 
 
-def test_a_paused_trial_of_an_interrupted_sweep_is_continued_by_the_same_command(sweep_task):
+def test_a_paused_trial_of_an_interrupted_sweep_is_continued_by_the_same_command(sweep_task, capsys):
     ran = []
     task = checkpointed(ran)
 
@@ -128,6 +130,14 @@ def test_a_paused_trial_of_an_interrupted_sweep_is_continued_by_the_same_command
 
     with pytest.raises(SystemExit):
         sweep_task(stops, *PROMOTION)
+    stored = load().get_trials(deepcopy=False)
+    capsys.readouterr()
+    lines = PausedLines([])
+    lines(stored)
+    lines(stored)  # says nothing twice
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == study_status("sqlite:///study.db", "toy").counts.paused > 0
+    assert all(re.fullmatch(r"trial \d +paused +\S+ \| after step [139]", line) for line in printed)
     study = sweep_task(task, *PROMOTION)
     assert len(ran) == len(set(ran))
     assert study.counts.finished == 9
