@@ -16,7 +16,7 @@ SHOWN = 5
 
 
 def show_status(status: StudyStatus, console: Console | None = None) -> None:
-    """Print counts, the best trials, running workers with their last heartbeat, and failures with their reasons."""
+    """Print counts, the best trials, running workers with their last heartbeat, paused trials, and failures."""
     console = console or Console(highlight=False, soft_wrap=True)
     counts = status.counts
     target = "" if status.n_trials is None else f" of {status.n_trials}"
@@ -42,5 +42,9 @@ def show_status(status: StudyStatus, console: Console | None = None) -> None:
             heartbeat = "?" if worker.seconds_since_heartbeat is None else f"{worker.seconds_since_heartbeat:.0f} s ago"
             table.add_row(str(worker.worker), worker.host, str(worker.pid), str(worker.trial), heartbeat)
         console.print(table)
+    for trial in (trial for trial in status.trials if trial.state == "paused"):
+        last = max(trial.reported, default=None)
+        reached = "" if last is None else f": {trial.reported[last]:.4f} after epoch {last}"
+        console.print(f"paused   trial {trial.number}{reached}; others are worth more now")
     for trial in status.failures:
         console.print(f"failed   trial {trial.number}: {trial.reason}")

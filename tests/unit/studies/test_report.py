@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,6 +164,14 @@ def test_a_tie_for_the_best_value_is_reported_and_has_no_winner(
     assert "Winner" not in output
     assert tags == {"tied": True}
     assert stored["best.tied"] == "0 2 3 5"
+
+
+def test_paused_trials_are_listed_with_their_last_value(tmp_path: Path) -> None:
+    _, status = made([0.7], tmp_path)
+    paused = replace(status.trials[0], state="paused", values=(), reported={1: 0.5, 3: 0.6})
+    console = Console(record=True, width=100)
+    show_status(replace(status, trials=[paused]), console)
+    assert "paused   trial 0: 0.6000 after epoch 3" in console.export_text()
 
 
 def test_a_single_best_trial_is_the_winner(
