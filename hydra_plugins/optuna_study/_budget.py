@@ -3,15 +3,15 @@
 All functions here take lists of trials and use no storage and no clock.
 
 The budget rule makes the number of finished trials exact on every storage. Trials are numbered in the order of their
-creation. Each one uses budget unless it failed or was interrupted. A waiting trial may start only if fewer than
-n_trials trials with lower numbers use budget. A trial that stops using budget never uses it again, so a trial that may
-start now may also start at any later time, and the trials that may start and use budget are always the first n_trials
-of those that use it. Neither the number of workers nor timing can make one more trial finish. The storage only has to
-guarantee that one of two workers that claim the same waiting trial fails.
+creation. Each one uses budget unless it failed, or was interrupted and another attempt exists. A waiting trial may
+start only if fewer than n_trials trials with lower numbers use budget. A trial that stops using budget never uses it
+again, so a trial that may start now may also start at any later time, and the trials that may start and use budget are
+always the first n_trials of those that use it. Neither the number of workers nor timing can make one more trial finish.
+The storage only has to guarantee that one of two workers that claim the same waiting trial fails.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,25 +135,32 @@ def seconds_of(trial: FrozenTrial) -> dict[int, float]:
     return {int(step): float(value) for step, value in (trial.system_attrs.get(SECONDS) or {}).items()}
 
 
-def uses_budget(trial: FrozenTrial, budget: Budget) -> bool:
-    if trial.state == TrialState.FAIL:
-        return budget.failures_use_budget and is_failed(trial)
-    return True
+def uses_budget(trial: FrozenTrial, budget: Budget, continued: Collection[int]) -> bool:
+    if is_interrupted(trial):
+        # Until the next attempt exists, no other trial takes its place: the process that ended it may have died.
+        return trial.number not in continued
+    return trial.state != TrialState.FAIL or budget.failures_use_budget
 
 
-def budget_used(trials: Iterable[FrozenTrial], budget: Budget) -> int:
-    return sum(uses_budget(trial, budget) for trial in trials)
+def continued_attempts(trials: Iterable[FrozenTrial]) -> set[int]:
+    """The numbers of the interrupted attempts that another attempt continues."""
+    return {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, ())}
 
 
-def startable_trials(trials: Iterable[FrozenTrial], budget: Budget) -> list[FrozenTrial]:
+def budget_used(trials: Sequence[FrozenTrial], budget: Budget) -> int:
+    continued = continued_attempts(trials)
+    return sum(uses_budget(trial, budget, continued) for trial in trials)
+
+
+def startable_trials(trials: Sequence[FrozenTrial], budget: Budget) -> list[FrozenTrial]:
     """The waiting trials within the budget, lowest number first."""
-    startable, used = [], 0
+    startable, used, continued = [], 0, continued_attempts(trials)
     for trial in sorted(trials, key=lambda trial: trial.number):
         if used >= budget.n_trials:
             break
         if trial.state == TrialState.WAITING:
             startable.append(trial)
-        used += uses_budget(trial, budget)
+        used += uses_budget(trial, budget, continued)
     return startable
 
 
@@ -266,7 +273,7 @@ def merge_attempts(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     Samplers ignore waiting trials, so a paused one looks like a pruned one to them.
     """
     trials = [_as_pruned(trial) if is_paused(trial) else trial for trial in trials]
-    continued = {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, ())}
+    continued = continued_attempts(trials)
     if not continued:
         return list(trials)
     firsts = sorted(trial.number for trial in trials if not attempt_of(trial))

@@ -12,7 +12,7 @@ from .._budget import (
     COMPLETION,
     OWNER,
     PAUSED,
-    RETRY_HISTORY,
+    continued_attempts,
     first_number,
     is_interrupted,
     is_paused,
@@ -52,7 +52,7 @@ def build_scheduler(config: Mapping[str, Any]) -> Scheduler | None:
 
 def curves_of(trials: Sequence[FrozenTrial], maximize: bool) -> list[Curve]:
     """The trials as schedulers see them; all attempts of a trial are one curve."""
-    continued = {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, ())}
+    continued = continued_attempts(trials)
     sign = 1.0 if maximize else -1.0
     return [
         Curve(
@@ -94,7 +94,9 @@ class PausedTrials:
         if choice == START:
             return queue.start_new(trials)
         if choice is None:
-            if not any(trial.state == TrialState.RUNNING or is_interrupted_now(trial, trials) for trial in trials):
+            continued = continued_attempts(trials)
+            orphans = [trial for trial in trials if is_interrupted(trial) and trial.number not in continued]
+            if not orphans and all(trial.state != TrialState.RUNNING for trial in trials):
                 self.prune_all(trials)
             return None
         chosen = next(trial for trial in trials if is_paused(trial) and first_number(trial) == choice)
@@ -139,13 +141,6 @@ class PausedTrials:
             except UpdateFinishedTrialError:
                 continue
             queue.ended.append(queue.storage.get_trial(trial_id))
-
-
-def is_interrupted_now(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
-    """Whether this attempt ended without a result and was not continued yet."""
-    return is_interrupted(trial) and not any(
-        trial.number in other.system_attrs.get(RETRY_HISTORY, ()) for other in trials
-    )
 
 
 class PausedLines:

@@ -14,6 +14,7 @@ from hydra_plugins.optuna_study._budget import (
     Budget,
     attempt_of,
     best_trial,
+    budget_used,
     count_trials,
     finished_since_best,
     next_completion,
@@ -43,13 +44,20 @@ def trials(*given: TrialState | str) -> list[FrozenTrial]:
         ([W, W, W, W], [0, 1, 2]),
         ([C, R, W, W], [2]),
         ([C, R, P, W], []),
-        ([C, "I", R, W, W], [3]),  # an interrupted attempt uses no budget
-        ([C, F, R, W], [3]),  # and neither does a failed trial
-        (["I", "I", "I", W], [3]),
+        ([C, "I", R, W, W], []),  # nobody takes the place of an interrupted trial before it is requeued
+        ([C, F, R, W], [3]),  # a failed trial uses no budget
+        (["I", "I", "I", W], []),
     ],
 )
 def test_trials_within_the_budget_may_start(given, startable):
     assert [trial.number for trial in startable_trials(trials(*given), Budget(n_trials=3))] == startable
+
+
+def test_an_interrupted_attempt_uses_no_budget_once_another_attempt_continues_it():
+    given = trials(C, "I", R, W, W)
+    given[3].system_attrs[RETRY_HISTORY] = [1]
+    assert [trial.number for trial in startable_trials(given, Budget(n_trials=3))] == [3]
+    assert budget_used(given, Budget(n_trials=3)) == 4  # the last one waits beyond the budget
 
 
 def test_a_failed_trial_uses_budget_if_values_can_be_listed():
