@@ -100,10 +100,12 @@ class CurveTable:
             `val_loss`, `seconds` and `seconds_stored`. Each combination of values has all seeds and epochs.
 
     Raises:
-        SystemExit: a column is missing, or a combination of values.
+        SystemExit: the file, a column or a combination of values is missing.
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise SystemExit(f"table must name a recorded table, got {path}; record one with benchmarks.record_curves")
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         missing = MEASURED - {"val_loss", "val_loss_ema"} - set(rows[0] if rows else ())

@@ -71,6 +71,11 @@ def test_a_table_with_a_missing_combination_is_refused(path):
         CurveTable(path)
 
 
+def test_a_table_that_is_not_there_is_refused_with_the_command_that_records_it(tmp_path):
+    with pytest.raises(SystemExit, match=r"got .*nowhere.csv; record one with benchmarks.record_curves"):
+        CurveTable(tmp_path / "nowhere.csv")
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=list(POLICIES))
 def test_every_policy_keeps_its_budget_and_repeats_itself(path, policy, workers):
