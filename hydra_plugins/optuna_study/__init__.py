@@ -25,6 +25,7 @@ from ._redaction import (
     register_secrets,
 )
 from ._schedulers import START, Curve, Scheduler
+from ._schedulers._freeze_thaw import FreezeThawScheduler
 from ._schedulers._promotion import PromotionScheduler
 from ._status import StudyHandle, StudyStatus, TrialRow, load_study, study_status
 from ._trial import StudyError, TrialHandle, TrialInterrupted, TrialLost, TrialPaused, TrialPruned, current_trial
@@ -32,6 +33,7 @@ from ._trial import StudyError, TrialHandle, TrialInterrupted, TrialLost, TrialP
 __all__ = [
     "START",
     "Curve",
+    "FreezeThawScheduler",
     "PromotionScheduler",
     "Scheduler",
     "StudyError",
@@ -56,3 +58,11 @@ __all__ = [
     "register_secrets",
     "study_status",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "FreezeThawSampler":  # imports Optuna, which takes long
+        from ._schedulers._sampler import FreezeThawSampler
+
+        return FreezeThawSampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

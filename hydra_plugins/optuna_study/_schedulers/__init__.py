@@ -22,6 +22,7 @@ class Curve:
         values: step to reported value; larger is better, whatever the direction of the study.
         params: parameter to value.
         seconds: step to seconds of training up to that step, over all attempts.
+        distributions: parameter to Optuna's distribution.
     """
 
     number: int
@@ -29,6 +30,7 @@ class Curve:
     values: Mapping[int, float]
     params: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[int, float] = field(default_factory=dict)
+    distributions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def last_step(self) -> int | None:

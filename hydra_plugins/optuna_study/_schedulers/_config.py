@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from omegaconf import MISSING
+
 
 @dataclass
 class SchedulerConfig:
@@ -19,4 +21,17 @@ class PromotionSchedulerConfig(SchedulerConfig):
     reduction_factor: int = 3
 
 
-SCHEDULERS: dict[str, type[SchedulerConfig]] = {"none": SchedulerConfig, "promotion": PromotionSchedulerConfig}
+@dataclass
+class FreezeThawSchedulerConfig(SchedulerConfig):
+    """Continues the trial, or starts the configuration, that promises the largest improvement per second."""
+
+    _target_: str | None = "hydra_plugins.optuna_study.FreezeThawScheduler"
+    max_resource: int = MISSING
+    n_startup_trials: int = 4
+
+
+SCHEDULERS: dict[str, type[SchedulerConfig]] = {
+    "none": SchedulerConfig,
+    "promotion": PromotionSchedulerConfig,
+    "freeze_thaw": FreezeThawSchedulerConfig,
+}

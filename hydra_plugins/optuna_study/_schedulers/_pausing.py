@@ -62,6 +62,7 @@ def curves_of(trials: Sequence[FrozenTrial], maximize: bool) -> list[Curve]:
             values={step: sign * value for step, value in reports_of(trial).items()},
             params=trial.params,
             seconds=seconds_of(trial),
+            distributions=trial.distributions,
         )
         for trial in trials
         if trial.number not in continued
