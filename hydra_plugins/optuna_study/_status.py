@@ -73,7 +73,7 @@ class StudyStatus:
     """The state of a study.
 
     Args:
-        n_trials: number of finished trials that complete the study, or None if this sweeper has not opened it.
+        n_trials: number of finished trials that complete the study, or None if it has none or is of another sweeper.
         best: the feasible trials from best to worst; for several objectives the Pareto front.
         stopped: why the sweep ended before it used its budget; only set for on_study_end.
         aborted: whether it ended because too many trials failed; only set for on_study_end.
@@ -281,14 +281,16 @@ def _params_text(row: TrialRow) -> str:
     return " ".join(shown) or "-"
 
 
-def trial_line(trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", directions: Sequence[str], n_trials: int) -> str:
+def trial_line(
+    trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", directions: Sequence[str], n_trials: int | None
+) -> str:
     """The line of a trial that has ended.
 
     Args:
         trial: the trial.
         trials: all trials that had ended by then.
         directions: minimize or maximize for each objective.
-        n_trials: number of finished trials that complete the study.
+        n_trials: number of finished trials that complete the study, if it has one.
     """
     from ._budget import best_trial, count_trials, first_number, is_failed, is_interrupted
 
@@ -305,7 +307,8 @@ def trial_line(trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", directions
         best = best_trial(trials, directions[0] == "maximize")
         if best is not None:
             parts.append(f"best {_number_text(best.values[0])} (trial {first_number(best)})")
-    return " | ".join([*parts, f"{count_trials(trials).finished}/{n_trials}"])
+    finished = count_trials(trials).finished
+    return " | ".join([*parts, f"{finished} finished" if n_trials is None else f"{finished}/{n_trials}"])
 
 
 def duration_text(seconds: float) -> str:
@@ -324,7 +327,8 @@ def summary(status: StudyStatus, progress: "Progress", most: int = 5) -> list[st
     parts += [f"{getattr(counts, name)} {name}" for name in ("running", "paused", "waiting") if getattr(counts, name)]
     if counts.interrupted:
         parts.append(f"{counts.interrupted} interrupted attempts")
-    lines = [f"study '{status.name}': {', '.join(parts)}, of {status.n_trials} trials ({status.storage})"]
+    target = "" if status.n_trials is None else f", of {status.n_trials} trials"
+    lines = [f"study '{status.name}': {', '.join(parts)}{target} ({status.storage})"]
     if progress.stopped:
         lines.append(f"stopped: {progress.stopped}")
     if status.best:

@@ -154,11 +154,13 @@ def open_study(storage: "Storage", spec: "WorkerSpec", settings: "Settings") -> 
         inner.set_study_system_attr(study_id, DEFINITION, wanted)
         if changes:
             inner.set_study_system_attr(study_id, EXHAUSTED, False)
-        stored_settings = {"n_trials": spec.budget.n_trials, "failures_count": spec.budget.failures_use_budget}
+        limit = None if settings.budget is None else settings.budget.text
+        uses = spec.budget.failures_use_budget
+        stored_settings = {"n_trials": spec.budget.n_trials, "failures_count": uses, "budget": limit}
         inner.set_study_system_attr(study_id, SETTINGS, stored_settings)
         study = optuna.load_study(study_name=spec.study_name, storage=inner)
         if (
-            count_trials(study.get_trials(deepcopy=False)).finished < spec.budget.n_trials
+            count_trials(study.get_trials(deepcopy=False)).finished < spec.budget.most_trials
         ):  # else no worker would start it
             for params in _enqueued(spec.space, settings):
                 study.enqueue_trial(params, skip_if_exists=True)
