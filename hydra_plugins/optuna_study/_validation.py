@@ -67,6 +67,7 @@ class Settings:
     heartbeat: float
     enqueue: Sequence[Mapping[str, Any]]
     enqueue_from_command_line: bool
+    plan: bool | None
     wait: bool
     allow_changes: bool
     storage_retry_minutes: float
@@ -112,6 +113,7 @@ def read_settings(config: DictConfig) -> Settings:
         heartbeat=_number(fields, "heartbeat", 0.05, float),
         enqueue=_enqueue(fields.get("enqueue")),
         enqueue_from_command_line=_is_from_command_line(config, "hydra.sweeper.enqueue"),
+        plan=None if fields.get("plan") is None else bool(fields["plan"]),
         wait=bool(fields.get("wait", True)),
         allow_changes=bool(fields.get("allow_changes", False)),
         storage_retry_minutes=_number(fields, "storage_retry_minutes", 0, float),
