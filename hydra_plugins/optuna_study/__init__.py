@@ -13,6 +13,7 @@ Hydra executes every module here whose name has no leading underscore again when
 state live in the underscore modules, and this one only exports them. Nothing imports Optuna before a sweep starts.
 """
 
+from ._planning._preview import ExpectedTrials, StudyPlan, StudyPreview
 from ._redaction import (
     is_name_key,
     is_secret_key,
@@ -32,10 +33,13 @@ from ._trial import StudyError, TrialHandle, TrialInterrupted, TrialLost, TrialP
 __all__ = [
     "START",
     "Curve",
+    "ExpectedTrials",
     "PromotionScheduler",
     "Scheduler",
     "StudyError",
     "StudyHandle",
+    "StudyPlan",
+    "StudyPreview",
     "StudyStatus",
     "TrialHandle",
     "TrialInterrupted",

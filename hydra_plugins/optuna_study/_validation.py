@@ -69,6 +69,7 @@ class Settings:
     heartbeat: float
     enqueue: Sequence[Mapping[str, Any]]
     enqueue_from_command_line: bool
+    plan: bool | None
     wait: bool
     allow_changes: bool
     storage_retry_minutes: float
@@ -92,9 +93,7 @@ def read_settings(config: DictConfig) -> Settings:
             if not _is_from_command_line(config, f"hydra.sweeper.{new}"):
                 fields[new] = fields[old]
     if fields.get("n_trials") is None and fields.get("budget") is None:
-        raise StudyError(
-            "hydra.sweeper.n_trials may be null only with hydra.sweeper.budget, got neither; set one of them"
-        )
+        raise StudyError("hydra.sweeper.n_trials may be null only with hydra.sweeper.budget, got neither; set one")
     callbacks = fields.get("callbacks") or []
     if isinstance(callbacks, dict):
         callbacks = [callbacks] if "_target_" in callbacks else callbacks.values()
@@ -119,6 +118,7 @@ def read_settings(config: DictConfig) -> Settings:
         heartbeat=_number(fields, "heartbeat", 0.05, float),
         enqueue=_enqueue(fields.get("enqueue")),
         enqueue_from_command_line=_is_from_command_line(config, "hydra.sweeper.enqueue"),
+        plan=None if fields.get("plan") is None else bool(fields["plan"]),
         wait=bool(fields.get("wait", True)),
         allow_changes=bool(fields.get("allow_changes", False)),
         storage_retry_minutes=_number(fields, "storage_retry_minutes", 0, float),

@@ -52,8 +52,7 @@ class OptunaStudyConf:
     storage: Any = None
     # Name of the study, by which the same command finds it again; null: a new study each time, named by job and time.
     study_name: str | None = None
-    # Number of finished trials (complete or pruned) of the study; retries and failures do not count. Null: only budget
-    # ends the study.
+    # Number of finished trials (complete or pruned), without retries and failures; null: only the budget ends the study.
     n_trials: int | None = 20
     # Number of workers, each a process that runs one trial at a time; the basic launcher always has one.
     n_jobs: int = 1
@@ -88,6 +87,8 @@ class OptunaStudyConf:
     heartbeat: float = 20.0
     # Configurations to run first: a list of {key: value}; those of a file that contradict the command line are skipped.
     enqueue: Any = None
+    # true prints the plan of the sweep and runs nothing; null plans a new study before its first trial; false does not.
+    plan: bool | None = None
     # False submits the workers and returns (submitit launchers).
     wait: bool = True
     # Continue a study even if its search space, directions or fixed overrides differ.
@@ -96,8 +97,8 @@ class OptunaStudyConf:
     renamed: Any = None
     # Minutes for which an operation is retried while the database is unreachable.
     storage_retry_minutes: float = 10.0
-    # Objects with any of check_config(config), on_study_start(study), on_trial_finished(study, trial),
-    # on_study_end(study, status).
+    # Objects with any of check_config(config), plan_study(preview), on_study_start(study),
+    # on_trial_finished(study, trial), on_study_end(study, status).
     callbacks: Any = None
     # Former name of early_stopping_patience.
     patience: int | None = None
