@@ -52,7 +52,7 @@ class OptunaStudyConf:
     storage: Any = None
     # Name of the study, by which the same command finds it again; null: a new study each time, named by job and time.
     study_name: str | None = None
-    # Number of finished trials (complete or pruned), without retries and failures; null: only the budget ends the study.
+    # Number of finished trials (complete or pruned), without retries and failures; null: only budget ends the study.
     n_trials: int | None = 20
     # Number of workers, each a process that runs one trial at a time; the basic launcher always has one.
     n_jobs: int = 1
