@@ -77,6 +77,8 @@ class StudyStatus:
         best: the feasible trials from best to worst; for several objectives the Pareto front.
         stopped: why the sweep ended before it used its budget; only set for on_study_end.
         aborted: whether it ended because too many trials failed; only set for on_study_end.
+        pruned_objective: index of the objective that the trials report.
+        spent: how much of `hydra.sweeper.budget` is spent, for people; None without a budget.
     """
 
     name: str
@@ -91,6 +93,8 @@ class StudyStatus:
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
     stopped: str | None = None
     aborted: bool = False
+    pruned_objective: int = 0
+    spent: str | None = None
 
     @property
     def failures(self) -> Sequence[TrialRow]:
@@ -132,6 +136,7 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
     """
     from ._budget import SETTINGS, count_trials, feasible_trials, is_interrupted
     from ._optuna import pareto_front
+    from ._schedulers._pausing import spent_text
 
     inner = storage.optuna
     try:
@@ -162,6 +167,8 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         trials=[trial_row(trial) for trial in trials if not is_interrupted(trial)],
         workers=[row for row in map(_worker_row, trials) if row is not None],
         user_attrs=inner.get_study_user_attrs(study_id),
+        pruned_objective=settings.get("pruned_objective", 0),
+        spent=spent_text(settings.get("budget"), trials),
     )
 
 
@@ -237,25 +244,6 @@ def study_status(storage: Any, name: str) -> StudyStatus:
         return status_of(opened, name)
     finally:
         opened.close()
-
-
-def load_study(storage: Any, name: str) -> "optuna.Study":
-    """Optuna's own study, for plots and importances, from any storage that the sweeper accepts.
-
-    Args:
-        storage: as in `hydra.sweeper.storage`.
-        name: name of the study.
-
-    Raises:
-        StudyError: the storage cannot be opened or has no such study.
-    """
-    import optuna
-
-    from ._storage import Storage, storage_spec
-
-    opened = Storage(storage_spec(storage), retry_minutes=0.5)
-    status_of(opened, name)
-    return optuna.load_study(study_name=name, storage=opened.optuna)
 
 
 # ---- text

@@ -100,6 +100,15 @@ def ledger_of(
     return Ledger(limit, curves, in_flight - {deciding}, can_pause=can_pause)
 
 
+def spent_text(budget: str | None, trials: Sequence[FrozenTrial]) -> str | None:
+    """How much of a stored `hydra.sweeper.budget` is spent; None without one."""
+    limit = Limit.parse(budget)
+    if limit is None:
+        return None
+    ledger = Ledger(limit, curves_of(trials, maximize=True), (), can_pause=False)
+    return f"{limit.amount_text(ledger.spent)} of {limit.text}"
+
+
 def _runs_again(trial: FrozenTrial) -> bool:
     is_requeued = trial.state == TrialState.WAITING and attempt_of(trial) > 0 and not is_paused(trial)
     return is_requeued or is_interrupted(trial)

@@ -157,6 +157,7 @@ def test_a_budget_of_epochs_is_never_exceeded_and_the_best_trial_is_complete(swe
     assert is_best_complete(study)
     assert (study.counts.paused, study.counts.running, study.counts.waiting) == (0, 0, 0)
     assert f"stopped: {len(ran)} epochs of the budget of {epochs} epochs are spent" in capsys.readouterr().out
+    assert study.spent == f"{len(ran)} epochs of {epochs} epochs"
 
 
 def test_without_a_scheduler_all_trials_end_within_the_budget(sweep_task):
