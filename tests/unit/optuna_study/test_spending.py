@@ -303,9 +303,10 @@ def test_without_pauses_it_is_exceeded_by_at_most_what_the_running_trials_need(w
 def test_two_processes_together_do_not_exceed_the_budget_also_after_kill_9(tmp_path):
     run(
         "mode=pauses", f"steps={EPOCHS}", *ONLY_BUDGET, "hydra.sweeper.budget='40 epochs'", "hydra/launcher=joblib",
+        "hydra.sweeper.enqueue=[{x: 5, y: 5}]",  # the best one, so that it pauses and continues
         "hydra.sweeper.n_jobs=2", "hydra.sweeper.heartbeat=0.5", f"hydra.sweep.dir={tmp_path}/sweep",
     )  # fmt: skip
-    assert Path("killed").exists()
+    assert Path("signalled").exists()
     study = study_status("sqlite:///study.db", "toy")
     steps = [line for file in tmp_path.glob("sweep/*/steps") for line in file.read_text().splitlines()]
     assert 40 - EPOCHS < len(steps) <= 40
