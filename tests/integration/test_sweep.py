@@ -260,7 +260,7 @@ def test_both_processes_of_a_trial_pause_and_continue_together(tmp_path: Path) -
         tmp_path, "+sweeps=finetune", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
         "hydra/sweeper/scheduler=promotion", "hydra.sweeper.scheduler.reduction_factor=2", "hydra/sweeper/pruner=nop",
         # They tie, and of two equal trials the first continues.
-        "hydra.sweeper.enqueue=[{model.lr: 1e-3, model.finetune_depth: 0}, {model.lr: 1.000001e-3, model.finetune_depth: 0}]",
+        "hydra.sweeper.enqueue=[{model.lr: 1e-3}, {model.lr: 1.000001e-3}]", "model.finetune_depth=0",
         "hydra.sweeper.n_trials=2", "trainer.max_epochs=2",
     )  # fmt: skip
     status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")

@@ -212,6 +212,12 @@ def test_a_budget_that_does_not_suffice_for_one_trial_says_so(sweep_task, capsys
     assert "does not suffice to train one trial to its full length" in capsys.readouterr().out
 
 
+def test_a_task_that_reports_nothing_cannot_be_counted_and_ends(sweep_task, capsys):
+    study = sweep_task(lambda cfg: cfg.x, "hydra.sweeper.n_trials=null", "hydra.sweeper.budget=1h")
+    assert study.counts.complete == 1
+    assert "cannot be counted, because the task does not report its epochs" in capsys.readouterr().out
+
+
 def test_what_killed_and_failed_attempts_reported_counts(sweep_task):
     ran, failed = [], []
     task = trained(ran)
