@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def planned_seconds(costs: CutCosts, kept: Mapping[int, int]) -> float:
     """Expected seconds of all trials, their epochs and what they store."""
     stored = sorted(kept)
     bounds = [IMAGES, *stored, len(costs.trials)]
-    total = sum(costs.run_all(start, start, end) for start, end in zip(bounds, bounds[1:], strict=False))
+    total = sum(costs.run_all(start, start, end) for start, end in pairwise(bounds))
     for cut in stored:
         total += chance_of_build(costs, kept, cut) * costs.build(kept[cut], cut)
     return total
@@ -142,7 +143,7 @@ def _alternatives(costs: CutCosts, limit: float) -> list[_Alternative]:
 
 
 def _undominated(alternatives: Sequence[_Alternative]) -> list[int]:
-    """Indexes of the alternatives that no other one beats in both space and seconds, from the smallest to the fastest."""
+    """Indexes of the alternatives that none beats in both space and seconds, from the smallest to the fastest."""
     order: Iterable[int] = sorted(
         range(len(alternatives)), key=lambda i: (alternatives[i].nbytes, alternatives[i].seconds)
     )
