@@ -74,10 +74,9 @@ class PlanTable:
         """The table, one text per line."""
         nbytes = sum(row.nbytes for _, rows in self.parts for row in rows)
         found = [
-            f"plan: {_number(self.trials)} trials take {duration(self.seconds)} on this machine, without stored "
-            f"activations {duration(self.without)}",
-            f"      {nbytes / 1e9:.3g} GB of activations are stored for the whole sweep, {self.limit / 1e9:.3g} GB are "
-            "allowed",
+            f"plan: {_number(self.trials)} trials in {duration(self.seconds)}; {duration(self.without)} without stored "
+            "activations",
+            f"stored for the whole sweep: {_gigabytes(nbytes)} of at most {_gigabytes(max(0.0, self.limit))} GB",
         ]
         head = _cells("depth", "trials", "reads", "compute s", "store s", "epoch s", "without", "GB", "total s")
         for label, rows in self.parts:
@@ -93,7 +92,7 @@ class PlanTable:
                         _seconds(row.store) if row.nbytes else "-",
                         _seconds(row.epoch),
                         _seconds(row.epoch_without),
-                        f"{row.nbytes / 1e9:.3f}" if row.nbytes else "-",
+                        _gigabytes(row.nbytes) if row.nbytes else "-",
                         _seconds(row.total),
                     )
                 )
@@ -110,6 +109,10 @@ def _cells(*cells: str) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value - round(value)) < 0.005 else f"{value:.2f}"
+
+
+def _gigabytes(nbytes: float) -> str:
+    return f"{nbytes / 1e9:.3f}" if nbytes < 1e10 else f"{nbytes / 1e9:,.0f}"
 
 
 def _seconds(value: float) -> str:

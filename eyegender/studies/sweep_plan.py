@@ -92,7 +92,9 @@ def plan_sweep(preview: StudyPreview) -> StudyPlan | None:
     for group, cost, choice, kept in zip(groups, costs, choices, chosen, strict=True):
         table.add(group.label, _rows(group, cost, choice, kept))
     attrs = encode_plan({group.name: kept for group, kept in zip(groups, chosen, strict=True) if _may_store(group)})
+    # Not read by trials: what was expected, to be compared with what they take.
     attrs["seconds"] = round(table.seconds, 3)
+    attrs["epoch_seconds"] = {label: {row.depth: round(row.epoch, 4) for row in rows} for label, rows in table.parts}
     members = [(place, member.cut, member.index) for place, group in enumerate(groups) for member in group.members]
     return StudyPlan({PLAN_ATTR: attrs}, table.lines(), [index for _, _, index in sorted(members)])
 

@@ -13,7 +13,7 @@ import torch
 from eyegender.features.cut_choice import IMAGES
 from eyegender.features.plan import ActivationPlan
 from eyegender.features.store import DTYPES
-from eyegender.training.autotune import MEASURE_TRAINING_FROM, frozen_stages_dtype, work
+from eyegender.training.autotune import MEASURE_TRAINING_FROM, frozen_stages_dtype, tune_malloc, work
 from eyegender.training.build import backbone_class, build_data, prepare_model, prepare_network, trainer_settings
 from eyegender.training.stage_seconds import StageTiming
 
@@ -49,6 +49,7 @@ class TrialCosts:
 
     def __init__(self, cfg: TrainConfig, data: EyesDataModule, trials: float) -> None:
         self.cfg, self.data = cfg, data
+        tune_malloc()  # as a run does; steps on a CPU are faster with it
         settings = trainer_settings(cfg)
         device = torch.device("cuda" if settings.accelerator == "gpu" else "cpu")
         built = prepare_network(cfg, fresh=True)

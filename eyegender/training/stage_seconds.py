@@ -7,6 +7,7 @@ import tempfile
 import zlib
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,7 @@ class _Parts:
     def run(self) -> dict[str, list[float]]:
         """Seconds of each part, per image, byte or parameter."""
         with torch.autocast(self.timing.device.type, torch.bfloat16, enabled=self.timing.precision == "bfloat16"):
-            forward, training, head = self._stages()
+            forward, (training, head) = self._forward(), self._training()
         image = self._timed(self._image)
         store = self._frozen()
         self.optimizer.step()  # its state is allocated in the first step
@@ -175,18 +176,38 @@ class _Parts:
             pixels = self.timing.augment(pixels, torch.default_generator)
         return self.network.normalise(pixels).contiguous(memory_format=torch.channels_last)
 
-    def _stages(self) -> tuple[list[float], list[float], float]:
-        inputs = self._image()
-        forward, training = [], []
+    def _forward(self) -> list[float]:
+        x = self._image()
+        taken = []
+        with torch.no_grad():
+            for stage in self.network.stages.eval():
+                outputs: list[Tensor] = []
+                taken.append(self._timed(partial(_append, outputs, stage, x)))
+                x = outputs[0]
+        self.network.stages.train()
+        return taken
+
+    def _training(self) -> tuple[list[float], float]:
+        """Seconds of each stage and of the head in one pass through the whole network, forward and back."""
+        reached: list[float] = []
+
+        def note(_gradient: Tensor) -> None:
+            reached.append(clock())
+
+        self.optimizer.zero_grad()
+        x = self._image()
+        marks = [clock()]
         for stage in self.network.stages:
-            outputs: list[Tensor] = []
-            stage.eval()
-            with torch.no_grad():
-                forward.append(self._timed(partial(_append, outputs, stage, inputs)))
-            stage.train()
-            training.append(self._timed(partial(_backward, stage, inputs)))
-            inputs = outputs[0]
-        return forward, training, self._timed(partial(_backward, self.network.head, inputs))
+            x = stage(x)
+            x.register_hook(note)
+            marks.append(clock())
+        loss = self.network.head(x).float().sum()
+        marks.append(clock())
+        loss.backward()
+        # The gradient reaches the output of the last stage first.
+        back = [later - earlier for earlier, later in pairwise([marks[-1], *reached, clock()])][::-1]
+        both = [(after - before + b) / self.threads for (before, after), b in zip(pairwise(marks), back, strict=True)]
+        return both[:-1], both[-1]
 
     def _frozen(self) -> list[float]:
         x = self._image().to(self.frozen.dtype)
@@ -220,11 +241,6 @@ class _Parts:
             )
             nbytes = rows.nbytes
         return read / nbytes, written / nbytes
-
-
-def _backward(module: nn.Module, inputs: Tensor) -> None:
-    outputs: Tensor = module(inputs.detach().requires_grad_())
-    outputs.float().sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _append(outputs: list[Tensor], module: nn.Module, inputs: Tensor) -> None:
