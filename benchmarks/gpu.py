@@ -1,13 +1,13 @@
 """What a run on a GPU reaches, and what it waits for; on a machine without one the same with small sizes.
 
-Run: python -m benchmarks.gpu [out=FILE] [parts=training,gaps] [size=auto|full|small] [seconds=290] [images=8000]
+Run: python -m benchmarks.gpu [out=FILE] [parts=training,gaps] [size=auto|full|small] [seconds=290] [images=6000]
 Each part writes its section as soon as it is done:
 - training: images per second of a tracked run against a bare loop, peak memory, time of the first step;
 - gaps: how long the GPU idles between kernels in some steps of a tracked run, and what the host did meanwhile;
 - plain: the plain stack of ImageFolder, DataLoader and Lightning, against the tracked run;
-- precision: every precision, memory format and cudnn.benchmark, in the bare loop;
 - store: activations computed and stored, and the epochs that read them;
 - sweep: trials with one and with two workers on one GPU, through the command line;
+- precision: every precision, memory format and cudnn.benchmark, in the bare loop;
 - compile: the bare loop with compiled steps, and what compiling costs.
 A part ends after its own time limit, or when `seconds` are over, and keeps the rows that it has. One that fails prints
 its error in one line; the others go on, and the exit code is 1. The measurements run in a process of their own, which
@@ -34,14 +34,9 @@ from benchmarks.measuring import RESULTS, environment, report, table
 
 # Seconds that a part may take, in the order in which the parts run.
 LIMITS = {
-    "training": 95.0,
-    "gaps": 35.0,
-    "plain": 45.0,
-    "precision": 45.0,
-    "store": 35.0,
-    "sweep": 75.0,
-    "compile": 60.0,
-}
+    "training": 95.0, "gaps": 30.0, "plain": 40.0, "store": 35.0, "sweep": 100.0, "precision": 45.0, "compile": 90.0,
+}  # fmt: skip
+MEASURE = "from benchmarks.gpu_parts import main; main()"
 STARTING = 90.0  # seconds that the measuring process may take to import torch
 SLOWER_WITHOUT_GPU = 5
 KNOWN = ("out", "parts", "size", "seconds", "images")
@@ -80,7 +75,7 @@ class Measuring:
         reading, writing = os.pipe()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.gpu_parts", str(writing), str(folder), ",".join(parts),
+                [sys.executable, "-c", MEASURE, str(writing), str(folder), ",".join(parts),
                  json.dumps(options)],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, pass_fds=[writing], start_new_session=True,
                 env=environment(EYEGENDER_CACHE=str(folder / "cache")),
@@ -111,7 +106,7 @@ class Measuring:
 
 def arguments(given: list[str]) -> dict[str, str]:
     """The options by name; raises SystemExit with one line for one that does not exist."""
-    options = {"out": str(RESULTS), "parts": ",".join(LIMITS), "size": "auto", "seconds": "290", "images": "8000"}
+    options = {"out": str(RESULTS), "parts": ",".join(LIMITS), "size": "auto", "seconds": "290", "images": "6000"}
     for argument in given:
         if argument in {"-h", "--help"}:
             print(__doc__)

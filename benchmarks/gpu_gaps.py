@@ -60,10 +60,11 @@ def idle(events: Sequence[Event]) -> tuple[float, list[Gap]]:
 
 
 def during(gap: Gap, host: Sequence[Event]) -> str:
-    """What the host did in a gap: CUDA's calls and the outermost operators, each with its share of the gap."""
+    """What the host did in a gap: CUDA's calls, the outermost operators and the optimizer, each with its share of the gap."""
     calls = [event for event in host if event.kind.startswith("cuda")]
     operators = [event for event in host if event.kind == "cpu_op"]
-    named = [*_shares(gap, calls), *_shares(gap, operators)]
+    parts = [event for event in host if event.kind == "user_annotation"]  # the step of the optimizer
+    named = [*_shares(gap, calls), *_shares(gap, operators), *_shares(gap, parts)]
     return ", ".join(named) or "between operators"
 
 
@@ -97,39 +98,39 @@ def launching_threads(trace: dict[str, Any]) -> list[Event]:
 
 @dataclass
 class Profile(pl.Callback):
-    """Profiles some steps of the second epoch, or of the first if the run has no other, and ends the run.
+    """Profiles some steps of each of the first two epochs, then ends the run.
 
     Args:
-        skip: steps of the epoch before the profile.
+        skip: steps of an epoch before the profile.
         steps: profiled steps.
-        path: file for the profile.
-        epoch: the epoch, from 0.
+        path: file for a profile.
     """
 
     skip: int
     steps: int
     path: Path
-    epoch: int
-    seconds: float = 0.0
+    traces: list[dict[str, Any]] = field(default_factory=list)  # by epoch
+    seconds: list[float] = field(default_factory=list)  # of the profiled steps, by epoch
     _profiler: torch.profiler.profile | None = field(default=None, repr=False)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
         number = int(arguments[-1]) + 1
-        if trainer.current_epoch != self.epoch:
-            return
         skip = min(self.skip, int(trainer.num_training_batches) - self.steps - 1)
-        if self._profiler is None and number >= skip:
+        if number == skip:
             activities = [torch.profiler.ProfilerActivity.CPU]
             if torch.cuda.is_available():
                 activities.append(torch.profiler.ProfilerActivity.CUDA)
             self._profiler = torch.profiler.profile(activities=activities)
             self._profiler.start()
-            self.seconds = -synchronized()
-        elif self._profiler is not None and number >= skip + self.steps:
-            self.seconds += synchronized()
+            self.seconds.append(-synchronized())
+        elif number == skip + self.steps and self._profiler is not None:
+            self.seconds[-1] += synchronized()
             self._profiler.stop()
             self._profiler.export_chrome_trace(str(self.path))
-            raise EnoughError
+            self.traces.append(json.loads(self.path.read_text()))
+            self.path.unlink()
+            if len(self.traces) == 2:
+                raise EnoughError
 
 
 def gaps(sizes: Sizes, folder: Path) -> Iterator[tuple]:
@@ -140,27 +141,24 @@ def gaps(sizes: Sizes, folder: Path) -> Iterator[tuple]:
         ("network and size", "epoch", "ms per step", "device idle", "gaps above 20 us per step",
          "waits of the host per step", "ms in them per step", "copies from and to the host per step"),
     )  # fmt: skip
-    longest = []
+    longest, steps = [], sizes.profiled
     for case in sizes.cases:
-        for epoch in (0, 1):
-            fresh_memory()
-            profile = Profile(sizes.warm_up, sizes.profiled, folder / f"trace-{case[0]}-{epoch}.json", epoch)
-            tracked(case, sizes.batches[0], folder, profile)
-            trace = json.loads(profile.path.read_text())
-            profile.path.unlink()
+        fresh_memory()
+        profile = Profile(sizes.warm_up, steps, folder / "trace.json")
+        tracked(case, sizes.batches[0], folder, profile)
+        for epoch, (trace, seconds) in enumerate(zip(profile.traces, profile.seconds, strict=True), 1):
             events, host = events_of(trace), launching_threads(trace)
-            on_device = [e for e in events if e.kind in (ON_DEVICE if gpu else {"cpu_op"})]
-            share, found = idle(on_device)
+            share, found = idle([e for e in events if e.kind in (ON_DEVICE if gpu else {"cpu_op"})])
             waits = [e for e in events if e.kind in {"cuda_runtime", "cuda_driver"} and "Synchronize" in e.name]
             copies = [e for e in events if e.kind == "gpu_memcpy" and ("HtoD" in e.name or "DtoH" in e.name)]
-            name, steps = f"{case[0]}@{case[1]}", profile.steps
+            name = f"{case[0]}@{case[1]}"
             yield (
                 "row",
-                (name, str(epoch + 1), f"{1000 * profile.seconds / steps:.1f}", f"{share:.1%}",
+                (name, str(epoch), f"{1000 * seconds / steps:.1f}", f"{share:.1%}",
                  f"{sum(gap.length > 20 for gap in found) / steps:.1f}", f"{len(waits) / steps:.1f}",
                  f"{sum(e.end - e.start for e in waits) / 1000 / steps:.2f}", f"{len(copies) / steps:.1f}"),
             )  # fmt: skip
-            longest += [(name, str(epoch + 1), f"{gap.length / 1000:.2f}", during(gap, host)) for gap in found[:SHOWN]]
+            longest += [(name, str(epoch), f"{gap.length / 1000:.2f}", during(gap, host)) for gap in found[:SHOWN]]
     yield "table", "The longest gaps", ("network and size", "epoch", "ms", "what the host did")
     for row in longest:
         yield "row", row

@@ -1,6 +1,6 @@
 """The process that measures for `benchmarks.gpu`; it writes one JSON object per line to a pipe.
 
-Run by benchmarks.gpu: python -m benchmarks.gpu_parts PIPE FOLDER PARTS OPTIONS
+Its arguments are the number of the pipe, a folder, the parts and the options of benchmarks.gpu as JSON.
 """
 
 from __future__ import annotations
@@ -126,7 +126,3 @@ def main() -> None:
         gc.collect()
         if gpu:
             torch.cuda.empty_cache()
-
-
-if __name__ == "__main__":
-    main()

@@ -44,7 +44,7 @@ class Sizes:
     trial_images: int
 
 
-FULL = Sizes(8000, (("mobilenet_v2", 224), ("inception_v3", 299)), (64, 256), 1.2, 6, 12, 12, 600)
+FULL = Sizes(6000, (("mobilenet_v2", 224), ("inception_v3", 299)), (64, 256), 1.2, 6, 12, 12, 600)
 SMALL = Sizes(64, (("mobilenet_v2", 32), ("inception_v3", 75)), (8, 12), 0.1, 1, 2, 2, 60)
 
 
@@ -114,7 +114,8 @@ def config(case: Case, folder: Path, *more: str, synthetic: int = 0) -> TrainCon
             compose(
                 "train",
                 [
-                    *data, f"model={name}", "model.weights=null", f"data.size={size}", f"tracking.root={folder / 'mlruns'}", "trainer.compile=false",
+                    *data, f"model={name}", "model.weights=null", f"data.size={size}",
+                    f"tracking.root={folder / 'mlruns'}", "trainer.compile=false",
                     "trainer.progress=none", "run_test=false", *more,
                 ],
             )
