@@ -120,6 +120,10 @@ def arguments(given: list[str]) -> dict[str, str]:
         raise SystemExit(f"benchmarks.gpu: parts are {', '.join(LIMITS)}, got {unknown[0]}")
     if options["size"] not in {"auto", "full", "small"}:
         raise SystemExit(f"benchmarks.gpu: size must be auto, full or small, got {options['size']}")
+    for name in ("seconds", "images"):
+        if not options[name].isdecimal():
+            raise SystemExit(f"benchmarks.gpu: {name} must be a number, got {options[name]}")
+    options["out"] = str(Path(options["out"]).resolve())
     return options
 
 

@@ -60,7 +60,7 @@ def idle(events: Sequence[Event]) -> tuple[float, list[Gap]]:
 
 
 def during(gap: Gap, host: Sequence[Event]) -> str:
-    """What the host did in a gap: CUDA's calls, the outermost operators and the optimizer, each with its share of the gap."""
+    """CUDA's calls, the outermost operators and the optimizer in a gap, each with its share of it."""
     calls = [event for event in host if event.kind.startswith("cuda")]
     operators = [event for event in host if event.kind == "cpu_op"]
     parts = [event for event in host if event.kind == "user_annotation"]  # the step of the optimizer

@@ -41,7 +41,9 @@ def seconds_of(command: Sequence[str], cwd: Path, **env: str) -> float:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    """This process's environment, in which the checkout is imported whether or not it is installed."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
