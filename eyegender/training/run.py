@@ -257,6 +257,8 @@ def _test_and_write(
                 tracker, request.output_dir, cfg, data, built, history=fit.history, metrics=metrics,
                 facts={"best_epoch": row["epoch"], "fit_seconds": fit_seconds},
                 test_outputs=module.predictions("test") if cfg.run_test else None,
+                # Of a sweep's many trials, hardly any is ever looked at: its checkpoint is enough to catch up on both.
+                with_model=cfg.run_test or request.trial is None,
             )  # fmt: skip
     run_id = None if tracker is None else tracker.run_id
     return RunResult(
