@@ -81,7 +81,7 @@ class FolderReader:
                     for entry in entries:
                         stat = entry.stat()
                         newest = max(newest, stat.st_mtime_ns)
-                        link = os.readlink(entry) if entry.is_symlink() else None
+                        link = Path(entry).readlink() if entry.is_symlink() else None
                         found.append((name, entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, link))
         except OSError:
             return None  # `_image_paths` reports it

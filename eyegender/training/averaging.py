@@ -96,6 +96,4 @@ def _trained(module: Classifier) -> dict[str, Tensor]:
     """The weights and batch-norm statistics that training changes, by their names in the module's state dict."""
     network = module.network
     parts = {"network.stages.": network.suffix, "network.head.": network.head}
-    return {
-        f"{prefix}{name}": tensor for prefix, part in parts.items() for name, tensor in part.state_dict().items()
-    }
+    return {f"{prefix}{name}": tensor for prefix, part in parts.items() for name, tensor in part.state_dict().items()}

@@ -64,7 +64,7 @@ class PlainEpochs:
         loop = trainer.fit_loop.epoch_loop
         batches, updates = loop.batch_progress, loop.automatic_optimization.optim_progress.optimizer
         for progress in (batches, loop.scheduler_progress, loop.automatic_optimization.optim_progress):
-            progress.reset_on_run()  # type: ignore[attr-defined]
+            progress.reset_on_run()
         loop.val_loop.batch_progress.total.reset()
         [optimizer] = trainer.optimizers
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
@@ -81,13 +81,13 @@ class PlainEpochs:
             updates.zero_grad.increment_by(1)
             optimizer.zero_grad()
             module.backward(loss)
-            module.configure_gradient_clipping(optimizer, clip)  # type: ignore[arg-type]
+            module.configure_gradient_clipping(optimizer, clip)
             with module.overflow_is_not_finite():
                 optimizer.step()
             updates.step.increment_completed()
             batches.increment_processed()
             for scheduler in schedulers:
-                scheduler.step()  # type: ignore[call-arg]
+                scheduler.step()
                 loop.scheduler_progress.increment_by(1)
             for hook in after_batch:
                 hook(trainer, module, None, batch, index)
