@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eyegender.data.loader import to_device
 from eyegender.models.finite_check import FiniteCheck, NotFiniteError
 from eyegender.models.micro_batches import MicroBatches
 from eyegender.models.optimization import START, Optimization, Progress, progress_of
@@ -178,7 +179,7 @@ class Classifier(pl.LightningModule):
         if not self.mixup:
             return pixels, batch.labels
         share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
-        others = torch.randperm(len(batch.labels)).to(pixels.device)
+        others = to_device(torch.randperm(len(batch.labels)), pixels.device)
         targets = batch.labels.float()
         return pixels.float().lerp(pixels[others].float(), share), targets.lerp(targets[others], share)
 
