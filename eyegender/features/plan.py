@@ -286,7 +286,7 @@ class ActivationPlan:
         def source() -> ImageSource | StoreSource:
             if earlier is not None:
                 return StoreSource(earlier)
-            return ImageSource(self.data.store, self.data.rows(split.first), split.views)
+            return ImageSource(self.data.store, self.data.rows(split.first), split.views, self.device)
 
         def prefix() -> FrozenPrefix:
             return FrozenPrefix(self.network, start, self.cut, pool=self.pooled, dtype=self.dtype, device=self.device)

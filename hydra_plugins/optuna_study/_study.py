@@ -172,11 +172,16 @@ def open_study(
         inner.set_study_system_attr(study_id, DEFINITION, wanted)
         if changes:
             inner.set_study_system_attr(study_id, EXHAUSTED, False)
-        stored_settings = {"n_trials": spec.budget.n_trials, "failures_count": spec.budget.failures_use_budget}
+        stored_settings = {
+            "n_trials": spec.budget.n_trials,
+            "failures_count": spec.budget.failures_use_budget,
+            "budget": None if settings.budget is None else settings.budget.text,
+            "pruned_objective": settings.pruned_objective,
+        }
         inner.set_study_system_attr(study_id, SETTINGS, stored_settings)
         study = optuna.load_study(study_name=spec.study_name, storage=inner)
         if (
-            count_trials(study.get_trials(deepcopy=False)).finished < spec.budget.n_trials
+            count_trials(study.get_trials(deepcopy=False)).finished < spec.budget.most_trials
         ):  # else no worker would start it
             attrs, first = planned if existing is None else ({}, None)
             for key, value in attrs.items():

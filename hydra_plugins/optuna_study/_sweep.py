@@ -7,21 +7,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import optuna
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ._budget import completion_order, count_trials, is_interrupted, signs_of_progress
+from ._directories import save_multirun
 from ._heartbeat import Heartbeat, Stopped, WorkerId
 from ._job import as_hydra_config
 from ._launch import Launch, LaunchResult, WorkerSpec, is_in_process, is_submitit, launcher_name, workers_are_children
 from ._monitoring._signals import SignalForwarder, stop_local_workers
 from ._planning._planner import Planner
 from ._queue import TrialQueue
-from ._redaction import one_line, redact_config
-from ._schedulers._pausing import PausedLines
+from ._redaction import one_line
+from ._schedulers._pausing import PausedLines, build_scheduler
 from ._status import (
     StudyHandle,
     StudyStatus,
@@ -88,9 +88,16 @@ class Sweep:
         try:
             open_study(storage, spec, settings, planner.enqueued(storage))
             worker_id = WorkerId.of_this_process(spec.launch_id, -1, settings.heartbeat)
-            queue = TrialQueue(storage, spec.study_name, spec.budget, worker_id)
+            queue = TrialQueue(
+                storage,
+                spec.study_name,
+                spec.budget,
+                worker_id,
+                scheduler=build_scheduler(settings.scheduler),
+                reported_objective=settings.pruned_objective,
+            )
             self.heartbeat.on_signal = queue.note_stop_signal
-            self._save_multirun(spec)
+            save_multirun(self.config, settings.storage, spec.sweep_dir)
             return self._complete(storage, spec, settings, queue, [*space.fixed, *examples[0]])
         except (StudyError, SystemExit):
             raise
@@ -103,16 +110,6 @@ class Sweep:
         finally:
             storage.close()
 
-    def _save_multirun(self, spec: WorkerSpec) -> None:
-        """Save the command's config in the sweep directory, as Hydra's sweepers do."""
-        shown = self.config.copy()
-        redact_config(shown, spec.settings.storage)
-        try:
-            Path(spec.sweep_dir).mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(shown, Path(spec.sweep_dir) / "multirun.yaml")
-        except OSError as error:
-            raise StudyError(f"hydra.sweep.dir must be a folder that can be written to: {one_line(error)}") from None
-
     def _complete(
         self, storage: Storage, spec: WorkerSpec, settings: Settings, queue: TrialQueue, example: list[str]
     ) -> StudyStatus:
@@ -123,8 +120,8 @@ class Sweep:
             launcher = launcher_name(self.config)
             workers = 1 if launcher == "basic" else settings.n_jobs
             print_line(
-                f"study '{spec.study_name}' in {settings.storage.shown}: {progress.counts.finished} of "
-                f"{spec.budget.n_trials} trials, {workers} worker(s) through {launcher} on {platform.node()}"
+                f"study '{spec.study_name}' in {settings.storage.shown}: {progress.counts.finished} "
+                f"{spec.budget.text}, {workers} worker(s) through {launcher} on {platform.node()}"
             )
             callbacks.study_start(handle)
             launch = Launch(self.context, self.task_function, self.config, example)
@@ -295,9 +292,9 @@ class StudyMonitor:
             self._printed.add(trial.number)
             # Each line shows the study as it was when its trial ended.
             so_far = [trial for trial in trials if trial.number in self._printed]
-            done, wanted = count_trials(so_far).finished, self.queue.budget.n_trials
-            line = trial_line(trial, so_far, self.directions, wanted)
+            done, wanted = count_trials(so_far).finished, self.queue.budget.most_trials
+            line = trial_line(trial, so_far, self.directions, self.queue.budget.n_trials)
             new = done - self._finished_before
-            if new > 0 and done < wanted and not is_interrupted(trial):
+            if new > 0 and done < wanted < math.inf and not is_interrupted(trial):
                 line += f" | {duration_text((time.monotonic() - self._begin) / new * (wanted - done))} left"
             print_line(line)

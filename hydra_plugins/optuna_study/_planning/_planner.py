@@ -42,6 +42,7 @@ class Planner:
         plan = self._plan()
         if plan is None:
             reason = "custom_search_space" if self._settings.custom_search_space else "no callback with plan_study"
+            reason = "n_trials=null" if self._spec.budget.n_trials is None else reason
             raise StudyError(
                 f"hydra.sweeper.plan=true needs a sweep whose callbacks make a plan, got {reason}; remove it to run "
                 "the sweep"
@@ -60,8 +61,8 @@ class Planner:
         return ({}, None) if plan is None else (dict(plan.user_attrs), self._preview.to_enqueue(plan))
 
     def _plan(self) -> StudyPlan | None:
-        if self._settings.custom_search_space is not None:
-            return None  # it suggests what no one can know before
+        if self._settings.custom_search_space is not None or self._spec.budget.n_trials is None:
+            return None  # no one can know before what it suggests, or how many trials there will be
         callbacks = Callbacks(self._settings.callbacks, self._settings.storage.secrets)
         plan = callbacks.plan_study(self._preview)
         for line in plan.lines if plan is not None else ():

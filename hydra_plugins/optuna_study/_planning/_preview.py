@@ -70,7 +70,8 @@ class StudyPreview:
         self._enqueued: list[dict[tuple[tuple[str, str], ...], Combination]] = []
         self._keys: list[tuple[tuple[str, str], ...]] = []
         self.study_name = spec.study_name
-        self.n_trials = spec.budget.n_trials
+        # Without a number of trials, nothing is planned.
+        self.n_trials = spec.budget.n_trials or 0
         """Number of finished trials that complete the study."""
         self.n_jobs = spec.settings.n_jobs
         """Number of workers."""

@@ -79,6 +79,7 @@ def pauses(value: float, length: int) -> float:
     assert trial is not None
     checkpoint = Path(trial.directory) / "steps"
     done = len(checkpoint.read_text().splitlines()) if checkpoint.exists() else 0
+    trial.set_max_resource(length)
     for step in range(done + 1, length + 1):
         trial.report(value * step, step)
         with checkpoint.open("a") as file:
