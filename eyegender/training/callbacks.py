@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 
+from eyegender.training.averaging import AveragedWeights
 from eyegender.training.checkpoints import BestCheckpoint
 from eyegender.training.interruptions import StoppedBySignalError
 from hydra_plugins.optuna_study import TrialPaused, TrialPruned
@@ -259,7 +260,7 @@ def fit_callbacks(
     )
     callbacks = [
         history,
-        *([EMAWeightAveraging(decay=ema)] if ema is not None else []),
+        *([AveragedWeights(ema)] if ema is not None else []),
         *([ReportToTrial(trial, monitor, history.max_steps)] if trial is not None else []),
         best,
         last,
