@@ -117,6 +117,21 @@ def test_paused_trials_continue_from_their_checkpoints_and_their_runs_say_so(tmp
     assert "tested once" in output
 
 
+def test_a_budget_of_epochs_holds_for_all_trainings_together(tmp_path: Path) -> None:
+    output = sweep(
+        tmp_path, "+sweeps=finetune", "hydra/sweeper/scheduler=promotion", "hydra/sweeper/pruner=nop",
+        "hydra.sweeper.n_trials=null", "hydra.sweeper.budget='9 epochs'", "trainer.max_epochs=4",
+    )  # fmt: skip
+    client, _, trials = runs(tmp_path)
+    epochs = [len(client.get_metric_history(trial.info.run_id, "val/accuracy")) for trial in trials]
+    assert sum(epochs) <= 9
+    assert max(epochs) == 4
+    status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")
+    assert status.spent == f"{sum(epochs)} epochs of 9 epochs"
+    assert epochs[status.best[0].number] == 4
+    assert "tested once" in output
+
+
 def test_a_paused_trial_continues_after_all_processes_were_killed(tmp_path: Path) -> None:
     command = (
         "+sweeps=finetune", "hydra/sweeper/scheduler=promotion", "hydra.sweeper.scheduler.reduction_factor=2",
