@@ -32,7 +32,6 @@ from ._budget import (
     first_number,
     has_too_many_failures,
     is_interrupted,
-    is_paused,
     next_completion,
     startable_trials,
     stop_reason,
@@ -117,7 +116,7 @@ class TrialQueue:
         done = counts.finished
         if self.budget.failures_use_budget:
             done += counts.failed + counts.failed_before
-        complete = done >= self.budget.n_trials
+        complete = done >= self.budget.most_trials
         budget = (
             self.budget if self._single_objective else dataclasses.replace(self.budget, early_stopping_patience=None)
         )
@@ -125,6 +124,8 @@ class TrialQueue:
         unfinished = counts.running + counts.waiting + counts.paused
         if not complete and stopped is None and not unfinished and self._is_exhausted():
             stopped = "every combination of values has been tried"
+        if not complete and stopped is None:
+            stopped = self.paused.budget_spent(trials)
         return Progress(counts, complete, stopped)
 
     def mark_exhausted(self) -> None:
@@ -157,7 +158,7 @@ class TrialQueue:
             self.seen = trials
             claimed = self._claim_waiting(trials, locked)
             if claimed is None:
-                has_budget = budget_used(trials, self.budget) < self.budget.n_trials
+                has_budget = budget_used(trials, self.budget) < self.budget.most_trials
                 claimed = self.paused.claim(trials, has_budget and not self._is_exhausted())
             if claimed is None:
                 return Claim.WAIT
@@ -168,9 +169,9 @@ class TrialQueue:
 
     def _claim_waiting(self, trials: Sequence[FrozenTrial], locked: bool) -> FrozenTrial | None:
         # By the number of the first attempt: interrupted trials resume before any other trial starts.
-        for trial in sorted(startable_trials(trials, self.budget), key=first_number):
-            is_scheduled = is_paused(trial) and not self.paused.are_ordinary()
-            if is_scheduled or (not locked and self._is_about_to_start(trial)):
+        waiting = self.paused.of_queue(startable_trials(trials, self.budget), trials)
+        for trial in sorted(waiting, key=first_number):
+            if not locked and self._is_about_to_start(trial):
                 continue
             if (started := self.start_waiting(trial)) is not None:
                 return started

@@ -23,6 +23,7 @@ class Curve:
         params: parameter to value.
         seconds: step to seconds of training up to that step, over all attempts.
         distributions: parameter to Optuna's distribution.
+        max_resource: the number of reports of a trial that runs to its end; None if its task has not said it.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Curve:
     params: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[int, float] = field(default_factory=dict)
     distributions: Mapping[str, Any] = field(default_factory=dict)
+    max_resource: int | None = None
 
     @property
     def last_step(self) -> int | None:
