@@ -57,8 +57,9 @@ POLICIES = {
     "TPE + Hyperband": _policy("tpe", "hyperband"),
     "TPE + successive halving": _policy("tpe", "successive_halving"),
     "TPE + Wilcoxon": _policy("tpe", "wilcoxon"),
-    "present default": _policy("early_tpe", "late_median"),
-    "TPE + promotion": _policy("early_tpe", scheduler="promotion", column=AVERAGED),
+    "early TPE + late median": _policy("early_tpe", "late_median"),
+    "early TPE + freeze-thaw": _policy("early_tpe", scheduler="freeze_thaw", column=AVERAGED),
+    "default: early TPE + promotion": _policy("early_tpe", scheduler="promotion", column=AVERAGED),
 }
 
 

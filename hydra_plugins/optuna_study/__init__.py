@@ -63,11 +63,3 @@ __all__ = [
     "register_secrets",
     "study_status",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name == "FreezeThawSampler":  # imports Optuna, which takes long
-        from ._schedulers._sampler import FreezeThawSampler
-
-        return FreezeThawSampler
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

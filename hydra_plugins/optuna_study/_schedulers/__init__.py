@@ -38,6 +38,16 @@ class Curve:
     def last_step(self) -> int | None:
         return max(self.values, default=None)
 
+    def first_decision(self, min_resource: int | None) -> int:
+        """The first step after which a trial may pause: `min_resource`, or without one 30% of its steps.
+
+        Replays against recorded learning curves (benchmarks.search) choose this share: before it, the order of the
+        values has little to do with the order at the end.
+        """
+        if min_resource is not None:
+            return min_resource
+        return max(1, round(0.3 * self.max_resource)) if self.max_resource is not None else 1
+
 
 class Scheduler(ABC):
     """Decides which trial is worth the next seconds. A subclass is chosen by `hydra.sweeper.scheduler._target_`.

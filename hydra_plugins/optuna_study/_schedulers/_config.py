@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
 
 @dataclass
 class SchedulerConfig:
@@ -17,7 +15,7 @@ class PromotionSchedulerConfig(SchedulerConfig):
     """Pauses each trial at steps that grow by a constant factor, and continues the best of each such step."""
 
     _target_: str | None = "hydra_plugins.optuna_study.PromotionScheduler"
-    min_resource: int = 1
+    min_resource: int | None = None
     reduction_factor: int = 3
 
 
@@ -26,7 +24,7 @@ class FreezeThawSchedulerConfig(SchedulerConfig):
     """Continues the trial, or starts the configuration, that promises the largest improvement per second."""
 
     _target_: str | None = "hydra_plugins.optuna_study.FreezeThawScheduler"
-    max_resource: int = MISSING
+    min_resource: int | None = None
     n_startup_trials: int = 4
 
 

@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 _FIT_ON = 60  # observations that the hyperparameters are fitted to: more cost time and change little
 _PER_CURVE = 3  # observations per curve, the last one among them
 _JITTER = 1e-6
+_WORST = -10.0  # a failed training is bad; how bad says nothing about the others
 
 
 class Encoding:
@@ -50,6 +51,17 @@ class Encoding:
             if name in self.optional:
                 columns.append(np.array([float(name in config) for config in configs]))
         return np.stack(columns, axis=1) if columns else np.zeros((len(configs), 0))
+
+    def with_random_ranges(self, points: Array, rng: np.random.Generator) -> Array:
+        """The points with other values of all parameters that are numbers of a range."""
+        changed, column = points.copy(), 0
+        for name, distribution in self.distributions.items():
+            width = len(_coordinates(distribution, [None]))
+            if not isinstance(distribution, CategoricalDistribution):
+                present = points[:, column + width] > 0 if name in self.optional else np.ones(len(points), dtype=bool)
+                changed[present, column] = rng.random(int(present.sum()))
+            column += width + (name in self.optional)
+        return changed
 
 
 def _coordinates(distribution: BaseDistribution, values: Sequence[Any]) -> list[Array]:
@@ -124,19 +136,19 @@ class CurveModel:
         self.points = self.encode([curve.params for curve in self.curves])
         rows, steps, values = _observations(self.curves)
         steps_seen = [curve.last_step or 0 for curve in self.curves]
-        far = [value for _, step, value in zip(rows, steps, values, strict=True) if step >= max(steps_seen) / 2]
+        # Early values say little about the range of the final ones.
+        far = [value for step, value in zip(steps, values, strict=True) if step >= max(steps_seen) / 2]
         self._transform = _transform(values)
         finals = self._transform(np.array(far))
         self._center, self._spread = float(np.median(finals)), max(float(np.std(finals)), 1e-9)
         self._rows, self._shares = rows, np.minimum(1.0, steps / max_resource)
-        self._values = (self._transform(values) - self._center) / self._spread
-        self._values = np.maximum(self._values, -10.0)
-        reusable = fitted is not None and fitted.points.shape[1] == self.points.shape[1]
-        if reusable and fitted is not None and len(self._rows) < 1.2 * fitted.fitted_to + 1:
-            self._hyper, self.fitted_to = fitted._hyper, fitted.fitted_to
-        else:
-            start = fitted._hyper if reusable and fitted is not None else _Hyperparameters((1.0,) * self.points.shape[1])
-            self._hyper, self.fitted_to = self._fit(start), len(self._rows)
+        self._values = np.maximum((self._transform(values) - self._center) / self._spread, _WORST)
+        if fitted is not None and fitted.points.shape[1] != self.points.shape[1]:
+            fitted = None
+        self._hyper: _Hyperparameters = fitted._hyper if fitted else _Hyperparameters((1.0,) * self.points.shape[1])
+        self._fitted_to: int = fitted._fitted_to if fitted else 0
+        if len(rows) >= 1.2 * self._fitted_to + 1:
+            self._hyper, self._fitted_to = self._fit(self._hyper), len(rows)
         self._condition()
 
     # ---- predictions
@@ -159,32 +171,38 @@ class CurveModel:
         self._values = np.concatenate([self._values, mean])
         self._condition()
 
-    def log_price(self, points: Array) -> Array:
-        """Logarithm of the seconds per step at each point; zeros if nothing was measured."""
-        measured = [(i, _price(curve)) for i, curve in enumerate(self.curves)]
-        known = [(i, math.log(price)) for i, price in measured if price is not None]
+    def prices(self, points: Array) -> Array:
+        """Seconds per step at each point; ones if nothing was measured.
+
+        Prices beyond what was seen are guesses: at most twice the highest, at least half of the lowest.
+        """
+        measured = [(row, _price(curve)) for row, curve in enumerate(self.curves)]
+        known = [(row, math.log(price)) for row, price in measured if price is not None]
         if not known:
-            return np.zeros(len(points))
-        index, logs = [i for i, _ in known], np.array([price for _, price in known])
+            return np.ones(len(points))
+        rows, logs = [row for row, _ in known], np.array([price for _, price in known])
         hyper = _Hyperparameters((0.5,) * self.points.shape[1], linear=3.0, scale=0.5)
+        kernel = _kernel(self.points[rows], self.points[rows], hyper) + 0.01 * np.eye(len(rows))
         center = float(np.mean(logs))
-        kernel = _kernel(self.points[index], self.points[index], hyper) + 0.01 * np.eye(len(index))
-        found = center + _kernel(points, self.points[index], hyper) @ np.linalg.solve(kernel, logs - center)
-        # Prices beyond what was seen are guesses: at most twice the highest, at least half of the lowest.
-        return np.asarray(np.clip(found, logs.min() - math.log(2), logs.max() + math.log(2)))
+        found = center + _kernel(points, self.points[rows], hyper) @ np.linalg.solve(kernel, logs - center)
+        return np.asarray(np.exp(np.clip(found, logs.min() - math.log(2), logs.max() + math.log(2))))
+
+    def random_points(self, rng: np.random.Generator, number: int) -> Array:
+        """Points anywhere in the space, each with the choices of some configuration, and without what it has not."""
+        return self.encode.with_random_ranges(self.points[rng.integers(len(self.points), size=number)], rng)
 
     # ---- the process
 
     def _condition(self) -> None:
         points = self.points[self._rows]
         kernel = self._covariance(points, self._rows, self._shares, self._hyper)
-        self._inverse = np.linalg.inv(kernel)
+        self._inverse = np.asarray(np.linalg.inv(kernel), dtype=np.float64)
         self._mean = _trend(self._inverse, self._values)
         self._weights = self._inverse @ (self._values - self._mean)
 
     def _prior_variance(self, points: Array) -> Array:
         centered = points - 0.5
-        return self._hyper.scale**2 + self._hyper.linear**2 * (centered**2).sum(axis=1)
+        return np.asarray(self._hyper.scale**2 + self._hyper.linear**2 * (centered**2).sum(axis=1))
 
     @staticmethod
     def _covariance(points: Array, rows: NDArray[np.int64], shares: Array, hyper: _Hyperparameters) -> Array:
@@ -214,7 +232,7 @@ class CurveModel:
 
         def log_probability(hyper: _Hyperparameters) -> float:
             kernel = self._covariance(points, rows, shares, hyper)
-            inverse = np.linalg.inv(kernel)
+            inverse = np.asarray(np.linalg.inv(kernel), dtype=np.float64)
             around = values - _trend(inverse, values)
             likelihood = -0.5 * float(around @ inverse @ around) - 0.5 * float(np.linalg.slogdet(kernel)[1])
             prior = sum(math.log(a / b) ** 2 for a, b in zip(hyper.lengths, usual.lengths, strict=True)) / 2
@@ -229,7 +247,8 @@ class CurveModel:
                     for value in grid:
                         lengths = list(found.lengths)
                         lengths[position] = value
-                        tried = replace(found, **{name: tuple(lengths) if name == "lengths" else value})
+                        changed: dict[str, Any] = {name: tuple(lengths) if name == "lengths" else value}
+                        tried = replace(found, **changed)
                         if tried != found and (score := log_probability(tried)) > best:
                             best, found = score, tried
             if found == before:

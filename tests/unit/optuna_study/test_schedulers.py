@@ -67,6 +67,19 @@ def test_rungs_that_do_not_grow_are_refused(min_resource, reduction_factor):
         PromotionScheduler(min_resource, reduction_factor)
 
 
+def test_without_a_first_rung_a_trial_pauses_after_30_percent_of_its_steps():
+    scheduler = PromotionScheduler()
+    for length, first in ((1, 1), (10, 3), (100, 30)):
+        pauses = [
+            step
+            for step in range(1, length + 1)
+            if scheduler.should_pause(
+                long := Curve(0, "running", dict.fromkeys(range(1, step + 1), 0.5), max_resource=length), [long]
+            )
+        ]
+        assert pauses[0] == first
+
+
 def checkpointed(ran):
     """A task with a checkpoint: its value at each step is x * step, and `ran` gets each step that it computes."""
 
