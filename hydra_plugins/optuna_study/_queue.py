@@ -1,7 +1,6 @@
 """TrialQueue: one process's view of the trials of a study. It alone decides what a worker runs next."""
 
 import copy
-import dataclasses
 import datetime
 import enum
 import signal
@@ -27,18 +26,14 @@ from ._budget import (
     RETRY_HISTORY,
     Budget,
     Progress,
-    budget_used,
-    count_trials,
     first_number,
     has_too_many_failures,
-    is_interrupted,
     is_paused,
-    next_completion,
-    startable_trials,
-    stop_reason,
+    reason_to_stop,
     worker_deaths,
 )
 from ._heartbeat import StalenessMonitor, WorkerId
+from ._history import Tally
 from ._optuna import id_of, identify
 from ._schedulers import Scheduler
 from ._schedulers._pausing import PausedTrials
@@ -99,8 +94,9 @@ class TrialQueue:
         # The trial that this process started last: a signal may arrive before the trial has its owner.
         self._starting: int | None = None
         directions = self.storage.get_study_directions(self.study_id)
-        self._maximize = directions[0] == StudyDirection.MAXIMIZE
-        self._single_objective = len(directions) == 1
+        maximize = None if len(directions) > 1 else directions[0] == StudyDirection.MAXIMIZE
+        # What the last call of `trials` found.
+        self.tally = Tally(worker_id.launch_id, maximize)
         self.paused = PausedTrials(self, scheduler, directions[reported_objective] == StudyDirection.MAXIMIZE)
         # The worker's loop and the thread that looks for dead workers both use the monitor and requeue trials.
         self._mutex = threading.RLock()
@@ -109,19 +105,21 @@ class TrialQueue:
         self.stop_signal = signum
 
     def trials(self) -> list[FrozenTrial]:
-        return self.storage.get_all_trials(self.study_id, deepcopy=False)
+        """Read the trials of the study; `tally` follows."""
+        trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
+        self.tally.update(trials)
+        return trials
 
-    def progress(self, trials: Sequence[FrozenTrial] | None = None) -> Progress:
-        trials = self.trials() if trials is None else trials
-        counts = count_trials(trials, self.worker_id.launch_id)
+    def progress(self, fresh: bool = True) -> Progress:
+        """How far the study is, now or, if not `fresh`, as of the last read."""
+        if fresh:
+            self.trials()
+        counts = self.tally.counts()
         done = counts.finished
         if self.budget.failures_use_budget:
             done += counts.failed + counts.failed_before
         complete = done >= self.budget.n_trials
-        budget = (
-            self.budget if self._single_objective else dataclasses.replace(self.budget, early_stopping_patience=None)
-        )
-        stopped = None if complete else stop_reason(trials, budget, self.worker_id.launch_id, self._maximize)
+        stopped = None if complete else reason_to_stop(counts, self.tally.finished_since_best(), self.budget)
         unfinished = counts.running + counts.waiting + counts.paused
         if not complete and stopped is None and not unfinished and self._is_exhausted():
             stopped = "every combination of values has been tried"
@@ -147,17 +145,17 @@ class TrialQueue:
         """
         with self.shared.lock(self.study_name) as locked:
             trials = self.trials()
-            if self.requeue_stale(trials):
+            if self.requeue_stale(fresh=False):
                 trials = self.trials()
-            progress = self.progress(trials)
+            progress = self.progress(fresh=False)
             if progress.is_over:
                 if not has_too_many_failures(progress.counts, self.budget):  # after a repair, they continue
-                    self.paused.prune_all(trials)
+                    self.paused.prune_all()
                 return Claim.DONE
             self.seen = trials
-            claimed = self._claim_waiting(trials, locked)
+            claimed = self._claim_waiting(locked)
             if claimed is None:
-                has_budget = budget_used(trials, self.budget) < self.budget.n_trials
+                has_budget = self.tally.budget_used(self.budget) < self.budget.n_trials
                 claimed = self.paused.claim(trials, has_budget and not self._is_exhausted())
             if claimed is None:
                 return Claim.WAIT
@@ -166,11 +164,13 @@ class TrialQueue:
                 prepare(id_of(claimed))
             return id_of(claimed)
 
-    def _claim_waiting(self, trials: Sequence[FrozenTrial], locked: bool) -> FrozenTrial | None:
+    def _claim_waiting(self, locked: bool) -> FrozenTrial | None:
+        startable = self.tally.startable(self.budget)
+        if not self.paused.are_ordinary():
+            startable = [trial for trial in startable if not is_paused(trial)]
         # By the number of the first attempt: interrupted trials resume before any other trial starts.
-        for trial in sorted(startable_trials(trials, self.budget), key=first_number):
-            is_scheduled = is_paused(trial) and not self.paused.are_ordinary()
-            if is_scheduled or (not locked and self._is_about_to_start(trial)):
+        for trial in sorted(startable, key=first_number):
+            if not locked and self._is_about_to_start(trial):
                 continue
             if (started := self.start_waiting(trial)) is not None:
                 return started
@@ -204,7 +204,7 @@ class TrialQueue:
             trial = identify(new, len(trials), trial_id)
         else:
             self.seen = self.trials()
-            startable = {id_of(trial): trial for trial in startable_trials(self.seen, self.budget)}
+            startable = {id_of(trial): trial for trial in self.tally.startable(self.budget)}
             if trial_id not in startable:
                 return None
             trial = startable[trial_id]
@@ -237,23 +237,27 @@ class TrialQueue:
 
     # ---- releasing and requeueing
 
-    def requeue_stale(self, trials: Sequence[FrozenTrial] | None = None) -> bool:
+    def requeue_stale(self, fresh: bool = True) -> bool:
         """Requeue the trials of dead workers, or let them fail if their workers died too often.
+
+        Args:
+            fresh: whether to read the trials first.
 
         Returns:
             Whether anything changed.
         """
         with self._mutex:
-            trials, changed = self.trials() if trials is None else trials, False
-            for trial in trials:
-                if trial.state != TrialState.RUNNING:
-                    continue
+            if fresh:
+                self.trials()
+            changed = False
+            running, orphans = self.tally.running(), self.tally.orphans()
+            for trial in running:
                 owner = WorkerId.from_stored(trial.system_attrs.get(OWNER))
                 state = (trial.system_attrs.get(OWNER), trial.system_attrs.get(ALIVE))
                 if self.staleness.is_dead(id_of(trial), owner, state, self.worker_id.heartbeat):
                     reason, worker_died = self._cause_of_death(owner)
                     changed = self.release(id_of(trial), reason, worker_died) or changed
-            return self._requeue_orphans(trials) or changed
+            return self._requeue_orphans(orphans) or changed
 
     def _cause_of_death(self, owner: WorkerId | None) -> tuple[str, bool]:
         """Why the worker of a trial is gone, and whether that counts as a retry of the trial."""
@@ -311,12 +315,9 @@ class TrialQueue:
         trials, self.ended = self.ended, []
         return trials
 
-    def _requeue_orphans(self, trials: Sequence[FrozenTrial]) -> bool:
+    def _requeue_orphans(self, orphans: Sequence[FrozenTrial]) -> bool:
         requeued = False
-        continued = {history[-1] for t in trials if (history := t.system_attrs.get(RETRY_HISTORY))}
-        for trial in trials:
-            if not is_interrupted(trial) or trial.number in continued:
-                continue
+        for trial in orphans:
             if self.staleness.seconds_unchanged(("orphan", id_of(trial)), True) > _ORPHAN_SECONDS:
                 self._requeue(trial)
                 requeued = True
@@ -343,5 +344,6 @@ class TrialQueue:
     def finishing(self, trial_id: int) -> Iterator[None]:
         """Give the end of this running trial its number among all ends, and lock the study while the block ends it."""
         with self.shared.lock(self.study_name):
-            self.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(self.trials()))
+            self.trials()
+            self.storage.set_trial_system_attr(trial_id, COMPLETION, self.tally.next_completion())
             yield

@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from ._budget import merge_attempts
+from ._history import MergedAttempts
 from ._optuna import STORAGE_OPERATIONS, delegating_storage, id_of
 
 # Longest time in seconds between two attempts. Every process has tried again this long after the server is back.
@@ -165,6 +165,7 @@ class _TrialCache:
 
     def __init__(self, inner: BaseStorage) -> None:
         self.inner = inner
+        self.merge = MergedAttempts()
         self._cached: FrozenTrial | None = None
 
     def cache(self, trial: FrozenTrial, number: int | None = None) -> None:
@@ -185,7 +186,7 @@ class _TrialCache:
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        trials = merge_attempts(self.inner.get_all_trials(study_id, deepcopy=False))
+        trials = self.merge(self.inner.get_all_trials(study_id, deepcopy=False))
         wanted = [trial for trial in trials if states is None or trial.state in states]
         return copy.deepcopy(wanted) if deepcopy else wanted
 

@@ -14,13 +14,12 @@ from .._budget import (
     PAUSED,
     continued_attempts,
     first_number,
-    is_interrupted,
     is_paused,
-    next_completion,
     reports_of,
     seconds_of,
     state_name,
 )
+from .._history import Follower
 from .._optuna import id_of
 from .._status import print_line
 from .._trial import StudyError
@@ -53,19 +52,47 @@ def build_scheduler(config: Mapping[str, Any]) -> Scheduler | None:
 def curves_of(trials: Sequence[FrozenTrial], maximize: bool) -> list[Curve]:
     """The trials as schedulers see them; all attempts of a trial are one curve."""
     continued = continued_attempts(trials)
+    return [_curve_of(trial, maximize) for trial in trials if trial.number not in continued]
+
+
+def _curve_of(trial: FrozenTrial, maximize: bool) -> Curve:
     sign = 1.0 if maximize else -1.0
-    return [
-        Curve(
-            number=first_number(trial),
-            # An interrupted attempt that is not requeued yet continues soon.
-            state=state_name(trial).replace("interrupted", "waiting"),
-            values={step: sign * value for step, value in reports_of(trial).items()},
-            params=trial.params,
-            seconds=seconds_of(trial),
-        )
-        for trial in trials
-        if trial.number not in continued
-    ]
+    return Curve(
+        number=first_number(trial),
+        # An interrupted attempt that is not requeued yet continues soon.
+        state=state_name(trial).replace("interrupted", "waiting"),
+        values={step: sign * value for step, value in reports_of(trial).items()},
+        params=trial.params,
+        seconds=seconds_of(trial),
+    )
+
+
+class Curves(Follower):
+    """`curves_of` of each read: `Curves(maximize)(trials)`.
+
+    Args:
+        maximize: direction of the reported objective.
+    """
+
+    def __init__(self, maximize: bool) -> None:
+        super().__init__()
+        self._maximize = maximize
+        self._forget()
+
+    def _forget(self) -> None:
+        # By the number of the attempt, lowest first: a new trial has the highest number so far.
+        self._curves: dict[int, Curve] = {}
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> list[Curve]:
+        self.update(trials)
+        return list(self._curves.values())
+
+    def _see(self, trial: FrozenTrial) -> None:
+        if trial.number not in self._continued:
+            self._curves[trial.number] = _curve_of(trial, self._maximize)
+
+    def _see_continued(self, number: int) -> None:
+        self._curves.pop(number, None)
 
 
 class PausedTrials:
@@ -80,7 +107,7 @@ class PausedTrials:
     def __init__(self, queue: "TrialQueue", scheduler: Scheduler | None, maximize: bool) -> None:
         self._queue = queue
         self._scheduler = scheduler
-        self._maximize = maximize
+        self._curves = Curves(maximize)
 
     def are_ordinary(self) -> bool:
         return self._scheduler is None
@@ -90,16 +117,14 @@ class PausedTrials:
         queue = self._queue
         if self._scheduler is None:
             return queue.start_new(trials) if may_start else None
-        choice = self._scheduler.choose(curves_of(trials, self._maximize), may_start)
+        choice = self._scheduler.choose(self._curves(trials), may_start)
         if choice == START:
             return queue.start_new(trials)
         if choice is None:
-            continued = continued_attempts(trials)
-            orphans = [trial for trial in trials if is_interrupted(trial) and trial.number not in continued]
-            if not orphans and all(trial.state != TrialState.RUNNING for trial in trials):
-                self.prune_all(trials)
+            if not queue.tally.orphans() and not queue.tally.running():
+                self.prune_all()
             return None
-        chosen = next(trial for trial in trials if is_paused(trial) and first_number(trial) == choice)
+        chosen = next(trial for trial in queue.tally.paused() if first_number(trial) == choice)
         started = queue.start_waiting(chosen)
         if started is not None:
             queue.storage.set_trial_system_attr(id_of(chosen), PAUSED, None)
@@ -122,17 +147,17 @@ class PausedTrials:
             with queue.shared.exclusive():
                 queue.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
-    def prune_all(self, trials: Sequence[FrozenTrial]) -> None:
+    def prune_all(self) -> None:
         """End the paused trials as pruned ones, with the last report as their value, as Optuna does."""
         queue = self._queue
-        for trial in trials if self._scheduler is not None else ():
-            if not is_paused(trial):
-                continue
+        if self._scheduler is None:
+            return
+        for completion, trial in enumerate(queue.tally.paused(), queue.tally.next_completion()):
             trial_id = id_of(trial)
             try:
                 if queue.start_waiting(trial) is None:
                     continue
-                queue.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(queue.trials()))
+                queue.storage.set_trial_system_attr(trial_id, COMPLETION, completion)
                 reports = trial.intermediate_values
                 last = reports[max(reports)] if reports else math.nan
                 with queue.shared.exclusive():
