@@ -33,7 +33,8 @@ class Follower(ABC):
             trials: all trials of the study, lowest number first.
         """
         with self._mutex:
-            if not self._is_valid or len(trials) < self._known:
+            has_all = not trials or trials[-1].number == len(trials) - 1
+            if not (self._is_valid and has_all) or len(trials) < self._known:
                 self.open, self._known, self._continued = {}, 0, set()
                 self._forget()
             self._is_valid = False
@@ -52,7 +53,7 @@ class Follower(ABC):
                     self.open.pop(trial.number, None)
                 self._see(trial)
             self._known = len(trials)
-            self._is_valid = not trials or trials[-1].number == len(trials) - 1
+            self._is_valid = has_all
 
     @abstractmethod
     def _forget(self) -> None:
