@@ -33,7 +33,7 @@ from ._budget import (
     worker_deaths,
 )
 from ._heartbeat import StalenessMonitor, WorkerId
-from ._history import Tally
+from ._history._tally import Tally
 from ._optuna import id_of, identify
 from ._schedulers import Scheduler
 from ._schedulers._pausing import PausedTrials

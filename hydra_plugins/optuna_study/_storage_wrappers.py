@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from ._history import MergedAttempts
+from ._history._merged import MergedAttempts
 from ._optuna import STORAGE_OPERATIONS, delegating_storage, id_of
 
 # Longest time in seconds between two attempts. Every process has tried again this long after the server is back.

@@ -19,7 +19,7 @@ from .._budget import (
     seconds_of,
     state_name,
 )
-from .._history import Follower
+from .._history._follower import Follower
 from .._optuna import id_of
 from .._status import print_line
 from .._trial import StudyError

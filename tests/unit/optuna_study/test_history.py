@@ -31,7 +31,8 @@ from hydra_plugins.optuna_study._budget import (
     number_without_retries,
     startable_trials,
 )
-from hydra_plugins.optuna_study._history import MergedAttempts, Tally
+from hydra_plugins.optuna_study._history._merged import MergedAttempts
+from hydra_plugins.optuna_study._history._tally import Tally
 from hydra_plugins.optuna_study._schedulers._pausing import Curves, curves_of
 
 BUDGETS = [Budget(n_trials=n, failures_use_budget=use) for n in (1, 4, 9) for use in (False, True)]
