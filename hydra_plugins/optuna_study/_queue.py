@@ -77,7 +77,7 @@ class TrialQueue:
         reported_objective: int = 0,
     ) -> None:
         self.shared = storage
-        self.storage = storage.optuna
+        self.storage: Any = storage.optuna
         self.study_name = study_name
         self.study_id = self.storage.get_study_id_from_name(study_name)
         self.budget = budget
@@ -106,7 +106,7 @@ class TrialQueue:
 
     def trials(self) -> list[FrozenTrial]:
         """Read the trials of the study; `tally` follows."""
-        trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
+        trials: list[FrozenTrial] = self.storage.get_all_trials(self.study_id, deepcopy=False)
         self.tally.update(trials)
         return trials
 
@@ -217,7 +217,7 @@ class TrialQueue:
         read is enough to know that this one may start, even if the lock was lost in the meantime.
         """
         try:
-            return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, len(trials)) == trial_id
+            return trial_id == int(self.storage.get_trial_id_from_study_id_trial_number(self.study_id, len(trials)))
         except KeyError:
             return False
 
@@ -231,7 +231,7 @@ class TrialQueue:
         self._starting = trial_id
         try:
             with self.shared.exclusive():
-                return self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+                return bool(self.storage.set_trial_state_values(trial_id, TrialState.RUNNING))
         except UpdateFinishedTrialError:
             return False
 
@@ -344,6 +344,6 @@ class TrialQueue:
     def finishing(self, trial_id: int) -> Iterator[None]:
         """Give the end of this running trial its number among all ends, and lock the study while the block ends it."""
         with self.shared.lock(self.study_name):
-            self.trials()
-            self.storage.set_trial_system_attr(trial_id, COMPLETION, self.tally.next_completion())
+            completion = self.storage.next_completion(self.study_id, self.tally)
+            self.storage.set_trial_system_attr(trial_id, COMPLETION, completion)
             yield

@@ -13,8 +13,10 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from ._history._database import DatabaseReader
 from ._history._merged import MergedAttempts
-from ._optuna import STORAGE_OPERATIONS, delegating_storage, id_of
+from ._history._tally import Tally
+from ._optuna import STORAGE_OPERATIONS, CachedTrials, delegating_storage, id_of
 
 # Longest time in seconds between two attempts. Every process has tried again this long after the server is back.
 LONGEST_PAUSE = 5.0
@@ -122,17 +124,44 @@ class _Retrying:
         self.inner = inner
         self.seconds = seconds
         self.outages = Outages()
+        self._reader = DatabaseReader(inner) if CachedTrials.are_in(inner) else None
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if (reader := self._reader) is None:
+            return list(self.retry(lambda: self.inner.get_all_trials(study_id, deepcopy, states)))
+        trials = self.retry(lambda: reader.trials(study_id))
+        wanted = trials if states is None else [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(wanted) if deepcopy else wanted
+
+    def next_completion(self, study_id: int, tally: Tally) -> int:
+        """The completion counter of the trial that ends next.
+
+        Args:
+            study_id: id of the study.
+            tally: what this process knows of the study; where all trials must be read, it follows.
+        """
+        if (reader := self._reader) is not None:
+            return int(self.retry(lambda: reader.next_completion(study_id, tally)))
+        tally.update(self.get_all_trials(study_id, deepcopy=False))
+        return tally.next_completion()
+
+    def retry(self, operation: Callable[[], Any]) -> Any:
+        return retry_while_unreachable(operation, self.seconds, self.outages)
 
 
 def _retried(name: str) -> Callable[..., Any]:
     def call(self: _Retrying, *args: Any, **kwargs: Any) -> Any:
-        return retry_while_unreachable(lambda: getattr(self.inner, name)(*args, **kwargs), self.seconds, self.outages)
+        return self.retry(lambda: getattr(self.inner, name)(*args, **kwargs))
 
     return call
 
 
 _RETRYING: Any = type(
-    "RetryingStorage", (_Retrying, BaseStorage), {name: _retried(name) for name in STORAGE_OPERATIONS}
+    "RetryingStorage",
+    (_Retrying, BaseStorage),
+    {name: _retried(name) for name in STORAGE_OPERATIONS if not hasattr(_Retrying, name)},
 )
 
 

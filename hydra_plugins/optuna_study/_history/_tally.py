@@ -18,6 +18,7 @@ from .._budget import (
     is_interrupted,
     is_paused,
 )
+from .._optuna import id_of
 from ._follower import Follower
 
 
@@ -39,6 +40,8 @@ class Tally(Follower):
         self._forget()
 
     def _forget(self) -> None:
+        self.last_id = -1
+        """The storage's id of the last trial."""
         self._ended = Counts()
         self._completion = 0
         # Sorted numbers: of continued attempts, of failed trials, of attempts that are not the first ones, and those
@@ -54,6 +57,7 @@ class Tally(Follower):
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
         super().update(trials)
+        self.last_id = id_of(trials[-1]) if trials else -1
         if not self._is_valid:
             self._missing = sorted({*range(trials[-1].number)} - {trial.number for trial in trials})
 
