@@ -80,8 +80,18 @@ class CachedTrials:
     def are_in(storage: BaseStorage) -> bool:
         return isinstance(storage, _CachedStorage)
 
-    def read(self, study_id: int) -> dict[int, FrozenTrial]:
-        """Read what may have changed; all trials by number."""
+    def read(self, study_id: int, unchanged: Set[int], changed: Set[int]) -> dict[int, FrozenTrial]:
+        """Read what may have changed; all trials by number.
+
+        Args:
+            study_id: id of the study.
+            unchanged: ids of open trials that need not be read again.
+            changed: ids of those that were `unchanged` before and must be read.
+        """
+        if unchanged or changed:
+            unfinished = self._storage._studies[study_id].unfinished_trial_ids
+            unfinished -= unchanged
+            unfinished |= changed
         self._storage._read_trials_from_remote_storage(study_id)
         trials: dict[int, FrozenTrial] = self._storage._studies[study_id].trials
         return trials

@@ -181,7 +181,7 @@ class TrialQueue:
         try:
             if self._start(id_of(trial)):
                 self.storage.set_trial_system_attr(id_of(trial), OWNER, self.worker_id.to_stored())
-                return self._as_started(trial)
+                return self._as_started(self.storage.get_trial(id_of(trial)))
         except UpdateFinishedTrialError:
             # On SQLite behind a proxy, two workers may start the same trial. The other one has finished it by now.
             pass

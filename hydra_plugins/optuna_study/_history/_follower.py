@@ -4,7 +4,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from .._budget import RETRY_HISTORY, is_interrupted
 
@@ -38,7 +38,13 @@ class Follower(ABC):
                 self.open, self._known, self._continued = {}, 0, set()
                 self._forget()
             self._is_valid = False
-            changed, new = [trials[number] for number in self.open], trials[self._known :]
+            # A trial that is waiting as before may be skipped: it changes only after it was started.
+            changed = [
+                trials[number]
+                for number, known in self.open.items()
+                if trials[number] is not known or known.state != TrialState.WAITING
+            ]
+            new = trials[self._known :]
             for trial in new:
                 history = trial.system_attrs.get(RETRY_HISTORY, ())
                 self._see_new(trial)
