@@ -111,6 +111,7 @@ class _Worker:
         self.running = RunningTrial(
             self.study, self.cache, self.trial, self.cache.get_trial(claimed), _Beating(),  # type: ignore[arg-type]
             params=self.params, directory="", study_attrs={}, pruned_objective=0, scheduler=self.scheduler, clock=clock,
+            curves=self.queue.paused.curves,
         )  # fmt: skip
         self.trial_id = claimed
         return True

@@ -195,6 +195,7 @@ class _TrialCache:
     def __init__(self, inner: BaseStorage) -> None:
         self.inner = inner
         self.merge = MergedAttempts()
+        self._study_ids: dict[str, int] = {}
         self._cached: FrozenTrial | None = None
 
     def cache(self, trial: FrozenTrial, number: int | None = None) -> None:
@@ -207,6 +208,11 @@ class _TrialCache:
         self._cached = copy.deepcopy(trial)
         if number is not None:
             self._cached.number = number
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        if study_name not in self._study_ids:
+            self._study_ids[study_name] = self.inner.get_study_id_from_name(study_name)
+        return self._study_ids[study_name]
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         cached = self._cached_trial(trial_id)

@@ -271,6 +271,7 @@ class _Loop:
             study_attrs=self.handle.user_attrs,
             pruned_objective=self.settings.pruned_objective,
             scheduler=self.scheduler,
+            curves=self.queue.paused.curves,
         )
         running.catch_up()
         with rank_environment(running, (*fixed, *suggestion.overrides), self.spec.argv, self.spec.main):

@@ -107,7 +107,7 @@ class PausedTrials:
     def __init__(self, queue: "TrialQueue", scheduler: Scheduler | None, maximize: bool) -> None:
         self._queue = queue
         self._scheduler = scheduler
-        self._curves = Curves(maximize)
+        self.curves = Curves(maximize)
 
     def are_ordinary(self) -> bool:
         return self._scheduler is None
@@ -117,7 +117,7 @@ class PausedTrials:
         queue = self._queue
         if self._scheduler is None:
             return queue.start_new(trials) if may_start else None
-        choice = self._scheduler.choose(self._curves(trials), may_start)
+        choice = self._scheduler.choose(self.curves(trials), may_start)
         if choice == START:
             return queue.start_new(trials)
         if choice is None:
