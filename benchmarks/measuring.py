@@ -41,7 +41,9 @@ def seconds_of(command: Sequence[str], cwd: Path, **env: str) -> float:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    """This process's environment, in which the checkout is imported whether or not it is installed."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **more}
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -76,16 +78,36 @@ def machine() -> str:
     return f"{processor()}, {memory:.0f} GB, {platform.system()}, {versions}"
 
 
-def report(name: str, text: str, *, write: bool) -> None:
-    """Print the text and, if asked, put it under its heading in RESULTS.md, with machine, load and command."""
-    print(f"\n{text}")
+def report(
+    name: str,
+    text: str,
+    *,
+    write: bool,
+    heading: str | None = None,
+    where: str | None = None,
+    path: Path = RESULTS,
+) -> None:
+    """Print the text and, if asked, put it under its heading in RESULTS.md, with machine, load and command.
+
+    Args:
+        name: name of the module.
+        text: the result.
+        write: put it into the file.
+        heading: heading of the section; the name of the module if it has only one.
+        where: the machine, if another process measured on it.
+        path: the file.
+    """
+    print(f"\n{text}", flush=True)
     if not write:
         return
-    command = " ".join(
-        ["python", "-m", f"benchmarks.{name}", *(a for a in sys.argv[1:] if not a.startswith("--eyes="))]
-    )
+    heading = heading or name
+    local = ("--eyes=", "out=")
+    command = " ".join(["python", "-m", f"benchmarks.{name}", *(a for a in sys.argv[1:] if not a.startswith(local))])
     load = os.getloadavg()[2]
-    section = f"## {name}\n\n`{command}` on {machine()}; load average of the last 15 minutes {load:.1f}.\n\n{text}\n"
-    old = RESULTS.read_text().split("\n## ") if RESULTS.exists() else ["# Results\n"]
-    others = [part for part in old[1:] if part.partition("\n")[0] != name]
-    RESULTS.write_text("\n## ".join([old[0], *sorted([*others, section.removeprefix("## ")])]))
+    section = (
+        f"## {heading}\n\n`{command}` on {where or machine()}; load average of the last 15 minutes {load:.1f}.\n\n"
+        f"{text}\n"
+    )
+    old = path.read_text().split("\n## ") if path.exists() else ["# Results\n"]
+    others = [part for part in old[1:] if part.partition("\n")[0] != heading]
+    path.write_text("\n## ".join([old[0], *sorted([*others, section.removeprefix("## ")])]))

@@ -17,6 +17,7 @@ from hydra_plugins.optuna_study._optuna import build_pruner, build_sampler, fini
 from hydra_plugins.optuna_study._queue import Claim, TrialQueue
 from hydra_plugins.optuna_study._running_trial import RunningTrial
 from hydra_plugins.optuna_study._schedulers._pausing import build_scheduler
+from hydra_plugins.optuna_study._schedulers._spending import Limit
 from hydra_plugins.optuna_study._storage import Storage, storage_spec
 from hydra_plugins.optuna_study._storage_wrappers import TrialCache
 
@@ -83,11 +84,11 @@ class _Beating:
 class _Worker:
     """One worker; like the sweeper's own, but it does not wait while an epoch trains."""
 
-    def __init__(self, index: int, storage: Storage, policy: Policy, table: CurveTable, n_trials: int) -> None:
+    def __init__(self, index: int, storage: Storage, policy: Policy, table: CurveTable, budget: Budget) -> None:
         self.table = table
         scheduler = build_scheduler(policy.scheduler)
         worker_id = WorkerId.of_this_process(NAME, index, 1e9)
-        self.queue = TrialQueue(storage, NAME, Budget(n_trials), worker_id, scheduler=scheduler)
+        self.queue = TrialQueue(storage, NAME, budget, worker_id, scheduler=scheduler)
         self.scheduler = scheduler
         self.cache = TrialCache(storage.optuna)
         self.study = optuna.load_study(
@@ -110,9 +111,10 @@ class _Worker:
         self.params = {name: suggest(self.trial, name, d) for name, d in self.table.distributions().items()}
         self.running = RunningTrial(
             self.study, self.cache, self.trial, self.cache.get_trial(claimed), _Beating(),  # type: ignore[arg-type]
-            params=self.params, directory="", study_attrs={}, pruned_objective=0, scheduler=self.scheduler, clock=clock,
-            curves=self.queue.paused.curves,
+            params=self.params, directory="", study_attrs={}, pruned_objective=0, scheduler=self.scheduler,
+            curves=self.queue.paused.curves, limit=self.queue.budget.limit, clock=clock,
         )  # fmt: skip
+        self.running.set_max_resource(self.table.epochs)
         self.trial_id = claimed
         return True
 
@@ -130,21 +132,31 @@ class _Worker:
         return True
 
 
-def replay(table: CurveTable, policy: Policy, workers: int, n_trials: int, seed: int, overhead: float) -> Outcome:
+def replay(
+    table: CurveTable,
+    policy: Policy,
+    workers: int,
+    n_trials: int | None,
+    seed: int,
+    overhead: float,
+    limit: str | None = None,
+) -> Outcome:
     """One sweep.
 
     Args:
         table: what trainings give and cost.
         policy: of the sweep.
         workers: number of workers.
-        n_trials: number of finished trials.
+        n_trials: number of finished trials, or None if only the limit ends the sweep.
         seed: of samplers and of the trainings.
         overhead: seconds around a trial each time it starts or continues.
+        limit: `hydra.sweeper.budget`.
     """
     storage = Storage(storage_spec(None))
     optuna.create_study(study_name=NAME, storage=storage.optuna, direction="maximize")
     seeded = Policy({**policy.sampler, "seed": seed * workers}, policy.pruner, policy.scheduler, policy.column)
-    pool = [_Worker(index, storage, seeded, table, n_trials) for index in range(workers)]
+    budget = Budget(n_trials, limit=Limit.parse(limit))
+    pool = [_Worker(index, storage, seeded, table, budget) for index in range(workers)]
     rng = np.random.default_rng(seed)
     outcome, curves, best, now = Outcome(), {}, -np.inf, 0.0
     order = itertools.count()

@@ -15,6 +15,7 @@ from eyegender.tracking.run_artifacts import (
     logged_model,
     lost_predictions,
     network_files,
+    read_config,
     read_predictions,
 )
 
@@ -153,8 +154,13 @@ def _load_history(store: TrackingStore, run_id: str) -> list[dict[str, float]]:
 def _load_costs(store: TrackingStore, run: Run, *, latency: bool) -> ModelCosts:
     seconds = run.data.metrics.get("fit_seconds")
     model = logged_model(store, run.info.run_id)
-    if model is None:
-        return ModelCosts(training_seconds=seconds)
+    if model is None:  # a trial, whose config says what its network is
+        config = read_config(store, run.info.run_id)
+        try:
+            parameters, multiply_adds, milliseconds = costs(config.spec(), latency=latency) if config else (None,) * 3
+        except UserError:
+            return ModelCosts(training_seconds=seconds)
+        return ModelCosts(parameters, multiply_adds, None, milliseconds, seconds)
     size = network_files(store, model).get(WEIGHTS_FILE)
     try:
         with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:

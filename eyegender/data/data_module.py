@@ -140,6 +140,7 @@ class EyesDataModule(pl.LightningDataModule):
         self.on_conflict = on_conflict
         self.cache_folder = cache_folder
         self.cache_gb = cache_gb
+        self._fingerprint: str | None = None
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """Read, decode (once per machine) and split the images, in the same way in every process and stage.
@@ -184,6 +185,7 @@ class EyesDataModule(pl.LightningDataModule):
         if left_out:
             select(np.setdiff1d(np.arange(len(samples)), left_out))
         self.samples, self.groups = samples, groups
+        self._fingerprint = None
         self._rows = self.store.rows(samples.digests)
 
     @property
@@ -193,6 +195,11 @@ class EyesDataModule(pl.LightningDataModule):
     @property
     def fingerprint(self) -> str:
         """Hex hash of the images with their labels, the size and the color mode; independent of their order."""
+        if self._fingerprint is None:
+            self._fingerprint = self._hash_images()
+        return self._fingerprint
+
+    def _hash_images(self) -> str:
         fingerprint = hashlib.sha256(f"{self.size} {self.color}".encode())
         for line in sorted(f"{d} {label}" for d, label in zip(self.samples.digests, self.samples.labels, strict=True)):
             fingerprint.update(b"\n" + line.encode())

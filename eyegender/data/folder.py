@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eyegender.core.cache import cache_folder
 from eyegender.core.errors import UserError, one_line
 from eyegender.data.decode import SUFFIXES, decode, read_image_bytes
-from eyegender.data.image_facts import ImageFacts, image_facts
+from eyegender.data.image_facts import ImageFacts, has_settled, image_facts
 from eyegender.data.readers import Samples, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _log = logging.getLogger(__name__)
+
+_Listing = tuple[object, ...]
+# What the last reader of this process found, and the listing of its files: trials of a sweep read the same folder.
+_last: tuple[_Listing, Samples] | None = None
 
 
 class FolderReader:
@@ -53,7 +58,36 @@ class FolderReader:
                 )
 
     def read(self) -> Samples:
+        """List the images; if no file has changed since this process listed the same folders, what it found then."""
+        global _last  # noqa: PLW0603 - one data set per process
         self.check()
+        listing = self._listing()
+        if listing is not None and _last is not None and _last[0] == listing:
+            return _last[1]
+        samples = self._read()
+        _last = None if listing is None else (listing, samples)
+        return samples
+
+    def _listing(self) -> _Listing | None:
+        """Name, size, modification time, inode and link of each file; None if a file may still be changing.
+
+        It is made before the files are read: a file that changes meanwhile has another listing the next time.
+        """
+        found: list[object] = [self.root.absolute(), self.classes, str(self.cache), cache_folder(self.cache)]
+        newest = 0
+        try:
+            for name in self.classes:
+                with os.scandir(self.root / name) as entries:
+                    for entry in entries:
+                        stat = entry.stat()
+                        newest = max(newest, stat.st_mtime_ns)
+                        link = Path(entry).readlink() if entry.is_symlink() else None
+                        found.append((name, entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, link))
+        except OSError:
+            return None  # `_image_paths` reports it
+        return tuple(found) if has_settled(newest) else None
+
+    def _read(self) -> Samples:
         listed = [(f"{name}/{path.name}", label, path) for label, name in enumerate(self.classes)
                   for path in self._image_paths(name)]  # fmt: skip
         listed.sort(key=lambda entry: entry[0])

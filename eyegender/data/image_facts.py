@@ -67,6 +67,11 @@ def image_facts(paths: Sequence[Path], cache: str | Path | None = None) -> list[
     return [known[i] for i in range(len(paths))]
 
 
+def has_settled(mtime_ns: int) -> bool:
+    """Whether a file of this modification time cannot change again without getting another one."""
+    return time.time_ns() - mtime_ns > _SETTLED_NS
+
+
 def _stamp(path: Path) -> _Stamp | None:
     try:
         found = path.stat()
@@ -108,11 +113,10 @@ def _load(
 
 
 def _store(database: sqlite3.Connection, found: list[tuple[Path, _Stamp, ImageFacts]]) -> None:
-    now = time.time_ns()
     rows = [
         (_key(path), *stamp, facts.sha256, facts.width, facts.height)
         for path, stamp, facts in found
-        if not facts.error and now - stamp[1] > _SETTLED_NS
+        if not facts.error and has_settled(stamp[1])
     ]
     # If another process locks the database or the disk is full, the next run reads the files again.
     with suppress(sqlite3.DatabaseError), database:

@@ -221,6 +221,13 @@ class ImageLoader(BatchLoader):
         return Batch(pixels, self._ready(labels[where]), self._ready(index[where]))
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device; a GPU copies page-locked memory, so that the host need not wait for its queue."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def free_bytes(device: torch.device) -> float:
     """Free memory of the device; infinite for the CPU, where images are read from a file anyway."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")

@@ -13,6 +13,7 @@ import torch
 from eyegender.core.atomic_write import atomic_folder, preallocated_file, write_at, write_synced
 from eyegender.core.cache import build_lock, remove_unfinished, translate_cache_errors
 from eyegender.core.progress import show_progress
+from eyegender.data.loader import to_device
 from eyegender.features.store import (
     ACTIVATIONS,
     CHECKSUMS,
@@ -49,14 +50,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Reads images and makes their views."""
+    """Reads images and makes their views, on the device that computes the stages."""
 
     store: PixelStore
     rows: NDArray[np.int64]
     views: Views
+    device: torch.device
 
     def read(self, start: int, stop: int, view: int) -> Tensor:
-        pixels = torch.from_numpy(self.store.read(self.rows[start:stop]))
+        pixels = to_device(torch.from_numpy(self.store.read(self.rows[start:stop])), self.device)
         return self.views.make(pixels, view, start)
 
 

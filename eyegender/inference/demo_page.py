@@ -22,7 +22,7 @@ from eyegender.core.errors import UserError
 from eyegender.data.decode import decode, to_pixels
 from eyegender.data.readers import UnreadableImageError
 from eyegender.inference.grad_cam import grad_cam, overlay
-from eyegender.tracking.run_artifacts import logged_model
+from eyegender.tracking.run_artifacts import logged_model, trial_folder
 from eyegender.tracking.tracking_store import is_training
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def find_models(store: TrackingStore, experiment: str, references: Sequence[str]
     for run in store.search([store.experiment_id(experiment)], "attributes.status = 'FINISHED'"):
         if len(models) >= MAX_MODELS:
             break
-        if is_training(run) and logged_model(store, run.info.run_id) is not None:
+        if is_training(run) and (logged_model(store, run.info.run_id) or trial_folder(run)) is not None:
             models.append(DemoModel(f"runs:/{run.info.run_id}", _title(run)))
     if not models:
         raise UserError(f"experiment {experiment!r} in {store.name} has no finished run with a model; train first")

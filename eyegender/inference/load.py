@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,15 @@ import torch
 from eyegender.core.errors import UserError
 from eyegender.models.saved_network import SPEC_FILE, load_network, probabilities, untrained
 from eyegender.tracking.errors import is_gone, is_refused
-from eyegender.tracking.run_artifacts import NETWORK, downloaded, logged_model, read_config
+from eyegender.tracking.run_artifacts import (
+    BEST_CHECKPOINT,
+    NETWORK,
+    downloaded,
+    logged_model,
+    no_model,
+    read_config,
+    trial_folder,
+)
 from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.tracking_store import open_store
 from eyegender.training.checkpoints import load_checkpoint
@@ -77,9 +85,7 @@ def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:
         store = open_store(tracking)
         run_id = reference.removeprefix("runs:/").strip("/").partition("/")[0]
         model = logged_model(store, run_id)
-        if model is None:
-            raise UserError(f"run {run_id} in {store.name} logged no model; train it to its end, or give a checkpoint")
-        return _from_store(store, model, reference)
+        return _from_trial(store, run_id, reference) if model is None else _from_store(store, model, reference)
     path = Path(reference).expanduser()
     if path.is_dir():
         return _from_folder(path, reference)
@@ -125,6 +131,15 @@ def _from_store(store: TrackingStore, model: LoggedModel, reference: str) -> Loa
     run_id = model.source_run_id
     config = read_config(store, run_id) if run_id else None
     return _on_device(network, spec, reference, run_id=run_id, config=config, store=store)
+
+
+def _from_trial(store: TrackingStore, run_id: str, reference: str) -> LoadedModel:
+    """The best checkpoint of a trial that logged no model, from its folder on this machine."""
+    run = store.run(run_id)
+    folder = trial_folder(run)
+    if folder is None:
+        raise no_model(store, run)
+    return replace(_from_checkpoint(folder / BEST_CHECKPOINT, reference), run_id=run_id, store=store)
 
 
 def _from_folder(path: Path, reference: str) -> LoadedModel:

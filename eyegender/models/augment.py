@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from eyegender.data.loader import to_device
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -37,14 +39,15 @@ class Augment:
         `generator` is a CPU generator, so that every device gets the same random numbers.
         """
         batch = pixels.shape[0]
-        draws = torch.rand(5, batch, generator=generator).to(pixels.device)
+        draws = torch.rand(5, batch, generator=generator)
         signed = draws * 2 - 1
         zoom = 1 + self.scale * signed[3]
         mirror = torch.where(draws[0] < self.flip, -1.0, 1.0)
-        theta = torch.zeros(batch, 2, 3, device=pixels.device)
-        angle = torch.zeros(batch, device=pixels.device)
+        # Some numbers per image: computed on the CPU, because each would be a kernel of its own on a GPU.
+        theta = torch.zeros(batch, 2, 3)
+        angle = torch.zeros(batch)
         if self.rotate:
-            angle = math.radians(self.rotate) * self._extra_draws(1, batch, generator, pixels)[0]
+            angle = math.radians(self.rotate) * self._extra_draws(1, batch, generator)[0]
         theta[:, 0, 0] = mirror * angle.cos() / zoom
         theta[:, 0, 1] = -mirror * angle.sin() / zoom
         theta[:, 1, 0] = angle.sin() / zoom
@@ -54,18 +57,20 @@ class Augment:
         theta[:, 1, 2] = 2 * self.shift * signed[2]
         image = pixels.float()
         if self.shift or self.scale or self.rotate:
-            grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
+            grid = functional.affine_grid(to_device(theta, image.device), list(image.shape), align_corners=False)
             image = functional.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
         elif self.flip:
-            image = torch.where((mirror < 0).view(-1, 1, 1, 1), image.flip(3), image)
-        light = 1 + self.brightness * signed[4]
+            image = torch.where(to_device(mirror < 0, image.device).view(-1, 1, 1, 1), image.flip(3), image)
+        light = to_device(1 + self.brightness * signed[4], image.device)
         image = (image * light.view(-1, 1, 1, 1)).clamp_(0, 255)
-        return self._erased(image, self._extra_draws(4, batch, generator, pixels)) if self.erase else image
+        if not self.erase:
+            return image
+        return self._erased(image, to_device(self._extra_draws(4, batch, generator), image.device))
 
     @staticmethod
-    def _extra_draws(rows: int, batch: int, generator: torch.Generator, pixels: Tensor) -> Tensor:
+    def _extra_draws(rows: int, batch: int, generator: torch.Generator) -> Tensor:
         """Random numbers in -1..1 for an option that is off by default, drawn after those of all other options."""
-        return (torch.rand(rows, batch, generator=generator) * 2 - 1).to(pixels.device)
+        return torch.rand(rows, batch, generator=generator) * 2 - 1
 
     def _erased(self, image: Tensor, draws: Tensor) -> Tensor:
         side = image.shape[-1]

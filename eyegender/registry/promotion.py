@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,20 @@ from eyegender.comparison.significance import McNemar, mcnemar
 from eyegender.core.errors import UserError
 from eyegender.models.saved_network import SPEC_FILE, parse_spec
 from eyegender.registry.model_card import CARD_FILE, model_card
+from eyegender.studies.winner import evaluate_trial
 from eyegender.tracking.errors import first_line, is_gone, is_refused
-from eyegender.tracking.run_artifacts import NETWORK, downloaded, logged_model, lost_predictions, read_predictions
+from eyegender.tracking.run_artifacts import (
+    NETWORK,
+    downloaded,
+    logged_model,
+    lost_predictions,
+    no_model,
+    read_predictions,
+    trial_folder,
+)
 
 if TYPE_CHECKING:
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
     from eyegender.tracking.predictions import Predictions
@@ -27,6 +37,8 @@ if TYPE_CHECKING:
 # Length of the column for a version's description in the registry's database.
 MAX_DESCRIPTION = 5000
 VERSIONS_TAG = "mlflow.modelVersions"
+
+log = logging.getLogger("eyegender")
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
     run = store.run(run_id)
     model = logged_model(store, run_id)
     if model is None:
-        raise UserError(f"run {run_id} in {store.name} logged no model; train it to its end, or give another run=")
+        run, model = _log_trial(store, run)
     record = load_record(store, SelectedRun(run), "val/accuracy", latency=True)
     if record.predictions is None:
         if lost := lost_predictions(run):
@@ -87,6 +99,26 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
     # Last, so that the alias always points to a complete version.
     store.client.set_registered_model_alias(name, alias, version)
     return Promotion(name, version, alias, tuple(sentences), card)
+
+
+def _log_trial(store: TrackingStore, run: Run) -> tuple[Run, LoggedModel]:
+    """Test a trial of a sweep, which logged no model, from its checkpoint, and log the model; the run as it is now.
+
+    Raises:
+        UserError: this machine does not have its checkpoint or its data, or the store does not take the model.
+    """
+    folder = trial_folder(run)
+    if folder is None:
+        raise no_model(store, run)
+    log.info("trial %s was not tested yet; its best checkpoint is tested now", run.data.tags["trial.number"])
+    evaluate_trial(folder, store.location.uri, None, tags={"tested.by": "promote"})
+    model = logged_model(store, run.info.run_id)
+    if model is None:
+        raise UserError(
+            f"the model of run {run.info.run_id} must reach {store.name}, got no answer in time; "
+            f"send it with python -m eyegender.sync folder={folder}, then promote the run again"
+        )
+    return store.run(run.info.run_id), model
 
 
 def compare_on_shared_images(first: Predictions, second: Predictions) -> McNemar | None:

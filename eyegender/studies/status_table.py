@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 from eyegender.studies.ties import tie_sentence
 
 if TYPE_CHECKING:
-    from hydra_plugins.optuna_study import StudyStatus
+    from hydra_plugins.optuna_study import StudyStatus, TrialRow
 
 SHOWN = 5
 
@@ -20,11 +21,12 @@ def show_status(status: StudyStatus, console: Console | None = None) -> None:
     console = console or Console(highlight=False, soft_wrap=True)
     counts = status.counts
     target = "" if status.n_trials is None else f" of {status.n_trials}"
+    spent = "" if status.spent is None else f"\nBudget   {status.spent} spent"
     console.print(
         f"Study    {status.name} in {status.storage}\n"
         f"Trials   {counts.finished}{target} finished ({counts.complete} complete, {counts.pruned} pruned), "
         f"{counts.failed} failed, {len(status.workers)} running"
-        f"{f', {counts.paused} paused' if counts.paused else ''}{'; done' if status.complete else ''}"
+        f"{f', {counts.paused} paused' if counts.paused else ''}{'; done' if status.complete else ''}{spent}"
     )
     if status.best:
         table = Table("trial", "value", "parameters", title="best trials", title_justify="left")
@@ -43,8 +45,27 @@ def show_status(status: StudyStatus, console: Console | None = None) -> None:
             table.add_row(str(worker.worker), worker.host, str(worker.pid), str(worker.trial), heartbeat)
         console.print(table)
     for trial in (trial for trial in status.trials if trial.state == "paused"):
-        last = max(trial.reported, default=None)
-        reached = "" if last is None else f": {trial.reported[last]:.4f} after epoch {last}"
-        console.print(f"paused   trial {trial.number}{reached}; others are worth more now")
+        console.print(f"paused   trial {trial.number}{paused_reason(trial, status)}")
     for trial in status.failures:
         console.print(f"failed   trial {trial.number}: {trial.reason}")
+
+
+def paused_reason(trial: TrialRow, status: StudyStatus) -> str:
+    """Why a trial is paused: its value, its rank among all that reached its epoch, and the paused ones before it."""
+    epoch = max(trial.reported, default=None)
+    if epoch is None:
+        return ", before its first epoch"
+    maximize = status.directions[status.pruned_objective] == "maximize"
+
+    def cost(row: TrialRow) -> tuple[float, int]:
+        value = row.reported[epoch]
+        return (math.inf if math.isnan(value) else -value if maximize else value), row.number
+
+    reached = [row for row in status.trials if epoch in row.reported and row.state != "failed"]
+    better = sorted((row for row in reached if cost(row) < cost(trial)), key=cost)
+    before = [str(row.number) for row in better if row.state == "paused"]
+    text = f": {trial.reported[epoch]:.4f} after epoch {epoch}, rank {len(better) + 1} of {len(reached)}"
+    if not before:
+        return f"{text}; first of the paused"
+    shown = ", ".join(before[:2]) + (f" and {len(before) - 2} more" if len(before) > 2 else "")
+    return f"{text}; behind {shown}"

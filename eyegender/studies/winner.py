@@ -46,13 +46,20 @@ def find_damage(output_dir: Path) -> str | None:
 
 
 def evaluate_winner(output_dir: Path, uri: str | None, root: str | None, *, tied: bool = False) -> dict[str, float]:
-    """Evaluate the best checkpoint of a finished trial on the test set, and add the metrics to its run and its folder.
+    """`evaluate_trial` of the winner; `tied` means that other trials reached the same value, so none is the winner."""
+    return evaluate_trial(output_dir, uri, root, tags={"winner": "tied" if tied else "true"})
+
+
+def evaluate_trial(output_dir: Path, uri: str | None, root: str | None, *, tags: dict[str, str]) -> dict[str, float]:
+    """Evaluate the best checkpoint of a finished trial on the test set, and complete its run and its folder.
+
+    The run gets the test metrics, the predictions, the figures and the model.
 
     Args:
         output_dir: output folder of the trial.
         uri: tracking URI, which the folder does not contain if it has a password.
         root: folder of the local store.
-        tied: whether other trials reached the same value, so that its tag does not call it the winner.
+        tags: tags to set on the run.
 
     Returns:
         The test metrics, such as `test/accuracy`.
@@ -63,7 +70,7 @@ def evaluate_winner(output_dir: Path, uri: str | None, root: str | None, *, tied
     fields["tracking"] |= {"uri": uri, "root": root}
     fields["run_test"] = True
     config = TrainConfig.model_validate(rename_keys(fields, warn=False))  # a trial of an earlier version
-    return evaluate_best(config, output_dir, tags={"winner": "tied" if tied else "true"})
+    return evaluate_best(config, output_dir, tags=tags)
 
 
 def retrain_command(output_dir: Path) -> str:

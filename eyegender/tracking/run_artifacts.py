@@ -15,6 +15,7 @@ from eyegender.core.secrets import redact_urls
 from eyegender.tracking.errors import first_line
 from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 from eyegender.tracking.stored_config import parse_config
+from eyegender.tracking.writer import RUN_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from eyegender.tracking.tracking_store import TrackingStore
 
 CONFIG_FILE = "config.yaml"
+BEST_CHECKPOINT = "checkpoints/best.ckpt"  # inside a run's output folder
 NETWORK = "artifacts/network"  # inside a logged model
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,34 @@ def logged_model(store: TrackingStore, run_id: str) -> LoggedModel | None:
     # The status is not part of the query: the SQL store keeps it as a number and finds nothing by its name.
     ready = [model for model in models if model.status == "READY"]
     return ready[0] if ready else None
+
+
+def trial_folder(run: Run) -> Path | None:
+    """The output folder of a finished trial of a sweep, if this machine has it with its best checkpoint; else None.
+
+    Trials log no model while the sweep runs. The folder is the one that the run names, if it still belongs to the run.
+    """
+    tags = run.data.tags
+    if run.info.status != "FINISHED" or "trial.number" not in tags or tags.get("pruned") == "true":
+        return None
+    folder = Path(tags.get("output_dir", ""))
+    try:
+        owner = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["run_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return folder if owner == run.info.run_id and (folder / BEST_CHECKPOINT).is_file() else None
+
+
+def no_model(store: TrackingStore, run: Run) -> UserError:
+    """The error for a run without a logged model and, if it is a trial, without its checkpoint."""
+    where = f"run {run.info.run_id} in {store.name} logged no model"
+    folder = run.data.tags.get("output_dir")
+    if "trial.number" in run.data.tags and folder is not None:
+        return UserError(
+            f"{where}, and this machine has no {BEST_CHECKPOINT} of it in {folder}; run the command where that folder "
+            "is, or put it back"
+        )
+    return UserError(f"{where}; train it to its end, or give a checkpoint or another run")
 
 
 def network_files(store: TrackingStore, model: LoggedModel) -> dict[str, int]:

@@ -12,13 +12,15 @@ interrupted:
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 
+from eyegender.training.averaging import AveragedWeights
 from eyegender.training.checkpoints import BestCheckpoint
 from eyegender.training.interruptions import StoppedBySignalError
 from hydra_plugins.optuna_study import TrialPaused, TrialPruned
@@ -146,17 +148,28 @@ class ReportToTrial(pl.Callback):
     Rank zero asks the scheduler and the pruner, and all ranks stop together, because a rank that continues would wait
     for the others forever. The report comes before the checkpoints: a process that has lost its trial must not write
     any. A run that has ended neither pauses nor is pruned.
+
+    Args:
+        trial: the trial.
+        monitor: key of the metric.
+        max_steps: number of optimizer steps after which training ends; -1 for no limit.
     """
 
-    def __init__(self, trial: TrialHandle, monitor: str) -> None:
-        self.trial, self.monitor = trial, monitor
-        self._reported = False
+    def __init__(self, trial: TrialHandle, monitor: str, max_steps: int = -1) -> None:
+        self.trial, self.monitor, self.max_steps = trial, monitor, max_steps
+        self._began = self._reported = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.trial.report(module.epoch_values[self.monitor], step=trainer.current_epoch + 1)
         self._reported = True
 
     def on_train_epoch_start(self, trainer: pl.Trainer, _module: Any) -> None:
+        if not self._began:
+            self._began = True
+            epochs = trainer.max_epochs or 0
+            if self.max_steps > 0:
+                epochs = min(epochs, math.ceil(self.max_steps / trainer.num_training_batches))
+            self.trial.set_max_resource(epochs)
         if not self._reported:
             return  # the pruner has judged the last epoch before the interruption
         pause, prune = self.trial.should_pause(), self.trial.should_prune()
@@ -247,8 +260,8 @@ def fit_callbacks(
     )
     callbacks = [
         history,
-        *([EMAWeightAveraging(decay=ema)] if ema is not None else []),
-        *([ReportToTrial(trial, monitor)] if trial is not None else []),
+        *([AveragedWeights(ema)] if ema is not None else []),
+        *([ReportToTrial(trial, monitor, history.max_steps)] if trial is not None else []),
         best,
         last,
         StopOnSignal(stop, folder / "last.ckpt"),

@@ -43,6 +43,7 @@ def write_outputs(
     metrics: dict[str, float],
     facts: dict[str, float],
     test_outputs: Mapping[str, Tensor] | None,
+    with_model: bool = True,
 ) -> None:
     """Write all output files and send them to the tracking store.
 
@@ -56,9 +57,8 @@ def write_outputs(
         metrics: metrics of the best epoch and, if it was tested, of the test.
         facts: further numbers, such as `best_epoch` and `fit_seconds`.
         test_outputs: outputs of the classifier in the test, see `Classifier.predictions`; None without a test.
+        with_model: draw the figures and log the model, too. `unlogged.complete_run` does that later for a trial.
     """
-    from eyegender.plots import figures
-
     final = {name: value for name, value in metrics.items() if name.startswith("test/")}
     final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
     tracker.log_metrics(final | facts, step=len(history))
@@ -82,6 +82,10 @@ def write_outputs(
         },
     )
     tracker.log_artifact(METRICS_FILE)
+    if not with_model:
+        return
+    from eyegender.plots import figures
+
     note = "synthetic eyes" if data.source == "synthetic" else None
     plots = {"learning_curves": figures.learning_curves(history, note=note)}
     if test_outputs is not None:

@@ -18,6 +18,7 @@ from eyegender.core.command import quiet_libraries
 from eyegender.core.errors import UserError, translate_disk_errors
 from eyegender.core.progress import stoppable
 from eyegender.features.plan import expected_reuse, stored_activations
+from eyegender.features.sweep_plan import kept_cuts
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.tracking.check import check_store
 from eyegender.tracking.location import find_location
@@ -35,6 +36,7 @@ from eyegender.training.callbacks import EpochHistory, SaveOrigin, fit_callbacks
 from eyegender.training.checkpoints import SafeCheckpointIO, latest_checkpoint, load_checkpoint
 from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, is_requeued, not_finite_error
 from eyegender.training.outputs import write_outputs
+from eyegender.training.plain_epochs import PlainEpochs, can_train_plainly
 from eyegender.training.resume import ResumePoint, find_resume_point, restore_weights
 from eyegender.training.summary import RunResult, print_summary, use_progress_bars
 from eyegender.training.tracking import begin_tracking, checkpoint_origin, finish_on_error
@@ -221,7 +223,11 @@ def _fit(
         compute_dtype=partial(frozen_stages_dtype, cfg, built.classifier.network, data.size, device),
         check=request.stop.check,
         reuse=expected_reuse(request.trial),
+        kept=None if request.trial is None else kept_cuts(request.trial.study_attrs, cfg),
     )
+    ours_alone = not request.callbacks and not bars
+    if data.batch_source is not None and ours_alone and can_train_plainly(cfg, trainer, settings.precision):
+        PlainEpochs(trainer, built.classifier)
     trainer.fit(built.classifier, datamodule=data, ckpt_path=cfg.ckpt_path)
     history.send()
     if not best.best_model_path:
@@ -257,6 +263,8 @@ def _test_and_write(
                 tracker, request.output_dir, cfg, data, built, history=fit.history, metrics=metrics,
                 facts={"best_epoch": row["epoch"], "fit_seconds": fit_seconds},
                 test_outputs=module.predictions("test") if cfg.run_test else None,
+                # Of a sweep's many trials, hardly any is ever looked at: its checkpoint is enough to catch up on both.
+                with_model=cfg.run_test or request.trial is None,
             )  # fmt: skip
     run_id = None if tracker is None else tracker.run_id
     return RunResult(

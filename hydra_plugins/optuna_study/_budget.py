@@ -11,11 +11,15 @@ The storage only has to guarantee that one of two workers that claim the same wa
 """
 
 import copy
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from ._schedulers._spending import Limit
 
 # Names under which a study and its trials store what the plugin knows about them, next to Optuna's own attributes.
 # They are part of existing studies and never change.
@@ -30,6 +34,7 @@ STEPS = _PREFIX + "steps"  # with several objectives: {step: reported value}
 PRUNED_AT = _PREFIX + "pruned_at"  # the step at which the pruner decided to prune
 PAUSED = _PREFIX + "paused"  # {"step", "worker"} of a trial that a scheduler paused, else missing or null
 SECONDS = _PREFIX + "seconds"  # {step: seconds of training up to it, over all attempts}
+MAX_RESOURCE = _PREFIX + "max_resource"  # the number of reports of a trial that runs to its end
 RETRY_HISTORY = "retry_history"  # Optuna's own name: numbers of the earlier attempts
 FIRST_ATTEMPT = "failed_trial"  # Optuna's own name: number of the first attempt
 
@@ -51,20 +56,34 @@ class Budget:
     """When a study is complete, and when it stops early.
 
     Args:
-        n_trials: number of finished trials that complete the study.
+        n_trials: number of finished trials that complete the study; None if only `limit` ends it.
         failures_use_budget: whether a failed trial uses budget. True for samplers that try every combination once.
         max_failures: number of failed trials of one launch at which no further trial starts.
         min_trials_for_failures: number of finished or failed trials from which `max_failures` applies.
         early_stopping_patience: number of finished trials without a better value after which no further trial starts.
         max_retries: number of times that a trial whose worker died is run again.
+        max_failure_rate: without `n_trials`: the share of the ended trials that may fail.
+        limit: seconds or epochs of training over all trials.
     """
 
-    n_trials: int
+    n_trials: int | None
     failures_use_budget: bool = False
     max_failures: int = 1
     min_trials_for_failures: int = 1
     early_stopping_patience: int | None = None
     max_retries: int = 3
+    max_failure_rate: float = 1.0
+    limit: "Limit | None" = None
+
+    @property
+    def most_trials(self) -> float:
+        return math.inf if self.n_trials is None else self.n_trials
+
+    @property
+    def text(self) -> str:
+        """What the study may use, for people; it follows the number of trials so far."""
+        target = "trials" if self.n_trials is None else f"of {self.n_trials} trials"
+        return target if self.limit is None else f"{target} within a budget of {self.limit.text}"
 
 
 @dataclass(frozen=True)
@@ -159,7 +178,7 @@ def startable_trials(trials: Sequence[FrozenTrial], budget: Budget) -> list[Froz
     """The waiting trials within the budget, lowest number first."""
     startable, used, continued = [], 0, continued_attempts(trials)
     for trial in sorted(trials, key=lambda trial: trial.number):
-        if used >= budget.n_trials:
+        if used >= budget.most_trials:
             break
         if trial.state == TrialState.WAITING:
             startable.append(trial)
@@ -230,8 +249,12 @@ def finished_since_best(trials: Sequence[FrozenTrial], maximize: bool) -> int:
 
 def has_too_many_failures(counts: Counts, budget: Budget) -> bool:
     """Whether the share of failures is too large, or as many trials failed as the study is to have."""
-    enough_trials = counts.finished + counts.failed >= budget.min_trials_for_failures
-    return counts.failed >= budget.n_trials or (enough_trials and counts.failed >= budget.max_failures)
+    ended = counts.finished + counts.failed
+    most = budget.max_failures
+    if budget.n_trials is None:
+        most = math.floor(budget.max_failure_rate * ended + 1e-9) + 1
+    enough_trials = ended >= budget.min_trials_for_failures
+    return counts.failed >= budget.most_trials or (enough_trials and counts.failed >= most)
 
 
 def stop_reason(trials: Sequence[FrozenTrial], budget: Budget, launch_id: str, maximize: bool) -> str | None:

@@ -1,11 +1,31 @@
-"""Job directories: no two trials of a study share one."""
+"""The sweep directory, and the job directories: no two trials of a study share one."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from ._budget import JOB_DIR, first_number
 from ._queue import TrialQueue
+from ._redaction import one_line, redact_config
+from ._storage import StorageSpec
+from ._trial import StudyError
+
+
+def save_multirun(config: DictConfig, storage: StorageSpec, sweep_dir: str) -> None:
+    """Save the command's config in the sweep directory, as Hydra's sweepers do.
+
+    Raises:
+        StudyError: the directory cannot be written to.
+    """
+    shown = config.copy()
+    redact_config(shown, storage)
+    try:
+        Path(sweep_dir).mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(shown, Path(sweep_dir) / "multirun.yaml")
+    except OSError as error:
+        raise StudyError(f"hydra.sweep.dir must be a folder that can be written to: {one_line(error)}") from None
 
 
 def reserve_directory(queue: TrialQueue, number: int, wanted: str, store: Callable[[str], None]) -> tuple[str, bool]:

@@ -71,10 +71,9 @@ def provide_trials(study: optuna.Study, trials: list[FrozenTrial]) -> None:
 class CachedTrials:
     """The trials of studies in Optuna's cache of a database, which no public method gives without sorting them all."""
 
-    def __init__(self, storage: BaseStorage) -> None:
-        cache: Any = storage
-        self._storage = cache
-        self.engine = cache._backend.engine
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self.engine = storage._backend.engine
 
     @staticmethod
     def are_in(storage: BaseStorage) -> bool:
@@ -84,7 +83,6 @@ class CachedTrials:
         """Read what may have changed; all trials by number.
 
         Args:
-            study_id: id of the study.
             unchanged: ids of open trials that need not be read again.
             changed: ids of those that were `unchanged` before and must be read.
         """
@@ -93,8 +91,7 @@ class CachedTrials:
             unfinished -= unchanged
             unfinished |= changed
         self._storage._read_trials_from_remote_storage(study_id)
-        trials: dict[int, FrozenTrial] = self._storage._studies[study_id].trials
-        return trials
+        return self._storage._studies[study_id].trials  # type: ignore[no-any-return]
 
 
 def finish(study: optuna.Study, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None = None) -> None:

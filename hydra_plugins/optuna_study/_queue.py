@@ -28,7 +28,6 @@ from ._budget import (
     Progress,
     first_number,
     has_too_many_failures,
-    is_paused,
     reason_to_stop,
     worker_deaths,
 )
@@ -110,19 +109,20 @@ class TrialQueue:
         self.tally.update(trials)
         return trials
 
-    def progress(self, fresh: bool = True) -> Progress:
-        """How far the study is, now or, if not `fresh`, as of the last read."""
-        if fresh:
-            self.trials()
+    def progress(self, trials: Sequence[FrozenTrial] | None = None) -> Progress:
+        """How far the study is now or, given the trials that were read last, was then."""
+        trials = self.trials() if trials is None else trials
         counts = self.tally.counts()
         done = counts.finished
         if self.budget.failures_use_budget:
             done += counts.failed + counts.failed_before
-        complete = done >= self.budget.n_trials
+        complete = done >= self.budget.most_trials
         stopped = None if complete else reason_to_stop(counts, self.tally.finished_since_best(), self.budget)
         unfinished = counts.running + counts.waiting + counts.paused
         if not complete and stopped is None and not unfinished and self._is_exhausted():
             stopped = "every combination of values has been tried"
+        if not complete and stopped is None:
+            stopped = self.paused.budget_spent(trials)
         return Progress(counts, complete, stopped)
 
     def mark_exhausted(self) -> None:
@@ -147,15 +147,15 @@ class TrialQueue:
             trials = self.trials()
             if self.requeue_stale(fresh=False):
                 trials = self.trials()
-            progress = self.progress(fresh=False)
+            progress = self.progress(trials)
             if progress.is_over:
                 if not has_too_many_failures(progress.counts, self.budget):  # after a repair, they continue
                     self.paused.prune_all()
                 return Claim.DONE
             self.seen = trials
-            claimed = self._claim_waiting(locked)
+            claimed = self._claim_waiting(trials, locked)
             if claimed is None:
-                has_budget = self.tally.budget_used(self.budget) < self.budget.n_trials
+                has_budget = self.tally.budget_used(self.budget) < self.budget.most_trials
                 claimed = self.paused.claim(trials, has_budget and not self._is_exhausted())
             if claimed is None:
                 return Claim.WAIT
@@ -164,12 +164,10 @@ class TrialQueue:
                 prepare(id_of(claimed))
             return id_of(claimed)
 
-    def _claim_waiting(self, locked: bool) -> FrozenTrial | None:
-        startable = self.tally.startable(self.budget)
-        if not self.paused.are_ordinary():
-            startable = [trial for trial in startable if not is_paused(trial)]
+    def _claim_waiting(self, trials: Sequence[FrozenTrial], locked: bool) -> FrozenTrial | None:
         # By the number of the first attempt: interrupted trials resume before any other trial starts.
-        for trial in sorted(startable, key=first_number):
+        waiting = self.paused.of_queue(self.tally.startable(self.budget), trials)
+        for trial in sorted(waiting, key=first_number):
             if not locked and self._is_about_to_start(trial):
                 continue
             if (started := self.start_waiting(trial)) is not None:

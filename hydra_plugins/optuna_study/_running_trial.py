@@ -10,11 +10,12 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
-from ._budget import PRUNED_AT, SECONDS, STEPS, attempt_of, first_number, reports_of, seconds_of
+from ._budget import MAX_RESOURCE, PRUNED_AT, SECONDS, STEPS, attempt_of, first_number, reports_of, seconds_of
 from ._heartbeat import Heartbeat
 from ._optuna import has_rungs, id_of, should_prune
 from ._schedulers import Curve, Scheduler
-from ._schedulers._pausing import Curves
+from ._schedulers._pausing import Curves, ledger_of
+from ._schedulers._spending import Limit
 from ._trial import TrialHandle, TrialLost
 
 
@@ -28,6 +29,7 @@ class RunningTrial(TrialHandle):
         pruned_objective: index of the objective whose values the task reports.
         scheduler: decides whether the trial pauses, or None.
         curves: `curves_of` all trials, or what follows them from read to read.
+        limit: what all trials of the study may spend, or None.
         clock: seconds that only grow; a replay passes simulated ones.
     """
 
@@ -45,6 +47,7 @@ class RunningTrial(TrialHandle):
         pruned_objective: int,
         scheduler: Scheduler | None = None,
         curves: Callable[[Sequence[FrozenTrial]], Sequence[Curve]] | None = None,
+        limit: Limit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(
@@ -67,6 +70,7 @@ class RunningTrial(TrialHandle):
         self._pruned_objective = pruned_objective
         self._scheduler = scheduler
         self._curves = curves or Curves(study.directions[pruned_objective].name == "MAXIMIZE")
+        self._limit = limit
         # Whether the task can pause; one that never asks is pruned instead.
         self._can_pause = False
         self._clock = clock
@@ -121,11 +125,17 @@ class RunningTrial(TrialHandle):
         stored = self._storage.inner.get_all_trials(self._study_id, deepcopy=False)
         curves = self._curves(stored)
         own = next(curve for curve in curves if curve.number == self.number)
+        if self._limit is not None:
+            ledger = ledger_of(self._limit, stored, curves, can_pause=True, deciding=self.number)
+            if not ledger.knows_length(self.number):
+                return False  # the first trial shows what a whole training costs
+            if not ledger.may_continue(self.number):
+                return True
         return bool(getattr(self._scheduler, question)(own, curves))
 
     def _store_seconds(self, step: int) -> None:
-        """Store how long the training took up to this step; schedulers price further steps by it."""
-        if self._scheduler is None:
+        """Store how long the training took up to this step; schedulers and the budget price further steps by it."""
+        if self._scheduler is None and self._limit is None:
             return
 
         now = self._clock()
@@ -151,6 +161,12 @@ class RunningTrial(TrialHandle):
             # If this attempt ends before it acts on it, the next one must be pruned, too.
             self._storage.set_trial_system_attr(self._trial_id, PRUNED_AT, self.last_step)
         return prune
+
+    def set_max_resource(self, max_resource: int) -> None:
+        if self._scheduler is None and self._limit is None:
+            return  # nobody asks
+        with self._writing():
+            self._storage.set_trial_system_attr(self._trial_id, MAX_RESOURCE, max_resource)
 
     def set_user_attr(self, key: str, value: Any) -> None:
         with self._writing():

@@ -73,10 +73,12 @@ class StudyStatus:
     """The state of a study.
 
     Args:
-        n_trials: number of finished trials that complete the study, or None if this sweeper has not opened it.
+        n_trials: number of finished trials that complete the study, or None if it has none or is of another sweeper.
         best: the feasible trials from best to worst; for several objectives the Pareto front.
         stopped: why the sweep ended before it used its budget; only set for on_study_end.
         aborted: whether it ended because too many trials failed; only set for on_study_end.
+        pruned_objective: index of the objective that the trials report.
+        spent: how much of `hydra.sweeper.budget` is spent, for people; None without a budget.
     """
 
     name: str
@@ -91,6 +93,8 @@ class StudyStatus:
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
     stopped: str | None = None
     aborted: bool = False
+    pruned_objective: int = 0
+    spent: str | None = None
 
     @property
     def failures(self) -> Sequence[TrialRow]:
@@ -132,6 +136,7 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
     """
     from ._budget import SETTINGS, count_trials, feasible_trials, is_interrupted
     from ._optuna import pareto_front
+    from ._schedulers._pausing import spent_text
 
     inner = storage.optuna
     try:
@@ -162,6 +167,8 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         trials=[trial_row(trial) for trial in trials if not is_interrupted(trial)],
         workers=[row for row in map(_worker_row, trials) if row is not None],
         user_attrs=inner.get_study_user_attrs(study_id),
+        pruned_objective=settings.get("pruned_objective", 0),
+        spent=spent_text(settings.get("budget"), trials),
     )
 
 
@@ -239,25 +246,6 @@ def study_status(storage: Any, name: str) -> StudyStatus:
         opened.close()
 
 
-def load_study(storage: Any, name: str) -> "optuna.Study":
-    """Optuna's own study, for plots and importances, from any storage that the sweeper accepts.
-
-    Args:
-        storage: as in `hydra.sweeper.storage`.
-        name: name of the study.
-
-    Raises:
-        StudyError: the storage cannot be opened or has no such study.
-    """
-    import optuna
-
-    from ._storage import Storage, storage_spec
-
-    opened = Storage(storage_spec(storage), retry_minutes=0.5)
-    status_of(opened, name)
-    return optuna.load_study(study_name=name, storage=opened.optuna)
-
-
 # ---- text
 
 
@@ -281,14 +269,14 @@ def _params_text(row: TrialRow) -> str:
     return " ".join(shown) or "-"
 
 
-def trial_line(trial: "FrozenTrial", best: "FrozenTrial | None", finished: int, n_trials: int) -> str:
+def trial_line(trial: "FrozenTrial", best: "FrozenTrial | None", finished: int, n_trials: int | None) -> str:
     """The line of a trial that has ended.
 
     Args:
         trial: the trial.
         best: the best trial by then, if there is one.
         finished: number of trials that had finished by then.
-        n_trials: number of finished trials that complete the study.
+        n_trials: number of finished trials that complete the study, if it has one.
     """
     from ._budget import first_number, is_failed, is_interrupted
 
@@ -303,7 +291,7 @@ def trial_line(trial: "FrozenTrial", best: "FrozenTrial | None", finished: int, 
         parts.append(row.reason or "unknown reason")
     if best is not None:
         parts.append(f"best {_number_text(best.values[0])} (trial {first_number(best)})")
-    return " | ".join([*parts, f"{finished}/{n_trials}"])
+    return " | ".join([*parts, f"{finished} finished" if n_trials is None else f"{finished}/{n_trials}"])
 
 
 def duration_text(seconds: float) -> str:
@@ -322,7 +310,8 @@ def summary(status: StudyStatus, progress: "Progress", most: int = 5) -> list[st
     parts += [f"{getattr(counts, name)} {name}" for name in ("running", "paused", "waiting") if getattr(counts, name)]
     if counts.interrupted:
         parts.append(f"{counts.interrupted} interrupted attempts")
-    lines = [f"study '{status.name}': {', '.join(parts)}, of {status.n_trials} trials ({status.storage})"]
+    target = "" if status.n_trials is None else f", of {status.n_trials} trials"
+    lines = [f"study '{status.name}': {', '.join(parts)}{target} ({status.storage})"]
     if progress.stopped:
         lines.append(f"stopped: {progress.stopped}")
     if status.best:

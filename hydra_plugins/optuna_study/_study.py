@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,14 @@ from ._budget import (
     has_too_many_failures,
 )
 from ._heartbeat import Heartbeat, WorkerId
-from ._optuna import contains
 from ._redaction import one_line, redact_override
-from ._search_space._grammar import bare_key, normalized, value_text
-from ._status import StudyHandle, StudyStatus, print_line, status_of
+from ._search_space._enqueue import enqueued
+from ._status import StudyHandle, StudyStatus, status_of
 from ._trial import StudyError
 
 if TYPE_CHECKING:
     from ._launch import WorkerSpec
+    from ._planning._preview import StudyPlan, StudyPreview
     from ._queue import TrialQueue
     from ._search_space._space import Space
     from ._storage import Storage
@@ -46,6 +46,8 @@ class Callbacks:
 
     - `check_config(config)`: called by the command before the study is opened, with the config at both ends of each
       range; its exception ends the command;
+    - `plan_study(preview)`: called by the command before it creates a study, with a StudyPreview; returns a StudyPlan
+      or None;
     - `on_study_start(study)`: called by the command each time before it starts workers;
     - `on_trial_finished(study, trial)`: called by the worker after each trial that ended for good, not after an
       attempt that will be resumed;
@@ -83,6 +85,11 @@ class Callbacks:
             if hasattr(target, "check_config"):
                 target.check_config(config)
 
+    def plan_study(self, preview: "StudyPreview") -> "StudyPlan | None":
+        """The plan of the first callback that makes one."""
+        plans = (target.plan_study(preview) for target in self._objects if hasattr(target, "plan_study"))
+        return next((plan for plan in plans if plan is not None), None)
+
     def study_start(self, study: StudyHandle) -> None:
         """Call on_study_start.
 
@@ -118,8 +125,19 @@ class Callbacks:
 # ---- opening
 
 
-def open_study(storage: "Storage", spec: "WorkerSpec", settings: "Settings") -> None:
+def open_study(
+    storage: "Storage",
+    spec: "WorkerSpec",
+    settings: "Settings",
+    planned: tuple[Mapping[str, Any], Sequence[Mapping[str, Any]] | None] = ({}, None),
+) -> None:
     """Create the study, or check that the existing one has the same definition; then enqueue the first configurations.
+
+    Args:
+        storage: storage of the study.
+        spec: what the workers get.
+        settings: settings of the sweep.
+        planned: attributes of a new study, and its first configurations in place of those of the settings.
 
     Raises:
         StudyError: the existing study differs and `allow_changes` is not set, or an enqueued configuration does not
@@ -154,14 +172,22 @@ def open_study(storage: "Storage", spec: "WorkerSpec", settings: "Settings") -> 
         inner.set_study_system_attr(study_id, DEFINITION, wanted)
         if changes:
             inner.set_study_system_attr(study_id, EXHAUSTED, False)
-        stored_settings = {"n_trials": spec.budget.n_trials, "failures_count": spec.budget.failures_use_budget}
+        stored_settings = {
+            "n_trials": spec.budget.n_trials,
+            "failures_count": spec.budget.failures_use_budget,
+            "budget": None if settings.budget is None else settings.budget.text,
+            "pruned_objective": settings.pruned_objective,
+        }
         inner.set_study_system_attr(study_id, SETTINGS, stored_settings)
         study = optuna.load_study(study_name=spec.study_name, storage=inner)
         if (
-            count_trials(study.get_trials(deepcopy=False)).finished < spec.budget.n_trials
+            count_trials(study.get_trials(deepcopy=False)).finished < spec.budget.most_trials
         ):  # else no worker would start it
-            for params in _enqueued(spec.space, settings):
-                study.enqueue_trial(params, skip_if_exists=True)
+            attrs, first = planned if existing is None else ({}, None)
+            for key, value in attrs.items():
+                study.set_user_attr(key, value)
+            for params in enqueued(spec.space, settings) if first is None else first:
+                study.enqueue_trial(dict(params), skip_if_exists=first is None)
 
 
 def next_worker(storage: "Storage", study_name: str, number: int) -> int:
@@ -171,52 +197,6 @@ def next_worker(storage: "Storage", study_name: str, number: int) -> int:
         first = int(storage.optuna.get_study_system_attrs(study_id).get(WORKERS, 0))
         storage.optuna.set_study_system_attr(study_id, WORKERS, first + number)
     return first
-
-
-class _EnqueueError(StudyError):
-    """An enqueued configuration sets a key that is not swept, or to a value outside its range."""
-
-    def __init__(self, message: str, key: str, *, swept: bool) -> None:
-        super().__init__(message)
-        self.key = key
-        self.swept = swept
-
-
-def _enqueued(space: "Space", settings: "Settings") -> Iterator[dict[str, Any]]:
-    """The parameters of the configurations to run first.
-
-    An entry of a file that contradicts the command line is skipped with a message.
-    """
-    declared = {bare_key(part) for key in (*settings.params, *settings.search_space) for part in str(key).split(",")}
-    for entry in settings.enqueue:
-        try:
-            yield _parameters_of(space, entry)
-        except _EnqueueError as error:
-            overridden = error.key in (space.from_command_line if error.swept else declared)
-            if settings.enqueue_from_command_line or not overridden:
-                raise
-            print_line(f"skipped an enqueued configuration: {error}")
-
-
-def _parameters_of(space: "Space", entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An enqueued configuration by Optuna's parameter names, which include conditions."""
-    wanted = {bare_key(str(key)): value for key, value in entry.items()}
-    values = {**space.fixed_values, **{key: normalized(value_text(value)) for key, value in wanted.items()}}
-    found: dict[str, Any] = {}
-    for parameter in space.parameters:
-        branch = parameter.branch(values)
-        for key in map(bare_key, parameter.keys):
-            if key in wanted and branch is not None and branch.domain is not None:
-                value = wanted.pop(key)
-                distribution = branch.domain.distribution
-                if not contains(distribution, value):
-                    message = f"hydra.sweeper.enqueue sets '{key}' to {value}, outside its range {distribution}"
-                    raise _EnqueueError(message, key, swept=True)
-                found[branch.name] = value
-    if wanted:
-        key = next(iter(wanted))
-        raise _EnqueueError(f"hydra.sweeper.enqueue sets '{key}', which this study does not sweep", key, swept=False)
-    return found
 
 
 # ---- definition

@@ -1,30 +1,28 @@
 """The command's side of a sweep: it opens the study, starts workers, monitors them, and ends the study once."""
 
 import math
-import os
 import platform
 import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import optuna
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
-from optuna.trial import TrialState
+from omegaconf import DictConfig
 
-from ._budget import OWNER, signs_of_progress
-from ._heartbeat import Heartbeat, Stopped, WorkerId, registered_workers
+from ._budget import signs_of_progress
+from ._directories import save_multirun
+from ._heartbeat import Heartbeat, Stopped, WorkerId
 from ._history._ended_lines import EndedLines
 from ._job import as_hydra_config
 from ._launch import Launch, LaunchResult, WorkerSpec, is_in_process, is_submitit, launcher_name, workers_are_children
-from ._optuna import id_of
+from ._monitoring._signals import SignalForwarder, stop_local_workers
+from ._planning._planner import Planner
 from ._queue import TrialQueue
-from ._redaction import one_line, redact_config
-from ._schedulers._pausing import PausedLines
+from ._redaction import one_line
+from ._schedulers._pausing import PausedLines, build_scheduler
 from ._status import (
     StudyHandle,
     StudyStatus,
@@ -42,11 +40,9 @@ from ._validation import Settings, Validation
 
 # Launches in a row without any progress after which the command gives up.
 _FRUITLESS_LAUNCHES = 3
-# Seconds between two looks at the study, looks between two searches for dead workers, and looks that idle workers get
-# to end by themselves after a signal.
+# Seconds between two looks at the study, and looks between two searches for dead workers.
 _LOOK_SECONDS = 0.5
 _LOOKS_PER_REQUEUE = 4
-_LOOKS_BEFORE_END = 3
 
 
 class Sweep:
@@ -63,8 +59,8 @@ class Sweep:
         self.task_function = task_function
         self.config = config
 
-    def run(self, arguments: list[str]) -> StudyStatus:
-        """Check everything, then run the study until it is complete or stops."""
+    def run(self, arguments: list[str]) -> StudyStatus | None:
+        """Check everything, then run the study until it is complete or stops; with `plan=true` only print its plan."""
         # It handles signals from the first check to the last line, so that none is lost between two launches.
         self.heartbeat = Heartbeat(None, interval=60.0, enabled=False)
         try:
@@ -74,7 +70,7 @@ class Sweep:
             print_line(f"stopped by {stopped}; run the same command again to continue the study")
             raise SystemExit(128 + stopped.signum) from None
 
-    def _run(self, arguments: list[str]) -> StudyStatus:
+    def _run(self, arguments: list[str]) -> StudyStatus | None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # Not any longer: launchers pickle HydraConfig, and this one may contain passwords.
         with as_hydra_config(self.config):
@@ -83,13 +79,24 @@ class Sweep:
             space = validation.space(settings, arguments)
             examples = validation.examples(settings, space)
             spec = validation.worker_spec(settings, space)
+        planner = Planner(self.context.config_loader, self.config, spec)
+        if settings.plan:
+            planner.show()
+            return None
         storage = Storage(settings.storage, settings.storage_retry_minutes)
         try:
-            open_study(storage, spec, settings)
+            open_study(storage, spec, settings, planner.enqueued(storage))
             worker_id = WorkerId.of_this_process(spec.launch_id, -1, settings.heartbeat)
-            queue = TrialQueue(storage, spec.study_name, spec.budget, worker_id)
+            queue = TrialQueue(
+                storage,
+                spec.study_name,
+                spec.budget,
+                worker_id,
+                scheduler=build_scheduler(settings.scheduler),
+                reported_objective=settings.pruned_objective,
+            )
             self.heartbeat.on_signal = queue.note_stop_signal
-            self._save_multirun(spec)
+            save_multirun(self.config, settings.storage, spec.sweep_dir)
             return self._complete(storage, spec, settings, queue, [*space.fixed, *examples[0]])
         except (StudyError, SystemExit):
             raise
@@ -102,16 +109,6 @@ class Sweep:
         finally:
             storage.close()
 
-    def _save_multirun(self, spec: WorkerSpec) -> None:
-        """Save the command's config in the sweep directory, as Hydra's sweepers do."""
-        shown = self.config.copy()
-        redact_config(shown, spec.settings.storage)
-        try:
-            Path(spec.sweep_dir).mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(shown, Path(spec.sweep_dir) / "multirun.yaml")
-        except OSError as error:
-            raise StudyError(f"hydra.sweep.dir must be a folder that can be written to: {one_line(error)}") from None
-
     def _complete(
         self, storage: Storage, spec: WorkerSpec, settings: Settings, queue: TrialQueue, example: list[str]
     ) -> StudyStatus:
@@ -122,8 +119,8 @@ class Sweep:
             launcher = launcher_name(self.config)
             workers = 1 if launcher == "basic" else settings.n_jobs
             print_line(
-                f"study '{spec.study_name}' in {settings.storage.shown}: {progress.counts.finished} of "
-                f"{spec.budget.n_trials} trials, {workers} worker(s) through {launcher} on {platform.node()}"
+                f"study '{spec.study_name}' in {settings.storage.shown}: {progress.counts.finished} "
+                f"{spec.budget.text}, {workers} worker(s) through {launcher} on {platform.node()}"
             )
             callbacks.study_start(handle)
             launch = Launch(self.context, self.task_function, self.config, example)
@@ -137,7 +134,7 @@ class Sweep:
                 queue,
                 settings.directions,
                 lambda row: callbacks.trial_finished(handle, row),
-                _SignalForwarder(queue, self.heartbeat, spec.workers_folder),
+                SignalForwarder(queue, self.heartbeat, spec.workers_folder),
             ):
                 self._run_workers(storage, spec, settings, queue, launch)
             progress = queue.progress()
@@ -203,7 +200,7 @@ class Sweep:
             if is_submitit(self.config) and not children:
                 print_line("the submitted jobs continue; scancel stops them")
             elif not is_in_process(self.config):
-                _stop_local_workers(queue, signum)
+                stop_local_workers(queue, signum)
             raise Stopped(signum) from None
         finally:
             self.heartbeat.defer_stop(None)
@@ -288,50 +285,3 @@ class StudyMonitor:
         trials = self.queue.trials()
         self._print_paused(self.queue.tally.paused())
         self._print_ended(trials)
-
-
-class _SignalForwarder:
-    """Forwards a signal of the command to its workers on this machine, and ends the wait when all have saved.
-
-    It is called again and again, and also reaches workers that start late.
-    """
-
-    def __init__(self, queue: TrialQueue, heartbeat: Heartbeat, folder: Path) -> None:
-        self.queue = queue
-        self.heartbeat = heartbeat
-        self.folder = folder
-        self._signalled: set[int] = set()
-        self._looks_without_busy = 0
-
-    def __call__(self) -> None:
-        if self.queue.stop_signal is None:
-            return
-        launch_id = self.queue.worker_id.launch_id
-        workers = [(each.pid, busy) for each, busy in registered_workers(self.folder) if each.launch_id == launch_id]
-        for pid in {pid for pid, _ in workers} - self._signalled:
-            self._signalled.add(pid)
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        self._looks_without_busy = 0 if any(busy for _, busy in workers) else self._looks_without_busy + 1
-        if self._looks_without_busy == _LOOKS_BEFORE_END:
-            self.heartbeat.end_deferral()
-
-
-def _stop_local_workers(queue: TrialQueue, signum: int) -> None:
-    """Ask the workers of this launch on this machine to release their trials, and release those of dead ones."""
-    deadline, me = time.monotonic() + 10, queue.worker_id
-    signalled: set[int] = set()
-    while time.monotonic() < deadline:
-        running = [trial for trial in queue.trials() if trial.state == TrialState.RUNNING]
-        owners = [(id_of(trial), WorkerId.from_stored(trial.system_attrs.get(OWNER))) for trial in running]
-        local = [(trial_id, owner) for trial_id, owner in owners if owner is not None and owner.host_id == me.host_id]
-        local = [(trial_id, owner) for trial_id, owner in local if owner.launch_id == me.launch_id]
-        if not local:
-            return
-        for trial_id, owner in local:
-            if owner.has_exited():
-                queue.release(trial_id, f"stopped by {signal.Signals(signum).name}")
-            elif owner.pid not in signalled and owner.pid != os.getpid():
-                signalled.add(owner.pid)
-                os.kill(owner.pid, signal.SIGTERM)
-        time.sleep(0.1)

@@ -129,6 +129,16 @@ class TrialHandle:
         """
         return False
 
+    def set_max_resource(self, max_resource: int) -> None:
+        """Say, before the first report, how many reports this trial makes if nothing ends it earlier.
+
+        `hydra.sweeper.budget` reserves what the best trial needs up to there. Of a task that does not say it, the
+        trials that begin before any is complete do not pause.
+
+        Raises:
+            TrialLost: as in report.
+        """
+
     def set_user_attr(self, key: str, value: Any) -> None:
         """Store a JSON-serializable value with the trial; later attempts see it.
 

@@ -28,6 +28,7 @@ from ._launch import WorkerSpec, check_launcher, is_in_process, is_submitit, lau
 from ._optuna import build_pruner, build_sampler, is_finite, random_parameters_message
 from ._redaction import one_line, raw_overrides, without_secrets
 from ._schedulers._pausing import build_scheduler
+from ._schedulers._spending import Limit
 from ._search_space._custom import check_function
 from ._search_space._grammar import domains_of
 from ._search_space._space import Space, build_space
@@ -51,7 +52,8 @@ class Settings:
     directions: tuple[str, ...]
     storage: StorageSpec
     study_name: str | None
-    n_trials: int
+    n_trials: int | None
+    budget: Limit | None
     n_jobs: int
     max_failure_rate: float
     params: Mapping[str, Any]
@@ -67,6 +69,7 @@ class Settings:
     heartbeat: float
     enqueue: Sequence[Mapping[str, Any]]
     enqueue_from_command_line: bool
+    plan: bool | None
     wait: bool
     allow_changes: bool
     storage_retry_minutes: float
@@ -89,6 +92,8 @@ def read_settings(config: DictConfig) -> Settings:
             log.warning("hydra.sweeper.%s is now called hydra.sweeper.%s; the old name still works", old, new)
             if not _is_from_command_line(config, f"hydra.sweeper.{new}"):
                 fields[new] = fields[old]
+    if fields.get("n_trials") is None and fields.get("budget") is None:
+        raise StudyError("hydra.sweeper.n_trials may be null only with hydra.sweeper.budget, got neither; set one")
     callbacks = fields.get("callbacks") or []
     if isinstance(callbacks, dict):
         callbacks = [callbacks] if "_target_" in callbacks else callbacks.values()
@@ -96,7 +101,8 @@ def read_settings(config: DictConfig) -> Settings:
         directions=_directions(fields.get("direction")),
         storage=storage_spec(fields.get("storage")),
         study_name=fields.get("study_name"),
-        n_trials=_number(fields, "n_trials", 1, int),
+        n_trials=_number(fields, "n_trials", 1, int, optional=fields.get("budget") is not None),
+        budget=Limit.parse(fields.get("budget")),
         n_jobs=_number(fields, "n_jobs", 1, int),
         max_failure_rate=_number(fields, "max_failure_rate", 0, float),
         params=_mapping(fields, "params"),
@@ -112,6 +118,7 @@ def read_settings(config: DictConfig) -> Settings:
         heartbeat=_number(fields, "heartbeat", 0.05, float),
         enqueue=_enqueue(fields.get("enqueue")),
         enqueue_from_command_line=_is_from_command_line(config, "hydra.sweeper.enqueue"),
+        plan=None if fields.get("plan") is None else bool(fields["plan"]),
         wait=bool(fields.get("wait", True)),
         allow_changes=bool(fields.get("allow_changes", False)),
         storage_retry_minutes=_number(fields, "storage_retry_minutes", 0, float),
@@ -256,7 +263,7 @@ class Validation:
         directories = of_first | {_job_directory(config, _SOME_NUMBERS[0]) for config in composed}
         has_custom_space = settings.custom_search_space is not None  # its suggestions are not in the examples
         differ = len(examples) > 1 and not has_custom_space
-        if len(directories) == 1 and settings.n_trials > 1 and (differ or self._is_constant("subdir")):
+        if len(directories) == 1 and settings.n_trials != 1 and (differ or self._is_constant("subdir")):
             raise StudyError(
                 "hydra.sweep.subdir must differ from trial to trial, got the same directory for all: "
                 f"{directories.pop()}; use ${{hydra.job.num}} or ${{hydra.job.override_dirname}} in it"
@@ -286,7 +293,7 @@ class Validation:
             size = space.size()
             if size is None:
                 raise StudyError("this sampler tries every combination, and an interval has too many values; use range")
-            n_trials = min(n_trials, size)
+            n_trials = size if n_trials is None else min(n_trials, size)
         launch_id = secrets.token_hex(8)
         try:
             sweep_dir = str(Path(str(self.config.hydra.sweep.dir)).absolute())
@@ -303,7 +310,9 @@ class Validation:
                 n_trials=n_trials,
                 failures_use_budget=finite,
                 # One more than the rate allows; 0.29 * 100 is less than 29 in floating point.
-                max_failures=math.floor(settings.max_failure_rate * n_trials + 1e-9) + 1,
+                max_failures=math.floor(settings.max_failure_rate * (n_trials or 0) + 1e-9) + 1,
+                max_failure_rate=settings.max_failure_rate,
+                limit=settings.budget,
                 # A share of fewer than three trials means little; a rate of 0 allows no failure at all.
                 min_trials_for_failures=3 if settings.max_failure_rate > 0 else 1,
                 early_stopping_patience=settings.early_stopping_patience,

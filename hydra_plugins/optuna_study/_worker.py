@@ -272,6 +272,7 @@ class _Loop:
             pruned_objective=self.settings.pruned_objective,
             scheduler=self.scheduler,
             curves=self.queue.paused.curves,
+            limit=self.spec.budget.limit,
         )
         running.catch_up()
         with rank_environment(running, (*fixed, *suggestion.overrides), self.spec.argv, self.spec.main):

@@ -52,12 +52,13 @@ class OptunaStudyConf:
     storage: Any = None
     # Name of the study, by which the same command finds it again; null: a new study each time, named by job and time.
     study_name: str | None = None
-    # Number of finished trials (complete or pruned) of the study; retries and failures do not count.
-    n_trials: int = 20
+    # Number of finished trials (complete or pruned), without retries and failures; null: only budget ends the study.
+    n_trials: int | None = 20
     # Number of workers, each a process that runs one trial at a time; the basic launcher always has one.
     n_jobs: int = 1
     # Share of n_trials (0..1): the sweep stops if more trials than this have failed since it was started. It is checked
-    # from the third finished or failed trial on, or when n_trials trials have failed; 0: stop at the first failure.
+    # from the third finished or failed trial on, or when n_trials trials have failed; 0: stop at the first failure. If
+    # n_trials is null, it is the share of the trials that have ended.
     max_failure_rate: float = 0.34
     # The search space: a range for each config key.
     params: Any = None
@@ -74,6 +75,8 @@ class OptunaStudyConf:
     scheduler: Any = MISSING
     # Index of the objective that the task reports to the pruner and the scheduler; only used with several objectives.
     pruned_objective: int = 0
+    # What all trials together may spend: seconds of training (3600s, 90min, 2h) or epochs ('500 epochs').
+    budget: str | None = None
     # Seconds after which no worker starts another trial.
     timeout: float | None = None
     # Stop if the best value has not improved for this number of finished trials.
@@ -84,6 +87,8 @@ class OptunaStudyConf:
     heartbeat: float = 20.0
     # Configurations to run first: a list of {key: value}; those of a file that contradict the command line are skipped.
     enqueue: Any = None
+    # true prints the plan of the sweep and runs nothing; null plans a new study before its first trial; false does not.
+    plan: bool | None = None
     # False submits the workers and returns (submitit launchers).
     wait: bool = True
     # Continue a study even if its search space, directions or fixed overrides differ.
@@ -92,8 +97,8 @@ class OptunaStudyConf:
     renamed: Any = None
     # Minutes for which an operation is retried while the database is unreachable.
     storage_retry_minutes: float = 10.0
-    # Objects with any of check_config(config), on_study_start(study), on_trial_finished(study, trial),
-    # on_study_end(study, status).
+    # Objects with any of check_config(config), plan_study(preview), on_study_start(study),
+    # on_trial_finished(study, trial), on_study_end(study, status).
     callbacks: Any = None
     # Former name of early_stopping_patience.
     patience: int | None = None

@@ -15,10 +15,10 @@ class EndedLines:
     Args:
         trials: the trials at the start, of which none is printed.
         directions: minimize or maximize for each objective.
-        n_trials: number of finished trials that complete the study.
+        n_trials: number of finished trials that complete the study, if it has one.
     """
 
-    def __init__(self, trials: Sequence[FrozenTrial], directions: Sequence[str], n_trials: int) -> None:
+    def __init__(self, trials: Sequence[FrozenTrial], directions: Sequence[str], n_trials: int | None) -> None:
         self._directions = directions
         self._n_trials = n_trials
         self._printed = {trial.number for trial in trials if trial.state.is_finished()}
@@ -34,7 +34,8 @@ class EndedLines:
             self._finished += trial.state != TrialState.FAIL
             self._compare(trial)
             line = trial_line(trial, self._best, self._finished, self._n_trials)
-            new, left = self._finished - self._finished_before, self._n_trials - self._finished
+            new = self._finished - self._finished_before
+            left = 0 if self._n_trials is None else self._n_trials - self._finished
             if new > 0 and left > 0 and not is_interrupted(trial):
                 line += f" | {duration_text((time.monotonic() - self._begin) / new * left)} left"
             print_line(line)

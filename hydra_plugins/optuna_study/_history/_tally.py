@@ -103,7 +103,7 @@ class Tally(Follower):
         return [
             trial
             for trial in self.open.values()
-            if trial.state == TrialState.WAITING and self._place(trial.number, budget) < budget.n_trials
+            if trial.state == TrialState.WAITING and self._place(trial.number, budget) < budget.most_trials
         ]
 
     def _place(self, number: int, budget: Budget) -> int:

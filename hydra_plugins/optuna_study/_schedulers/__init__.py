@@ -22,6 +22,7 @@ class Curve:
         values: step to reported value; larger is better, whatever the direction of the study.
         params: parameter to value.
         seconds: step to seconds of training up to that step, over all attempts.
+        max_resource: the number of reports of a trial that runs to its end; None if its task has not said it.
     """
 
     number: int
@@ -29,6 +30,7 @@ class Curve:
     values: Mapping[int, float]
     params: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[int, float] = field(default_factory=dict)
+    max_resource: int | None = None
 
     @property
     def last_step(self) -> int | None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -10,10 +11,13 @@ from optuna.trial import FrozenTrial, TrialState
 from .._budget import (
     ALIVE,
     COMPLETION,
+    MAX_RESOURCE,
     OWNER,
     PAUSED,
+    attempt_of,
     continued_attempts,
     first_number,
+    is_interrupted,
     is_paused,
     reports_of,
     seconds_of,
@@ -24,6 +28,7 @@ from .._optuna import id_of
 from .._status import print_line
 from .._trial import StudyError
 from . import START, Curve, Scheduler
+from ._spending import Ledger, Limit
 
 if TYPE_CHECKING:
     from .._queue import TrialQueue
@@ -64,6 +69,7 @@ def _curve_of(trial: FrozenTrial, maximize: bool) -> Curve:
         values={step: sign * value for step, value in reports_of(trial).items()},
         params=trial.params,
         seconds=seconds_of(trial),
+        max_resource=trial.system_attrs.get(MAX_RESOURCE),
     )
 
 
@@ -95,6 +101,47 @@ class Curves(Follower):
         self._curves.pop(number, None)
 
 
+def ledger_of(
+    limit: Limit,
+    trials: Sequence[FrozenTrial],
+    curves: Sequence[Curve],
+    *,
+    can_pause: bool,
+    deciding: int | None = None,
+) -> Ledger:
+    """What the study has spent of its budget.
+
+    Args:
+        limit: the budget.
+        trials: all trials of the study.
+        curves: the same trials as curves.
+        can_pause: whether the sweep has a scheduler.
+        deciding: number of a running trial that asks whether it takes another step.
+    """
+    continued = continued_attempts(trials)
+    # An interrupted trial runs again soon, whatever is spent by then.
+    in_flight = {
+        first_number(trial)
+        for trial in trials
+        if trial.number not in continued and (trial.state == TrialState.RUNNING or _runs_again(trial))
+    }
+    return Ledger(limit, curves, in_flight - {deciding}, can_pause=can_pause)
+
+
+def spent_text(budget: str | None, trials: Sequence[FrozenTrial]) -> str | None:
+    """How much of a stored `hydra.sweeper.budget` is spent; None without one."""
+    limit = Limit.parse(budget)
+    if limit is None:
+        return None
+    ledger = Ledger(limit, curves_of(trials, maximize=True), (), can_pause=False)
+    return f"{limit.amount_text(ledger.spent)} of {limit.text}"
+
+
+def _runs_again(trial: FrozenTrial) -> bool:
+    is_requeued = trial.state == TrialState.WAITING and attempt_of(trial) > 0 and not is_paused(trial)
+    return is_requeued or is_interrupted(trial)
+
+
 class PausedTrials:
     """The queue's view of paused trials; without a scheduler, they are ordinary waiting trials.
 
@@ -109,15 +156,58 @@ class PausedTrials:
         self._scheduler = scheduler
         self.curves = Curves(maximize)
 
-    def are_ordinary(self) -> bool:
-        return self._scheduler is None
+    def of_queue(self, waiting: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Those of the waiting trials that start without asking the scheduler and fit into what the study may spend."""
+        if self._scheduler is not None:
+            waiting = [trial for trial in waiting if not is_paused(trial)]
+        if self._queue.budget.limit is None or all(map(_runs_again, waiting)):
+            return list(waiting)
+        ledger = self._ledger(self._queue.budget.limit, trials)
+        return [
+            trial
+            for trial in waiting
+            if _runs_again(trial)
+            or (ledger.may_continue(first_number(trial)) if is_paused(trial) else ledger.may_start())
+        ]
+
+    def budget_spent(self, trials: Sequence[FrozenTrial]) -> str | None:
+        """That the study has spent its budget and nothing runs any more, in a few words; else None."""
+        limit, open_trials = self._queue.budget.limit, self._queue.tally.open.values()
+        if limit is None or any(trial.state == TrialState.RUNNING or _runs_again(trial) for trial in open_trials):
+            return None
+        continued = continued_attempts(trials)
+        last = [trial for trial in trials if trial.number not in continued]
+        paused = [trial for trial in last if is_paused(trial)]
+        if paused and self._scheduler is not None:
+            return None
+        if any(trial.state == TrialState.COMPLETE and not reports_of(trial) for trial in last):
+            return f"the budget of {limit.text} cannot be counted, because the task does not report its epochs"
+        ledger = self._ledger(limit, trials)
+        if ledger.may_start() or any(ledger.may_continue(first_number(trial)) for trial in paused):
+            return None
+        if not any(trial.state == TrialState.COMPLETE for trial in last):
+            return f"the budget of {limit.text} does not suffice to train one trial to its full length"
+        spent = limit.amount_text(ledger.spent)
+        return f"{spent} of the budget of {limit.text} are spent, and the rest does not suffice for another trial"
+
+    def _ledger(self, limit: Limit, trials: Sequence[FrozenTrial], curves: Sequence[Curve] | None = None) -> Ledger:
+        curves = self.curves(trials) if curves is None else curves
+        return ledger_of(limit, trials, curves, can_pause=self._scheduler is not None)
 
     def claim(self, trials: Sequence[FrozenTrial], may_start: bool) -> FrozenTrial | None:
         """The paused or new trial that is worth most, started; None if there is none now."""
-        queue = self._queue
+        queue, limit = self._queue, self._queue.budget.limit
         if self._scheduler is None:
-            return queue.start_new(trials) if may_start else None
-        choice = self._scheduler.choose(self.curves(trials), may_start)
+            starts = may_start and (limit is None or self._ledger(limit, trials).may_start())
+            return queue.start_new(trials) if starts else None
+        curves: Sequence[Curve] = self.curves(trials)
+        if limit is not None:
+            ledger = self._ledger(limit, trials, curves)
+            may_start = may_start and ledger.may_start()
+            # What is left does not suffice to continue these.
+            ended = {c.number for c in curves if c.state == "paused" and not ledger.may_continue(c.number)}
+            curves = [replace(curve, state="pruned") if curve.number in ended else curve for curve in curves]
+        choice = self._scheduler.choose(curves, may_start)
         if choice == START:
             return queue.start_new(trials)
         if choice is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from hydra_plugins.optuna_study import StudyStatus
+    from hydra_plugins.optuna_study import StudyStatus, TrialRow
 
 DEPTH, RATE = IntDistribution(0, 19), FloatDistribution(1e-4, 5e-3, log=True)
 
@@ -166,12 +166,35 @@ def test_a_tie_for_the_best_value_is_reported_and_has_no_winner(
     assert stored["best.tied"] == "0 2 3 5"
 
 
-def test_paused_trials_are_listed_with_their_last_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_paused_trials_are_listed_with_what_waits_before_them(tmp_path: Path, direction: str) -> None:
     _, status = made([0.7], tmp_path)
-    paused = replace(status.trials[0], state="paused", values=(), reported={1: 0.5, 3: 0.6})
-    console = Console(record=True, width=100)
-    show_status(replace(status, trials=[paused]), console)
-    assert "paused   trial 0: 0.6000 after epoch 3" in console.export_text()
+    sign = 1 if direction == "maximize" else -1
+
+    def row(number: int, state: str, *values: float) -> TrialRow:
+        reported = dict(enumerate((sign * value for value in values), start=1))
+        return replace(status.trials[0], number=number, state=state, reported=reported)
+
+    rows = [
+        row(0, "complete", 0.9, 0.9, 0.9), row(1, "paused", 0.8), row(2, "paused", 0.7), row(3, "paused", 0.6),
+        row(4, "paused", 0.5, 0.6), row(5, "failed", 0.95), row(6, "paused", float("nan")), row(7, "paused"),
+        row(1008, "paused", 0.4),
+    ]  # fmt: skip
+    console = Console(record=True, width=80)
+    show_status(replace(status, trials=rows, directions=(direction,), spent="412 epochs of 500 epochs"), console)
+    lines = [line for line in console.export_text().splitlines() if line.startswith(("paused", "Budget"))]
+    dash = "" if sign > 0 else "-"
+    assert lines == [
+        "Budget   412 epochs of 500 epochs spent",
+        f"paused   trial 1: {dash}0.8000 after epoch 1, rank 2 of 7; first of the paused",
+        f"paused   trial 2: {dash}0.7000 after epoch 1, rank 3 of 7; behind 1",
+        f"paused   trial 3: {dash}0.6000 after epoch 1, rank 4 of 7; behind 1, 2",
+        f"paused   trial 4: {dash}0.6000 after epoch 2, rank 2 of 2; first of the paused",
+        "paused   trial 6: nan after epoch 1, rank 7 of 7; behind 1, 2 and 3 more",
+        "paused   trial 7, before its first epoch",
+        f"paused   trial 1008: {dash}0.4000 after epoch 1, rank 6 of 7; behind 1, 2 and 2 more",
+    ]
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_single_best_trial_is_the_winner(

@@ -1,0 +1,1 @@
+"""How the command follows and stops its workers."""
