@@ -206,8 +206,10 @@ def _fit(
         callbacks.append(RichProgressBar(leave=False))
     if resume is not None and 0 < cfg.trainer.max_steps <= resume.progress.steps:
         settings = replace(settings, max_epochs=resume.progress.epochs)  # no step is left
+    # Of a sweep's many trials; the checkpoints of a single run can be moved as they are.
+    frozen = () if request.trial is None else built.classifier.frozen_names()
     trainer = build_trainer(
-        settings, callbacks=[*request.callbacks, *callbacks], plugins=[SafeCheckpointIO()],
+        settings, callbacks=[*request.callbacks, *callbacks], plugins=[SafeCheckpointIO(frozen)],
         default_root_dir=request.output_dir, enable_progress_bar=bars, num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )  # fmt: skip
@@ -310,4 +312,5 @@ def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -
             test_outputs=built.classifier.predictions("test"),
         )  # fmt: skip
         tracker.close("FINISHED", cfg.tracking.close_timeout)
+        SafeCheckpointIO().save_checkpoint(best, best_path)  # with its frozen weights, since it is worth keeping
         return metrics
