@@ -42,7 +42,10 @@ class ActivationLoader(BatchLoader):
 
     @property
     def _prefetches(self) -> bool:
-        return self.gpu is not None or self.store.nbytes // (self.store.images * self.store.views) * self.batch_size > _SMALL
+        return (
+            self.gpu is not None
+            or self.store.nbytes // (self.store.images * self.store.views) * self.batch_size > _SMALL
+        )
 
     def _batches(self) -> list[NDArray[np.int64]]:
         if self.shuffle:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +19,7 @@ from eyegender.models.weights import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from pathlib import Path
 
 State = dict[str, Tensor]
 
@@ -77,11 +77,7 @@ def join(checkpoint: dict[str, Any], folder: Path, read: Callable[[Path], Any]) 
 def _store(weights: State, path: Path) -> str:
     """Write the weights, unless the file holds them already; their hash."""
     global _last  # noqa: PLW0603 - a process trains one run at a time
-    known = _last
-    if known is None or known.weights.keys() != weights.keys():
-        known = None
-    elif not all(torch.equal(known.weights[name], tensor) for name, tensor in weights.items()):
-        known = None
+    known = _last if _last is not None and _equal(_last.weights, weights) else None
     if known is not None and known.stamp == _stamp(path):
         return known.sha256
     if known is None or known.stamp != _stamp(known.path) or not _link(known.path, path):
@@ -90,6 +86,10 @@ def _store(weights: State, path: Path) -> str:
     kept = {name: tensor.clone() for name, tensor in weights.items()} if known is None else known.weights
     _last = _Stored(kept, digest(kept) if known is None else known.sha256, path, _stamp(path))
     return _last.sha256
+
+
+def _equal(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def _load(path: Path, read: Callable[[Path], Any]) -> _Stored:

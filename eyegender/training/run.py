@@ -19,7 +19,7 @@ from eyegender.core.errors import UserError, translate_disk_errors
 from eyegender.core.progress import stoppable
 from eyegender.features.plan import expected_reuse, stored_activations
 from eyegender.models.finite_check import NotFiniteError
-from eyegender.tracking.check import check_store
+from eyegender.tracking.check import check_store, check_store_once
 from eyegender.tracking.location import find_location
 from eyegender.training.autotune import autotune, frozen_stages_dtype, tune_malloc
 from eyegender.training.build import (
@@ -126,7 +126,8 @@ def _train(request: _Request) -> RunResult:
     cfg = request.cfg
     start = time.monotonic()
     # 1. Mistakes show before any data is read: the tracking store, the device, the network.
-    check_store(find_location(cfg.tracking.uri, cfg.tracking.root))
+    check = check_store if request.trial is None else check_store_once
+    check(find_location(cfg.tracking.uri, cfg.tracking.root))
     settings = trainer_settings(cfg)
     ranks = check_trainer(settings)
     network = prepare_network(cfg, fresh=request.resume is None)
