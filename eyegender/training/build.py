@@ -83,6 +83,9 @@ class Ranks:
     is_zero: bool
 
 
+_checked: set[TrainerSettings] = set()
+
+
 def backbone_class(model: ModelSection) -> type[Backbone]:
     """The backbone's class.
 
@@ -279,8 +282,15 @@ def trainer_settings(cfg: TrainConfig) -> TrainerSettings:
 
 
 def check_trainer(settings: TrainerSettings) -> Ranks:
-    """Build a trainer only to check its settings before data is read; raises UserError as `build_trainer`."""
+    """Build a trainer only to check its settings before data is read; raises UserError as `build_trainer`.
+
+    Settings for one device that were checked before are not checked again: a worker trains many trials.
+    """
+    if settings in _checked:
+        return Ranks(1, is_zero=True)
     trainer = build_trainer(settings, enable_checkpointing=False, enable_progress_bar=False)
+    if trainer.world_size == 1:
+        _checked.add(settings)
     return Ranks(trainer.world_size, trainer.is_global_zero)
 
 

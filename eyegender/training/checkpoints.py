@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
-from eyegender.training.frozen_weights import FROZEN_FILE, join, split_off
+from eyegender.training.frozen_weights import FROZEN_FILE, join, split_off, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -39,6 +39,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def __init__(self, frozen: Collection[str] = ()) -> None:
         super().__init__()
         self.frozen = frozen
+        self._stored: dict[Path, str] = {}  # hash of the frozen weights by the folder in which they are stored
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         if storage_options is not None:
@@ -46,15 +47,21 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            stored = split_off(checkpoint, self.frozen, path.parent) if self.frozen else checkpoint
             with atomic_write(path, "wb") as file:
-                torch.save(stored, file)
+                torch.save(self._without_frozen(checkpoint, path.parent), file)
         except (OSError, RuntimeError) as error:
             resume = f", then resume with ckpt_path={path}" if path.is_file() else ""
             raise UserError(
                 f"cannot write checkpoint {path} of {_size(checkpoint):,} bytes ({_reason(error)}); "
                 f"free some disk or set hydra.run.dir=FOLDER{resume}"
             ) from error
+
+    def _without_frozen(self, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+        if not self.frozen:
+            return checkpoint
+        if folder not in self._stored:
+            self._stored[folder] = store({name: checkpoint["state_dict"][name] for name in self.frozen}, folder)
+        return split_off(checkpoint, self.frozen, self._stored[folder])
 
     def load_checkpoint(
         self,

@@ -41,15 +41,15 @@ class _Stored:
 _last: _Stored | None = None
 
 
-def split_off(checkpoint: dict[str, Any], names: Collection[str], folder: Path) -> dict[str, Any]:
-    """A copy of the checkpoint without its frozen weights, which are in `folder` from now on."""
-    weights = {name: checkpoint["state_dict"][name].detach().cpu() for name in names}
+def split_off(checkpoint: dict[str, Any], names: Collection[str], sha256: str) -> dict[str, Any]:
+    """A copy of the checkpoint without its frozen weights, whose hash it names instead."""
+    left_out = set(names)
     rest = {
-        key: {name: tensor for name, tensor in checkpoint[key].items() if name not in weights}
+        key: {name: tensor for name, tensor in checkpoint[key].items() if name not in left_out}
         for key in _STATES
         if key in checkpoint
     }
-    return {**checkpoint, **rest, KEY: _store(weights, folder / FROZEN_FILE)}
+    return {**checkpoint, **rest, KEY: sha256}
 
 
 def join(checkpoint: dict[str, Any], folder: Path, read: Callable[[Path], Any]) -> None:
@@ -74,9 +74,10 @@ def join(checkpoint: dict[str, Any], folder: Path, read: Callable[[Path], Any]) 
             checkpoint[key] = {**weights.weights, **checkpoint[key]}
 
 
-def _store(weights: State, path: Path) -> str:
-    """Write the weights, unless the file holds them already; their hash."""
+def store(weights: State, folder: Path) -> str:
+    """Store frozen weights in the folder of the checkpoints, unless it has them already; their hash."""
     global _last  # noqa: PLW0603 - a process trains one run at a time
+    weights, path = {name: tensor.detach().cpu() for name, tensor in weights.items()}, folder / FROZEN_FILE
     known = _last if _last is not None and _equal(_last.weights, weights) else None
     if known is not None and known.stamp == _stamp(path):
         return known.sha256
