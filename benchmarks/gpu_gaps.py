@@ -61,6 +61,7 @@ def idle(events: Sequence[Event]) -> tuple[float, list[Gap]]:
 
 def during(gap: Gap, host: Sequence[Event]) -> str:
     """CUDA's calls, the outermost operators and the optimizer in a gap, each with its share of it."""
+    host = [event for event in host if event.start < gap.end and event.end > gap.start]
     calls = [event for event in host if event.kind.startswith("cuda")]
     operators = [event for event in host if event.kind == "cpu_op"]
     parts = [event for event in host if event.kind == "user_annotation"]  # the step of the optimizer
@@ -148,7 +149,10 @@ def gaps(sizes: Sizes, folder: Path) -> Iterator[tuple]:
         tracked(case, sizes.batches[0], folder, profile)
         for epoch, (trace, seconds) in enumerate(zip(profile.traces, profile.seconds, strict=True), 1):
             events, host = events_of(trace), launching_threads(trace)
-            share, found = idle([e for e in events if e.kind in (ON_DEVICE if gpu else {"cpu_op"})])
+            on_device = [e for e in events if e.kind in (ON_DEVICE if gpu else {"cpu_op"})]
+            if not on_device:
+                raise RuntimeError("the profiler recorded no kernel; torch's profiler needs CUPTI")
+            share, found = idle(on_device)
             waits = [e for e in events if e.kind in {"cuda_runtime", "cuda_driver"} and "Synchronize" in e.name]
             copies = [e for e in events if e.kind == "gpu_memcpy" and ("HtoD" in e.name or "DtoH" in e.name)]
             name = f"{case[0]}@{case[1]}"

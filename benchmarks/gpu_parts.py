@@ -11,18 +11,14 @@ import os
 import platform
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks import gpu_gaps, gpu_store, gpu_sweep, gpu_training
-from benchmarks.gpu_sizes import FULL, SMALL, Sizes, cores
-from benchmarks.image_folders import CLASSES
-from eyegender.data.synthetic import SyntheticReader
+from benchmarks.gpu_images import eyes
+from benchmarks.gpu_sizes import FULL, SMALL, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,38 +33,6 @@ PARTS: dict[str, Callable[[Sizes, Path], Iterator[tuple]]] = {
     "sweep": gpu_sweep.sweep,
     "compile": gpu_training.compiled,
 }
-SEED = 0
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Writes one generated eye as a JPEG file of an ordinary quality."""
-
-    folder: Path
-    images: int
-
-    def __call__(self, numbers: range) -> None:
-        reader = SyntheticReader(self.images, seed=SEED)
-        labels = reader.read().labels
-        for number in numbers:
-            path = self.folder / CLASSES[int(labels[number])] / f"{number:06d}.jpg"
-            reader.draw(number).save(path, quality=92)
-
-
-def eyes(folder: Path, images: int) -> Path:
-    """Class folders with generated JPEG images; they are made once."""
-    root, complete = folder / "eyes", folder / "eyes-complete"
-    if not complete.exists():
-        for name in CLASSES:
-            (root / name).mkdir(parents=True, exist_ok=True)
-        draw, count = Draw(root, images), min(cores(), images // 50 + 1)
-        if count == 1:
-            draw(range(images))
-        else:
-            with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-                list(pool.map(draw, [range(start, images, count) for start in range(count)]))
-        complete.touch()
-    return root
 
 
 def machine() -> str:

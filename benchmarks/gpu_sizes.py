@@ -44,7 +44,7 @@ class Sizes:
     trial_images: int
 
 
-FULL = Sizes(6000, (("mobilenet_v2", 224), ("inception_v3", 299)), (64, 256), 1.2, 6, 12, 12, 600)
+FULL = Sizes(6000, (("mobilenet_v2", 224), ("inception_v3", 299)), (64, 256), 1.2, 6, 6, 12, 600)
 SMALL = Sizes(64, (("mobilenet_v2", 32), ("inception_v3", 75)), (8, 12), 0.1, 1, 2, 2, 60)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from eyegender.features.build import Build, ImageSource, StoreSource, TooLargeFo
 from eyegender.features.loader import ActivationSource, SplitActivations
 from eyegender.features.prefix import FrozenPrefix, Views, training_views
 from eyegender.features.store import STORE_POOL, EntryKey, stage_digests
+from eyegender.features.sweep_plan import keeps_activations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,20 +29,11 @@ if TYPE_CHECKING:
     from eyegender.core.schema import TrainConfig
     from eyegender.data.data_module import EyesDataModule
     from eyegender.features.store import ActivationStore
+    from eyegender.features.sweep_plan import KeptCuts
     from eyegender.models.classifier import Classifier
     from hydra_plugins.optuna_study import TrialHandle
 
 _log = logging.getLogger("eyegender")
-
-# Keys that a sweep may vary without changing what is stored: images, views and frozen stages stay the same.
-REUSE_KEYS = frozenset(
-    (
-        *(f"model.{name}" for name in ("lr", "head_lr", "dropout", "ema")),
-        *(f"model.{name}" for name in ("label_smoothing", "pos_weight")),
-        *(f"trainer.{name}" for name in ("batch_size", "max_epochs", "max_steps", "gradient_clip")),
-    )
-)
-_REUSE_SECTIONS = {"optimizer", "scheduler"}
 
 
 def expected_reuse(trial: TrialHandle | None) -> int:
@@ -51,7 +44,7 @@ def expected_reuse(trial: TrialHandle | None) -> int:
     """
     if trial is None or not HydraConfig.initialized():
         return 1
-    if any(key not in REUSE_KEYS and key.partition(".")[0] not in _REUSE_SECTIONS for key in trial.params):
+    if not all(map(keeps_activations, trial.params)):
         return 1
     trials = HydraConfig.get().sweeper.get("n_trials")
     return max(1, int(trials) - trial.number) if trials is not None else 1
@@ -66,11 +59,13 @@ def stored_activations(
     compute_dtype: Callable[[int], torch.dtype],
     check: Callable[[], None],
     reuse: int = 1,
+    kept: KeptCuts | None = None,
 ) -> ActivationSource | None:
     """Batches of stored activations, or None if the frozen stages must run in every epoch.
 
     Activations are used if stages are frozen, `features.mode` allows it and it saves forward passes. Activations that
-    are already stored are always used.
+    are already stored are always used. In a sweep with a plan, the plan decides, and the network may have to start from
+    the output of an earlier stage than its last frozen one.
 
     Args:
         cfg: config of the run.
@@ -80,6 +75,7 @@ def stored_activations(
         compute_dtype: chooses the type to compute in, given the number of forward passes.
         check: called regularly during a long computation; an exception from it ends the computation.
         reuse: number of runs that will read the activations, see `expected_reuse`.
+        kept: the cuts that the plan of the sweep stores, or None without a plan.
 
     Raises:
         UserError: `features.mode=on` is not possible, or the disk is full.
@@ -87,7 +83,9 @@ def stored_activations(
     network = module.network
     if cfg.features.mode == "off" or not network.cut or not len(data.split.train) or not len(data.split.val):
         return None
-    plan = ActivationPlan(cfg, module, data, device, compute_dtype=compute_dtype, check=check, reuse=reuse)
+    plan = ActivationPlan(cfg, module, data, device, compute_dtype=compute_dtype, check=check, reuse=reuse, kept=kept)
+    if kept is not None and plan.missing:
+        plan.follow(kept)
     reason = plan.obstacle()
     if reason is not None:
         if cfg.features.mode == "on":
@@ -104,6 +102,7 @@ def stored_activations(
         _log.warning("features: frozen stages run in every epoch, because %s; set features.dtype=bfloat16", error)
         return None
     _log.info("features: %s", plan.summary(source))
+    network.features_start = plan.cut
     return source
 
 
@@ -142,12 +141,11 @@ class ActivationPlan:
         compute_dtype: Callable[[int], torch.dtype],
         check: Callable[[], None],
         reuse: int = 1,
+        kept: KeptCuts | None = None,
     ) -> None:
         self.cfg, self.network, self.data, self.device = cfg, module.network, data, device
-        self.check, self.reuse = check, reuse
+        self.check, self.reuse, self.kept = check, reuse, kept
         self.folder = cache_folder() / "activations"
-        self.cut = self.network.cut
-        self.pooled = self.cut == len(self.network.stages) and bool(getattr(self.network.head, "pools", False))
         self.splits = {
             "train": self._split("train", training_views(cfg.features.views, module.augment, cfg.seed)),
             "val": self._split("val", Views()),
@@ -164,7 +162,13 @@ class ActivationPlan:
             dtype=cfg.features.dtype,
             computed=f"{self.dtype} {self.device.type}",
         )
-        found = {name: self._open(split, self.cut, pooled=self.pooled) for name, split in self.splits.items()}
+        self._use(self.network.cut)
+
+    def _use(self, cut: int) -> None:
+        """Look for the entries of this number of frozen stages, 0 for none."""
+        self.cut = cut
+        self.pooled = self.is_pooled(cut)
+        found = {name: self._open(split, cut, pooled=self.pooled) for name, split in self.splits.items()}
         self.stores = {name: store for name, store in found.items() if store is not None}
         self.missing = {name: split for name, split in self.splits.items() if name not in self.stores}
 
@@ -188,20 +192,42 @@ class ActivationPlan:
         test = self.splits["test"].passes if "test" in self.splits else 0
         return self.reuse * self.epochs * (len(split.train) + len(split.val)) + test
 
+    def follow(self, kept: KeptCuts) -> None:
+        """Use the last cut that the plan of the sweep stores for this one; first build those that it is computed from.
+
+        A cut that cannot be stored on this machine is left out: the next one is then computed from an earlier one.
+        """
+        own = kept.start(self.network.cut)
+        sources: list[int] = []
+        while (source := kept.source(sources[-1] if sources else own)) > 0:
+            sources.append(source)
+        for source in reversed(sources):
+            self._use(source)
+            if self.missing and self.obstacle() is None:
+                with suppress(TooLargeForTypeError):
+                    self.build()
+        self._use(own)
+
+    def is_stored(self, cut: int) -> bool:
+        """Whether the entries of this number of frozen stages exist already."""
+        return all(self._open(split, cut, pooled=self.is_pooled(cut)) for split in self.splits.values())
+
     def obstacle(self) -> str | None:
         """Why stored activations are impossible or save nothing, or None."""
         if self.cfg.model.mixup:
             return f"model.mixup={self.cfg.model.mixup:g} mixes images, not activations"
+        if not self.cut:
+            return "the plan of the sweep stores nothing for them"
         if not self.missing:
             return None
-        if self.cfg.features.mode == "auto" and self.passes_without_store <= self.passes_to_store:
+        if self.kept is None and self.cfg.features.mode == "auto" and self.passes_without_store <= self.passes_to_store:
             return (
                 f"{len(self.splits['train'].views)} views per image take {self.passes_to_store:,} forward passes and "
                 f"{self.epochs} epochs{self._in_trials()} take {self.passes_without_store:,}"
             )
         needed = sum(self._entry(split).nbytes for split in self.missing.values())
         limit = limit_bytes(self.folder, self.cfg.features.max_gb)
-        keep = {self.data.store.folder, *(store.folder for store in self.stores.values())}
+        keep = {self.data.store.folder, *(store.folder for store in self.stores.values()), *self._kept_folders()}
         if not make_room(self.folder, needed, limit, keep):
             return f"{needed / 1e9:.3g} GB of activations are more than features.max_gb allows ({limit / 1e9:.3g})"
         return None
@@ -224,6 +250,8 @@ class ActivationPlan:
         stored = f"{views} view{'s' * (views > 1)} per image, {size / 1e6:,.3g} MB in {self.folder}"
         if not self.missing:
             return f"{self.cut} frozen stages do not run, their outputs are stored ({stored})"
+        if self.kept is not None:
+            return f"{self.cut} of {self.network.cut} frozen stages ran once, as planned for the sweep ({stored})"
         saved = self.passes_without_store - self.passes_to_store
         return f"{self.cut} frozen stages ran once, which saves {saved:,} forward passes{self._in_trials()} ({stored})"
 
@@ -239,6 +267,15 @@ class ActivationPlan:
 
     def _open(self, split: _SplitPlan, cut: int, *, pooled: bool) -> ActivationStore | None:
         return STORE_POOL.open(self._folder(split, cut, pooled=pooled), len(split.digests), len(split.views))
+
+    def _kept_folders(self) -> set[Path]:
+        """The entries that the plan of the sweep stores for runs that share them with this one."""
+        cuts = () if self.kept is None else self.kept.sources
+        return {self._folder(split, cut, pooled=self.is_pooled(cut)) for cut in cuts for split in self.splits.values()}
+
+    def is_pooled(self, cut: int) -> bool:
+        """Whether only the mean of the last map is stored, because the head needs nothing else."""
+        return cut == len(self.network.stages) and bool(getattr(self.network.head, "pools", False))
 
     def _folder(self, split: _SplitPlan, cut: int, *, pooled: bool) -> Path:
         return self.folder / self.key.name(cut, pooled=pooled, digests=split.digests, views=split.views)
@@ -277,6 +314,6 @@ class ActivationPlan:
         """Shape of the frozen stages' output for one image: (C,) or (h, w, C)."""
         image = torch.zeros(1, 1, self.data.size, self.data.size, device=self.network.mean.device)
         with torch.no_grad():
-            features = self.network.prefix(self.network.normalise(image))
+            features = self.network.stages[: self.cut](self.network.normalise(image))
         _, channels, height, width = features.shape
         return (channels,) if self.pooled else (height, width, channels)

@@ -30,6 +30,7 @@ class Network(nn.Module):
         self.stages = backbone.stages
         self.head = head
         self.cut = len(self.stages) - depth  # index of the first stage that trains
+        self.features_start = self.cut  # number of stages before the stored outputs that `from_features` gets
         # Not persistent: they belong to the class of the backbone, and no checkpoint must change them.
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
@@ -63,7 +64,7 @@ class Network(nn.Module):
 
         Args:
             inputs: pixels (B, 1 or 3, S, S), uint8 or float in 0..255.
-            is_features: `inputs` are stored outputs of the frozen stages instead, in any floating-point type.
+            is_features: `inputs` are stored outputs of frozen stages instead, in any floating-point type.
         """
         if is_features:
             return self.from_features(inputs)
@@ -86,9 +87,13 @@ class Network(nn.Module):
         self.compile(options={"fallback_random": True})  # dropout draws the same numbers as without compilation
 
     def from_features(self, features: Tensor) -> Tensor:
-        """Logits (B,) from stored outputs of the frozen stages, in any floating-point type."""
+        """Logits (B,) from stored outputs of the first `features_start` stages, in any floating-point type."""
         x = features.to(self.mean.dtype)
-        return self._trained_part(x.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x)
+        x = x.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x
+        if self.features_start < self.cut:
+            with torch.no_grad():
+                x = self.stages[self.features_start : self.cut](x)
+        return self._trained_part(x)
 
     def _trained_part(self, features: Tensor) -> Tensor:
         logits: Tensor = self.head(self.suffix(features))

@@ -14,7 +14,7 @@ from eyegender.tracking.location import find_location
 
 if TYPE_CHECKING:
     from eyegender.tracking.writer import RunWriter
-    from hydra_plugins.optuna_study import StudyHandle, StudyStatus, TrialRow
+    from hydra_plugins.optuna_study import StudyHandle, StudyPlan, StudyPreview, StudyStatus, TrialRow
 
 log = logging.getLogger("eyegender")
 
@@ -44,6 +44,12 @@ class StudyRun:
         parsed = parse(own)
         parsed.model.check_weights_file()
         check_source(parsed.data)
+
+    def plan_study(self, preview: StudyPreview) -> StudyPlan | None:
+        """Choose which activations the sweep stores for all its trials, and say what it takes."""
+        from eyegender.studies.sweep_plan import plan_sweep
+
+        return plan_sweep(preview)
 
     def on_study_start(self, study: StudyHandle) -> None:
         """Create the parent run before the first trial. If the store is unreachable, the trials' runs are not nested.

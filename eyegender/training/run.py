@@ -18,6 +18,7 @@ from eyegender.core.command import quiet_libraries
 from eyegender.core.errors import UserError, translate_disk_errors
 from eyegender.core.progress import stoppable
 from eyegender.features.plan import expected_reuse, stored_activations
+from eyegender.features.sweep_plan import kept_cuts
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.tracking.check import check_store, check_store_once
 from eyegender.tracking.location import find_location
@@ -225,6 +226,7 @@ def _fit(
         compute_dtype=partial(frozen_stages_dtype, cfg, built.classifier.network, data.size, device),
         check=request.stop.check,
         reuse=expected_reuse(request.trial),
+        kept=None if request.trial is None else kept_cuts(request.trial.study_attrs, cfg),
     )
     ours_alone = not request.callbacks and not bars
     if data.batch_source is not None and ours_alone and can_train_plainly(cfg, trainer, settings.precision):

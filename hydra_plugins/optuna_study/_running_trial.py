@@ -161,6 +161,8 @@ class RunningTrial(TrialHandle):
         return prune
 
     def set_max_resource(self, max_resource: int) -> None:
+        if self._scheduler is None and self._limit is None:
+            return  # nobody asks
         with self._writing():
             self._storage.set_trial_system_attr(self._trial_id, MAX_RESOURCE, max_resource)
 

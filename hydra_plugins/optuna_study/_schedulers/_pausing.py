@@ -151,6 +151,8 @@ class PausedTrials:
         paused = [trial for trial in last if is_paused(trial)]
         if paused and self._scheduler is not None:
             return None
+        if any(trial.state == TrialState.COMPLETE and not reports_of(trial) for trial in last):
+            return f"the budget of {limit.text} cannot be counted, because the task does not report its epochs"
         ledger = self._ledger(limit, trials)
         if ledger.may_start() or any(ledger.may_continue(first_number(trial)) for trial in paused):
             return None

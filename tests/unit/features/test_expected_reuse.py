@@ -6,7 +6,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from eyegender.features.plan import REUSE_KEYS, expected_reuse
+from eyegender.features.plan import expected_reuse
+from eyegender.features.sweep_plan import REUSE_KEYS
 from hydra_plugins.optuna_study import TrialHandle
 from tests.composing import compose_config
 
