@@ -16,7 +16,7 @@ class PromotionSchedulerConfig(SchedulerConfig):
 
     _target_: str | None = "hydra_plugins.optuna_study.PromotionScheduler"
     min_resource: int | None = None
-    reduction_factor: int = 3
+    reduction_factor: int = 2
 
 
 @dataclass

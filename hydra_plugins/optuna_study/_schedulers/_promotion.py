@@ -15,13 +15,13 @@ class PromotionScheduler(Scheduler):
 
     Args:
         min_resource: the first rung, in steps (epochs), at least 1; by default 30% of the steps of a full training.
-        reduction_factor: the factor between two rungs, at least 2.
+        reduction_factor: the factor between two rungs, at least 2; 1 / `reduction_factor` of a rung's trials continue.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, min_resource: int | None = None, reduction_factor: int = 3) -> None:
+    def __init__(self, min_resource: int | None = None, reduction_factor: int = 2) -> None:
         if (min_resource is not None and min_resource < 1) or reduction_factor < 2:
             raise ValueError(
                 f"min_resource must be at least 1 and reduction_factor at least 2, got {min_resource} and "

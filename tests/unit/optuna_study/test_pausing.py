@@ -31,7 +31,7 @@ def queue(tmp_path: Path, name: str, heartbeat: float = 60.0, **rules: int) -> T
     optuna.create_study(study_name="toy", storage=store.optuna, load_if_exists=True)
     owner = WorkerId(name, 0, "h", 1, host_id=f"elsewhere-{name}", started="1", heartbeat=heartbeat)
     budget = Budget(n_trials=1, max_failures=99, **rules)
-    return TrialQueue(store, "toy", budget, owner, scheduler=PromotionScheduler())
+    return TrialQueue(store, "toy", budget, owner, scheduler=PromotionScheduler(1, 3))
 
 
 def paused_once(worker: TrialQueue) -> int:
@@ -223,4 +223,5 @@ def assert_no_step_is_repeated(folder: Path) -> None:
         assert [int(line.split()[0]) for line in lines] == list(range(1, max(trial.reported) + 1))
         processes[trial.number] = {line.split()[-1] for line in lines}
     assert len(processes[0]) > 1
-    assert all(reports_of(trial) for trial in load().get_trials(deepcopy=False))
+    # A worker that joblib kills along with another one may not have reported yet.
+    assert all(reports_of(trial) for trial in load().get_trials(deepcopy=False) if not is_interrupted(trial))

@@ -21,7 +21,10 @@ from hydra_plugins.optuna_study._schedulers._spending import Ledger, Limit
 from .sweeping import load, run
 
 EPOCHS = 9
-PROMOTION = ("hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize")
+PROMOTION = (
+    "hydra/sweeper/scheduler=promotion", "hydra.sweeper.scheduler.min_resource=1",
+    "hydra.sweeper.scheduler.reduction_factor=3", "hydra.sweeper.direction=maximize",
+)  # fmt: skip
 ONLY_BUDGET = (*PROMOTION, "hydra.sweeper.n_trials=null")
 
 
@@ -269,14 +272,15 @@ class Table:
     def seconds(self, params):
         return float(100 ** params["x"])
 
-    def mean(self, params, _column):
+    def quality(self, params, _column):
         return params["x"] * np.linspace(0.3, 1.0, self.epochs)
 
 
 def simulate(scheduler, workers, limit, seed):
     sampler = {"_target_": "optuna.samplers.RandomSampler"}
-    target = None if scheduler is None else "hydra_plugins.optuna_study.PromotionScheduler"
-    policy = Policy(sampler, {"_target_": "optuna.pruners.NopPruner"}, {"_target_": target}, "value")
+    target = "hydra_plugins.optuna_study.PromotionScheduler"
+    scheduler = {"_target_": target, "min_resource": 1, "reduction_factor": 3} if scheduler else {"_target_": None}
+    policy = Policy(sampler, {"_target_": "optuna.pruners.NopPruner"}, scheduler, "value")
     return replay(Table(), policy, workers, None, seed, 0.0, limit)
 
 
