@@ -138,7 +138,8 @@ class CurveTable:
             values[~self.recorded] = np.nan
         self.odds = {name: np.nanmean(logit(values.clip(*INSIDE)), axis=0) for name, values in self.curves.items()}
         self.qualities = {
-            name: np.nanmean(np.maximum.accumulate(values, axis=-1), axis=0) for name, values in self.curves.items()
+            name: logit(np.nanmean(np.maximum.accumulate(values, axis=-1), axis=0).clip(*INSIDE))
+            for name, values in self.curves.items()
         }
         self.prices = {name: np.log(np.nanmean(values, axis=(0, -1))) for name, values in price.items()}
         self.best = max(float(self.quality(point, name)[-1]) for point in self.lattice() for name in self.curves)
@@ -158,7 +159,7 @@ class CurveTable:
 
     def quality(self, params: Params, name: str) -> NDArray[np.float64]:
         """The best value up to each epoch, as a mean over the seeds, shape (epochs,)."""
-        return self._interpolate(self.qualities[name], params)
+        return np.asarray(expit(self._interpolate(self.qualities[name], params)))
 
     def seconds(self, params: Params, *, stored: bool = True) -> float:
         """Seconds per epoch at a point."""

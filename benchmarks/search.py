@@ -8,7 +8,8 @@ of epochs. Between the recorded configurations the space is interpolated (benchm
 training deviates from the mean as one of the recorded seeds did. 1, 8 and 64 workers run 48, 96 and 384 trials.
 `overhead` is the seconds around a trial each time it starts or continues.
 
-Printed per policy: seconds until the best configuration found is within 1.0 and 0.5 points of the table's best (median
+Printed first: how well the values after each epoch rank the trainings of the table (Spearman's correlation with the
+best value that a training reaches). Then, per policy: seconds until the best configuration found is within 1.0 and 0.5 points of the table's best (median
 and 90th percentile over the seeds), its distance after a quarter, half and all of the seconds that unpruned TPE takes,
 how often the final choice is more than 1 point off, and the seconds of all workers together.
 """
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from omegaconf import OmegaConf
+from scipy.stats import spearmanr
 
 from benchmarks.curve_table import AVERAGED, PLAIN, CurveTable
 from benchmarks.measuring import ROOT, report, table
@@ -87,6 +89,17 @@ def row(name: str, found: Sequence[Outcome], best: float, reference: float) -> t
     )  # fmt: skip
 
 
+def ranks(curves: CurveTable) -> str:
+    """Spearman's correlation of the recorded values after each epoch with the best value of their training."""
+    head = ("after epoch", *(str(epoch) for epoch in range(1, curves.epochs)))
+    rows = []
+    for name, label in ((PLAIN, "plain weights"), (AVERAGED, "averaged weights")):
+        recorded = curves.curves[name][curves.recorded]
+        found = [spearmanr(recorded[:, epoch], recorded.max(axis=1)).statistic for epoch in range(curves.epochs - 1)]
+        rows.append((label, *(f"{value:.2f}" for value in found)))
+    return table([head, *rows])
+
+
 def compare(path: Path, workers: int, seeds: int, overhead: float, names: Sequence[str]) -> str:
     """The table of one number of workers."""
     best = CurveTable(path).best
@@ -116,7 +129,8 @@ def main() -> None:
         compare(path, int(workers), int(given.get("seeds", "200")), float(given.get("overhead", "1.0")), names)
         for workers in given.get("workers", "1,8,64").split(",")
     ]
-    report("search", f"Table {path.name}.\n\n" + "\n\n".join(parts), write=given.get("write") == "true")
+    text = "\n\n".join((f"Table {path.name}.", ranks(CurveTable(path)), *parts))
+    report("search", text, write=given.get("write") == "true", heading=f"search: {path.stem}")
 
 
 if __name__ == "__main__":

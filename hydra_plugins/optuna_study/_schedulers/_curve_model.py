@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 _FIT_ON = 60  # observations that the hyperparameters are fitted to: more cost time and change little
 _PER_CURVE = 3  # observations per curve, the last one among them
 _JITTER = 1e-6
-_WORST = -10.0  # a failed training is bad; how bad says nothing about the others
+_FAR = 10.0  # spreads; how bad a failed training is says nothing about the others
 
 
 class Encoding:
@@ -140,9 +140,10 @@ class CurveModel:
         far = [value for step, value in zip(steps, values, strict=True) if step >= max(steps_seen) / 2]
         self._transform = _transform(values)
         finals = self._transform(np.array(far))
-        self._center, self._spread = float(np.median(finals)), max(float(np.std(finals)), 1e-9)
+        low, middle, high = np.quantile(finals, [0.1, 0.5, 0.9])
+        self._center, self._spread = float(middle), max(float(high - low) / 2.56, 1e-9)  # of a normal distribution
         self._rows, self._shares = rows, np.minimum(1.0, steps / max_resource)
-        self._values = np.maximum((self._transform(values) - self._center) / self._spread, _WORST)
+        self._values = np.clip((self._transform(values) - self._center) / self._spread, -_FAR, _FAR)
         if fitted is not None and fitted.points.shape[1] != self.points.shape[1]:
             fitted = None
         self._hyper: _Hyperparameters = fitted._hyper if fitted else _Hyperparameters((1.0,) * self.points.shape[1])
@@ -176,7 +177,7 @@ class CurveModel:
 
         Prices beyond what was seen are guesses: at most twice the highest, at least half of the lowest.
         """
-        measured = [(row, _price(curve)) for row, curve in enumerate(self.curves)]
+        measured = [(row, measured_price(curve)) for row, curve in enumerate(self.curves)]
         known = [(row, math.log(price)) for row, price in measured if price is not None]
         if not known:
             return np.ones(len(points))
@@ -308,7 +309,7 @@ def _transform(values: Array) -> Callable[[Array], Array]:
     return lambda given: given
 
 
-def _price(curve: Curve) -> float | None:
+def measured_price(curve: Curve) -> float | None:
     """Seconds per step of a curve; None if they are not known."""
     if not curve.seconds:
         return None

@@ -98,7 +98,7 @@ class _Predictions:
     """
 
     def __init__(self, curves: Sequence[Curve], asking: Curve | None, fitted: "CurveModel | None") -> None:
-        from ._curve_model import CurveModel
+        from ._curve_model import CurveModel, measured_price
 
         alive = [curve for curve in curves if curve.state != "failed"]
         self._length = max((curve.max_resource or curve.last_step or 1 for curve in alive), default=1)
@@ -109,6 +109,8 @@ class _Predictions:
         seen = [row for row, curve in enumerate(self.model.curves) if curve.values]
         self._best = max(seen, key=lambda row: float(self._mean[row]))
         self._prices = self.model.prices(self.model.points)
+        for row, curve in enumerate(self.model.curves):
+            self._prices[row] = measured_price(curve) or self._prices[row]
         # The number of trials is limited, too, so a cheap one costs more than its seconds.
         self._least = 0.1 * self._length * float(max(self._prices[seen]))
 

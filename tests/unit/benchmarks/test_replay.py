@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from benchmarks.curve_table import AVERAGED, PLAIN, POINTS, CurveTable
 from benchmarks.replay import replay
@@ -61,7 +62,7 @@ def test_between_points_quality_is_interpolated_with_the_rate_on_a_log_scale(pat
     table = CurveTable(path)
     between = table.quality({"depth": 4, "lr": 10**-2.5, "optimizer": "sgd"}, PLAIN)
     ends = [accuracy(depth, rate, "sgd", EPOCHS) for depth in (2, 6) for rate in (1e-3, 1e-2)]
-    assert between[-1] == pytest.approx(np.mean(ends))
+    assert between[-1] == pytest.approx(expit(np.mean(logit(ends))))
     assert table.seconds({"depth": 6, "lr": 1e-3, "optimizer": "sgd"}) == pytest.approx(7)
     assert table.seconds({"depth": 6, "lr": 1e-3, "optimizer": "sgd"}, stored=False) == pytest.approx(8)
 
@@ -70,8 +71,8 @@ def test_trainings_between_points_lie_around_the_quality_there_and_never_leave_0
     table, rng = CurveTable(path), np.random.default_rng(0)
     point = {"depth": 4, "lr": 10**-2.5, "optimizer": "adamw"}
     trained = np.array([table.train(point, rng)[PLAIN] for _ in range(200)])
-    assert trained[:, -1].mean() == pytest.approx(table.quality(point, PLAIN)[-1], abs=0.003)
-    assert trained[:, -1].std() == pytest.approx(0.005, rel=0.3)
+    assert trained[:, -1].mean() == pytest.approx(table.quality(point, PLAIN)[-1], abs=0.004)
+    assert trained[:, -1].std() == pytest.approx(0.005, rel=0.5)
     assert trained.min() > 0
     assert trained.max() < 1
 
@@ -119,7 +120,7 @@ def test_every_policy_keeps_its_budget_and_repeats_itself(path, policy, workers)
 def test_promotion_trains_fewer_epochs_and_one_trial_to_the_end(path):
     table = CurveTable(path)
     whole = replay(table, POLICIES["TPE, averaged weights"], 1, 12, seed=0, overhead=0.0)
-    promoted = replay(table, POLICIES["TPE + promotion"], 1, 12, seed=0, overhead=0.0)
-    assert promoted.epochs < 0.6 * whole.epochs
+    promoted = replay(table, POLICIES["default: early TPE + promotion"], 1, 12, seed=0, overhead=0.0)
+    assert promoted.epochs < 0.8 * whole.epochs
     assert whole.epochs == 12 * EPOCHS
     assert promoted.complete >= 1

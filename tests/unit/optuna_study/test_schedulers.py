@@ -100,7 +100,10 @@ def checkpointed(ran):
     return task
 
 
-PROMOTION = ("hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=9")
+PROMOTION = (
+    "hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=9",
+    "hydra.sweeper.scheduler.min_resource=1", "hydra.sweeper.scheduler.reduction_factor=3",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///study.db", "journal://study.log", "null"])
