@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from eyegender.models.network import Network
 
 _VERSION = 1
-# The first measurement is of this many images, once; a longer one follows if the sweep is long enough for it.
-_FEW, _MOST_ROUNDS = 8, 5
+# Images of the first measurement; one with more of them follows if the sweep is long enough for it, because a large
+# batch takes less time per image.
+_FEW = 8
+_LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
 _PER_STAGE = ("frozen", "forward", "training")
 _SINGLE = ("head", "image", "update", "read", "write", "measured")
 _BYTES = 2**22  # written and read to measure the store
@@ -96,10 +98,14 @@ class StageTiming:
             seconds: what a sweep takes, given a measurement; a longer sweep is measured more carefully.
             share: largest share of those seconds that the measurement may take, 0..1; a short one is always made first.
         """
-        few = min(_FEW, self.batch)
-        found = self._cached(few, 2)
-        rounds = int(share * seconds(found) / max(found.measured * self.batch / few, 1e-9))
-        return found if rounds < 1 else self._cached(self.batch, min(rounds, _MOST_ROUNDS))
+        found = self._cached(min(_FEW, self.batch), 2)
+        allowed = share * seconds(found) / max(found.measured / (2 * min(_FEW, self.batch)), 1e-9)  # images, all rounds
+        images = self.batch
+        while images * (_LEAST_ROUNDS + 1) > allowed and images > _FEW:
+            images //= 2
+        if images <= _FEW:
+            return found
+        return self._cached(images, min(int(allowed / images) - 1, _MOST_ROUNDS))
 
     def _cached(self, images: int, rounds: int) -> StageSeconds:
         # The number of rounds is no part of the name: a measurement that was made once is good enough for every sweep.
@@ -121,6 +127,9 @@ class StageTiming:
             if images > _FEW:
                 parts.run()  # to warm up; the short measurement has no time for it
             runs = [parts.run() for _ in range(rounds)]
+        del parts
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # for the trials, which may run in other processes
         best = {part: [min(values) for values in zip(*(run[part] for run in runs), strict=True)] for part in runs[0]}
         return {
             part: values if part in _PER_STAGE else values[0]
