@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import pytorch_lightning as pl
 
+from eyegender.core.cache import cache_folder
 from eyegender.core.errors import UserError
 from eyegender.data.blocks import split_into_blocks
 from eyegender.data.grouping import find_groups
 from eyegender.data.image_checks import OnConflict, check_conflicts, check_readable, find_conflicts
+from eyegender.data.last_setup import recall, remember
 from eyegender.data.loader import BatchLoader, ImageLoader
 from eyegender.data.pixel_cache import open_pixel_store
 from eyegender.data.split_file import read_split_csv
@@ -145,12 +147,29 @@ class EyesDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """Read, decode (once per machine) and split the images, in the same way in every process and stage.
 
+        If the last data module of this process had the same samples and options, its result is used again.
+
         Raises:
             UserError: the source, its images or the split cannot be used.
         """
-        if not hasattr(self, "split"):
-            self.read()
-            self.make_split()
+        if hasattr(self, "split"):
+            return
+        samples, options = self.reader.read(), self._options()
+        if found := recall(samples, options) if self.split_by != "file" else {}:
+            self.__dict__.update(found)
+            return
+        before = set(self.__dict__)
+        self._read(samples, to_split=True)
+        self.make_split()
+        self._fingerprint = self._hash_images()
+        new = self.__dict__.keys() - before | {"_fingerprint"}
+        remember(samples, options, {name: self.__dict__[name] for name in new})
+
+    def _options(self) -> tuple[object, ...]:
+        """What `setup` depends on besides the samples and the file of a split."""
+        subset = None if self.subset is None else tuple(self.subset.items())
+        split = (self.split_by, self.test_fraction, self.val_fraction, self.split_seed, subset)
+        return (*split, self.size, self.color, self.on_bad, self.on_conflict, cache_folder(self.cache_folder))
 
     def read(self, *, to_split: bool = True) -> None:
         """Read and decode the images.
@@ -161,7 +180,9 @@ class EyesDataModule(pl.LightningDataModule):
         Raises:
             UserError: the source or its images cannot be used.
         """
-        samples = self.reader.read()
+        self._read(self.reader.read(), to_split=to_split)
+
+    def _read(self, samples: Samples, *, to_split: bool) -> None:
         if to_split:
             self._check_persons(samples)
         # Groups are found among all images: in a subset, the runs of consecutive file numbers have gaps.

@@ -111,6 +111,11 @@ class BatchLoader:
                 start = position
         batches = self._batches()[start:]
         self._yielded = start
+        if not self._prefetches:
+            for positions in batches:
+                self._yielded += 1
+                yield self._load(positions)
+            return
         waiting: deque[Future[Batch]] = deque()
         for positions in batches[:_PREFETCH]:
             waiting.append(self._start(positions))
@@ -120,6 +125,11 @@ class BatchLoader:
                 waiting.append(self._start(batches[following]))
             self._yielded += 1
             yield batch
+
+    @property
+    def _prefetches(self) -> bool:
+        """Whether another thread loads the next batches meanwhile."""
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None}
@@ -164,7 +174,7 @@ class BatchLoader:
         return self._pool.submit(self._load, positions)
 
     def _load(self, positions: NDArray[np.int64]) -> Batch:
-        """The batch of the samples at `positions`; called ahead of time in another thread."""
+        """The batch of the samples at `positions`; called ahead of time in another thread, if `_prefetches`."""
         raise NotImplementedError
 
     def _ready(self, tensor: torch.Tensor) -> torch.Tensor:

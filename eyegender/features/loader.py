@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from eyegender.features.store import ActivationStore
 
 
+_SMALL = 1_000_000  # bytes of a batch; reading a smaller one takes less time than handing it from thread to thread
+
+
 class ActivationLoader(BatchLoader):
     """Each epoch reads one view per image, chosen by (seed, epoch); evaluation reads the original.
 
@@ -36,6 +39,13 @@ class ActivationLoader(BatchLoader):
         self.store = store
         self.mirrored = mirrored
         self._views = np.zeros(len(rows), dtype=np.int64)
+
+    @property
+    def _prefetches(self) -> bool:
+        return (
+            self.gpu is not None
+            or self.store.nbytes // (self.store.images * self.store.views) * self.batch_size > _SMALL
+        )
 
     def _batches(self) -> list[NDArray[np.int64]]:
         if self.shuffle:

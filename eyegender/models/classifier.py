@@ -226,7 +226,8 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         # After the last training step no further loss would show weights that are not finite.
-        weights = [tensor for tensor in self.network.state_dict().values() if tensor.is_floating_point()]
+        parts = (self.network.suffix, self.network.head)
+        weights = [tensor for part in parts for tensor in part.state_dict().values() if tensor.is_floating_point()]
         self._check_finite(torch.nn.utils.get_total_norm(weights, norm_type=math.inf), "largest weight")
         self.finite.flush()
 
@@ -309,6 +310,10 @@ class Classifier(pl.LightningModule):
         batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
         steps = max(0, batches * (trainer.max_epochs - done.epochs) - done.batches)
         return min(steps, max(0, self.max_steps - done.steps)) if self.max_steps > 0 else steps
+
+    def frozen_names(self) -> list[str]:
+        """The names in the state dict of what does not change in training."""
+        return [f"network.stages.{name}" for name in self.network.prefix.state_dict()]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the optimizer: backbone and head, each with and without weight decay."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("eyegender")
 
 SERVERS = ("postgresql", "mysql", "mssql")  # database servers that MLflow supports
+_in_order: set[Location] = set()
 REPAIR = "set tracking.uri to http://HOST:PORT or sqlite:///FILE, or tracking.root to a folder"
 
 
@@ -53,6 +54,13 @@ def check_store(location: Location, seconds: int = 5) -> None:
         _check_database(location, scheme, seconds)
     elif scheme not in {"http", "https"}:
         _check_other(location.uri)
+
+
+def check_store_once(location: Location) -> None:
+    """`check_store`, unless this process has found the store in order before: a worker trains many trials."""
+    if location not in _in_order:
+        check_store(location)
+        _in_order.add(location)
 
 
 def _fault(uri: str, got: str) -> StoreFaultError:

@@ -28,6 +28,7 @@ BATCHED = ("metrics", "artifact")
 UPLOADS = ("artifact", "model")
 UPLOAD_ATTEMPTS = 3  # while the store answers other requests
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts while the store is unreachable
+COLLECT = 0.5  # seconds during which entries collect, so that short epochs do not need a request each
 LOCK_FILE = "tracking.lock"
 # What the user must do if the file system has no locks.
 WITHOUT_LOCKS = (
@@ -145,6 +146,7 @@ class Sender(threading.Thread):
             pause = FIRST_PAUSE
             if not sent:
                 self._wake.wait(timeout=5)
+            self._closing.wait(COLLECT)
 
     def _report(self, error: Exception) -> None:
         """Log a problem once, and not at each attempt."""

@@ -59,7 +59,7 @@ class Tracker:
         if resume is None:
             (folder / LAST_EPOCH).unlink(missing_ok=True)  # from another run in this folder
         self.journal = Journal(folder)
-        self.writer = RunWriter(location.uri, location.artifacts, folder)
+        self.writer = RunWriter(location.uri, location.artifacts, folder, is_new=resume is None)
         self.sender = Sender(self.journal, self.writer)
         self._append(
             op="run", key=self.key, run_id=run_id, experiment=experiment, name=redact_urls(name), tags=_tags(tags),

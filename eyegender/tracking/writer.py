@@ -43,10 +43,12 @@ class RunWriter:
         uri: tracking URI.
         artifact_location: where a new experiment stores its artifacts; None leaves the choice to the server.
         folder: output folder of the run. Paths of artifacts are relative to it, and `run.json` is written there.
+        is_new: whether no attempt to create the run was made yet, so that it need not be looked for.
     """
 
-    def __init__(self, uri: str, artifact_location: str | None, folder: Path) -> None:
+    def __init__(self, uri: str, artifact_location: str | None, folder: Path, *, is_new: bool = False) -> None:
         self.uri, self.artifact_location, self.folder = uri, artifact_location, folder
+        self.is_new = is_new
         self.run_id: str | None = None
         self.experiment_id: str | None = None
         self.attempt = 0  # of the current upload; each attempt has twice the time of the previous one
@@ -193,6 +195,9 @@ class RunWriter:
     def _find(self, entry: Entry) -> Run | None:
         from mlflow.entities import ViewType
 
+        if self.is_new:
+            self.is_new = False  # the request that follows may succeed without an answer
+            return None
         if (run_id := entry.get("run_id")) is not None:
             try:
                 return self.client.get_run(run_id)

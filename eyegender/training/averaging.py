@@ -29,6 +29,7 @@ class AveragedWeights(pl.Callback):
     def __init__(self, decay: float) -> None:
         self.decay = decay
         self._average: dict[str, Tensor] = {}
+        self._pairs: list[tuple[Tensor, Tensor]] = []  # average and current value; both keep their storage in a fit
         self._count = 0
         self._last_step = 0
 
@@ -37,29 +38,28 @@ class AveragedWeights(pl.Callback):
         return "EMAWeightAveraging"  # that of Lightning's callback, which wrote the checkpoints of version 0.1
 
     def on_fit_start(self, _trainer: Any, module: Classifier) -> None:  # type: ignore[override]
-        start = self._average
-        self._average = {
-            name: start.get(name, tensor).to(tensor.device, copy=True) for name, tensor in _trained(module).items()
-        }
+        start, current = self._average, _trained(module)
+        self._average = {name: start.get(name, tensor).to(tensor.device, copy=True) for name, tensor in current.items()}
+        self._pairs = [(self._average[name], tensor) for name, tensor in current.items()]
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Classifier, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step <= self._last_step:
             return
         self._last_step = trainer.global_step
-        for average, current in self._pairs(module):
+        for average, current in self._pairs:
             average.copy_(self.decay * average + (1 - self.decay) * current if self._count else current)
         self._count += 1
 
-    def on_validation_epoch_start(self, _trainer: Any, module: Classifier) -> None:  # type: ignore[override]
-        self._swap(module)
+    def on_validation_epoch_start(self, *_: Any) -> None:
+        self._swap()
 
-    def on_validation_epoch_end(self, _trainer: Any, module: Classifier) -> None:  # type: ignore[override]
-        self._swap(module)
+    def on_validation_epoch_end(self, *_: Any) -> None:
+        self._swap()
 
     @torch.no_grad()
-    def on_train_end(self, _trainer: Any, module: Classifier) -> None:  # type: ignore[override]
-        for average, current in self._pairs(module):
+    def on_train_end(self, *_: Any) -> None:
+        for average, current in self._pairs:
             current.copy_(average)
 
     def state_dict(self) -> dict[str, Any]:
@@ -81,12 +81,9 @@ class AveragedWeights(pl.Callback):
             self._count = int(checkpoint["averaging_state"][_COUNT])
             module.load_state_dict(checkpoint["current_model_state"])
 
-    def _pairs(self, module: Classifier) -> list[tuple[Tensor, Tensor]]:
-        return [(self._average[name], tensor) for name, tensor in _trained(module).items()]
-
     @torch.no_grad()
-    def _swap(self, module: Classifier) -> None:
-        for average, current in self._pairs(module) if self._average else ():
+    def _swap(self) -> None:
+        for average, current in self._pairs:
             kept = average.clone()
             average.copy_(current)
             current.copy_(kept)

@@ -22,10 +22,11 @@ from eyegender.models.augment import Augment
 from eyegender.models.backbone import Backbone, resolve_depth
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import build_head
+from eyegender.models.initial_backbone import build_backbone
 from eyegender.models.network import Network
 from eyegender.models.optimization import Optimization
 from eyegender.models.saved_network import ModelSpec
-from eyegender.models.weights import Weights, load_weights
+from eyegender.models.weights import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,9 @@ class Ranks:
     is_zero: bool
 
 
+_checked: set[TrainerSettings] = set()
+
+
 def backbone_class(model: ModelSection) -> type[Backbone]:
     """The backbone's class.
 
@@ -125,10 +129,11 @@ def build_network(cfg: TrainConfig, *, fresh: bool = True) -> BuiltNetwork:
     model = cfg.model
     cls = backbone_class(model)
     cls.check_size(cfg.data.size)
-    backbone = cls()
+    backbone, weights = build_backbone(cls, model.weights if fresh else None)
+    if not fresh:
+        weights = Weights("checkpoint", str(cfg.ckpt_path))
     depth = resolve_depth(model.finetune_depth, len(backbone.stages), cls.name)
     head = build_head(model.head, backbone.channels, model.dropout)
-    weights = load_weights(backbone, model.weights) if fresh else Weights("checkpoint", str(cfg.ckpt_path))
     return BuiltNetwork(Network(backbone, head, depth), weights)
 
 
@@ -277,8 +282,15 @@ def trainer_settings(cfg: TrainConfig) -> TrainerSettings:
 
 
 def check_trainer(settings: TrainerSettings) -> Ranks:
-    """Build a trainer only to check its settings before data is read; raises UserError as `build_trainer`."""
+    """Build a trainer only to check its settings before data is read; raises UserError as `build_trainer`.
+
+    Settings for one device that were checked before are not checked again: a worker trains many trials.
+    """
+    if settings in _checked:
+        return Ranks(1, is_zero=True)
     trainer = build_trainer(settings, enable_checkpointing=False, enable_progress_bar=False)
+    if trainer.world_size == 1:
+        _checked.add(settings)
     return Ranks(trainer.world_size, trainer.is_global_zero)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import pickle
-import shutil
 import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,10 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
+from eyegender.training.frozen_weights import FROZEN_FILE, join, split_off, store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 Checkpoint = dict[str, Any]
 
@@ -28,7 +29,17 @@ log = logging.getLogger("eyegender")
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes each checkpoint completely or not at all, and loads tensors and plain data only."""
+    """Writes each checkpoint completely or not at all, and loads tensors and plain data only.
+
+    Args:
+        frozen: names of weights that do not change in the run; they are stored once, beside the checkpoints. Empty for
+            checkpoints that hold everything.
+    """
+
+    def __init__(self, frozen: Collection[str] = ()) -> None:
+        super().__init__()
+        self.frozen = frozen
+        self._stored: dict[Path, str] = {}  # hash of the frozen weights by the folder in which they are stored
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         if storage_options is not None:
@@ -37,13 +48,20 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with atomic_write(path, "wb") as file:
-                torch.save(checkpoint, file)
+                torch.save(self._without_frozen(checkpoint, path.parent), file)
         except (OSError, RuntimeError) as error:
             resume = f", then resume with ckpt_path={path}" if path.is_file() else ""
             raise UserError(
                 f"cannot write checkpoint {path} of {_size(checkpoint):,} bytes ({_reason(error)}); "
                 f"free some disk or set hydra.run.dir=FOLDER{resume}"
             ) from error
+
+    def _without_frozen(self, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+        if not self.frozen:
+            return checkpoint
+        if folder not in self._stored:
+            self._stored[folder] = store({name: checkpoint["state_dict"][name] for name in self.frozen}, folder)
+        return split_off(checkpoint, self.frozen, self._stored[folder])
 
     def load_checkpoint(
         self,
@@ -82,9 +100,7 @@ class BestCheckpoint(ModelCheckpoint):
         assert self.dirpath is not None
         path = Path(self.dirpath) / found.name
         if path.resolve() != found.resolve():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with found.open("rb") as source, atomic_write(path, "wb") as file:
-                shutil.copyfileobj(source, file)
+            SafeCheckpointIO().save_checkpoint(load_checkpoint(found), path)
         self.best_model_score, self.best_model_path = score, str(path)
         self.best_k_models, self.kth_best_model_path, self.kth_value = {str(path): score}, str(path), score
 
@@ -102,13 +118,24 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def load_checkpoint(path: Path, map_location: Any = "cpu") -> Checkpoint:
-    """The checkpoint at `path`.
+    """The checkpoint at `path`, with the frozen weights that are stored beside it.
 
     Raises:
         UserError: the file is missing, damaged or not a checkpoint, or holds more than tensors and plain data. The
             message names an intact checkpoint beside it, if there is one.
     """
+    checkpoint = _read(path, map_location)
+    try:
+        join(checkpoint, path.parent, partial(_read, map_location=map_location))
+    except ValueError as error:
+        raise UserError(f"checkpoint {path} does not fit: {error}; {_alternative(path)}") from error
+    return checkpoint
+
+
+def _read(path: Path, map_location: Any = "cpu") -> Checkpoint:
     if not path.is_file():
+        if path.name == FROZEN_FILE:
+            raise UserError(f"the checkpoints in {path.parent} need {FROZEN_FILE}; copy it there from the run's folder")
         raise UserError(f"no checkpoint {path}; give the path of a last.ckpt or best.ckpt")
     if member := _damaged_member(path):
         raise UserError(f"checkpoint {path} is damaged ({member} changed on disk); {_alternative(path)}")

@@ -99,7 +99,7 @@ class PlainEpochs:
         trainer, module = self.trainer, self.module
         batches = trainer.fit_loop.epoch_loop.val_loop.batch_progress
         batches.reset_on_run()
-        module.network.eval()
+        self._set_mode(training=False)
         for name in ("on_validation_start", "on_validation_epoch_start"):
             self._call(name)
         module.on_validation_epoch_start()
@@ -114,7 +114,14 @@ class PlainEpochs:
         values = module.publish_epoch()
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         self._call("on_validation_end")
-        module.network.train()
+        self._set_mode(training=True)
+
+    def _set_mode(self, *, training: bool) -> None:
+        """The mode of the stages that train; the frozen ones, which do not run, always stay in eval mode."""
+        network = self.module.network
+        network.training = training
+        network.suffix.train(training)
+        network.head.train(training)
 
     def _on_device(self, batch: Any) -> Any:
         return batch if self.module.device.type == "cpu" else self.trainer.strategy.batch_to_device(batch)

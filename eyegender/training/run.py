@@ -20,7 +20,7 @@ from eyegender.core.progress import stoppable
 from eyegender.features.plan import expected_reuse, stored_activations
 from eyegender.features.sweep_plan import kept_cuts
 from eyegender.models.finite_check import NotFiniteError
-from eyegender.tracking.check import check_store
+from eyegender.tracking.check import check_store, check_store_once
 from eyegender.tracking.location import find_location
 from eyegender.training.autotune import autotune, frozen_stages_dtype, tune_malloc
 from eyegender.training.build import (
@@ -127,7 +127,8 @@ def _train(request: _Request) -> RunResult:
     cfg = request.cfg
     start = time.monotonic()
     # 1. Mistakes show before any data is read: the tracking store, the device, the network.
-    check_store(find_location(cfg.tracking.uri, cfg.tracking.root))
+    check = check_store if request.trial is None else check_store_once
+    check(find_location(cfg.tracking.uri, cfg.tracking.root))
     settings = trainer_settings(cfg)
     ranks = check_trainer(settings)
     network = prepare_network(cfg, fresh=request.resume is None)
@@ -207,8 +208,10 @@ def _fit(
         callbacks.append(RichProgressBar(leave=False))
     if resume is not None and 0 < cfg.trainer.max_steps <= resume.progress.steps:
         settings = replace(settings, max_epochs=resume.progress.epochs)  # no step is left
+    # Of a sweep's many trials; the checkpoints of a single run can be moved as they are.
+    frozen = () if request.trial is None else built.classifier.frozen_names()
     trainer = build_trainer(
-        settings, callbacks=[*request.callbacks, *callbacks], plugins=[SafeCheckpointIO()],
+        settings, callbacks=[*request.callbacks, *callbacks], plugins=[SafeCheckpointIO(frozen)],
         default_root_dir=request.output_dir, enable_progress_bar=bars, num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )  # fmt: skip
@@ -312,4 +315,5 @@ def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -
             test_outputs=built.classifier.predictions("test"),
         )  # fmt: skip
         tracker.close("FINISHED", cfg.tracking.close_timeout)
+        SafeCheckpointIO().save_checkpoint(best, best_path)  # with its frozen weights, since it is worth keeping
         return metrics

@@ -76,7 +76,8 @@ def run_rank(
         )
     error = error_of(result)
     # If a rank ends with an error, Lightning kills rank zero. Only a failure may have that effect.
-    if error is not None and not isinstance(error, TrialInterrupted) and type(error).__name__ != "TrialPruned":
+    outcomes = ("TrialPruned", "TrialPaused")  # by name: Optuna's own TrialPruned counts, too
+    if error is not None and not isinstance(error, TrialInterrupted) and type(error).__name__ not in outcomes:
         raise error
 
 

@@ -67,6 +67,20 @@ def test_submitted_workers_run_without_the_command(cluster):
     assert study_status("sqlite:///study.db", "toy").counts.finished == 6
 
 
+def test_another_job_continues_a_paused_trial_also_after_kill_9(cluster, tmp_path):
+    run(
+        *SLURM, "mode=pauses", "steps=9", "hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize",
+        "hydra.sweeper.n_trials=9", "hydra.sweeper.heartbeat=1", "hydra.sweeper.enqueue=[{x: 5, y: 5}]", env=cluster,
+    )  # fmt: skip
+    assert (tmp_path / "signalled").read_text() == "0"
+    study = study_status("sqlite:///study.db", "toy")
+    assert (study.counts.finished, study.counts.paused) == (9, 0)
+    assert study.best[0].number == 0
+    for trial in study.trials:
+        steps = (tmp_path / f"out/{trial.number}/steps").read_text().splitlines()
+        assert [int(line.split()[0]) for line in steps] == list(range(1, max(trial.reported) + 1))
+
+
 def test_a_worker_is_one_task(cluster):
     done = run(*SLURM, "hydra.launcher.tasks_per_node=2", env=cluster, check=1)
     assert "a worker is one process, got 2 tasks" in done.stderr

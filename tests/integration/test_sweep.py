@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import mlflow
 import pytest
 
 from eyegender.studies.ties import tied
-from hydra_plugins.optuna_study import study_status
+from hydra_plugins.optuna_study import StudyError, study_status
 from tests.composing import TINY
 from tests.processes import Command, run
 from tests.stores import give_store
@@ -113,6 +114,54 @@ def test_paused_trials_continue_from_their_checkpoints_and_their_runs_say_so(tmp
         assert trial.data.tags.get("paused") == "false"
         history = client.get_metric_history(trial.info.run_id, "val/accuracy")
         assert [point.step for point in history] == list(range(1, last + 1))
+    assert "tested once" in output
+
+
+def test_a_budget_of_epochs_holds_for_all_trainings_together(tmp_path: Path) -> None:
+    output = sweep(
+        tmp_path, "+sweeps=finetune", "hydra/sweeper/scheduler=promotion", "hydra/sweeper/pruner=nop",
+        "hydra.sweeper.n_trials=null", "hydra.sweeper.budget='9 epochs'", "trainer.max_epochs=4",
+    )  # fmt: skip
+    client, _, trials = runs(tmp_path)
+    epochs = [len(client.get_metric_history(trial.info.run_id, "val/accuracy")) for trial in trials]
+    assert sum(epochs) <= 9
+    assert max(epochs) == 4
+    status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")
+    assert status.spent == f"{sum(epochs)} epochs of 9 epochs"
+    assert epochs[status.best[0].number] == 4
+    assert "tested once" in output
+
+
+def test_a_paused_trial_continues_after_all_processes_were_killed(tmp_path: Path) -> None:
+    command = (
+        "+sweeps=finetune", "hydra/sweeper/scheduler=promotion", "hydra.sweeper.scheduler.reduction_factor=2",
+        "hydra/sweeper/pruner=nop", "hydra.sweeper.n_trials=3", "trainer.max_epochs=8", "data.n=200",
+    )  # fmt: skip
+    process = start(tmp_path, *command)
+    storage = f"sqlite:///{tmp_path}/mlruns/optuna.db"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.returncode is None:
+        # Killed in the second epoch of a trial or later: all of them paused after the first one.
+        with suppress(StudyError):
+            if any(
+                row.state == "running" and (max(row.reported, default=0) > 1)
+                for row in study_status(storage, "finetune").trials
+            ):
+                break
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    output = sweep(tmp_path, *command)
+    status = study_status(storage, "finetune")
+    assert (status.counts.complete + status.counts.pruned, status.counts.paused, status.counts.failed) == (3, 0, 0)
+    client, _, trials = runs(tmp_path)
+    epochs = {trial.number: max(trial.reported) for trial in status.trials}
+    assert [int(trial.data.tags["trial.number"]) for trial in trials] == sorted(epochs)  # one run a trial
+    for trial in trials:
+        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        assert [point.step for point in history] == list(range(1, epochs[int(trial.data.tags["trial.number"])] + 1))
+        assert trial.info.status == "FINISHED"
+        assert trial.data.tags.get("paused") in (None, "false")
     assert "tested once" in output
 
 
@@ -219,6 +268,24 @@ def test_two_processes_in_a_trial_are_one_trial(tmp_path: Path) -> None:
     _, _, trials = runs(tmp_path)
     assert [run.info.status for run in trials] == ["FINISHED", "FINISHED"]
     assert study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune").counts.complete == 2
+
+
+def test_both_processes_of_a_trial_pause_and_continue_together(tmp_path: Path) -> None:
+    sweep(
+        tmp_path, "+sweeps=finetune", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
+        "hydra/sweeper/scheduler=promotion", "hydra.sweeper.scheduler.reduction_factor=2", "hydra/sweeper/pruner=nop",
+        # They tie, and of two equal trials the first continues.
+        "hydra.sweeper.enqueue=[{model.lr: 1e-3}, {model.lr: 1.000001e-3}]", "model.finetune_depth=0",
+        "hydra.sweeper.n_trials=2", "trainer.max_epochs=2",
+    )  # fmt: skip
+    status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")
+    assert [(trial.state, max(trial.reported), trial.attempt) for trial in status.trials] == [
+        ("complete", 2, 0), ("pruned", 1, 0),
+    ]  # fmt: skip
+    client, _, trials = runs(tmp_path)
+    for trial, epochs in zip(trials, (2, 1), strict=True):
+        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        assert [point.step for point in history] == list(range(1, epochs + 1))
 
 
 def test_several_objectives(tmp_path: Path) -> None:

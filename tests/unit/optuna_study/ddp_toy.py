@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from omegaconf import DictConfig
 
-from hydra_plugins.optuna_study import TrialPruned, current_trial
+from hydra_plugins.optuna_study import TrialPaused, TrialPruned, current_trial
 
 
 @hydra.main(version_base=None, config_path="conf", config_name="config")
@@ -39,13 +39,17 @@ def main(cfg: DictConfig) -> float:
         both = [torch.zeros(3, dtype=torch.float64) for _ in range(2)]
         mine = torch.tensor([float(cfg.x), float(cfg.y), trial.number], dtype=torch.float64)
         dist.all_gather(both, mine)
-        Path(trial.directory, f"rank{rank}").write_text(f"{trial.number} {cfg.x} {cfg.y} {both[0].equal(both[1])}")
-        # Rank zero decides, all stop.
-        trial.report(float(cfg.x) ** 2, 0)
-        stop = torch.tensor(int(trial.should_prune()))
-        dist.broadcast(stop, 0)
-        if stop.item():
-            raise TrialPruned
+        with Path(trial.directory, f"rank{rank}").open("a") as file:
+            file.write(f"{trial.number} {cfg.x} {cfg.y} {both[0].equal(both[1])}\n")
+        for step in range((trial.last_step or 0) + 1, int(cfg.steps) + 1):
+            # Rank zero decides, all stop.
+            trial.report(float(cfg.x) ** 2, step)
+            stop = torch.tensor([int(step < cfg.steps and trial.should_pause()), int(trial.should_prune())])
+            dist.broadcast(stop, 0)
+            if stop[1]:
+                raise TrialPruned
+            if stop[0]:
+                raise TrialPaused
     finally:
         dist.destroy_process_group()
         if child is not None:

@@ -19,7 +19,7 @@ def test_all_ranks_of_a_trial_share_its_config_and_none_starts_a_sweep(launcher,
     trials = load().trials
     assert {trial.params["x"]: trial.state.name for trial in trials} == {1: "COMPLETE", 3: "PRUNED"}
     for trial in trials:
-        said = [(tmp_path / "out" / str(trial.number) / f"rank{rank}").read_text() for rank in (0, 1)]
+        said = [(tmp_path / "out" / str(trial.number) / f"rank{rank}").read_text().strip() for rank in (0, 1)]
         assert said[0] == said[1]
         assert said[0].split()[0] == str(trial.number)
         assert said[0].endswith("True")

@@ -18,7 +18,7 @@ from hydra_plugins.optuna_study import (
 )
 from hydra_plugins.optuna_study._schedulers._pausing import PausedLines
 
-from .sweeping import load, run
+from .sweeping import load
 
 STEPS = 9
 
@@ -153,20 +153,3 @@ def test_a_larger_budget_starts_from_the_ended_study(sweep_task):
 def test_a_class_that_is_no_scheduler_is_refused(sweep_task):
     with pytest.raises(StudyError, match="scheduler"):
         sweep_task(checkpointed([]), *PROMOTION, "hydra.sweeper.scheduler._target_=pathlib.Path")
-
-
-@pytest.mark.integration
-def test_any_worker_continues_a_paused_trial_also_after_kill_9(tmp_path):
-    run(
-        "mode=pauses", f"steps={STEPS}", *PROMOTION, "hydra/launcher=joblib", "hydra.sweeper.n_jobs=2",
-        "hydra.sweeper.heartbeat=0.5", f"hydra.sweep.dir={tmp_path}/sweep",
-    )  # fmt: skip
-    assert Path("killed").exists()
-    study = study_status("sqlite:///study.db", "toy")
-    assert study.counts.finished == 9
-    ran = {trial.number: (tmp_path / f"sweep/{trial.number}/steps").read_text().splitlines() for trial in study.trials}
-    for trial in study.trials:
-        steps = [int(line.split()[0]) for line in ran[trial.number]]
-        assert steps == list(range(1, max(trial.reported) + 1))
-    assert any(len({line.split()[-1] for line in lines}) > 1 for lines in ran.values())
-    assert max(len(lines) for lines in ran.values()) == STEPS

@@ -212,6 +212,12 @@ def test_a_budget_that_does_not_suffice_for_one_trial_says_so(sweep_task, capsys
     assert "does not suffice to train one trial to its full length" in capsys.readouterr().out
 
 
+def test_a_task_that_reports_nothing_cannot_be_counted_and_ends(sweep_task, capsys):
+    study = sweep_task(lambda cfg: cfg.x, "hydra.sweeper.n_trials=null", "hydra.sweeper.budget=1h")
+    assert study.counts.complete == 1
+    assert "cannot be counted, because the task does not report its epochs" in capsys.readouterr().out
+
+
 def test_what_killed_and_failed_attempts_reported_counts(sweep_task):
     ran, failed = [], []
     task = trained(ran)
@@ -303,9 +309,10 @@ def test_without_pauses_it_is_exceeded_by_at_most_what_the_running_trials_need(w
 def test_two_processes_together_do_not_exceed_the_budget_also_after_kill_9(tmp_path):
     run(
         "mode=pauses", f"steps={EPOCHS}", *ONLY_BUDGET, "hydra.sweeper.budget='40 epochs'", "hydra/launcher=joblib",
+        "hydra.sweeper.enqueue=[{x: 5, y: 5}]",  # the best one, so that it pauses and continues
         "hydra.sweeper.n_jobs=2", "hydra.sweeper.heartbeat=0.5", f"hydra.sweep.dir={tmp_path}/sweep",
     )  # fmt: skip
-    assert Path("killed").exists()
+    assert Path("signalled").exists()
     study = study_status("sqlite:///study.db", "toy")
     steps = [line for file in tmp_path.glob("sweep/*/steps") for line in file.read_text().splitlines()]
     assert 40 - EPOCHS < len(steps) <= 40

@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> float | list[float]:
         (Path(trial.directory) / "checkpoint").touch()
         raise TrialInterrupted("the toy saved it")
     if cfg.mode == "pauses":
-        return pauses(value, int(cfg.steps))
+        return pauses(value, int(cfg.steps), int(cfg.signal))
     if cfg.mode == "slow":
         for step in range(int(cfg.steps)):
             if trial.last_step is None or step > trial.last_step:
@@ -73,8 +73,8 @@ def steps(cfg: DictConfig, value: float) -> None:
             raise TrialPruned
 
 
-def pauses(value: float, length: int) -> float:
-    """A task whose checkpoint is the list of its steps; the first trial to be promoted kills its worker once."""
+def pauses(value: float, length: int, signum: int) -> float:
+    """A task whose checkpoint is the list of its steps; the first paused trial that continues signals its worker."""
     trial = current_trial()
     assert trial is not None
     checkpoint = Path(trial.directory) / "steps"
@@ -84,9 +84,9 @@ def pauses(value: float, length: int) -> float:
         trial.report(value * step, step)
         with checkpoint.open("a") as file:
             file.write(f"{step} of process {os.getpid()}\n")
-        if step == 2 and not trial.is_retry and not (killed := Path("killed")).exists():
-            killed.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if (done, step) == (1, 2) and not trial.is_retry and not (signalled := Path("signalled")).exists():
+            signalled.write_text(str(trial.number))
+            os.kill(os.getpid(), signum)
         if step < length and trial.should_pause():
             raise TrialPaused
     return value * length

@@ -164,6 +164,7 @@ class DiesAt(SafeCheckpointIO):
     """A process that is killed as it writes this checkpoint."""
 
     def __init__(self, number: int) -> None:
+        super().__init__()
         self.number = number
 
     def save_checkpoint(self, *arguments: Any, **options: Any) -> None:
