@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from hydra_plugins.optuna_study._budget import Budget, merge_attempts, number_without_retries
+from hydra_plugins.optuna_study._budget import Budget
 from hydra_plugins.optuna_study._heartbeat import WorkerId
 from hydra_plugins.optuna_study._optuna import build_pruner, build_sampler, finish, provide_trials, suggest
 from hydra_plugins.optuna_study._queue import Claim, TrialQueue
@@ -105,14 +105,14 @@ class _Worker:
             return False
         started, seen = self.queue.claimed, self.queue.seen
         assert started is not None
-        self.cache.cache(started, number_without_retries(started, seen))
-        provide_trials(self.study, merge_attempts(seen))
+        self.cache.cache(started, self.queue.tally.number_without_retries(started))
+        provide_trials(self.study, self.cache.merge(seen))
         self.trial = optuna.Trial(self.study, claimed)
         self.params = {name: suggest(self.trial, name, d) for name, d in self.table.distributions().items()}
         self.running = RunningTrial(
             self.study, self.cache, self.trial, self.cache.get_trial(claimed), _Beating(),  # type: ignore[arg-type]
             params=self.params, directory="", study_attrs={}, pruned_objective=0, scheduler=self.scheduler,
-            limit=self.queue.budget.limit, clock=clock,
+            curves=self.queue.paused.curves, limit=self.queue.budget.limit, clock=clock,
         )  # fmt: skip
         self.running.set_max_resource(self.table.epochs)
         self.trial_id = claimed

@@ -1,22 +1,32 @@
-"""What a trial costs besides its objective, with several workers, in PostgreSQL and in SQLite.
+"""What a trial costs besides its objective, with several workers, in PostgreSQL and in SQLite, and in large studies.
 
-Run: python -m benchmarks.study_overhead [--workers 8] [--trials 200]
+Run: python -m benchmarks.study_overhead [--workers 8] [--trials 200] [--sizes 100 1000 5000 10000] [--many 64]
 Each line shows trials per second, wall-clock milliseconds per trial of the whole study, and CPU milliseconds per trial
 (of all workers together, without their start). The last is the cost of a trial if each worker has a core of its own.
+
+The table has CPU milliseconds per trial in studies that have this many trials already: with one worker in SQLite, and
+with many in PostgreSQL. The many are threads of one process, each with a storage and queue of its own; they claim,
+sample and finish trials, but compose no config and run no job.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import table
 
 ROOT = Path(__file__).parents[1]
+NAME = "overhead"
 
 APP = """
 import json, os, time
@@ -35,25 +45,127 @@ if __name__ == "__main__":
 
 
 def measure(url: str, workers: int, trials: int, folder: Path) -> str:
-    marks = folder / "marks"
-    marks.mkdir(parents=True)
+    seen = sweep(url, workers, trials, folder)
+    times = sorted(mark[0] for worker in seen for mark in worker)
+    # From trial to trial: processes started and modules imported are no cost of a trial.
+    wall = (times[-1] - times[0]) / (len(times) - 1)
+    return f"{1 / wall:6.1f} trials/s  {wall * 1000:6.1f} ms/trial  {cost_of(seen):6.1f} processor ms/trial"
+
+
+def sweep(url: str, workers: int, trials: int, folder: Path, *overrides: str) -> list[list[tuple[float, float]]]:
+    """Run a sweep; for each worker, the times at which its trials began: on the clock and of its processor."""
+    marks = Path(tempfile.mkdtemp(dir=folder))
     (folder / "app.py").write_text(APP)
     launcher = ["hydra/launcher=joblib"] if workers > 1 else []
     line = [
         sys.executable, "app.py", "-m", "hydra/sweeper=optuna_study", *launcher, f"hydra.sweeper.n_jobs={workers}",
         f"hydra.sweeper.n_trials={trials}", "hydra.sweeper.storage=${oc.env:STUDY_STORAGE}",
-        "hydra.sweeper.study_name=overhead", "+x=interval(-5,5)", "+y=interval(-5,5)",
+        f"hydra.sweeper.study_name={NAME}", "+x=interval(-5,5)", "+y=interval(-5,5)", *overrides,
     ]  # fmt: skip
     env = {**os.environ, "STUDY_STORAGE": url, "MARKS": str(marks), "PYTHONPATH": str(ROOT)}
     subprocess.run(line, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
-    seen = [[json.loads(mark) for mark in path.read_text().splitlines()] for path in marks.iterdir()]
-    times = sorted(mark[0] for worker in seen for mark in worker)
-    # From trial to trial: processes started and modules imported are no cost of a trial.
-    wall = (times[-1] - times[0]) / (len(times) - 1)
+    return [[tuple(json.loads(mark)) for mark in path.read_text().splitlines()] for path in marks.iterdir()]
+
+
+def cost_of(seen: Sequence[Sequence[tuple[float, float]]]) -> float:
+    """Processor milliseconds from one trial to the next, over all workers."""
     spent = sum(worker[-1][1] - worker[0][1] for worker in seen)
-    between = sum(len(worker) - 1 for worker in seen)
-    cost = spent / max(between, 1)
-    return f"{1 / wall:6.1f} trials/s  {wall * 1000:6.1f} ms/trial  {cost * 1000:6.1f} processor ms/trial"
+    return 1000 * spent / max(sum(len(worker) - 1 for worker in seen), 1)
+
+
+# ---- in large studies
+
+
+def fill(url: str, size: int) -> None:
+    """Add complete trials like the study's first one until it has this many."""
+    import optuna
+
+    from hydra_plugins.optuna_study._budget import COMPLETION
+    from hydra_plugins.optuna_study._storage import Storage, storage_spec
+
+    storage = Storage(storage_spec(url))
+    study_id = storage.optuna.get_study_id_from_name(NAME)
+    trials = storage.optuna.get_all_trials(study_id, deepcopy=False)
+    chance = random.Random(len(trials))
+    for number in range(len(trials), size):
+        params = {name: chance.uniform(-5, 5) for name in trials[0].params}
+        new = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.COMPLETE,
+            params=params,
+            distributions=trials[0].distributions,
+            value=next(iter(params.values())) ** 2,
+            user_attrs=trials[0].user_attrs,
+            system_attrs={**trials[0].system_attrs, COMPLETION: number + 1},
+        )
+        storage.optuna.create_new_trial(study_id, new)
+    storage.close()
+
+
+def growth(url: str, sizes: Sequence[int], trials: int, folder: Path, sampler: str) -> list[float]:
+    """Processor milliseconds around a trial of one worker, in studies of these sizes."""
+    folder.mkdir()
+    sweep(url, 1, 2, folder)
+    costs = []
+    for size in sizes:
+        fill(url, size)
+        costs.append(cost_of(sweep(url, 1, size + trials, folder, f"hydra/sweeper/sampler={sampler}")))
+        print(f"  {sampler}, {size} trials: {costs[-1]:.1f} ms", file=sys.stderr, flush=True)
+    return costs
+
+
+def growth_with_many(url: str, sizes: Sequence[int], trials: int, folder: Path, workers: int) -> list[float]:
+    """Processor milliseconds per trial of this many workers without jobs, the database's own processes not counted."""
+    from hydra_plugins.optuna_study._storage import Storage, storage_spec
+
+    folder.mkdir()
+    sweep(url, 1, 2, folder)
+    stores = [Storage(storage_spec(url)) for _ in range(workers)]
+    costs = []
+    for size in sizes:
+        fill(url, size)
+        barrier, spent = threading.Barrier(workers + 1), 0.0
+        threads = [
+            threading.Thread(target=work, args=(stores[index], index, size + trials, barrier))
+            for index in range(workers)
+        ]
+        for thread in threads:
+            thread.start()
+        barrier.wait()  # every worker has read the study
+        spent = time.process_time()
+        for thread in threads:
+            thread.join()
+        costs.append(1000 * (time.process_time() - spent) / trials)
+        print(f"  {workers} workers, {size} trials: {costs[-1]:.1f} ms", file=sys.stderr, flush=True)
+    for storage in stores:
+        storage.close()
+    return costs
+
+
+def work(storage: Any, index: int, n_trials: int, barrier: threading.Barrier) -> None:
+    """What a worker does about each of its trials, without the job."""
+    import optuna
+
+    from hydra_plugins.optuna_study._budget import Budget
+    from hydra_plugins.optuna_study._heartbeat import WorkerId
+    from hydra_plugins.optuna_study._optuna import finish, provide_trials
+    from hydra_plugins.optuna_study._queue import Claim, TrialQueue
+    from hydra_plugins.optuna_study._storage_wrappers import TrialCache
+
+    queue = TrialQueue(storage, NAME, Budget(n_trials), WorkerId.of_this_process("many", index, 600.0))
+    cache = TrialCache(storage.optuna)
+    study = optuna.load_study(study_name=NAME, storage=cache, sampler=optuna.samplers.RandomSampler())
+    cache.merge(queue.trials())
+    barrier.wait()
+    while (claimed := queue.claim()) is not Claim.DONE:
+        if not isinstance(claimed, int):
+            time.sleep(0.5)
+            continue
+        cache.cache(queue.claimed, queue.tally.number_without_retries(queue.claimed))
+        provide_trials(study, cache.merge(queue.seen))
+        trial = optuna.Trial(study, claimed)
+        value = trial.suggest_float("x", -5, 5) ** 2 + trial.suggest_float("y", -5, 5)
+        with queue.finishing(claimed):
+            finish(study, trial, optuna.trial.TrialState.COMPLETE, [value])
 
 
 @contextlib.contextmanager
@@ -69,14 +181,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1000, 5000, 10000])
+    parser.add_argument("--many", type=int, default=64)
     options = parser.parse_args()
+    sizes = sorted(options.sizes)
     print(f"{options.trials} trials, {options.workers} workers, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         begun = time.monotonic()
-        print("sqlite     ", measure(f"sqlite:///{name}/study.db", options.workers, options.trials, folder / "sqlite"))
+        (folder / "sqlite").mkdir()
+        (folder / "postgresql").mkdir()
+        url = f"sqlite:///{name}/study.db"
+        print("sqlite     ", measure(url, options.workers, options.trials, folder / "sqlite"), flush=True)
         with postgres() as url:
-            print("PostgreSQL ", measure(url, options.workers, options.trials, folder / "pg"))
+            print("PostgreSQL ", measure(url, options.workers, options.trials, folder / "postgresql"), flush=True)
+        if sizes:
+            rows = [["processor ms around a trial, in a study of", *map(str, sizes)]]
+            for sampler in ("random", "tpe"):
+                url = f"sqlite:///{name}/{sampler}.db"
+                costs = growth(url, sizes, options.trials, folder / sampler, sampler)
+                rows.append([f"SQLite, 1 worker, sampler={sampler}", *(f"{cost:.1f}" for cost in costs)])
+            with postgres() as url:
+                costs = growth_with_many(url, sizes, options.trials, folder / "many", options.many)
+                rows.append([f"PostgreSQL, {options.many} workers, no jobs", *(f"{cost:.1f}" for cost in costs)])
+            print(f"\n{table(rows)}\n")
         print(f"in {time.monotonic() - begun:.0f} s, processes started included")
 
 

@@ -103,6 +103,9 @@ class Counts:
     def finished(self) -> int:
         return self.complete + self.pruned
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in Counts.__dataclass_fields__))
+
 
 def first_number(trial: FrozenTrial) -> int:
     """The number of the trial's first attempt, which people see and which job directories are named after."""
@@ -256,11 +259,15 @@ def has_too_many_failures(counts: Counts, budget: Budget) -> bool:
 
 def stop_reason(trials: Sequence[FrozenTrial], budget: Budget, launch_id: str, maximize: bool) -> str | None:
     """Why no further trial starts although there is budget left, or None."""
-    counts = count_trials(trials, launch_id)
+    return reason_to_stop(count_trials(trials, launch_id), finished_since_best(trials, maximize), budget)
+
+
+def reason_to_stop(counts: Counts, since_best: int, budget: Budget) -> str | None:
+    """As `stop_reason`, given what it counts."""
     if has_too_many_failures(counts, budget):
         return f"{counts.failed} {'trial' if counts.failed == 1 else 'trials'} failed"
     patience = budget.early_stopping_patience
-    if patience is not None and finished_since_best(trials, maximize) >= patience:
+    if patience is not None and since_best >= patience:
         return f"no better value in the last {patience} finished trials"
     return None
 
@@ -295,35 +302,31 @@ def merge_attempts(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
     Samplers ignore waiting trials, so a paused one looks like a pruned one to them.
     """
-    trials = [_as_pruned(trial) if is_paused(trial) else trial for trial in trials]
     continued = continued_attempts(trials)
     if not continued:
-        return list(trials)
+        return [as_shown(trial, trial.number) for trial in trials]
     firsts = sorted(trial.number for trial in trials if not attempt_of(trial))
     numbers = {first: number for number, first in enumerate(firsts)}
     merged = [
-        _with_number(trial, numbers.get(first_number(trial), trial.number))
+        as_shown(trial, numbers.get(first_number(trial), trial.number))
         for trial in trials
         if trial.number not in continued
     ]
     return sorted(merged, key=lambda trial: trial.number)
 
 
+def as_shown(trial: FrozenTrial, number: int) -> FrozenTrial:
+    """The trial as samplers and pruners see it, under this number; the trial itself if nothing differs."""
+    if trial.number == number and not is_paused(trial):
+        return trial
+    shown = copy.copy(trial)
+    shown.number = number
+    if is_paused(trial):
+        shown.state = TrialState.PRUNED
+    return shown
+
+
 def number_without_retries(trial: FrozenTrial, trials: Iterable[FrozenTrial]) -> int:
     """The number that this trial would have if retries had no numbers."""
     first = first_number(trial)
     return first - sum(1 for other in trials if other.number < first and attempt_of(other))
-
-
-def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
-    shown = copy.copy(trial)
-    shown.state = TrialState.PRUNED
-    return shown
-
-
-def _with_number(trial: FrozenTrial, number: int) -> FrozenTrial:
-    if trial.number == number:
-        return trial
-    renumbered = copy.copy(trial)
-    renumbered.number = number
-    return renumbered

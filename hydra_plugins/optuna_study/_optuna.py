@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.study import StudyDirection
 from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.study._tell import _tell_with_warning
@@ -65,6 +66,32 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 def provide_trials(study: optuna.Study, trials: list[FrozenTrial]) -> None:
     """Give the sampler trials that were read already, so that it does not read them again."""
     study._thread_local.cached_all_trials = trials
+
+
+class CachedTrials:
+    """The trials of studies in Optuna's cache of a database, which no public method gives without sorting them all."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self.engine = storage._backend.engine
+
+    @staticmethod
+    def are_in(storage: BaseStorage) -> bool:
+        return isinstance(storage, _CachedStorage)
+
+    def read(self, study_id: int, unchanged: Set[int], changed: Set[int]) -> dict[int, FrozenTrial]:
+        """Read what may have changed; all trials by number.
+
+        Args:
+            unchanged: ids of open trials that need not be read again.
+            changed: ids of those that were `unchanged` before and must be read.
+        """
+        if unchanged or changed:
+            unfinished = self._storage._studies[study_id].unfinished_trial_ids
+            unfinished -= unchanged
+            unfinished |= changed
+        self._storage._read_trials_from_remote_storage(study_id)
+        return self._storage._studies[study_id].trials  # type: ignore[no-any-return]
 
 
 def finish(study: optuna.Study, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None = None) -> None:

@@ -1,7 +1,6 @@
 """TrialQueue: one process's view of the trials of a study. It alone decides what a worker runs next."""
 
 import copy
-import dataclasses
 import datetime
 import enum
 import signal
@@ -27,17 +26,13 @@ from ._budget import (
     RETRY_HISTORY,
     Budget,
     Progress,
-    budget_used,
-    count_trials,
     first_number,
     has_too_many_failures,
-    is_interrupted,
-    next_completion,
-    startable_trials,
-    stop_reason,
+    reason_to_stop,
     worker_deaths,
 )
 from ._heartbeat import StalenessMonitor, WorkerId
+from ._history._tally import Tally
 from ._optuna import id_of, identify
 from ._schedulers import Scheduler
 from ._schedulers._pausing import PausedTrials
@@ -81,7 +76,7 @@ class TrialQueue:
         reported_objective: int = 0,
     ) -> None:
         self.shared = storage
-        self.storage = storage.optuna
+        self.storage: Any = storage.optuna
         self.study_name = study_name
         self.study_id = self.storage.get_study_id_from_name(study_name)
         self.budget = budget
@@ -98,8 +93,9 @@ class TrialQueue:
         # The trial that this process started last: a signal may arrive before the trial has its owner.
         self._starting: int | None = None
         directions = self.storage.get_study_directions(self.study_id)
-        self._maximize = directions[0] == StudyDirection.MAXIMIZE
-        self._single_objective = len(directions) == 1
+        maximize = None if len(directions) > 1 else directions[0] == StudyDirection.MAXIMIZE
+        # What the last call of `trials` found.
+        self.tally = Tally(worker_id.launch_id, maximize)
         self.paused = PausedTrials(self, scheduler, directions[reported_objective] == StudyDirection.MAXIMIZE)
         # The worker's loop and the thread that looks for dead workers both use the monitor and requeue trials.
         self._mutex = threading.RLock()
@@ -108,19 +104,20 @@ class TrialQueue:
         self.stop_signal = signum
 
     def trials(self) -> list[FrozenTrial]:
-        return self.storage.get_all_trials(self.study_id, deepcopy=False)
+        """Read the trials of the study; `tally` follows."""
+        trials: list[FrozenTrial] = self.storage.get_all_trials(self.study_id, deepcopy=False)
+        self.tally.update(trials)
+        return trials
 
     def progress(self, trials: Sequence[FrozenTrial] | None = None) -> Progress:
+        """How far the study is now or, given the trials that were read last, was then."""
         trials = self.trials() if trials is None else trials
-        counts = count_trials(trials, self.worker_id.launch_id)
+        counts = self.tally.counts()
         done = counts.finished
         if self.budget.failures_use_budget:
             done += counts.failed + counts.failed_before
         complete = done >= self.budget.most_trials
-        budget = (
-            self.budget if self._single_objective else dataclasses.replace(self.budget, early_stopping_patience=None)
-        )
-        stopped = None if complete else stop_reason(trials, budget, self.worker_id.launch_id, self._maximize)
+        stopped = None if complete else reason_to_stop(counts, self.tally.finished_since_best(), self.budget)
         unfinished = counts.running + counts.waiting + counts.paused
         if not complete and stopped is None and not unfinished and self._is_exhausted():
             stopped = "every combination of values has been tried"
@@ -148,17 +145,17 @@ class TrialQueue:
         """
         with self.shared.lock(self.study_name) as locked:
             trials = self.trials()
-            if self.requeue_stale(trials):
+            if self.requeue_stale(fresh=False):
                 trials = self.trials()
             progress = self.progress(trials)
             if progress.is_over:
                 if not has_too_many_failures(progress.counts, self.budget):  # after a repair, they continue
-                    self.paused.prune_all(trials)
+                    self.paused.prune_all()
                 return Claim.DONE
             self.seen = trials
             claimed = self._claim_waiting(trials, locked)
             if claimed is None:
-                has_budget = budget_used(trials, self.budget) < self.budget.most_trials
+                has_budget = self.tally.budget_used(self.budget) < self.budget.most_trials
                 claimed = self.paused.claim(trials, has_budget and not self._is_exhausted())
             if claimed is None:
                 return Claim.WAIT
@@ -169,7 +166,7 @@ class TrialQueue:
 
     def _claim_waiting(self, trials: Sequence[FrozenTrial], locked: bool) -> FrozenTrial | None:
         # By the number of the first attempt: interrupted trials resume before any other trial starts.
-        waiting = self.paused.of_queue(startable_trials(trials, self.budget), trials)
+        waiting = self.paused.of_queue(self.tally.startable(self.budget), trials)
         for trial in sorted(waiting, key=first_number):
             if not locked and self._is_about_to_start(trial):
                 continue
@@ -182,7 +179,7 @@ class TrialQueue:
         try:
             if self._start(id_of(trial)):
                 self.storage.set_trial_system_attr(id_of(trial), OWNER, self.worker_id.to_stored())
-                return self._as_started(trial)
+                return self._as_started(self.storage.get_trial(id_of(trial)))
         except UpdateFinishedTrialError:
             # On SQLite behind a proxy, two workers may start the same trial. The other one has finished it by now.
             pass
@@ -205,7 +202,7 @@ class TrialQueue:
             trial = identify(new, len(trials), trial_id)
         else:
             self.seen = self.trials()
-            startable = {id_of(trial): trial for trial in startable_trials(self.seen, self.budget)}
+            startable = {id_of(trial): trial for trial in self.tally.startable(self.budget)}
             if trial_id not in startable:
                 return None
             trial = startable[trial_id]
@@ -218,7 +215,7 @@ class TrialQueue:
         read is enough to know that this one may start, even if the lock was lost in the meantime.
         """
         try:
-            return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, len(trials)) == trial_id
+            return trial_id == int(self.storage.get_trial_id_from_study_id_trial_number(self.study_id, len(trials)))
         except KeyError:
             return False
 
@@ -232,29 +229,33 @@ class TrialQueue:
         self._starting = trial_id
         try:
             with self.shared.exclusive():
-                return self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+                return bool(self.storage.set_trial_state_values(trial_id, TrialState.RUNNING))
         except UpdateFinishedTrialError:
             return False
 
     # ---- releasing and requeueing
 
-    def requeue_stale(self, trials: Sequence[FrozenTrial] | None = None) -> bool:
+    def requeue_stale(self, fresh: bool = True) -> bool:
         """Requeue the trials of dead workers, or let them fail if their workers died too often.
+
+        Args:
+            fresh: whether to read the trials first.
 
         Returns:
             Whether anything changed.
         """
         with self._mutex:
-            trials, changed = self.trials() if trials is None else trials, False
-            for trial in trials:
-                if trial.state != TrialState.RUNNING:
-                    continue
+            if fresh:
+                self.trials()
+            changed = False
+            running, orphans = self.tally.running(), self.tally.orphans()
+            for trial in running:
                 owner = WorkerId.from_stored(trial.system_attrs.get(OWNER))
                 state = (trial.system_attrs.get(OWNER), trial.system_attrs.get(ALIVE))
                 if self.staleness.is_dead(id_of(trial), owner, state, self.worker_id.heartbeat):
                     reason, worker_died = self._cause_of_death(owner)
                     changed = self.release(id_of(trial), reason, worker_died) or changed
-            return self._requeue_orphans(trials) or changed
+            return self._requeue_orphans(orphans) or changed
 
     def _cause_of_death(self, owner: WorkerId | None) -> tuple[str, bool]:
         """Why the worker of a trial is gone, and whether that counts as a retry of the trial."""
@@ -312,12 +313,9 @@ class TrialQueue:
         trials, self.ended = self.ended, []
         return trials
 
-    def _requeue_orphans(self, trials: Sequence[FrozenTrial]) -> bool:
+    def _requeue_orphans(self, orphans: Sequence[FrozenTrial]) -> bool:
         requeued = False
-        continued = {history[-1] for t in trials if (history := t.system_attrs.get(RETRY_HISTORY))}
-        for trial in trials:
-            if not is_interrupted(trial) or trial.number in continued:
-                continue
+        for trial in orphans:
             if self.staleness.seconds_unchanged(("orphan", id_of(trial)), True) > _ORPHAN_SECONDS:
                 self._requeue(trial)
                 requeued = True
@@ -344,5 +342,6 @@ class TrialQueue:
     def finishing(self, trial_id: int) -> Iterator[None]:
         """Give the end of this running trial its number among all ends, and lock the study while the block ends it."""
         with self.shared.lock(self.study_name):
-            self.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(self.trials()))
+            completion = self.storage.next_completion(self.study_id, self.tally)
+            self.storage.set_trial_system_attr(trial_id, COMPLETION, completion)
             yield

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 from ._budget import MAX_RESOURCE, PRUNED_AT, SECONDS, STEPS, attempt_of, first_number, reports_of, seconds_of
 from ._heartbeat import Heartbeat
 from ._optuna import has_rungs, id_of, should_prune
-from ._schedulers import Scheduler
-from ._schedulers._pausing import curves_of, ledger_of
+from ._schedulers import Curve, Scheduler
+from ._schedulers._pausing import Curves, ledger_of
 from ._schedulers._spending import Limit
 from ._trial import TrialHandle, TrialLost
 
@@ -28,6 +28,7 @@ class RunningTrial(TrialHandle):
         heartbeat: knows whether the worker was asked to stop and whether the trial was lost.
         pruned_objective: index of the objective whose values the task reports.
         scheduler: decides whether the trial pauses, or None.
+        curves: `curves_of` all trials, or what follows them from read to read.
         limit: what all trials of the study may spend, or None.
         clock: seconds that only grow; a replay passes simulated ones.
     """
@@ -45,6 +46,7 @@ class RunningTrial(TrialHandle):
         study_attrs: Mapping[str, Any],
         pruned_objective: int,
         scheduler: Scheduler | None = None,
+        curves: Callable[[Sequence[FrozenTrial]], Sequence[Curve]] | None = None,
         limit: Limit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +69,7 @@ class RunningTrial(TrialHandle):
         self._heartbeat = heartbeat
         self._pruned_objective = pruned_objective
         self._scheduler = scheduler
+        self._curves = curves or Curves(study.directions[pruned_objective].name == "MAXIMIZE")
         self._limit = limit
         # Whether the task can pause; one that never asks is pruned instead.
         self._can_pause = False
@@ -120,8 +123,7 @@ class RunningTrial(TrialHandle):
 
         # From the storage itself: in the worker's view of it, paused trials look like pruned ones to samplers.
         stored = self._storage.inner.get_all_trials(self._study_id, deepcopy=False)
-        maximize = self._study.directions[self._pruned_objective].name == "MAXIMIZE"
-        curves = curves_of(stored, maximize)
+        curves = self._curves(stored)
         own = next(curve for curve in curves if curve.number == self.number)
         if self._limit is not None:
             ledger = ledger_of(self._limit, stored, curves, can_pause=True, deciding=self.number)

@@ -269,18 +269,16 @@ def _params_text(row: TrialRow) -> str:
     return " ".join(shown) or "-"
 
 
-def trial_line(
-    trial: "FrozenTrial", trials: "Sequence[FrozenTrial]", directions: Sequence[str], n_trials: int | None
-) -> str:
+def trial_line(trial: "FrozenTrial", best: "FrozenTrial | None", finished: int, n_trials: int | None) -> str:
     """The line of a trial that has ended.
 
     Args:
         trial: the trial.
-        trials: all trials that had ended by then.
-        directions: minimize or maximize for each objective.
+        best: the best trial by then, if there is one.
+        finished: number of trials that had finished by then.
         n_trials: number of finished trials that complete the study, if it has one.
     """
-    from ._budget import best_trial, count_trials, first_number, is_failed, is_interrupted
+    from ._budget import first_number, is_failed, is_interrupted
 
     row = trial_row(trial)
     number = f"trial {row.number}" + (f" (attempt {row.attempt + 1})" if row.attempt else "")
@@ -291,11 +289,8 @@ def trial_line(
         parts.append("infeasible")
     if is_failed(trial):
         parts.append(row.reason or "unknown reason")
-    if len(directions) == 1:
-        best = best_trial(trials, directions[0] == "maximize")
-        if best is not None:
-            parts.append(f"best {_number_text(best.values[0])} (trial {first_number(best)})")
-    finished = count_trials(trials).finished
+    if best is not None:
+        parts.append(f"best {_number_text(best.values[0])} (trial {first_number(best)})")
     return " | ".join([*parts, f"{finished} finished" if n_trials is None else f"{finished}/{n_trials}"])
 
 

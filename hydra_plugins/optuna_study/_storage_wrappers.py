@@ -13,8 +13,10 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from ._budget import merge_attempts
-from ._optuna import STORAGE_OPERATIONS, delegating_storage, id_of
+from ._history._database import DatabaseReader
+from ._history._merged import MergedAttempts
+from ._history._tally import Tally
+from ._optuna import STORAGE_OPERATIONS, CachedTrials, delegating_storage, id_of
 
 # Longest time in seconds between two attempts. Every process has tried again this long after the server is back.
 LONGEST_PAUSE = 5.0
@@ -122,17 +124,44 @@ class _Retrying:
         self.inner = inner
         self.seconds = seconds
         self.outages = Outages()
+        self._reader = DatabaseReader(inner) if CachedTrials.are_in(inner) else None
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if (reader := self._reader) is None:
+            return list(self.retry(lambda: self.inner.get_all_trials(study_id, deepcopy, states)))
+        trials = self.retry(lambda: reader.trials(study_id))
+        wanted = trials if states is None else [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(wanted) if deepcopy else wanted
+
+    def next_completion(self, study_id: int, tally: Tally) -> int:
+        """The completion counter of the trial that ends next.
+
+        Args:
+            study_id: id of the study.
+            tally: what this process knows of the study; where all trials must be read, it follows.
+        """
+        if (reader := self._reader) is not None:
+            return int(self.retry(lambda: reader.next_completion(study_id, tally)))
+        tally.update(self.get_all_trials(study_id, deepcopy=False))
+        return tally.next_completion()
+
+    def retry(self, operation: Callable[[], Any]) -> Any:
+        return retry_while_unreachable(operation, self.seconds, self.outages)
 
 
 def _retried(name: str) -> Callable[..., Any]:
     def call(self: _Retrying, *args: Any, **kwargs: Any) -> Any:
-        return retry_while_unreachable(lambda: getattr(self.inner, name)(*args, **kwargs), self.seconds, self.outages)
+        return self.retry(lambda: getattr(self.inner, name)(*args, **kwargs))
 
     return call
 
 
 _RETRYING: Any = type(
-    "RetryingStorage", (_Retrying, BaseStorage), {name: _retried(name) for name in STORAGE_OPERATIONS}
+    "RetryingStorage",
+    (_Retrying, BaseStorage),
+    {name: _retried(name) for name in STORAGE_OPERATIONS if not hasattr(_Retrying, name)},
 )
 
 
@@ -165,6 +194,8 @@ class _TrialCache:
 
     def __init__(self, inner: BaseStorage) -> None:
         self.inner = inner
+        self.merge = MergedAttempts()
+        self._study_ids: dict[str, int] = {}
         self._cached: FrozenTrial | None = None
 
     def cache(self, trial: FrozenTrial, number: int | None = None) -> None:
@@ -178,6 +209,11 @@ class _TrialCache:
         if number is not None:
             self._cached.number = number
 
+    def get_study_id_from_name(self, study_name: str) -> int:
+        if study_name not in self._study_ids:
+            self._study_ids[study_name] = self.inner.get_study_id_from_name(study_name)
+        return self._study_ids[study_name]
+
     def get_trial(self, trial_id: int) -> FrozenTrial:
         cached = self._cached_trial(trial_id)
         return copy.deepcopy(cached) if cached is not None else self.inner.get_trial(trial_id)
@@ -185,7 +221,7 @@ class _TrialCache:
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        trials = merge_attempts(self.inner.get_all_trials(study_id, deepcopy=False))
+        trials = self.merge(self.inner.get_all_trials(study_id, deepcopy=False))
         wanted = [trial for trial in trials if states is None or trial.state in states]
         return copy.deepcopy(wanted) if deepcopy else wanted
 

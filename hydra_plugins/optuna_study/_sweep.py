@@ -12,9 +12,10 @@ import optuna
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from ._budget import completion_order, count_trials, is_interrupted, signs_of_progress
+from ._budget import signs_of_progress
 from ._directories import save_multirun
 from ._heartbeat import Heartbeat, Stopped, WorkerId
+from ._history._ended_lines import EndedLines
 from ._job import as_hydra_config
 from ._launch import Launch, LaunchResult, WorkerSpec, is_in_process, is_submitit, launcher_name, workers_are_children
 from ._monitoring._signals import SignalForwarder, stop_local_workers
@@ -26,11 +27,9 @@ from ._status import (
     StudyHandle,
     StudyStatus,
     TrialRow,
-    duration_text,
     print_line,
     status_of,
     summary,
-    trial_line,
     trial_row,
 )
 from ._storage import Storage
@@ -229,15 +228,13 @@ class StudyMonitor:
         at_each_look: Callable[[], None] = lambda: None,
     ) -> None:
         self.queue = queue
-        self.directions = directions
         self.on_failed = on_failed
         self.at_each_look = at_each_look
         # The error of the last look; None after a look that succeeded.
         self.failure: Exception | None = None
         trials = queue.trials()
         self._print_paused = PausedLines(trials)
-        self._printed: set[int] = {trial.number for trial in trials if trial.state.is_finished()}
-        self._begin, self._finished_before = time.monotonic(), count_trials(trials).finished
+        self._print_ended = EndedLines(trials, directions, queue.budget.n_trials)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="optuna-study-monitor", daemon=True)
 
@@ -286,15 +283,5 @@ class StudyMonitor:
     def look(self) -> None:
         """Print the trials that have ended since the last look."""
         trials = self.queue.trials()
-        self._print_paused(trials)
-        ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._printed]
-        for trial in sorted(ended, key=completion_order):
-            self._printed.add(trial.number)
-            # Each line shows the study as it was when its trial ended.
-            so_far = [trial for trial in trials if trial.number in self._printed]
-            done, wanted = count_trials(so_far).finished, self.queue.budget.most_trials
-            line = trial_line(trial, so_far, self.directions, self.queue.budget.n_trials)
-            new = done - self._finished_before
-            if new > 0 and done < wanted < math.inf and not is_interrupted(trial):
-                line += f" | {duration_text((time.monotonic() - self._begin) / new * (wanted - done))} left"
-            print_line(line)
+        self._print_paused(self.queue.tally.paused())
+        self._print_ended(trials)

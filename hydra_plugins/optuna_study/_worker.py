@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ._budget import FAILURE, JOB_DIR, first_number, is_interrupted, merge_attempts, number_without_retries
+from ._budget import FAILURE, JOB_DIR, first_number, is_interrupted
 from ._directories import reserve_directory
 from ._heartbeat import Heartbeat, Stopped, WorkerId
 from ._job import TrialJob, error_of
@@ -232,8 +232,8 @@ class _Loop:
     def _sample(self, trial_id: int) -> optuna.Trial:
         claimed, seen = self.queue.claimed, self.queue.seen
         assert claimed is not None
-        self.cache.cache(claimed, number_without_retries(claimed, seen))
-        provide_trials(self.study, merge_attempts(seen))
+        self.cache.cache(claimed, self.queue.tally.number_without_retries(claimed))
+        provide_trials(self.study, self.cache.merge(seen))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = optuna.Trial(self.study, trial_id)
@@ -271,6 +271,7 @@ class _Loop:
             study_attrs=self.handle.user_attrs,
             pruned_objective=self.settings.pruned_objective,
             scheduler=self.scheduler,
+            curves=self.queue.paused.curves,
             limit=self.spec.budget.limit,
         )
         running.catch_up()

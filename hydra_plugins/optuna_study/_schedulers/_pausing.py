@@ -19,11 +19,11 @@ from .._budget import (
     first_number,
     is_interrupted,
     is_paused,
-    next_completion,
     reports_of,
     seconds_of,
     state_name,
 )
+from .._history._follower import Follower
 from .._optuna import id_of
 from .._status import print_line
 from .._trial import StudyError
@@ -57,20 +57,48 @@ def build_scheduler(config: Mapping[str, Any]) -> Scheduler | None:
 def curves_of(trials: Sequence[FrozenTrial], maximize: bool) -> list[Curve]:
     """The trials as schedulers see them; all attempts of a trial are one curve."""
     continued = continued_attempts(trials)
+    return [_curve_of(trial, maximize) for trial in trials if trial.number not in continued]
+
+
+def _curve_of(trial: FrozenTrial, maximize: bool) -> Curve:
     sign = 1.0 if maximize else -1.0
-    return [
-        Curve(
-            number=first_number(trial),
-            # An interrupted attempt that is not requeued yet continues soon.
-            state=state_name(trial).replace("interrupted", "waiting"),
-            values={step: sign * value for step, value in reports_of(trial).items()},
-            params=trial.params,
-            seconds=seconds_of(trial),
-            max_resource=trial.system_attrs.get(MAX_RESOURCE),
-        )
-        for trial in trials
-        if trial.number not in continued
-    ]
+    return Curve(
+        number=first_number(trial),
+        # An interrupted attempt that is not requeued yet continues soon.
+        state=state_name(trial).replace("interrupted", "waiting"),
+        values={step: sign * value for step, value in reports_of(trial).items()},
+        params=trial.params,
+        seconds=seconds_of(trial),
+        max_resource=trial.system_attrs.get(MAX_RESOURCE),
+    )
+
+
+class Curves(Follower):
+    """`curves_of` of each read: `Curves(maximize)(trials)`.
+
+    Args:
+        maximize: direction of the reported objective.
+    """
+
+    def __init__(self, maximize: bool) -> None:
+        super().__init__()
+        self._maximize = maximize
+        self._forget()
+
+    def _forget(self) -> None:
+        # By the number of the attempt, lowest first: a new trial has the highest number so far.
+        self._curves: dict[int, Curve] = {}
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> list[Curve]:
+        self.update(trials)
+        return list(self._curves.values())
+
+    def _see(self, trial: FrozenTrial) -> None:
+        if trial.number not in self._continued:
+            self._curves[trial.number] = _curve_of(trial, self._maximize)
+
+    def _see_continued(self, number: int) -> None:
+        self._curves.pop(number, None)
 
 
 def ledger_of(
@@ -126,7 +154,7 @@ class PausedTrials:
     def __init__(self, queue: "TrialQueue", scheduler: Scheduler | None, maximize: bool) -> None:
         self._queue = queue
         self._scheduler = scheduler
-        self._maximize = maximize
+        self.curves = Curves(maximize)
 
     def of_queue(self, waiting: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Those of the waiting trials that start without asking the scheduler and fit into what the study may spend."""
@@ -144,10 +172,11 @@ class PausedTrials:
 
     def budget_spent(self, trials: Sequence[FrozenTrial]) -> str | None:
         """That the study has spent its budget and nothing runs any more, in a few words; else None."""
-        limit, continued = self._queue.budget.limit, continued_attempts(trials)
-        last = [trial for trial in trials if trial.number not in continued]
-        if limit is None or any(trial.state == TrialState.RUNNING or _runs_again(trial) for trial in last):
+        limit, open_trials = self._queue.budget.limit, self._queue.tally.open.values()
+        if limit is None or any(trial.state == TrialState.RUNNING or _runs_again(trial) for trial in open_trials):
             return None
+        continued = continued_attempts(trials)
+        last = [trial for trial in trials if trial.number not in continued]
         paused = [trial for trial in last if is_paused(trial)]
         if paused and self._scheduler is not None:
             return None
@@ -162,7 +191,7 @@ class PausedTrials:
         return f"{spent} of the budget of {limit.text} are spent, and the rest does not suffice for another trial"
 
     def _ledger(self, limit: Limit, trials: Sequence[FrozenTrial], curves: Sequence[Curve] | None = None) -> Ledger:
-        curves = curves_of(trials, self._maximize) if curves is None else curves
+        curves = self.curves(trials) if curves is None else curves
         return ledger_of(limit, trials, curves, can_pause=self._scheduler is not None)
 
     def claim(self, trials: Sequence[FrozenTrial], may_start: bool) -> FrozenTrial | None:
@@ -171,7 +200,7 @@ class PausedTrials:
         if self._scheduler is None:
             starts = may_start and (limit is None or self._ledger(limit, trials).may_start())
             return queue.start_new(trials) if starts else None
-        curves = curves_of(trials, self._maximize)
+        curves: Sequence[Curve] = self.curves(trials)
         if limit is not None:
             ledger = self._ledger(limit, trials, curves)
             may_start = may_start and ledger.may_start()
@@ -182,12 +211,10 @@ class PausedTrials:
         if choice == START:
             return queue.start_new(trials)
         if choice is None:
-            continued = continued_attempts(trials)
-            orphans = [trial for trial in trials if is_interrupted(trial) and trial.number not in continued]
-            if not orphans and all(trial.state != TrialState.RUNNING for trial in trials):
-                self.prune_all(trials)
+            if not queue.tally.orphans() and not queue.tally.running():
+                self.prune_all()
             return None
-        chosen = next(trial for trial in trials if is_paused(trial) and first_number(trial) == choice)
+        chosen = next(trial for trial in queue.tally.paused() if first_number(trial) == choice)
         started = queue.start_waiting(chosen)
         if started is not None:
             queue.storage.set_trial_system_attr(id_of(chosen), PAUSED, None)
@@ -210,17 +237,17 @@ class PausedTrials:
             with queue.shared.exclusive():
                 queue.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
-    def prune_all(self, trials: Sequence[FrozenTrial]) -> None:
+    def prune_all(self) -> None:
         """End the paused trials as pruned ones, with the last report as their value, as Optuna does."""
         queue = self._queue
-        for trial in trials if self._scheduler is not None else ():
-            if not is_paused(trial):
-                continue
+        if self._scheduler is None:
+            return
+        for completion, trial in enumerate(queue.tally.paused(), queue.tally.next_completion()):
             trial_id = id_of(trial)
             try:
                 if queue.start_waiting(trial) is None:
                     continue
-                queue.storage.set_trial_system_attr(trial_id, COMPLETION, next_completion(queue.trials()))
+                queue.storage.set_trial_system_attr(trial_id, COMPLETION, completion)
                 reports = trial.intermediate_values
                 last = reports[max(reports)] if reports else math.nan
                 with queue.shared.exclusive():

@@ -223,4 +223,5 @@ def assert_no_step_is_repeated(folder: Path) -> None:
         assert [int(line.split()[0]) for line in lines] == list(range(1, max(trial.reported) + 1))
         processes[trial.number] = {line.split()[-1] for line in lines}
     assert len(processes[0]) > 1
-    assert all(reports_of(trial) for trial in load().get_trials(deepcopy=False))
+    # A worker that joblib kills along with another one may not have reported yet.
+    assert all(reports_of(trial) for trial in load().get_trials(deepcopy=False) if not is_interrupted(trial))
