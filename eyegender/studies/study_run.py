@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from eyegender.core.errors import UserError
 from eyegender.tracking.errors import StoreFaultError, first_line
 from eyegender.tracking.location import find_location
 
@@ -46,10 +47,21 @@ class StudyRun:
         check_source(parsed.data)
 
     def plan_study(self, preview: StudyPreview) -> StudyPlan | None:
-        """Choose which activations the sweep stores for all its trials, and say what it takes."""
-        from eyegender.studies.sweep_plan import plan_sweep
+        """Choose which activations the sweep stores for all its trials, and say what it takes.
 
-        return plan_sweep(preview)
+        Raises:
+            UserError: the data or the network of some trial cannot be used.
+        """
+        from eyegender.studies.sweep_plan import plan_sweep
+        from hydra_plugins.optuna_study import StudyPlan
+
+        try:
+            return plan_sweep(preview)
+        except UserError:
+            raise
+        except Exception as error:  # the sweep can do without a plan
+            log.debug("plan", exc_info=error)
+            return StudyPlan(lines=[f"plan: none, because of an error ({first_line(error)})"])
 
     def on_study_start(self, study: StudyHandle) -> None:
         """Create the parent run before the first trial. If the store is unreachable, the trials' runs are not nested.

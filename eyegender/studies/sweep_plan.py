@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 _LENGTH_KEYS = {"trainer.max_epochs", "trainer.max_steps"}
 # With more kinds of trials than this, that cannot share activations, a plan would take longer than it saves.
 _MOST_GROUPS = 24
-
-log = logging.getLogger("eyegender")
 
 
 @dataclass
@@ -72,9 +69,9 @@ def plan_sweep(preview: StudyPreview) -> StudyPlan | None:
     """
     groups = _groups(preview.expected(matters))
     if not any(_may_store(group) for group in groups):
-        return None if groups else StudyPlan(lines=["plan     none, because hardly two trials would share activations"])
+        return None if groups else StudyPlan(lines=["plan: none, because hardly two trials would share activations"])
     if len(groups) > _MOST_GROUPS:
-        return StudyPlan(lines=[f"plan     none, because {len(groups)} kinds of trials share no activations"])
+        return StudyPlan(lines=[f"plan: none, because {len(groups)} kinds of trials share no activations"])
     data = DataOfTrials()
     costs = [TrialCosts(group.members[0].cfg, data.of(group.members[0].cfg), group.trials) for group in groups]
     for group, cost in zip(groups, costs, strict=True):

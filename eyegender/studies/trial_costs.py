@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Seconds besides the stages, the head and the optimizer's step: of a step, of an epoch with its checkpoint, and of a
 # trial with its MLflow run, its model and its figures.
-STEP_SECONDS, EPOCH_SECONDS, TRIAL_SECONDS = 0.004, 0.1, 2.0
+STEP_SECONDS, EPOCH_SECONDS, TRIAL_SECONDS = 0.003, 0.05, 1.2
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import time
 import zlib
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from eyegender.models.augment import Augment
     from eyegender.models.network import Network
 
-_VERSION = 1
-# The first measurement is of this many images, once; a longer one follows if the sweep is long enough for it.
-_FEW, _MOST_ROUNDS = 8, 5
+_VERSION = 2
+# Images of the first measurement; one with more of them follows if the sweep is long enough for it, because a large
+# batch takes less time per image.
+_FEW = 8
+_LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
 _PER_STAGE = ("frozen", "forward", "training")
 _SINGLE = ("head", "image", "update", "read", "write", "measured")
 _BYTES = 2**22  # written and read to measure the store
@@ -96,10 +99,14 @@ class StageTiming:
             seconds: what a sweep takes, given a measurement; a longer sweep is measured more carefully.
             share: largest share of those seconds that the measurement may take, 0..1; a short one is always made first.
         """
-        few = min(_FEW, self.batch)
-        found = self._cached(few, 2)
-        rounds = int(share * seconds(found) / max(found.measured * self.batch / few, 1e-9))
-        return found if rounds < 1 else self._cached(self.batch, min(rounds, _MOST_ROUNDS))
+        found = self._cached(min(_FEW, self.batch), 2)
+        allowed = share * seconds(found) / max(found.measured / (2 * min(_FEW, self.batch)), 1e-9)  # images, all rounds
+        images = self.batch
+        while images * (_LEAST_ROUNDS + 1) > allowed and images > _FEW:
+            images //= 2
+        if images <= _FEW:
+            return found
+        return self._cached(images, min(int(allowed / images) - 1, _MOST_ROUNDS))
 
     def _cached(self, images: int, rounds: int) -> StageSeconds:
         # The number of rounds is no part of the name: a measurement that was made once is good enough for every sweep.
@@ -115,29 +122,45 @@ class StageTiming:
         return StageSeconds(**stages, **{part: float(found[part]) for part in _SINGLE})  # type: ignore[arg-type]
 
     def _measured(self, images: int, rounds: int) -> dict[str, Any]:
-        began = clock()
+        began = _Moment.now()
         with torch.random.fork_rng():
             parts = _Parts(self, images)
             if images > _FEW:
                 parts.run()  # to warm up; the short measurement has no time for it
             runs = [parts.run() for _ in range(rounds)]
+        del parts
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # for the trials, which may run in other processes
         best = {part: [min(values) for values in zip(*(run[part] for run in runs), strict=True)] for part in runs[0]}
         return {
             part: values if part in _PER_STAGE else values[0]
-            for part, values in {**best, "measured": [(clock() - began) / _threads()]}.items()
+            for part, values in {**best, "measured": [began.seconds_until(_Moment.now())]}.items()
         }
 
 
-def _threads() -> int:
-    """By what `clock` is to be divided: without a GPU it is the processor time of all threads together."""
-    return 1 if torch.cuda.is_available() else torch.get_num_threads()
+class _Moment(NamedTuple):
+    """A moment by two clocks: on a CPU the processor's, which other programs do not disturb, and the wall clock.
+
+    The processor's counts every thread, those that wait included, and the wall clock counts what other programs do in
+    between. So the smaller difference is the better estimate of the seconds on a machine that does nothing else.
+    """
+
+    processor: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> Self:
+        return cls(clock(), time.perf_counter())
+
+    def seconds_until(self, later: _Moment) -> float:
+        return min(later.processor - self.processor, later.wall - self.wall)
 
 
 class _Parts:
     """The parts that are measured, on random images."""
 
     def __init__(self, timing: StageTiming, images: int) -> None:
-        self.timing, self.images, self.threads = timing, images, _threads()
+        self.timing, self.images = timing, images
         self.network = copy.deepcopy(timing.network).to(timing.device).train()
         self.network.stages.requires_grad_(requires_grad=True)
         self.network.use_channels_last()
@@ -164,11 +187,11 @@ class _Parts:
         found = {part: [seconds / self.images for seconds in taken] for part, taken in per_image.items()}
         return {**found, "update": [update], "read": [read], "write": [write]}
 
-    def _timed(self, run: Callable[[], object], *, threads: int | None = None) -> float:
-        """Seconds on a machine that does nothing else; `threads` is the number of threads that work on it."""
-        began = clock()
+    @staticmethod
+    def _timed(run: Callable[[], object]) -> float:
+        began = _Moment.now()
         run()
-        return (clock() - began) / (threads or self.threads)
+        return began.seconds_until(_Moment.now())
 
     def _image(self) -> Tensor:
         pixels: Tensor = self.pixels.to(self.timing.device)
@@ -189,24 +212,25 @@ class _Parts:
 
     def _training(self) -> tuple[list[float], float]:
         """Seconds of each stage and of the head in one pass through the whole network, forward and back."""
-        reached: list[float] = []
+        reached: list[_Moment] = []
 
         def note(_gradient: Tensor) -> None:
-            reached.append(clock())
+            reached.append(_Moment.now())
 
         self.optimizer.zero_grad()
         x = self._image()
-        marks = [clock()]
+        marks = [_Moment.now()]
         for stage in self.network.stages:
             x = stage(x)
             x.register_hook(note)
-            marks.append(clock())
+            marks.append(_Moment.now())
         loss = self.network.head(x).float().sum()
-        marks.append(clock())
+        marks.append(_Moment.now())
         loss.backward()
         # The gradient reaches the output of the last stage first.
-        back = [later - earlier for earlier, later in pairwise([marks[-1], *reached, clock()])][::-1]
-        both = [(after - before + b) / self.threads for (before, after), b in zip(pairwise(marks), back, strict=True)]
+        back = [earlier.seconds_until(later) for earlier, later in pairwise([marks[-1], *reached, _Moment.now()])]
+        forward = [earlier.seconds_until(later) for earlier, later in pairwise(marks)]
+        both = [sum(pair) for pair in zip(forward, reversed(back), strict=True)]
         return both[:-1], both[-1]
 
     def _frozen(self) -> list[float]:
@@ -232,13 +256,11 @@ class _Parts:
                     zlib.crc32(row.data)
                 path.write_bytes(bits.tobytes())
 
-            written = self._timed(write, threads=1)
+            written = self._timed(write)
             rows = np.memmap(path, dtype=kind, mode="r", shape=tuple(features.shape))
             order = np.random.default_rng(0).permutation(len(rows))
             dtype = DTYPES[self.timing.stored_as][0]
-            read = self._timed(
-                lambda: torch.from_numpy(rows[order]).view(dtype).to(self.timing.device).float(), threads=1
-            )
+            read = self._timed(lambda: torch.from_numpy(rows[order]).view(dtype).to(self.timing.device).float())
             nbytes = rows.nbytes
         return read / nbytes, written / nbytes
 

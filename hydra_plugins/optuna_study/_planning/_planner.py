@@ -41,7 +41,7 @@ class Planner:
         """
         plan = self._plan()
         if plan is None:
-            reason = "custom_search_space" if self._settings.custom_search_space else "no callback with plan_study"
+            reason = self._unknown or "no callback with plan_study"
             reason = "n_trials=null" if self._spec.budget.n_trials is None else reason
             raise StudyError(
                 f"hydra.sweeper.plan=true needs a sweep whose callbacks make a plan, got {reason}; remove it to run "
@@ -59,6 +59,13 @@ class Planner:
             return {}, None
         plan = self._plan()
         return ({}, None) if plan is None else (dict(plan.user_attrs), self._preview.to_enqueue(plan))
+
+    @property
+    def _unknown(self) -> str | None:
+        """The setting because of which no one can know the trials before they start, or None."""
+        if self._settings.custom_search_space is not None:
+            return "custom_search_space"
+        return "n_trials=null" if self._spec.budget.n_trials is None else None
 
     def _plan(self) -> StudyPlan | None:
         if self._settings.custom_search_space is not None or self._spec.budget.n_trials is None:

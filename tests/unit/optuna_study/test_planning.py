@@ -158,3 +158,9 @@ def test_plan_true_as_a_command_ends_with_0(tmp_path: Path) -> None:
 def test_plan_true_without_a_plan_is_refused(sweep: Callable[..., Any]) -> None:
     with pytest.raises(StudyError, match="no callback with plan_study"):
         sweep("hydra.sweeper.plan=true")
+
+
+def test_an_unknown_number_of_trials_is_not_planned(sweep: Callable[..., Any]) -> None:
+    without = (*CHOICES, PLANNER, "hydra.sweeper.n_trials=null", "hydra.sweeper.budget=1s")
+    with pytest.raises(StudyError, match="got n_trials=null"):
+        sweep(*without, "hydra.sweeper.plan=true")
