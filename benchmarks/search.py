@@ -9,9 +9,10 @@ training deviates from the mean as one of the recorded seeds did. 1, 8 and 64 wo
 `overhead` is the seconds around a trial each time it starts or continues.
 
 Printed first: how well the values after each epoch rank the trainings of the table (Spearman's correlation with the
-best value that a training reaches). Then, per policy: seconds until the best configuration found is within 1.0 and 0.5 points of the table's best (median
-and 90th percentile over the seeds), its distance after a quarter, half and all of the seconds that unpruned TPE takes,
-how often the final choice is more than 1 point off, and the seconds of all workers together.
+best value that a training reaches). Then, per policy: seconds until the best configuration found is within 1.0 and 0.5
+points of the table's best (median and 90th percentile over the seeds), its distance after a quarter, half and all of
+the seconds that unpruned TPE takes, how often the final choice is more than 1 point off, and the seconds of all workers
+together.
 """
 
 from __future__ import annotations
