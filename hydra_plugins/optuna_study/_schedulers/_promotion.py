@@ -55,6 +55,8 @@ class PromotionScheduler(Scheduler):
         return self._best_unfinished(paused, curves)
 
     def _is_rung(self, step: int, curve: Curve) -> bool:
+        if curve.max_resource is not None and step >= curve.max_resource:
+            return False  # it is complete
         rung = curve.first_decision(self.min_resource)
         while rung < step:
             rung *= self.reduction_factor

@@ -69,7 +69,7 @@ def test_rungs_that_do_not_grow_are_refused(min_resource, reduction_factor):
 
 def test_without_a_first_rung_a_trial_pauses_after_30_percent_of_its_steps():
     scheduler = PromotionScheduler()
-    for length, first in ((1, 1), (10, 3), (100, 30)):
+    for length, first in ((2, 1), (10, 3), (100, 30)):
         pauses = [
             step
             for step in range(1, length + 1)
@@ -78,6 +78,7 @@ def test_without_a_first_rung_a_trial_pauses_after_30_percent_of_its_steps():
             )
         ]
         assert pauses[0] == first
+        assert pauses[-1] < length  # after its last step it is complete
 
 
 def checkpointed(ran):
