@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from eyegender.models.network import Network
 
 SPLITS = ("train", "val", "test")
+VAL_PREDICTIONS = "val_predictions"  # in a checkpoint: logits, labels, losses and index of its epoch's validation
 FUSED_FROM = 8  # trainable tensors; with fewer, a fused update is slower than a plain one
 
 
@@ -261,6 +262,8 @@ class Classifier(pl.LightningModule):
         metrics = self._metrics("train")
         if metrics.logits:
             checkpoint["train_collected"] = metrics.collected()
+        elif validated := self._metrics("val").computed_on:  # of the epoch that has ended
+            checkpoint[VAL_PREDICTIONS] = validated
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if collected := checkpoint.get("train_collected"):

@@ -30,6 +30,7 @@ class SplitMetrics(Metric):
 
     def __init__(self) -> None:
         super().__init__()
+        self.computed_on: dict[str, Tensor] = {}
         for name in ("logits", "labels", "losses", "index"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -51,8 +52,8 @@ class SplitMetrics(Metric):
         return {k: v[order[first]] for k, v in joined.items()}
 
     def compute(self) -> dict[str, float]:
-        """The metrics of everything collected so far."""
-        found = self.collected()
+        """The metrics of everything collected so far, by all ranks, which is in `computed_on` afterwards."""
+        self.computed_on = found = self.collected()
         return metrics_from_logits(found["logits"], found["labels"]) | {"loss": found["losses"].double().mean().item()}
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 REQUEST_SECONDS, MAX_UPLOAD_SECONDS = 20, 3600
 MIN_UPLOAD_SPEED = 1e6  # bytes per second; a slower upload times out
+_clients: dict[tuple[object, ...], MlflowClient] = {}  # of `connect_again`, one at most
 CONCURRENT_REQUESTS = 8  # most requests wait for an answer, and a server queues what it cannot handle at once
 
 
@@ -50,6 +51,30 @@ def connect(uri: str) -> MlflowClient:
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def connect_again(uri: str) -> MlflowClient:
+    """`connect`, but a database that this process is connected to is neither checked nor opened again.
+
+    A worker tracks many runs in one database, and the check reads most of it.
+    """
+    database = database_file(uri)
+    if database is None:
+        return connect(uri)
+    if (key := _identity(uri, database)) not in _clients:
+        client = connect(uri)
+        key = _identity(uri, database)  # it may have been created just now
+        _clients.clear()
+        _clients[key] = client
+    return _clients[key]
+
+
+def _identity(uri: str, database: Path) -> tuple[object, ...]:
+    try:
+        found = database.stat()
+    except OSError:
+        return (uri,)
+    return uri, found.st_dev, found.st_ino
 
 
 def request_seconds() -> int:

@@ -9,7 +9,7 @@ from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING
 
 from eyegender.core.atomic_write import atomic_write
-from eyegender.tracking.client import CONCURRENT_REQUESTS, connect, upload_timeout
+from eyegender.tracking.client import CONCURRENT_REQUESTS, connect_again, upload_timeout
 from eyegender.tracking.errors import is_gone, is_refused
 from eyegender.tracking.experiment_view import TAGS
 from eyegender.tracking.local_store import adapt_addresses
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Experiment, Metric, Run
     from mlflow.tracking import MlflowClient
 
     from eyegender.tracking.journal import Entry
@@ -61,7 +61,7 @@ class RunWriter:
     def client(self) -> MlflowClient:
         """The client, connected at first use, because the store may be unreachable when the run starts."""
         if self._client is None:
-            self._client = connect(self.uri)
+            self._client = connect_again(self.uri)
         return self._client
 
     def apply(self, entry: Entry) -> None:
@@ -126,18 +126,17 @@ class RunWriter:
             log.warning("tracking: run %s no longer exists in the store; everything is sent to a new run", run_id)
             self._reported_gone = run_id
             raise RunGoneError(run_id) from error
-        restored = self._restore_experiment(info.experiment_id)
+        restored = self._restore_experiment(self.client.get_experiment(info.experiment_id))
         if self.client.get_run(run_id).info.lifecycle_stage == "deleted":
             self.client.restore_run(run_id)
             log.warning("tracking: run %s had been deleted; it is restored, because it continues", run_id)
             restored = True
         return restored
 
-    def _restore_experiment(self, experiment_id: str) -> bool:
-        experiment = self.client.get_experiment(experiment_id)
+    def _restore_experiment(self, experiment: Experiment) -> bool:
         if experiment.lifecycle_stage != "deleted":
             return False
-        self.client.restore_experiment(experiment_id)
+        self.client.restore_experiment(experiment.experiment_id)
         log.warning("tracking: experiment %s had been deleted; it is restored with its runs", experiment.name)
         return True
 
@@ -228,7 +227,7 @@ class RunWriter:
                     raise
             else:
                 return created
-        self._restore_experiment(experiment.experiment_id)
+        self._restore_experiment(experiment)
         for tag, value in TAGS.items():
             if tag not in experiment.tags:
                 self.client.set_experiment_tag(experiment.experiment_id, tag, value)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from eyegender.training.build import BuiltModel
     from eyegender.training.callbacks import History
 
-METRICS_FILE = "metrics.json"
+METRICS_FILE, VAL_PREDICTIONS_FILE = "metrics.json", "val_predictions.json"
 MOST_WRONG = 24
 
 
@@ -43,6 +43,7 @@ def write_outputs(
     metrics: dict[str, float],
     facts: dict[str, float],
     test_outputs: Mapping[str, Tensor] | None,
+    val_outputs: Mapping[str, Tensor] | None = None,
     with_model: bool = True,
 ) -> None:
     """Write all output files and send them to the tracking store.
@@ -57,7 +58,8 @@ def write_outputs(
         metrics: metrics of the best epoch and, if it was tested, of the test.
         facts: further numbers, such as `best_epoch` and `fit_seconds`.
         test_outputs: outputs of the classifier in the test, see `Classifier.predictions`; None without a test.
-        with_model: draw the figures and log the model, too. `unlogged.complete_run` does that later for a trial.
+        val_outputs: as `test_outputs`, from the validation of the best epoch; None for an old checkpoint.
+        with_model: draw the figures and log the model, too. `run.evaluate_best` does that later for a trial.
     """
     final = {name: value for name, value in metrics.items() if name.startswith("test/")}
     final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
@@ -82,6 +84,8 @@ def write_outputs(
         },
     )
     tracker.log_artifact(METRICS_FILE)
+    if val_outputs is not None:
+        write_json(output_dir / VAL_PREDICTIONS_FILE, collect_predictions(data, val_outputs).to_table())
     if not with_model:
         return
     from eyegender.plots import figures
@@ -116,7 +120,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def collect_predictions(data: EyesDataModule, outputs: Mapping[str, Tensor]) -> Predictions:
-    """The predictions for the test images, from the logits, labels and index of the test."""
+    """The predictions for the images of a split, from their logits, labels and index."""
     index = outputs["index"].numpy()
     samples = data.samples.take(index)
     return Predictions(

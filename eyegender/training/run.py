@@ -19,6 +19,7 @@ from eyegender.core.errors import UserError, translate_disk_errors
 from eyegender.core.progress import stoppable
 from eyegender.features.plan import expected_reuse, stored_activations
 from eyegender.features.sweep_plan import kept_cuts
+from eyegender.models.classifier import VAL_PREDICTIONS
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.tracking.check import check_store, check_store_once
 from eyegender.tracking.location import find_location
@@ -266,6 +267,7 @@ def _test_and_write(
                 tracker, request.output_dir, cfg, data, built, history=fit.history, metrics=metrics,
                 facts={"best_epoch": row["epoch"], "fit_seconds": fit_seconds},
                 test_outputs=module.predictions("test") if cfg.run_test else None,
+                val_outputs=best.get(VAL_PREDICTIONS),
                 # Of a sweep's many trials, hardly any is ever looked at: its checkpoint is enough to catch up on both.
                 with_model=cfg.run_test or request.trial is None,
             )  # fmt: skip
@@ -312,7 +314,7 @@ def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -
         write_outputs(
             tracker, output_dir, cfg, data, built, history=history, facts={"best_epoch": row["epoch"]},
             metrics={name: value for name, value in row.items() if "/" in name} | metrics,
-            test_outputs=built.classifier.predictions("test"),
+            test_outputs=built.classifier.predictions("test"), val_outputs=best.get(VAL_PREDICTIONS),
         )  # fmt: skip
         tracker.close("FINISHED", cfg.tracking.close_timeout)
         SafeCheckpointIO().save_checkpoint(best, best_path)  # with its frozen weights, since it is worth keeping

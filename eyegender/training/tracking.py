@@ -104,8 +104,8 @@ def begin_tracking(
         source=cfg.data.reader.arguments.get("root", data.source),
         profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
     )
-    if resumed_run is not None and trial is not None and trial.reported and not trial.is_retry:
-        tracker.set_tags({"paused": "false"})
+    if resumed_run is not None and trial is not None and trial.reported and (trial.was_pruned or not trial.is_retry):
+        tracker.set_tags({"paused": "false"} | ({"pruned": "false"} if trial.was_pruned else {}))
     if changed := _changed_tags(cfg, output_dir, resume, resumes_run=resumed_run is not None):
         tracker.set_tags(changed)
     tracker.set_tags({"precision": precision, **{f"hardware.{k}": v for k, v in environment.hardware().items()}})

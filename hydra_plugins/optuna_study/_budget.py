@@ -128,6 +128,11 @@ def is_paused(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.WAITING and trial.system_attrs.get(PAUSED) is not None
 
 
+def was_paused(trial: FrozenTrial) -> bool:
+    """Whether this trial was pruned only because the sweep ended while it was paused; a larger budget continues it."""
+    return trial.state == TrialState.PRUNED and trial.system_attrs.get(PAUSED) is not None
+
+
 def is_failed(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and not is_interrupted(trial)
 
@@ -161,11 +166,13 @@ def uses_budget(trial: FrozenTrial, budget: Budget, continued: Collection[int]) 
     if is_interrupted(trial):
         # Until the next attempt exists, no other trial takes its place: the process that ended it may have died.
         return trial.number not in continued
+    if was_paused(trial) and trial.number in continued:
+        return False
     return trial.state != TrialState.FAIL or budget.failures_use_budget
 
 
 def continued_attempts(trials: Iterable[FrozenTrial]) -> set[int]:
-    """The numbers of the interrupted attempts that another attempt continues."""
+    """The numbers of the attempts that another attempt continues."""
     return {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, ())}
 
 
@@ -188,9 +195,10 @@ def startable_trials(trials: Sequence[FrozenTrial], budget: Budget) -> list[Froz
 
 def count_trials(trials: Iterable[FrozenTrial], launch_id: str | None = None) -> Counts:
     """How many trials are in which state. Without a launch, every failed trial counts as failed in this launch."""
-    tally = dict.fromkeys(Counts.__dataclass_fields__, 0)
+    trials = list(trials)
+    tally, continued = dict.fromkeys(Counts.__dataclass_fields__, 0), continued_attempts(trials)
     for trial in trials:
-        if is_interrupted(trial):
+        if is_interrupted(trial) or (was_paused(trial) and trial.number in continued):
             tally["interrupted"] += 1
         elif trial.state == TrialState.FAIL:
             in_this_launch = launch_id is None or trial.system_attrs.get(OWNER, {}).get("launch") == launch_id
@@ -243,7 +251,12 @@ def finished_since_best(trials: Sequence[FrozenTrial], maximize: bool) -> int:
     if best is None:
         return 0
     reached = min(completion_order(trial) for trial in feasible_trials(trials) if trial.values[0] == best.values[0])
-    finished = (trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED))
+    continued = continued_attempts(trials)
+    finished = (
+        trial
+        for trial in trials
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.number not in continued
+    )
     return sum(completion_order(trial) > reached for trial in finished)
 
 

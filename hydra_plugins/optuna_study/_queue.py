@@ -19,11 +19,8 @@ from ._budget import (
     COMPLETION,
     EXHAUSTED,
     FAILURE,
-    FIRST_ATTEMPT,
     INTERRUPTED,
     OWNER,
-    PAUSED,
-    RETRY_HISTORY,
     Budget,
     Progress,
     first_number,
@@ -36,14 +33,13 @@ from ._history._tally import Tally
 from ._optuna import id_of, identify
 from ._schedulers import Scheduler
 from ._schedulers._pausing import PausedTrials
+from ._schedulers._reopening import next_attempt
 from ._storage import Storage
 from ._storage_wrappers import outages_of
 
 # Seconds after which any worker may requeue an attempt that was ended but not requeued, because the process that ended
 # it died in between.
 _ORPHAN_SECONDS = 10.0
-# Attributes of one attempt, which the next one does not inherit.
-_PER_ATTEMPT = (OWNER, ALIVE, INTERRUPTED, COMPLETION, PAUSED)
 
 
 class Claim(enum.Enum):
@@ -322,21 +318,7 @@ class TrialQueue:
         return requeued
 
     def _requeue(self, trial: FrozenTrial) -> None:
-        """Create the next attempt with the parameters, reports and user attributes of the last one."""
-        attrs = {key: value for key, value in trial.system_attrs.items() if key not in _PER_ATTEMPT}
-        attrs[FIRST_ATTEMPT] = first_number(trial)
-        attrs[RETRY_HISTORY] = [*attrs.get(RETRY_HISTORY, ()), trial.number]
-        self.storage.create_new_trial(
-            self.study_id,
-            optuna.trial.create_trial(
-                state=TrialState.WAITING,
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs=trial.user_attrs,
-                system_attrs=attrs,
-                intermediate_values=trial.intermediate_values,
-            ),
-        )
+        self.storage.create_new_trial(self.study_id, next_attempt(trial))
 
     @contextmanager
     def finishing(self, trial_id: int) -> Iterator[None]:

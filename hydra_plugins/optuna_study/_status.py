@@ -134,7 +134,7 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
     Raises:
         StudyError: there is no such study; the message lists the existing ones.
     """
-    from ._budget import SETTINGS, count_trials, feasible_trials, is_interrupted
+    from ._budget import SETTINGS, continued_attempts, count_trials, feasible_trials, is_interrupted
     from ._optuna import pareto_front
     from ._schedulers._pausing import spent_text
 
@@ -154,7 +154,7 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         best = pareto_front(best, directions)
     settings = inner.get_study_system_attrs(study_id).get(SETTINGS, {})
     n_trials = settings.get("n_trials")
-    counts = count_trials(trials)
+    counts, continued = count_trials(trials), continued_attempts(trials)
     done = counts.finished + (counts.failed if settings.get("failures_count") else 0)
     return StudyStatus(
         name=name,
@@ -164,7 +164,7 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         counts=counts,
         complete=n_trials is not None and done >= n_trials,
         best=[trial_row(trial) for trial in best],
-        trials=[trial_row(trial) for trial in trials if not is_interrupted(trial)],
+        trials=[trial_row(trial) for trial in trials if not is_interrupted(trial) and trial.number not in continued],
         workers=[row for row in map(_worker_row, trials) if row is not None],
         user_attrs=inner.get_study_user_attrs(study_id),
         pruned_objective=settings.get("pruned_objective", 0),

@@ -24,6 +24,7 @@ from ._budget import (
 )
 from ._heartbeat import Heartbeat, WorkerId
 from ._redaction import one_line, redact_override
+from ._schedulers._reopening import is_larger, reopen
 from ._search_space._enqueue import enqueued
 from ._status import StudyHandle, StudyStatus, status_of
 from ._trial import StudyError
@@ -178,6 +179,11 @@ def open_study(
             "budget": None if settings.budget is None else settings.budget.text,
             "pruned_objective": settings.pruned_objective,
         }
+        # Before the new settings are stored: a process that dies in between leaves it to the next one.
+        if settings.scheduler.get("_target_") is not None and is_larger(
+            spec.budget, inner.get_study_system_attrs(study_id).get(SETTINGS, {})
+        ):
+            reopen(inner, study_id)
         inner.set_study_system_attr(study_id, SETTINGS, stored_settings)
         study = optuna.load_study(study_name=spec.study_name, storage=inner)
         if (

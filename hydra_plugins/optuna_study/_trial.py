@@ -16,6 +16,8 @@ from typing import Any
 from hydra.errors import CompactHydraException
 
 _TRIAL_VARIABLE = "OPTUNA_STUDY_TRIAL"
+# User attribute of a trial that was pruned at the end of a smaller budget and continues.
+WAS_PRUNED = "was_pruned"
 # What Lightning and torchrun leave in the environment of rank zero; the next trial would mistake it for its own.
 _RANK_VARIABLES = (
     "LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
@@ -92,6 +94,11 @@ class TrialHandle:
     @property
     def is_retry(self) -> bool:
         return self.attempt > 0
+
+    @property
+    def was_pruned(self) -> bool:
+        """Whether the trial was pruned at the end of a smaller budget, which a larger one continues."""
+        return bool(self.user_attrs.get(WAS_PRUNED, False))
 
     @property
     def last_step(self) -> int | None:

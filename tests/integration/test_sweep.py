@@ -15,12 +15,14 @@ import mlflow
 import pytest
 
 from eyegender.studies.ties import tied
-from hydra_plugins.optuna_study import StudyError, study_status
+from hydra_plugins.optuna_study import START, Curve, Scheduler, StudyError, study_status
 from tests.composing import TINY
 from tests.processes import Command, run
 from tests.stores import give_store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlflow.entities import Run
 
 pytestmark = pytest.mark.integration
@@ -129,6 +131,42 @@ def test_a_budget_of_epochs_holds_for_all_trainings_together(tmp_path: Path) -> 
     status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")
     assert status.spent == f"{sum(epochs)} epochs of 9 epochs"
     assert epochs[status.best[0].number] == 4
+    assert "tested once" in output
+
+
+class PausesOnce(Scheduler):
+    """Pauses each trial after its first epoch, and continues it only if the environment says so."""
+
+    def should_pause(self, curve: Curve, curves: Sequence[Curve]) -> bool:
+        return curve.last_step == 1
+
+    def choose(self, curves: Sequence[Curve], may_start: bool) -> int | str | None:
+        paused = [curve.number for curve in curves if curve.state == "paused"]
+        return START if may_start else paused[0] if paused and "CONTINUE" in os.environ else None
+
+
+def test_a_larger_budget_continues_the_runs_of_trials_that_a_smaller_one_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (
+        "+sweeps=finetune", f"hydra.sweeper.scheduler._target_={__name__}.PausesOnce", "hydra/sweeper/pruner=nop",
+        "trainer.max_epochs=3",
+    )  # fmt: skip
+    sweep(tmp_path, *command, "hydra.sweeper.n_trials=2")
+    before = runs(tmp_path)[2]
+    assert [(run.info.status, run.data.tags["pruned"]) for run in before] == [("FINISHED", "true")] * 2
+    monkeypatch.setenv("CONTINUE", "1")
+    output = sweep(tmp_path, *command, "hydra.sweeper.n_trials=3")
+    client, parent, trials = runs(tmp_path)
+    assert [run.info.run_id for run in trials[:2]] == [run.info.run_id for run in before]
+    for trial in trials:
+        assert (trial.info.status, trial.data.tags.get("paused")) == ("FINISHED", "false")
+        assert trial.data.tags.get("pruned") in (None, "false")
+        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        assert [point.step for point in history] == [1, 2, 3]
+    assert parent.data.metrics["trials.complete"] == 3
+    assert parent.data.metrics["trials.pruned"] == 0
+    assert "3 complete, 0 pruned" in output
     assert "tested once" in output
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from eyegender.core.errors import UserError
 from eyegender.inference.demo_page import find_models
 from eyegender.inference.load import load_model
 from eyegender.registry.promotion import promote
+from eyegender.tracking.predictions import Predictions
 from eyegender.tracking.run_artifacts import logged_model
 from eyegender.tracking.tracking_store import TrackingStore, open_store
 from hydra_plugins.optuna_study import study_status
@@ -66,6 +68,15 @@ def test_only_the_winner_logs_a_model_and_every_trial_can_be_used(folder: Path) 
         np.testing.assert_array_equal(model.probabilities(pixels), checkpoint.probabilities(pixels))
     offered = {model.reference for model in find_models(store(folder), "eyegender", None)}
     assert offered == {f"runs:/{run_id}" for run_id in ranked}
+
+
+def test_every_trial_keeps_the_predictions_of_its_best_validation(folder: Path) -> None:
+    for run_id in runs_by_rank(folder):
+        output = Path(store(folder).run(run_id).data.tags["output_dir"])
+        table = json.loads((output / "val_predictions.json").read_text())
+        found = Predictions.from_columns(dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True)))
+        accuracy = json.loads((output / "metrics.json").read_text())["metrics"]["val/accuracy"]
+        assert found.correct.mean() == pytest.approx(accuracy)
 
 
 def test_after_the_winner_was_deleted_the_second_best_is_promoted(folder: Path) -> None:

@@ -24,13 +24,13 @@ class EndedLines(Follower):
         self._directions = directions
         self._n_trials = n_trials
         self._told: set[int] = set()
-        self._finished = 0
+        self._finished: set[int] = set()
         self._best: FrozenTrial | None = None
         self._forget()
         self.update(trials)
         for trial in self._ended:
             self._count(trial)
-        self._finished_before, self._begin = self._finished, time.monotonic()
+        self._finished_before, self._begin = len(self._finished), time.monotonic()
 
     def _forget(self) -> None:
         self._ended: list[FrozenTrial] = []
@@ -39,21 +39,26 @@ class EndedLines(Follower):
         if trial.state.is_finished() and trial.number not in self._told:
             self._ended.append(trial)
 
+    def _see_continued(self, number: int) -> None:
+        self._finished.discard(number)
+
     def __call__(self, trials: Sequence[FrozenTrial]) -> None:
         self._ended = []
         self.update(trials)
         for trial in sorted(self._ended, key=completion_order):
             self._count(trial)
-            line = trial_line(trial, self._best, self._finished, self._n_trials)
-            new = self._finished - self._finished_before
-            left = 0 if self._n_trials is None else self._n_trials - self._finished
+            finished = len(self._finished)
+            line = trial_line(trial, self._best, finished, self._n_trials)
+            new = finished - self._finished_before
+            left = 0 if self._n_trials is None else self._n_trials - finished
             if new > 0 and left > 0 and not is_interrupted(trial):
                 line += f" | {duration_text((time.monotonic() - self._begin) / new * left)} left"
             print_line(line)
 
     def _count(self, trial: FrozenTrial) -> None:
         self._told.add(trial.number)
-        self._finished += trial.state != TrialState.FAIL
+        if trial.state != TrialState.FAIL and trial.number not in self._continued:
+            self._finished.add(trial.number)
         if len(self._directions) == 1:
             known = [trial] if self._best is None else [self._best, trial]
             self._best = best_trial(known, self._directions[0] == "maximize")

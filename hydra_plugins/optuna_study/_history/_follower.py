@@ -34,7 +34,7 @@ class Follower(ABC):
         """
         with self._mutex:
             has_all = not trials or trials[-1].number == len(trials) - 1
-            if not (self._is_valid and has_all) or len(trials) < self._known:
+            if not (self._is_valid and has_all) or len(trials) < self._known or self._is_any_reopened(trials):
                 self.open, self._known, self._continued = {}, 0, set()
                 self._forget()
             self._is_valid = False
@@ -60,6 +60,16 @@ class Follower(ABC):
                 self._see(trial)
             self._known = len(trials)
             self._is_valid = has_all
+
+    def _is_any_reopened(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether a new attempt continues a trial that has ended, as a larger budget does."""
+        over = (
+            number
+            for trial in trials[self._known :]
+            for number in trial.system_attrs.get(RETRY_HISTORY, ())
+            if number < self._known
+        )
+        return any(number not in self.open and number not in self._continued for number in over)
 
     @abstractmethod
     def _forget(self) -> None:

@@ -17,6 +17,7 @@ from .._budget import (
     first_number,
     is_interrupted,
     is_paused,
+    was_paused,
 )
 from .._optuna import id_of
 from ._follower import Follower
@@ -68,6 +69,10 @@ class Tally(Follower):
     def _see(self, trial: FrozenTrial) -> None:
         self._completion = max(self._completion, int(trial.system_attrs.get(COMPLETION, 0)))
         if trial.number in self.open:
+            return
+        if was_paused(trial) and trial.number in self._continued:
+            self._ended = self._ended + Counts(interrupted=1)
+            insort(self._handed_on, trial.number)
             return
         self._ended = self._ended + count_trials([trial], self._launch_id)
         if is_interrupted(trial):

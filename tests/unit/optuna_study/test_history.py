@@ -30,11 +30,13 @@ from hydra_plugins.optuna_study._budget import (
     next_completion,
     number_without_retries,
     startable_trials,
+    was_paused,
 )
 from hydra_plugins.optuna_study._history._ended_lines import EndedLines
 from hydra_plugins.optuna_study._history._merged import MergedAttempts
 from hydra_plugins.optuna_study._history._tally import Tally
 from hydra_plugins.optuna_study._schedulers._pausing import Curves, curves_of
+from hydra_plugins.optuna_study._schedulers._reopening import next_attempt
 
 BUDGETS = [Budget(n_trials=n, failures_use_budget=use) for n in (1, 4, 9) for use in (False, True)]
 
@@ -64,8 +66,12 @@ def happen(history: History, draw: Callable[[int], int]) -> None:
     """One event of a study: `draw(n)` chooses one of n."""
     running, waiting = history.of_state(TrialState.RUNNING), history.of_state(TrialState.WAITING)
     orphans = [trial for trial in history.trials if is_interrupted(trial)]
-    event = draw(8)
-    if event == 0 and orphans:  # also twice, as by two processes without a lock
+    paused_at_the_end = [trial for trial in history.trials if was_paused(trial)]
+    event = draw(9)
+    if event == 8 and paused_at_the_end:
+        again = next_attempt(paused_at_the_end[draw(len(paused_at_the_end))])
+        history.add(system_attrs={**again.system_attrs, PAUSED: {"step": 1}}, intermediate_values={1: 1.0})
+    elif event == 0 and orphans:  # also twice, as by two processes without a lock
         last = orphans[draw(len(orphans))]
         past = [*last.system_attrs.get(RETRY_HISTORY, ()), last.number]
         history.add(
@@ -88,7 +94,8 @@ def happen(history: History, draw: Callable[[int], int]) -> None:
             note = {"reason": "its worker died", "counted": bool(draw(2)), "final": not draw(4)}
             history.change(number, TrialState.FAIL, **{INTERRUPTED: note})
         elif event == 6:
-            history.change(number, (TrialState.PRUNED, TrialState.FAIL)[draw(2)], **order)
+            paused = {PAUSED: {"step": 1}} if draw(2) else {}
+            history.change(number, (TrialState.PRUNED, TrialState.FAIL)[draw(2)], **order, **paused)
         else:
             infeasible = {"constraints": [1.0]} if not draw(5) else {}
             history.change(number, TrialState.COMPLETE, [float(draw(4))], **order, **infeasible)
@@ -141,6 +148,8 @@ def test_random_histories_contain_everything_that_may_happen():
         seen |= {name for name, number in vars(count_trials(history.trials, "now")).items() if number}
     assert seen == set(Counts.__dataclass_fields__)
     assert any(first_number(trial) != trial.number for trial in history.trials)
+    continued = continued_attempts(history.trials)
+    assert any(was_paused(trial) and trial.number in continued for trial in history.trials)
     assert len({trial.number for trial in merge_attempts(history.trials)}) > 20
 
 
@@ -216,3 +225,12 @@ def test_each_ended_trial_gets_one_line_with_the_study_as_it_was_then(capsys):
     history.change(5, TrialState.COMPLETE, [0.5], **{COMPLETION: 5})
     lines(history.trials)
     assert capsys.readouterr().out.strip().endswith("best 0.5 (trial 4) | 5/5")
+    # Which the sweep pruned at its end, and a larger one continues.
+    before = History()
+    before.add()
+    before.change(0, TrialState.PRUNED, **{PAUSED: {"step": 1}, COMPLETION: 1})
+    before.add(system_attrs={RETRY_HISTORY: [0], FIRST_ATTEMPT: 0})
+    lines = EndedLines(before.trials, ["minimize"], 5)
+    before.change(1, TrialState.COMPLETE, [0.5], **{COMPLETION: 2})
+    lines(before.trials)
+    assert "| 1/5" in capsys.readouterr().out

@@ -205,6 +205,36 @@ def test_the_same_command_on_a_spent_budget_trains_nothing(sweep_task):
     assert len(ran) == before
 
 
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        (("hydra.sweeper.budget='30 epochs'",), ("hydra.sweeper.budget='90 epochs'",)),
+        (("hydra.sweeper.n_trials=9",), ("hydra.sweeper.n_trials=27",)),
+        (("hydra.sweeper.n_trials=9",), ("hydra.sweeper.budget='90 epochs'",)),
+    ],
+)
+def test_a_larger_budget_continues_the_trials_that_the_end_of_a_smaller_one_pruned(sweep_task, small, large):
+    ran = []
+    command = (*ONLY_BUDGET, "hydra.sweeper.enqueue=[{x: 4.99}, {x: 4.98}, {x: 4.97}]")  # what is worth continuing
+    first = sweep_task(trained(ran), *command, *small)
+    ended = {trial.number: trial for trial in first.trials}
+    study = sweep_task(trained(ran), *command, *large)
+    assert len(ran) == len(set(ran))  # from their checkpoints
+    assert len(ran) <= 90 or "n_trials" in large[0]
+    further = [trial for trial in study.trials if trial.number in ended and trial.attempt]
+    assert {trial.number for trial in further} == {number for number, t in ended.items() if t.state == "pruned"}
+    assert any(len(trial.reported) > len(ended[trial.number].reported) for trial in further)
+    # A trial is one trial, however often it was pruned.
+    assert len({trial.number for trial in study.trials}) == len(study.trials) == study.counts.finished
+    assert (study.counts.paused, study.counts.waiting) == (0, 0)
+    if "n_trials" in large[0]:
+        assert study.counts.finished == 27
+    # The same command again changes nothing.
+    before = len(load().get_trials(deepcopy=False))
+    sweep_task(trained(ran), *command, *large)
+    assert len(load().get_trials(deepcopy=False)) == before
+
+
 def test_a_budget_that_does_not_suffice_for_one_trial_says_so(sweep_task, capsys):
     ran = []
     sweep_task(trained(ran), *ONLY_BUDGET, "hydra.sweeper.budget='5 epochs'")
