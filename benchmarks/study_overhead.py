@@ -11,6 +11,7 @@ sample and finish trials, but compose no config and run no job.
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -78,27 +79,39 @@ def cost_of(seen: Sequence[Sequence[tuple[float, float]]]) -> float:
 
 def fill(url: str, size: int) -> None:
     """Add complete trials like the study's first one until it has this many."""
-    import optuna
+    import sqlalchemy as sql
 
     from hydra_plugins.optuna_study._budget import COMPLETION
-    from hydra_plugins.optuna_study._storage import Storage, storage_spec
+    from hydra_plugins.optuna_study._storage import with_driver
 
-    storage = Storage(storage_spec(url))
-    study_id = storage.optuna.get_study_id_from_name(NAME)
-    trials = storage.optuna.get_all_trials(study_id, deepcopy=False)
-    chance = random.Random(len(trials))
-    for number in range(len(trials), size):
-        params = {name: chance.uniform(-5, 5) for name in trials[0].params}
-        new = optuna.trial.create_trial(
-            state=optuna.trial.TrialState.COMPLETE,
-            params=params,
-            distributions=trials[0].distributions,
-            value=next(iter(params.values())) ** 2,
-            user_attrs=trials[0].user_attrs,
-            system_attrs={**trials[0].system_attrs, COMPLETION: number + 1},
-        )
-        storage.optuna.create_new_trial(study_id, new)
-    storage.close()
+    engine, tables, chance = sql.create_engine(with_driver(url)), sql.MetaData(), random.Random(size)
+    tables.reflect(engine)
+    trials = tables.tables["trials"]
+    with engine.begin() as connection:
+        first = connection.execute(sql.select(trials).where(trials.c.number == 0)).mappings().one()
+        numbers = range(connection.execute(sql.select(sql.func.count()).select_from(trials)).scalar_one(), size)
+        rows = [{**first, "number": number} for number in numbers]
+        connection.execute(trials.insert(), [_without_id(trials, row) for row in rows])
+        known = connection.execute(sql.select(trials.c.number, trials.c.trial_id)).all()
+        ids = {number: trial_id for number, trial_id in known if number in numbers}
+        for name in ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes"):
+            table = tables.tables[name]
+            of_first = connection.execute(sql.select(table).where(table.c.trial_id == first["trial_id"])).mappings()
+            rows = [{**row, "trial_id": ids[number]} for row in of_first for number in numbers]
+            for row, number in zip(rows, itertools.cycle(numbers), strict=False):
+                row |= {
+                    key: chance.uniform(-5, 5) for key in ("param_value", "value") if isinstance(row.get(key), float)
+                }
+                if row.get("key") == COMPLETION:
+                    row["value_json"] = str(number + 1)
+            if rows:
+                connection.execute(table.insert(), [_without_id(table, row) for row in rows])
+    engine.dispose()
+
+
+def _without_id(table: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """The row without the primary key, which the database chooses."""
+    return {key: value for key, value in row.items() if key not in table.primary_key.columns}
 
 
 def growth(url: str, sizes: Sequence[int], trials: int, folder: Path, sampler: str) -> list[float]:
@@ -201,8 +214,9 @@ def main() -> None:
                 url = f"sqlite:///{name}/{sampler}.db"
                 costs = growth(url, sizes, options.trials, folder / sampler, sampler)
                 rows.append([f"SQLite, 1 worker, sampler={sampler}", *(f"{cost:.1f}" for cost in costs)])
-            with postgres() as url:
-                costs = growth_with_many(url, sizes, options.trials, folder / "many", options.many)
+            if options.many:
+                with postgres() as url:
+                    costs = growth_with_many(url, sizes, options.trials, folder / "many", options.many)
                 rows.append([f"PostgreSQL, {options.many} workers, no jobs", *(f"{cost:.1f}" for cost in costs)])
             print(f"\n{table(rows)}\n")
         print(f"in {time.monotonic() - begun:.0f} s, processes started included")

@@ -50,7 +50,7 @@ class StudyRun:
         """Choose which activations the sweep stores for all its trials, and say what it takes.
 
         Raises:
-            UserError: the data or the network of some trial cannot be used.
+            UserError: the data or the network cannot be used in any trial.
         """
         from eyegender.studies.sweep_plan import plan_sweep
         from hydra_plugins.optuna_study import StudyPlan

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from eyegender.core.cache import cache_folder, limit_bytes
+from eyegender.core.errors import UserError
 from eyegender.core.schema import parse
 from eyegender.features.cut_choice import IMAGES, CutCosts, Kept, chance_of_build, choose_cuts, planned_seconds
 from eyegender.features.sweep_plan import PLAN_ATTR, KeptCuts, encode_plan, group_of, keeps_activations
@@ -65,7 +66,7 @@ def plan_sweep(preview: StudyPreview) -> StudyPlan | None:
         nothing could be planned.
 
     Raises:
-        UserError: the data or the network of some trial cannot be used.
+        UserError: the data or the network cannot be used in any trial.
     """
     groups = _groups(preview.expected(matters))
     if not any(_may_store(group) for group in groups):
@@ -73,10 +74,7 @@ def plan_sweep(preview: StudyPreview) -> StudyPlan | None:
     if len(groups) > _MOST_GROUPS:
         return StudyPlan(lines=[f"plan: none, because {len(groups)} kinds of trials share no activations"])
     data = DataOfTrials()
-    costs = [TrialCosts(group.members[0].cfg, data.of(group.members[0].cfg), group.trials) for group in groups]
-    for group, cost in zip(groups, costs, strict=True):
-        for member in group.members:
-            member.cut = cut_of(member.cfg, cost.stages)
+    groups, costs = _measured(groups, data)
     choices = [_cut_costs(preview, group, cost) for group, cost in zip(groups, costs, strict=True)]
     limit = _limit(groups) - data.nbytes()
     chosen = choose_cuts(choices, limit)
@@ -94,6 +92,29 @@ def plan_sweep(preview: StudyPreview) -> StudyPlan | None:
     attrs["epoch_seconds"] = {label: {row.depth: round(row.epoch, 4) for row in rows} for label, rows in table.parts}
     members = [(place, member.cut, member.index) for place, group in enumerate(groups) for member in group.members]
     return StudyPlan({PLAN_ATTR: attrs}, table.lines(), [index for _, _, index in sorted(members)])
+
+
+def _measured(groups: Sequence[_Group], data: DataOfTrials) -> tuple[list[_Group], list[TrialCosts]]:
+    """The groups whose trials can run, with what they cost; the others will fail, but are no reason to stop the sweep.
+
+    Raises:
+        UserError: no trial can run.
+    """
+    found: list[tuple[_Group, TrialCosts]] = []
+    mistakes: list[UserError] = []
+    for group in groups:
+        cfg = group.members[0].cfg
+        try:
+            cost = TrialCosts(cfg, data.of(cfg), group.trials)
+            for member in group.members:
+                member.cut = cut_of(member.cfg, cost.stages)
+        except UserError as error:
+            mistakes.append(error)
+        else:
+            found.append((group, cost))
+    if not found:
+        raise mistakes[0]
+    return [group for group, _ in found], [cost for _, cost in found]
 
 
 def _groups(expected: Sequence[ExpectedTrials]) -> list[_Group]:

@@ -50,6 +50,8 @@ class TrialCosts:
     def __init__(self, cfg: TrainConfig, data: EyesDataModule, trials: float) -> None:
         self.cfg, self.data = cfg, data
         tune_malloc()  # as a run does; steps on a CPU are faster with it
+        if cfg.trainer.threads:
+            torch.set_num_threads(cfg.trainer.threads)
         settings = trainer_settings(cfg)
         device = torch.device("cuda" if settings.accelerator == "gpu" else "cpu")
         built = prepare_network(cfg, fresh=True)

@@ -187,3 +187,23 @@ def test_a_sweep_without_a_choice_has_no_plan(tmp_path: Path) -> None:
     output = command(tmp_path, *GRID, "features=off", "hydra.sweeper.n_trials=1", "trainer.max_epochs=1")
     assert "plan:" not in output
     assert json.dumps(load_study(f"sqlite:///{tmp_path}/mlruns/optuna.db", "grid").user_attrs).count(PLAN_ATTR) == 0
+
+
+def test_trials_that_cannot_run_are_left_out_of_the_plan(tmp_path: Path) -> None:
+    sizes = ("data.size=choice(32,80)", "model=choice(mobilenet_v2,inception_v3)", "hydra.sweeper.enqueue=[]")
+    output = command(tmp_path, "+sweeps=finetune", *sizes, "model.finetune_depth=2", "hydra.sweeper.plan=true")
+    assert len(re.findall(r"^ +depth", output, re.MULTILINE)) == 3
+    assert "data.size=80 model=inception_v3" in output
+    assert "data.size=32 model=inception_v3" not in output  # needs 75 pixels
+
+
+def test_a_mistake_in_every_trial_ends_the_command_in_one_line(tmp_path: Path) -> None:
+    give_store(tmp_path / "mlruns")
+    process = Command(
+        "eyegender.train", "-m", *TINY, "+sweeps=finetune", "model.finetune_depth=2", "model=inception_v3",
+        "hydra.sweeper.enqueue=[]", cwd=tmp_path, session=True,
+    )  # fmt: skip
+    output, errors = process.communicate()
+    assert process.returncode != 0
+    assert "inception_v3 needs images of at least 75x75 pixels" in output + errors
+    assert "Traceback" not in output + errors

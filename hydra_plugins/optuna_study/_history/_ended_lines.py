@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-from .._budget import best_trial, completion_order, count_trials, is_interrupted
+from .._budget import best_trial, completion_order, is_interrupted
 from .._status import duration_text, print_line, trial_line
+from ._follower import Follower
 
 
-class EndedLines:
+class EndedLines(Follower):
     """Prints a line for each trial that ended since the last look, with the study as it was then.
 
     Args:
@@ -19,28 +20,45 @@ class EndedLines:
     """
 
     def __init__(self, trials: Sequence[FrozenTrial], directions: Sequence[str], n_trials: int | None) -> None:
+        super().__init__()
         self._directions = directions
         self._n_trials = n_trials
-        self._printed = {trial.number for trial in trials if trial.state.is_finished()}
-        self._finished = self._finished_before = count_trials(trials).finished
+        self._told: set[int] = set()
+        self._finished: set[int] = set()
         self._best: FrozenTrial | None = None
-        self._compare(*trials)
-        self._begin = time.monotonic()
+        self._forget()
+        self.update(trials)
+        for trial in self._ended:
+            self._count(trial)
+        self._finished_before, self._begin = len(self._finished), time.monotonic()
+
+    def _forget(self) -> None:
+        self._ended: list[FrozenTrial] = []
+
+    def _see(self, trial: FrozenTrial) -> None:
+        if trial.state.is_finished() and trial.number not in self._told:
+            self._ended.append(trial)
+
+    def _see_continued(self, number: int) -> None:
+        self._finished.discard(number)
 
     def __call__(self, trials: Sequence[FrozenTrial]) -> None:
-        ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._printed]
-        for trial in sorted(ended, key=completion_order):
-            self._printed.add(trial.number)
-            self._finished += trial.state != TrialState.FAIL
-            self._compare(trial)
-            line = trial_line(trial, self._best, self._finished, self._n_trials)
-            new = self._finished - self._finished_before
-            left = 0 if self._n_trials is None else self._n_trials - self._finished
+        self._ended = []
+        self.update(trials)
+        for trial in sorted(self._ended, key=completion_order):
+            self._count(trial)
+            finished = len(self._finished)
+            line = trial_line(trial, self._best, finished, self._n_trials)
+            new = finished - self._finished_before
+            left = 0 if self._n_trials is None else self._n_trials - finished
             if new > 0 and left > 0 and not is_interrupted(trial):
                 line += f" | {duration_text((time.monotonic() - self._begin) / new * left)} left"
             print_line(line)
 
-    def _compare(self, *trials: FrozenTrial) -> None:
+    def _count(self, trial: FrozenTrial) -> None:
+        self._told.add(trial.number)
+        if trial.state != TrialState.FAIL and trial.number not in self._continued:
+            self._finished.add(trial.number)
         if len(self._directions) == 1:
-            known = trials if self._best is None else (self._best, *trials)
+            known = [trial] if self._best is None else [self._best, trial]
             self._best = best_trial(known, self._directions[0] == "maximize")

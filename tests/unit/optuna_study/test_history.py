@@ -32,6 +32,7 @@ from hydra_plugins.optuna_study._budget import (
     startable_trials,
     was_paused,
 )
+from hydra_plugins.optuna_study._history._ended_lines import EndedLines
 from hydra_plugins.optuna_study._history._merged import MergedAttempts
 from hydra_plugins.optuna_study._history._tally import Tally
 from hydra_plugins.optuna_study._schedulers._pausing import Curves, curves_of
@@ -198,3 +199,38 @@ def test_ended_and_waiting_trials_are_looked_at_once():
     tally.update(history.trials)
     tally.update(history.trials)
     assert seen == [*range(52), 50, 50]
+
+
+def test_each_ended_trial_gets_one_line_with_the_study_as_it_was_then(capsys):
+    history = History()
+    for number, value in enumerate([3.0, 2.0, 5.0, 1.0, 4.0]):
+        history.add()
+        if number < 2:
+            history.change(number, TrialState.COMPLETE, [value], **{COMPLETION: number + 1})
+    lines = EndedLines(history.trials, ["minimize"], 5)
+    lines(history.trials)
+    assert capsys.readouterr().out == ""  # those that had ended before are not printed
+    history.change(3, TrialState.COMPLETE, [1.0], **{COMPLETION: 3})
+    history.change(2, TrialState.COMPLETE, [5.0], **{COMPLETION: 4})
+    history.change(4, TrialState.FAIL, **{INTERRUPTED: {"reason": "stopped", "counted": False, "final": False}})
+    lines(history.trials)
+    lines(history.trials)
+    printed = [line.partition(" | ")[0].split() for line in capsys.readouterr().out.splitlines()]
+    assert [words[:3] for words in printed] == [
+        ["trial", "4", "interrupted:"],  # without a counter, as the process that ended it may have died
+        ["trial", "3", "complete"],
+        ["trial", "2", "complete"],
+    ]
+    history.add(system_attrs={RETRY_HISTORY: [4], FIRST_ATTEMPT: 4})
+    history.change(5, TrialState.COMPLETE, [0.5], **{COMPLETION: 5})
+    lines(history.trials)
+    assert capsys.readouterr().out.strip().endswith("best 0.5 (trial 4) | 5/5")
+    # Which the sweep pruned at its end, and a larger one continues.
+    before = History()
+    before.add()
+    before.change(0, TrialState.PRUNED, **{PAUSED: {"step": 1}, COMPLETION: 1})
+    before.add(system_attrs={RETRY_HISTORY: [0], FIRST_ATTEMPT: 0})
+    lines = EndedLines(before.trials, ["minimize"], 5)
+    before.change(1, TrialState.COMPLETE, [0.5], **{COMPLETION: 2})
+    lines(before.trials)
+    assert "| 1/5" in capsys.readouterr().out

@@ -19,6 +19,8 @@ from hydra.core import utils
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages._rdb.models import BaseModel
 from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.study._tell import _tell_with_warning
 
@@ -57,6 +59,17 @@ def test_private_names_of_optuna() -> None:
     trial = study.ask()
     assert trial._trial_id == study.get_trials()[0]._trial_id
     assert study._thread_local.cached_all_trials is None
+    assert parameters(_CachedStorage._read_trials_from_remote_storage) == ["self", "study_id"]
+    cached = optuna.storages.get_storage("sqlite://")
+    read = optuna.create_study(storage=cached)
+    read.ask()
+    cached._read_trials_from_remote_storage(read._study_id)  # type: ignore[attr-defined]
+    known = cached._studies[read._study_id]  # type: ignore[attr-defined]
+    assert (list(known.trials), known.unfinished_trial_ids) == ([0], {1})
+    assert cached._backend.engine.name == "sqlite"  # type: ignore[attr-defined]
+    columns = {name: set(table.columns.keys()) for name, table in BaseModel.metadata.tables.items()}
+    assert {"trial_id", "study_id", "state", "datetime_start"} <= columns["trials"]
+    assert {"trial_id", "key", "value_json"} <= columns["trial_system_attributes"]
     new = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING)
     new.number, new._trial_id = 7, 9
     assert (new.number, new._trial_id) == (7, 9)
@@ -81,6 +94,7 @@ def test_private_names_of_omegaconf() -> None:
     parent, child = OmegaConf.create({"a": 1}), OmegaConf.create({"b": "${a}"})
     child._set_parent(parent)
     assert child.b == 1
+    assert list(parent._content) == ["a"]
 
 
 def test_names_of_submitit() -> None:
