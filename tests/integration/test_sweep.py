@@ -149,7 +149,7 @@ def test_a_larger_budget_continues_the_runs_of_trials_that_a_smaller_one_pruned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = (
-        "+sweeps=finetune", f"hydra.sweeper.scheduler._target_={__name__}.PausesOnce", "hydra/sweeper/pruner=nop",
+        "+sweeps=finetune", "hydra/sweeper/scheduler=none", f"hydra.sweeper.scheduler._target_={__name__}.PausesOnce",
         "trainer.max_epochs=3",
     )  # fmt: skip
     sweep(tmp_path, *command, "hydra.sweeper.n_trials=2")
