@@ -127,7 +127,7 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> Checkpoint:
     checkpoint = _read(path, map_location)
     try:
         join(checkpoint, path.parent, partial(_read, map_location=map_location))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"checkpoint {path} does not fit: {error}; {_alternative(path)}") from error
     return checkpoint
 

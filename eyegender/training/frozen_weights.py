@@ -96,7 +96,9 @@ def _equal(one: State, other: State) -> bool:
 def _load(path: Path, read: Callable[[Path], Any]) -> _Stored:
     global _last  # noqa: PLW0603
     if _last is None or _last.stamp != _stamp(path):
-        weights: State = read(path)["state_dict"]
+        weights = read(path)["state_dict"]
+        if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+            raise ValueError(f"{FROZEN_FILE} holds no weights")
         _last = _Stored(weights, digest(weights), path, _stamp(path))
     return _last
 

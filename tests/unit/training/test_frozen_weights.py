@@ -91,6 +91,9 @@ def test_missing_foreign_and_damaged_weights_are_refused(tmp_path: Path) -> None
     file.write_bytes((other / FROZEN_FILE).read_bytes())
     with pytest.raises(UserError, match=r"frozen\.pt holds the weights of another run"):
         load_checkpoint(place / "last.ckpt")
+    torch.save({"state_dict": {"a.weight": "text"}}, file)
+    with pytest.raises(UserError, match=r"frozen\.pt holds no weights"):
+        load_checkpoint(place / "last.ckpt")
     file.write_bytes(whole[:2000] + bytes(100) + whole[2100:])
     with pytest.raises(UserError, match=r"frozen\.pt is damaged"):
         load_checkpoint(place / "last.ckpt")
