@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from scipy.special import expit, logit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ MEASURED = {
     "seconds",
     "seconds_stored",
 }
+INSIDE = (1e-4, 1 - 1e-4)  # the log odds of accuracies of 0 and 1 are not finite
 POINTS = 500  # at least so many points of the space are looked at for its best one
 LOG_FROM = 20  # a positive column that spans this factor is interpolated, and searched, on a log scale
 
@@ -91,13 +93,14 @@ class Axis:
 class CurveTable:
     """Learning curves over a grid of configurations, interpolated between its points.
 
-    The mean over the seeds is interpolated linearly, on a log scale where the column has one. A training at any point
-    is this mean plus the deviation of one seed from the mean of its grid point, drawn from the points around; with few
-    seeds, deviations are scaled so that their variance is that of single trainings.
+    A training at a recorded point is one of its recorded seeds. Elsewhere it is the recorded training of a point
+    around, chosen at random by nearness, moved by the difference of the two points' mean curves. Means and differences
+    are of log odds, so that accuracies stay between 0 and 1, and are interpolated linearly between the points, on a log
+    scale where the column has one.
 
     Args:
         path: CSV with the columns of the configuration, `seed`, `epoch` (from 1), `val_accuracy`, `val_accuracy_ema`,
-            `val_loss`, `seconds` and `seconds_stored`. Each combination of values has all seeds and epochs.
+            `val_loss`, `seconds` and `seconds_stored`. Each combination of values has all epochs of at least one seed.
 
     Raises:
         SystemExit: the file, a column or a combination of values is missing.
@@ -125,13 +128,21 @@ class CurveTable:
                 self.curves[name][index] = float(row[name])
             for name, values in price.items():
                 values[index] = float(row[name] or "nan")
-        if any(np.isnan(values).any() for values in (*self.curves.values(), *price.values())):
+        # Seeds that were recorded with all epochs, per point.
+        self.recorded = np.all([np.isfinite(v).all(axis=-1) for v in (*self.curves.values(), *price.values())], axis=0)
+        if not self.recorded.any(axis=0).all():
             raise SystemExit(
-                f"{path} must have every combination of {', '.join(self.names)}, seed and epoch, with seconds"
+                f"{path} must have every combination of {', '.join(self.names)} with all its epochs, and their seconds"
             )
-        self.means = {name: values.mean(axis=0) for name, values in self.curves.items()}
-        self.prices = {name: np.log(values.mean(axis=(0, -1))) for name, values in price.items()}
-        self.best = max(float(self.mean(point, name).max()) for point in self.lattice() for name in self.means)
+        for values in (*self.curves.values(), *price.values()):
+            values[~self.recorded] = np.nan
+        self.odds = {name: np.nanmean(logit(values.clip(*INSIDE)), axis=0) for name, values in self.curves.items()}
+        self.qualities = {
+            name: logit(np.nanmean(np.maximum.accumulate(values, axis=-1), axis=0).clip(*INSIDE))
+            for name, values in self.curves.items()
+        }
+        self.prices = {name: np.log(np.nanmean(values, axis=(0, -1))) for name, values in price.items()}
+        self.best = max(float(self.quality(point, name)[-1]) for point in self.lattice() for name in self.curves)
 
     def distributions(self) -> dict[str, BaseDistribution]:
         return {name: axis.distribution() for name, axis in self.axes.items()}
@@ -146,26 +157,26 @@ class CurveTable:
                 return [dict(zip(self.names, values, strict=True)) for values in itertools.product(*axes)]
             points += 4
 
-    def mean(self, params: Params, name: str) -> NDArray[np.float64]:
-        """The mean curve at a point, shape (epochs,)."""
-        return sum(weight * self.means[name][point] for point, weight in self._around(params))  # type: ignore[return-value]
+    def quality(self, params: Params, name: str) -> NDArray[np.float64]:
+        """The best value up to each epoch, as a mean over the seeds, shape (epochs,)."""
+        return np.asarray(expit(self._interpolate(self.qualities[name], params)))
 
     def seconds(self, params: Params, *, stored: bool = True) -> float:
         """Seconds per epoch at a point."""
-        price = self.prices["seconds_stored" if stored else "seconds"]
-        return math.exp(sum(weight * price[point] for point, weight in self._around(params)))
+        return float(np.exp(self._interpolate(self.prices["seconds_stored" if stored else "seconds"], params)))
 
     def train(self, params: Params, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
         """The curves of one training at a point; plain and averaged weights are of the same training."""
         around = self._around(params)
         point = around[rng.choice(len(around), p=[weight for _, weight in around])][0]
-        seeds = len(self.curves[PLAIN])
-        seed = rng.integers(seeds)
-        scale = math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0
+        seed = rng.choice(np.flatnonzero(self.recorded[(slice(None), *point)]))
         return {
-            name: self.mean(params, name) + scale * (self.curves[name][(seed, *point)] - self.means[name][point])
-            for name in self.means
+            name: expit(logit(curves[(seed, *point)].clip(*INSIDE)) + self._interpolate(odds, params) - odds[point])
+            for (name, curves), odds in zip(self.curves.items(), self.odds.values(), strict=True)
         }
+
+    def _interpolate(self, values: NDArray[np.float64], params: Params) -> NDArray[np.float64]:
+        return np.sum([weight * values[point] for point, weight in self._around(params)], axis=0)
 
     def _around(self, params: Params) -> list[tuple[tuple[int, ...], float]]:
         """The points of the grid around this one, with their weights, which add up to 1."""

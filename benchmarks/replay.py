@@ -49,8 +49,8 @@ class Outcome:
     """What a replayed sweep came to.
 
     Args:
-        incumbents: seconds and quality each time a better value was reported: the mean over the seeds, at its best
-            epoch so far, of the configuration with the best reported value. What a value owes to luck does not count.
+        incumbents: seconds and quality each time a better value was reported. The quality is that of its configuration
+            at its best epoch so far, as a mean over the seeds: what a value owes to luck does not count.
         seconds: until the last worker ended.
         worker_seconds: sum over the workers of the seconds in which they trained.
         epochs: number of trained epochs.
@@ -171,7 +171,7 @@ def replay(
             outcome.epochs += 1
             if value > best:
                 best = value
-                outcome.incumbents.append((now, float(table.mean(worker.params, policy.column)[:epoch].max())))
+                outcome.incumbents.append((now, float(table.quality(worker.params, policy.column)[epoch - 1])))
             if worker.report(value, epoch):
                 trains = False
                 events += [(now, next(order), waiting, False) for waiting in idle]

@@ -8,9 +8,11 @@ of epochs. Between the recorded configurations the space is interpolated (benchm
 training deviates from the mean as one of the recorded seeds did. 1, 8 and 64 workers run 48, 96 and 384 trials.
 `overhead` is the seconds around a trial each time it starts or continues.
 
-Printed per policy: seconds until the best configuration found is within 1.0 and 0.5 points of the table's best (median
-and 90th percentile over the seeds), its distance after a quarter, half and all of the seconds that unpruned TPE takes,
-how often the final choice is more than 1 point off, and the seconds of all workers together.
+Printed first: how well the values after each epoch rank the trainings of the table (Spearman's correlation with the
+best value that a training reaches). Then, per policy: seconds until the best configuration found is within 1.0 and 0.5
+points of the table's best (median and 90th percentile over the seeds), its distance after a quarter, half and all of
+the seconds that unpruned TPE takes, how often the final choice is more than 1 point off, and the seconds of all workers
+together.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from omegaconf import OmegaConf
+from scipy.stats import spearmanr
 
 from benchmarks.curve_table import AVERAGED, PLAIN, CurveTable
 from benchmarks.measuring import ROOT, report, table
@@ -57,8 +60,9 @@ POLICIES = {
     "TPE + Hyperband": _policy("tpe", "hyperband"),
     "TPE + successive halving": _policy("tpe", "successive_halving"),
     "TPE + Wilcoxon": _policy("tpe", "wilcoxon"),
-    "present default": _policy("early_tpe", "late_median"),
-    "TPE + promotion": _policy("early_tpe", scheduler="promotion", column=AVERAGED),
+    "early TPE + late median": _policy("early_tpe", "late_median"),
+    "early TPE + freeze-thaw": _policy("early_tpe", scheduler="freeze_thaw", column=AVERAGED),
+    "default: early TPE + promotion": _policy("early_tpe", scheduler="promotion", column=AVERAGED),
 }
 
 
@@ -84,6 +88,17 @@ def row(name: str, found: Sequence[Outcome], best: float, reference: float) -> t
         seconds([each.seconds_to(best - 0.005) for each in found]), regret(0.25), regret(0.5), regret(1.0),
         f"{100 * missed:.0f}%", f"{statistics.median(each.worker_seconds for each in found):.0f}",
     )  # fmt: skip
+
+
+def ranks(curves: CurveTable) -> str:
+    """Spearman's correlation of the recorded values after each epoch with the best value of their training."""
+    head = ("after epoch", *(str(epoch) for epoch in range(1, curves.epochs)))
+    rows = []
+    for name, label in ((PLAIN, "plain weights"), (AVERAGED, "averaged weights")):
+        recorded = curves.curves[name][curves.recorded]
+        found = [spearmanr(recorded[:, epoch], recorded.max(axis=1)).statistic for epoch in range(curves.epochs - 1)]
+        rows.append((label, *(f"{value:.2f}" for value in found)))
+    return table([head, *rows])
 
 
 def compare(path: Path, workers: int, seeds: int, overhead: float, names: Sequence[str]) -> str:
@@ -115,7 +130,8 @@ def main() -> None:
         compare(path, int(workers), int(given.get("seeds", "200")), float(given.get("overhead", "1.0")), names)
         for workers in given.get("workers", "1,8,64").split(",")
     ]
-    report("search", f"Table {path.name}.\n\n" + "\n\n".join(parts), write=given.get("write") == "true")
+    text = "\n\n".join((f"Table {path.name}.", ranks(CurveTable(path)), *parts))
+    report("search", text, write=given.get("write") == "true", heading=f"search: {path.stem}")
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ class ModelSection(_Section):
     head_lr: Positive
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     mixup: NotNegative
-    ema: Annotated[float, Field(gt=0, lt=1)] | None
+    ema: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None
     pos_weight: Positive | Literal["balanced"]
     flip_test: bool
 

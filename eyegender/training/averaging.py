@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from eyegender.models.classifier import Classifier
 
 _COUNT = "n_averaged"
+
+
+def averaging_decay(ema: float | Literal["auto"] | None, images: int, batch_size: int) -> float | None:
+    """Decay per step for `model.ema`; `auto` has a memory of one epoch of so many images, None is none."""
+    return 1 - 1 / max(1, math.ceil(images / batch_size)) if ema == "auto" else ema
 
 
 class AveragedWeights(pl.Callback):

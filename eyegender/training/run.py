@@ -24,6 +24,7 @@ from eyegender.models.finite_check import NotFiniteError
 from eyegender.tracking.check import check_store, check_store_once
 from eyegender.tracking.location import find_location
 from eyegender.training.autotune import autotune, frozen_stages_dtype, tune_malloc
+from eyegender.training.averaging import averaging_decay
 from eyegender.training.build import (
     build_data,
     build_trainer,
@@ -198,9 +199,10 @@ def _fit(
     """Train, from stored activations if that saves time."""
     cfg, resume = request.cfg, request.resume
     history = EpochHistory(tracker, cfg.trainer.max_steps)
+    decay = averaging_decay(cfg.model.ema, len(data.split.train), cfg.trainer.batch_size)
     callbacks, best = fit_callbacks(
         request.output_dir / "checkpoints", history, request.stop, monitor=cfg.monitor, mode=cfg.mode,
-        ema=cfg.model.ema, trial=request.trial, resumed=None if resume is None else resume.path,
+        ema=decay, trial=request.trial, resumed=None if resume is None else resume.path,
     )  # fmt: skip
     if tracker is not None:
         callbacks.append(SaveOrigin(partial(checkpoint_origin, tracker, cfg, data)))

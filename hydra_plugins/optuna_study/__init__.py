@@ -27,6 +27,7 @@ from ._redaction import (
     register_secrets,
 )
 from ._schedulers import START, Curve, Scheduler
+from ._schedulers._freeze_thaw import FreezeThawScheduler
 from ._schedulers._promotion import PromotionScheduler
 from ._status import StudyHandle, StudyStatus, TrialRow, study_status
 from ._trial import StudyError, TrialHandle, TrialInterrupted, TrialLost, TrialPaused, TrialPruned, current_trial
@@ -35,6 +36,7 @@ __all__ = [
     "START",
     "Curve",
     "ExpectedTrials",
+    "FreezeThawScheduler",
     "PromotionScheduler",
     "Scheduler",
     "StudyError",

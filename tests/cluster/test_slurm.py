@@ -69,7 +69,8 @@ def test_submitted_workers_run_without_the_command(cluster):
 
 def test_another_job_continues_a_paused_trial_also_after_kill_9(cluster, tmp_path):
     run(
-        *SLURM, "mode=pauses", "steps=9", "hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize",
+        *SLURM, "mode=pauses", "steps=9", "hydra/sweeper/scheduler=promotion", "hydra.sweeper.scheduler.min_resource=1",
+        "hydra.sweeper.scheduler.reduction_factor=3", "hydra.sweeper.direction=maximize",
         "hydra.sweeper.n_trials=9", "hydra.sweeper.heartbeat=1", "hydra.sweeper.enqueue=[{x: 5, y: 5}]", env=cluster,
     )  # fmt: skip
     assert (tmp_path / "signalled").read_text() == "0"

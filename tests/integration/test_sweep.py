@@ -98,7 +98,7 @@ def test_the_report_is_in_the_folder_and_in_the_parent_run(finished: tuple[Path,
 
 def test_paused_trials_continue_from_their_checkpoints_and_their_runs_say_so(tmp_path: Path) -> None:
     output = sweep(
-        tmp_path, "+sweeps=finetune", "hydra/sweeper/scheduler=promotion", "hydra/sweeper/pruner=nop",
+        tmp_path, "+sweeps=finetune",
         "hydra.sweeper.n_trials=4", "trainer.max_epochs=4",
     )  # fmt: skip
     status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")
@@ -121,7 +121,7 @@ def test_paused_trials_continue_from_their_checkpoints_and_their_runs_say_so(tmp
 
 def test_a_budget_of_epochs_holds_for_all_trainings_together(tmp_path: Path) -> None:
     output = sweep(
-        tmp_path, "+sweeps=finetune", "hydra/sweeper/scheduler=promotion", "hydra/sweeper/pruner=nop",
+        tmp_path, "+sweeps=finetune",
         "hydra.sweeper.n_trials=null", "hydra.sweeper.budget='9 epochs'", "trainer.max_epochs=4",
     )  # fmt: skip
     client, _, trials = runs(tmp_path)
@@ -149,7 +149,7 @@ def test_a_larger_budget_continues_the_runs_of_trials_that_a_smaller_one_pruned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = (
-        "+sweeps=finetune", f"hydra.sweeper.scheduler._target_={__name__}.PausesOnce", "hydra/sweeper/pruner=nop",
+        "+sweeps=finetune", "hydra/sweeper/scheduler=none", f"hydra.sweeper.scheduler._target_={__name__}.PausesOnce",
         "trainer.max_epochs=3",
     )  # fmt: skip
     sweep(tmp_path, *command, "hydra.sweeper.n_trials=2")
@@ -172,7 +172,7 @@ def test_a_larger_budget_continues_the_runs_of_trials_that_a_smaller_one_pruned(
 
 def test_a_paused_trial_continues_after_all_processes_were_killed(tmp_path: Path) -> None:
     command = (
-        "+sweeps=finetune", "hydra/sweeper/scheduler=promotion", "hydra.sweeper.scheduler.reduction_factor=2",
+        "+sweeps=finetune", "hydra/sweeper/scheduler=promotion", "hydra.sweeper.scheduler.min_resource=1",
         "hydra/sweeper/pruner=nop", "hydra.sweeper.n_trials=3", "trainer.max_epochs=8", "data.n=200",
     )  # fmt: skip
     process = start(tmp_path, *command)
@@ -256,6 +256,7 @@ def test_a_trial_that_diverges_is_a_failed_run_with_its_reason_and_the_sweep_con
         "trainer.gradient_clip=null",
         "hydra.sweeper.enqueue=[{model.lr: 1e30}, {model.lr: 1e-3}, {model.lr: 1e-3}]",
         "hydra.sweeper.n_trials=2", "hydra.sweeper.max_failure_rate=1", "trainer.max_epochs=4",
+        "hydra/sweeper/scheduler=none",
     )  # fmt: skip
     status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")
     assert (status.counts.complete, status.counts.failed) == (2, 1)
@@ -270,7 +271,7 @@ def test_after_a_kill_the_same_command_resumes_the_study(tmp_path: Path) -> None
         "hydra.sweeper.n_trials=2",
         "trainer.max_epochs=8",
         "data.n=200",
-        "hydra/sweeper/pruner=nop",
+        "hydra/sweeper/scheduler=none",
     )
     process = start(tmp_path, *command)
     checkpoint = tmp_path / "multirun/finetune/0/checkpoints/last.ckpt"

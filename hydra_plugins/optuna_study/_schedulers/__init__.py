@@ -22,6 +22,7 @@ class Curve:
         values: step to reported value; larger is better, whatever the direction of the study.
         params: parameter to value.
         seconds: step to seconds of training up to that step, over all attempts.
+        distributions: parameter to Optuna's distribution.
         max_resource: the number of reports of a trial that runs to its end; None if its task has not said it.
     """
 
@@ -30,11 +31,22 @@ class Curve:
     values: Mapping[int, float]
     params: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[int, float] = field(default_factory=dict)
+    distributions: Mapping[str, Any] = field(default_factory=dict)
     max_resource: int | None = None
 
     @property
     def last_step(self) -> int | None:
         return max(self.values, default=None)
+
+    def first_decision(self, min_resource: int | None) -> int:
+        """The first step after which a trial may pause: `min_resource`, or without one 30% of its steps.
+
+        Replays against recorded learning curves (benchmarks.search) choose this share: before it, the order of the
+        values has little to do with the order at the end.
+        """
+        if min_resource is not None:
+            return min_resource
+        return max(1, round(0.3 * self.max_resource)) if self.max_resource is not None else 1
 
 
 class Scheduler(ABC):

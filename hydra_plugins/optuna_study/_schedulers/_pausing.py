@@ -69,6 +69,7 @@ def _curve_of(trial: FrozenTrial, maximize: bool) -> Curve:
         values={step: sign * value for step, value in reports_of(trial).items()},
         params=trial.params,
         seconds=seconds_of(trial),
+        distributions=trial.distributions,
         max_resource=trial.system_attrs.get(MAX_RESOURCE),
     )
 

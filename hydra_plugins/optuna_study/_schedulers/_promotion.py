@@ -14,15 +14,15 @@ class PromotionScheduler(Scheduler):
     the best paused trials continue until no paused one is better than a trial that went further.
 
     Args:
-        min_resource: the first rung, in steps (epochs), at least 1.
-        reduction_factor: the factor between two rungs, at least 2.
+        min_resource: the first rung, in steps (epochs), at least 1; by default 30% of the steps of a full training.
+        reduction_factor: the factor between two rungs, at least 2; 1 / `reduction_factor` of a rung's trials continue.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, min_resource: int = 1, reduction_factor: int = 3) -> None:
-        if min_resource < 1 or reduction_factor < 2:
+    def __init__(self, min_resource: int | None = None, reduction_factor: int = 2) -> None:
+        if (min_resource is not None and min_resource < 1) or reduction_factor < 2:
             raise ValueError(
                 f"min_resource must be at least 1 and reduction_factor at least 2, got {min_resource} and "
                 f"{reduction_factor}"
@@ -32,14 +32,14 @@ class PromotionScheduler(Scheduler):
 
     def should_pause(self, curve: Curve, curves: Sequence[Curve]) -> bool:
         rung = curve.last_step
-        if rung is None or not self._is_rung(rung):
+        if rung is None or not self._is_rung(rung, curve):
             return False
         return curve.number not in self._promotable(rung, curves)
 
     def should_prune(self, curve: Curve, curves: Sequence[Curve]) -> bool:
         """As in successive halving without promotion: the best trial of a rung always continues."""
         rung = curve.last_step
-        if rung is None or not self._is_rung(rung):
+        if rung is None or not self._is_rung(rung, curve):
             return False
         return curve.number not in self._promotable(rung, curves, at_least=1)
 
@@ -54,8 +54,10 @@ class PromotionScheduler(Scheduler):
             return START
         return self._best_unfinished(paused, curves)
 
-    def _is_rung(self, step: int) -> bool:
-        rung = self.min_resource
+    def _is_rung(self, step: int, curve: Curve) -> bool:
+        if curve.max_resource is not None and step >= curve.max_resource:
+            return False  # it is complete
+        rung = curve.first_decision(self.min_resource)
         while rung < step:
             rung *= self.reduction_factor
         return rung == step

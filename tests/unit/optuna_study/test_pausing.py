@@ -31,7 +31,7 @@ def queue(tmp_path: Path, name: str, heartbeat: float = 60.0, **rules: int) -> T
     optuna.create_study(study_name="toy", storage=store.optuna, load_if_exists=True)
     owner = WorkerId(name, 0, "h", 1, host_id=f"elsewhere-{name}", started="1", heartbeat=heartbeat)
     budget = Budget(n_trials=1, max_failures=99, **rules)
-    return TrialQueue(store, "toy", budget, owner, scheduler=PromotionScheduler())
+    return TrialQueue(store, "toy", budget, owner, scheduler=PromotionScheduler(1, 3))
 
 
 def paused_once(worker: TrialQueue) -> int:

@@ -28,7 +28,7 @@ def curve(number, *values, state="paused"):
 
 
 def test_the_first_trials_pause_at_the_first_rung_and_the_best_third_continues():
-    scheduler = PromotionScheduler()
+    scheduler = PromotionScheduler(1, 3)
     lonely = curve(0, 0.5, state="running")
     assert scheduler.should_pause(lonely, [lonely])
     assert scheduler.choose([curve(0, 0.5)], may_start=True) == START
@@ -42,29 +42,43 @@ def test_the_first_trials_pause_at_the_first_rung_and_the_best_third_continues()
 def test_the_highest_rung_is_served_first_and_nobody_is_promoted_twice():
     high = [curve(0, 0.5, 0.6, 0.7), curve(1, 0.6, 0.7, 0.8), curve(2, 0.7, 0.8, 0.9)]
     low = [curve(number, 0.1) for number in range(3, 9)]
-    assert PromotionScheduler().choose([*high, *low], may_start=True) == 2
+    assert PromotionScheduler(1, 3).choose([*high, *low], may_start=True) == 2
     promoted = [*high[:2], curve(2, 0.7, 0.8, 0.9, state="running"), *low]
-    assert PromotionScheduler().choose(promoted, may_start=True) == START
+    assert PromotionScheduler(1, 3).choose(promoted, may_start=True) == START
 
 
 def test_at_the_end_the_best_paused_trial_goes_all_the_way():
     curves = [curve(0, 0.5), curve(1, 0.7)]
-    assert PromotionScheduler().choose(curves, may_start=False) == 1
+    assert PromotionScheduler(1, 3).choose(curves, may_start=False) == 1
     done = [curve(0, 0.5), curve(1, *[0.7] * STEPS, state="complete")]
-    assert PromotionScheduler().choose(done, may_start=False) is None
+    assert PromotionScheduler(1, 3).choose(done, may_start=False) is None
     better = [curve(0, 0.8), curve(1, *[0.7] * STEPS, state="complete")]
-    assert PromotionScheduler().choose(better, may_start=False) == 0
+    assert PromotionScheduler(1, 3).choose(better, may_start=False) == 0
 
 
 def test_nan_and_failed_trials_are_never_promoted():
     curves = [curve(0, float("nan")), curve(1, float("nan")), curve(2, 0.1), curve(3, 0.9, state="failed")]
-    assert PromotionScheduler().choose(curves, may_start=True) == 2
+    assert PromotionScheduler(1, 3).choose(curves, may_start=True) == 2
 
 
 @pytest.mark.parametrize(("min_resource", "reduction_factor"), [(0, 3), (1, 1)])
 def test_rungs_that_do_not_grow_are_refused(min_resource, reduction_factor):
     with pytest.raises(ValueError, match="at least"):
         PromotionScheduler(min_resource, reduction_factor)
+
+
+def test_without_a_first_rung_a_trial_pauses_after_30_percent_of_its_steps():
+    scheduler = PromotionScheduler()
+    for length, first in ((2, 1), (10, 3), (100, 30)):
+        pauses = [
+            step
+            for step in range(1, length + 1)
+            if scheduler.should_pause(
+                long := Curve(0, "running", dict.fromkeys(range(1, step + 1), 0.5), max_resource=length), [long]
+            )
+        ]
+        assert pauses[0] == first
+        assert pauses[-1] < length  # after its last step it is complete
 
 
 def checkpointed(ran):
@@ -87,7 +101,10 @@ def checkpointed(ran):
     return task
 
 
-PROMOTION = ("hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=9")
+PROMOTION = (
+    "hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=9",
+    "hydra.sweeper.scheduler.min_resource=1", "hydra.sweeper.scheduler.reduction_factor=3",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///study.db", "journal://study.log", "null"])

@@ -21,7 +21,10 @@ from hydra_plugins.optuna_study._schedulers._spending import Ledger, Limit
 from .sweeping import load, run
 
 EPOCHS = 9
-PROMOTION = ("hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize")
+PROMOTION = (
+    "hydra/sweeper/scheduler=promotion", "hydra.sweeper.scheduler.min_resource=1",
+    "hydra.sweeper.scheduler.reduction_factor=3", "hydra.sweeper.direction=maximize",
+)  # fmt: skip
 ONLY_BUDGET = (*PROMOTION, "hydra.sweeper.n_trials=null")
 
 
@@ -249,14 +252,14 @@ def test_a_task_that_reports_nothing_cannot_be_counted_and_ends(sweep_task, caps
 
 
 def test_what_killed_and_failed_attempts_reported_counts(sweep_task):
-    ran, failed = [], []
+    ran, failed, stopped = [], [], []
     task = trained(ran)
 
     def dies(cfg):
-        if len(ran) == 5:
-            ran.append((None, None))
+        if len(ran) >= 5 and not stopped:
+            stopped.append(True)
             raise KeyboardInterrupt
-        if len(ran) >= 12 and not failed:
+        if len(ran) >= 12 and not failed and current_trial().last_step is None:
             failed.append(True)
             current_trial().report(0.0, 1)
             raise RuntimeError
@@ -268,7 +271,7 @@ def test_what_killed_and_failed_attempts_reported_counts(sweep_task):
     study = sweep_task(dies, *command)
     assert study.counts.failed == 1
     reported = {(trial.number, step) for trial in study.trials for step in trial.reported}
-    assert len(reported) == sum(step is not None for _, step in ran) + 1 <= 40
+    assert len(reported) == len(ran) + 1 <= 40
     assert is_best_complete(study)
 
 
@@ -299,14 +302,15 @@ class Table:
     def seconds(self, params):
         return float(100 ** params["x"])
 
-    def mean(self, params, _column):
+    def quality(self, params, _column):
         return params["x"] * np.linspace(0.3, 1.0, self.epochs)
 
 
 def simulate(scheduler, workers, limit, seed):
     sampler = {"_target_": "optuna.samplers.RandomSampler"}
-    target = None if scheduler is None else "hydra_plugins.optuna_study.PromotionScheduler"
-    policy = Policy(sampler, {"_target_": "optuna.pruners.NopPruner"}, {"_target_": target}, "value")
+    target = "hydra_plugins.optuna_study.PromotionScheduler"
+    scheduler = {"_target_": target, "min_resource": 1, "reduction_factor": 3} if scheduler else {"_target_": None}
+    policy = Policy(sampler, {"_target_": "optuna.pruners.NopPruner"}, scheduler, "value")
     return replay(Table(), policy, workers, None, seed, 0.0, limit)
 
 
