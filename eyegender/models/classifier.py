@@ -227,8 +227,7 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         # After the last training step no further loss would show weights that are not finite.
-        parts = (self.network.suffix, self.network.head)
-        weights = [tensor for part in parts for tensor in part.state_dict().values() if tensor.is_floating_point()]
+        weights = [tensor for tensor in self.network.state_dict().values() if tensor.is_floating_point()]
         self._check_finite(torch.nn.utils.get_total_norm(weights, norm_type=math.inf), "largest weight")
         self.finite.flush()
 

@@ -92,6 +92,7 @@ def _running_in(base: Path, tool: Path) -> Iterator[Postgres]:
         port = probe.getsockname()[1]
     with (data / "postgresql.conf").open("a") as settings:
         settings.write(f"port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\n")
+        settings.write("max_connections = 300\n")  # of which each worker of a sweep holds two or three
     server = Postgres(data, port)
     server.start()
     try:
