@@ -142,6 +142,9 @@ class SaveOrigin(pl.Callback):
         checkpoint |= self.origin()
 
 
+HAS_PAUSED = "has_paused"  # user attribute of a trial whose MLflow run may say that it is paused
+
+
 class ReportToTrial(pl.Callback):
     """Reports the monitored metric of each epoch to a trial, and ends the fit if the trial should pause or be pruned.
 
@@ -178,6 +181,7 @@ class ReportToTrial(pl.Callback):
         if prune:
             raise TrialPruned(f"pruned after epoch {trainer.current_epoch}")
         if pause:
+            self.trial.set_user_attr(HAS_PAUSED, True)
             raise TrialPaused(f"paused after epoch {trainer.current_epoch}")
 
 

@@ -16,6 +16,7 @@ from eyegender.models.micro_batches import is_out_of_memory
 from eyegender.tracking.location import find_location
 from eyegender.tracking.tracker import Tracker, last_epoch
 from eyegender.training import environment
+from eyegender.training.callbacks import HAS_PAUSED
 from eyegender.training.interruptions import (
     StoppedBySignalError,
     earlier_run_key,
@@ -104,7 +105,8 @@ def begin_tracking(
         source=cfg.data.reader.arguments.get("root", data.source),
         profile=json.dumps({"counts": counts, "split": data.split.kind, "classes": list(data.samples.classes)}),
     )
-    if resumed_run is not None and trial is not None and trial.reported and (trial.was_pruned or not trial.is_retry):
+    # Also a retry: the attempt that was killed may have ended before it wrote this.
+    if resumed_run is not None and trial is not None and (trial.was_pruned or HAS_PAUSED in trial.user_attrs):
         tracker.set_tags({"paused": "false"} | ({"pruned": "false"} if trial.was_pruned else {}))
     if changed := _changed_tags(cfg, output_dir, resume, resumes_run=resumed_run is not None):
         tracker.set_tags(changed)
