@@ -17,9 +17,9 @@ from tests.processes import Command
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 COMMAND = (
-    *TINY, "+sweeps=cluster", "hydra/sweeper/scheduler=none", "data.n=200", "trainer.max_epochs=8", "hydra.launcher.cpus_per_task=1",
+    *TINY, "+sweeps=cluster", "data.n=200", "trainer.max_epochs=8", "hydra.launcher.cpus_per_task=1",
     "hydra.launcher.mem_gb=null", "hydra.launcher.timeout_min=10", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=4",
-    "hydra.sweeper.heartbeat=2", "hydra/sweeper/pruner=nop",
+    "hydra.sweeper.heartbeat=2", "hydra/sweeper/scheduler=none",
 )  # fmt: skip
 
 
