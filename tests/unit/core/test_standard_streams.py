@@ -97,11 +97,15 @@ def test_ascii_output_is_ascii(env: dict[str, str]) -> None:
 
 
 def test_a_terminal_that_closes_stops_a_training_with_its_checkpoint_and_a_sweep_with_its_trials() -> None:
-    with StopSignal().caught() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert stop.number == signal.SIGHUP
-    with pytest.raises(Stopped, match="SIGHUP"), Heartbeat(None, 20.0, enabled=False).running():
-        signal.raise_signal(signal.SIGHUP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        with StopSignal().caught() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.number == signal.SIGHUP
+        with pytest.raises(Stopped, match="SIGHUP"), Heartbeat(None, 20.0, enabled=False).running():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_nohup_is_respected() -> None:
