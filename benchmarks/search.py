@@ -126,9 +126,13 @@ def main() -> None:
         raise SystemExit(0 if "--help" in given else 2)
     path = Path(given.get("table", ROOT / "benchmarks/curves/mobilenet_v2.csv"))
     names = given["policies"].split(",") if "policies" in given else list(POLICIES)
+    workers = given.get("workers", "1,8,64").split(",")
+    for name, chosen, possible in (("policies", names, POLICIES), ("workers", workers, map(str, TRIALS))):
+        if unknown := set(chosen) - (allowed := set(possible)):
+            raise SystemExit(f"{name} must be among {', '.join(sorted(allowed))}, got {', '.join(sorted(unknown))}")
     parts = [
-        compare(path, int(workers), int(given.get("seeds", "200")), float(given.get("overhead", "1.0")), names)
-        for workers in given.get("workers", "1,8,64").split(",")
+        compare(path, int(each), int(given.get("seeds", "200")), float(given.get("overhead", "1.0")), names)
+        for each in workers
     ]
     text = "\n\n".join((f"Table {path.name}.", ranks(CurveTable(path)), *parts))
     report("search", text, write=given.get("write") == "true", heading=f"search: {path.stem}")

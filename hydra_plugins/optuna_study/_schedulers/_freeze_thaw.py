@@ -47,7 +47,7 @@ class FreezeThawScheduler(Scheduler):
 
     def should_pause(self, curve: Curve, curves: Sequence[Curve]) -> bool:
         step, first, length = curve.last_step, curve.first_decision(self.min_resource), curve.max_resource
-        if length is None or step is None or step < first or step >= length:
+        if length is None or step is None or step < first or len(curve.values) >= length:
             return False
         if self._is_starting(curves):
             return step == first

@@ -55,7 +55,7 @@ class PromotionScheduler(Scheduler):
         return self._best_unfinished(paused, curves)
 
     def _is_rung(self, step: int, curve: Curve) -> bool:
-        if curve.max_resource is not None and step >= curve.max_resource:
+        if curve.max_resource is not None and len(curve.values) >= curve.max_resource:
             return False  # it is complete
         rung = curve.first_decision(self.min_resource)
         while rung < step:

@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 
 from benchmarks.curve_table import AVERAGED, PLAIN, POINTS, CurveTable
 from benchmarks.replay import replay
-from benchmarks.search import POLICIES
+from benchmarks.search import POLICIES, main
 
 EPOCHS, DEPTHS, RATES, OPTIMIZERS = 6, (0, 2, 6), (1e-4, 1e-3, 1e-2), ("adamw", "sgd")
 
@@ -103,6 +103,13 @@ def test_an_interrupted_seed_does_not_count(path):
 def test_a_table_that_is_not_there_is_refused_with_the_command_that_records_it(tmp_path):
     with pytest.raises(SystemExit, match=r"got .*nowhere.csv; record one with benchmarks.record_curves"):
         CurveTable(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize("argument", ["workers=16", "policies=nothing"])
+def test_a_policy_or_number_of_workers_that_is_not_known_is_refused(path, monkeypatch, argument):
+    monkeypatch.setattr("sys.argv", ["search", f"table={path}", argument])
+    with pytest.raises(SystemExit, match=f"{argument.partition('=')[0]} must be among .*, got"):
+        main()
 
 
 @pytest.mark.parametrize("workers", [1, 4])

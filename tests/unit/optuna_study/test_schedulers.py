@@ -81,6 +81,14 @@ def test_without_a_first_rung_a_trial_pauses_after_30_percent_of_its_steps():
         assert pauses[-1] < length  # after its last step it is complete
 
 
+def test_steps_may_be_more_than_reports():
+    """A task that reports after steps 100, 200 and 300 makes three reports."""
+    scheduler = PromotionScheduler(min_resource=100)
+    for step, pauses in ((100, True), (200, True), (300, False)):
+        reported = Curve(0, "running", dict.fromkeys(range(100, step + 1, 100), 0.5), max_resource=3)
+        assert scheduler.should_pause(reported, [reported]) == pauses
+
+
 def checkpointed(ran):
     """A task with a checkpoint: its value at each step is x * step, and `ran` gets each step that it computes."""
 
