@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import optuna
 from omegaconf import OmegaConf
 from scipy.stats import spearmanr
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 TRIALS = {1: 48, 8: 96, 64: 384}
 REFERENCE = "TPE"
+RANKED = 9  # epochs after which the ranking is printed, at most
 
 
 def _policy(sampler: str, pruner: str = "nop", scheduler: str = "none", column: str = PLAIN, **more: Any) -> Policy:
@@ -92,11 +94,12 @@ def row(name: str, found: Sequence[Outcome], best: float, reference: float) -> t
 
 def ranks(curves: CurveTable) -> str:
     """Spearman's correlation of the recorded values after each epoch with the best value of their training."""
-    head = ("after epoch", *(str(epoch) for epoch in range(1, curves.epochs)))
+    shown = sorted({round(epoch) for epoch in np.linspace(1, max(1, curves.epochs - 1), RANKED)})
+    head = ("after epoch", *map(str, shown))
     rows = []
     for name, label in ((PLAIN, "plain weights"), (AVERAGED, "averaged weights")):
         recorded = curves.curves[name][curves.recorded]
-        found = [spearmanr(recorded[:, epoch], recorded.max(axis=1)).statistic for epoch in range(curves.epochs - 1)]
+        found = [spearmanr(recorded[:, epoch - 1], recorded.max(axis=1)).statistic for epoch in shown]
         rows.append((label, *(f"{value:.2f}" for value in found)))
     return table([head, *rows])
 
