@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.core.config_keys import rename_override, suggest_key
 from eyegender.core.errors import UserError, install_hint, is_disk_full, one_line
+from eyegender.core.imports import leave_quickly
 from eyegender.core.objectives import register_resolvers
 from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secrets
 from eyegender.core.standard_streams import log_in_utf8, lost_output, make_output_safe
@@ -89,6 +90,7 @@ def command(
             nonlocal begun
             begun = False
             make_output_safe()
+            leave_quickly()
             register_resolvers()
             if (mistake := _unsupported_system() or _unsupported_folder()) is not None:
                 print_error(mistake)

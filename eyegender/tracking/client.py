@@ -9,6 +9,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from eyegender.core.imports import without_collection
 from eyegender.tracking.local_store import open_database
 from eyegender.tracking.location import database_file
 
@@ -39,7 +40,7 @@ def connect(uri: str) -> MlflowClient:
     # The sender retries on its own; MLflow's retries would block one request for many minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault(TIMEOUT, str(REQUEST_SECONDS))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_collection():
         warnings.simplefilter("ignore")  # deprecation warnings from within MLflow
         import mlflow
 
