@@ -33,6 +33,8 @@ def connect(uri: str) -> MlflowClient:
         StoreFaultError: a local store is damaged, or has the schema of another version of MLflow.
         Exception: any other error of MLflow, a database driver or an HTTP library; the store may be back later.
     """
+    # Runs report nothing to MLflow's authors, unless the user asks for it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # MLflow prints the URL of each run, password included.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     # A progress bar for two copied files would be printed between the lines of the run.

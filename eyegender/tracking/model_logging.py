@@ -7,6 +7,7 @@ import json
 import platform
 import shutil
 import tempfile
+import warnings
 from importlib import metadata
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from eyegender.core.imports import without_collection
 from eyegender.tracking.client import CONCURRENT_REQUESTS
 
 if TYPE_CHECKING:
@@ -91,7 +93,9 @@ def _write(target: Path, folder: Path, description: Model) -> None:
 
     MLflow's `save_model` would search all installed packages, run the code, and copy each file twice.
     """
-    from mlflow import pyfunc
+    with warnings.catch_warnings(), without_collection():
+        warnings.simplefilter("ignore")  # on type hints of models that are not ours
+        from mlflow import pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
