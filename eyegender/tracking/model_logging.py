@@ -83,7 +83,9 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
             metadata=facts["metadata"],
             model_id=model.model_id,
         )
-        _write(Path(temporary) / "model", folder, description)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow's, on the type hints of its own models
+            _write(Path(temporary) / "model", folder, description)
         _upload(client, model.model_id, Path(temporary) / "model")
     client.finalize_logged_model(model.model_id, "READY")
 
@@ -93,8 +95,7 @@ def _write(target: Path, folder: Path, description: Model) -> None:
 
     MLflow's `save_model` would search all installed packages, run the code, and copy each file twice.
     """
-    with warnings.catch_warnings(), without_collection():
-        warnings.simplefilter("ignore")  # on type hints of models that are not ours
+    with without_collection():
         from mlflow import pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
