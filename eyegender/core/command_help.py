@@ -111,7 +111,7 @@ def _keys(
     """The keys of the composed config: those of the command itself, then those of each group."""
     from omegaconf import OmegaConf
 
-    content: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+    content: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     # What our own resolvers give is shorter than the text that calls them.
     content |= {key: config[key] for key, value in content.items() if str(value).startswith("${eyegender.")}
     own = {name: value for name, value in content.items() if not (name in options and isinstance(value, dict))}
@@ -123,7 +123,7 @@ def _keys(
         value = content.get(group)
         if not isinstance(value, dict):
             continue
-        paths = [options[group][name] for name in ("_common", choices.get(group)) if name in options[group]]
+        paths = [options[group][name] for name in ("_common", choices.get(group)) if name and name in options[group]]
         files = [read_config(path, group) for path in paths]
         yield from ("", *textwrap.wrap(f"{group}={choices.get(group)}: {files[-1].about if files else ''}", width))
         yield from _table(value, group, _meanings(files), width)
