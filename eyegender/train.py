@@ -1,4 +1,4 @@
-"""`python -m eyegender.train`: trains and tracks a run, and tests its best checkpoint."""
+"""`eyegender train`: trains and tracks a run, and tests its best checkpoint."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def _log_trial(store: TrackingStore, run: Run) -> tuple[Run, LoggedModel]:
     if model is None:
         raise UserError(
             f"the model of run {run.info.run_id} must reach {store.name}, got no answer in time; "
-            f"send it with python -m eyegender.sync folder={folder}, then promote the run again"
+            f"send it with eyegender sync folder={folder}, then promote the run again"
         )
     return store.run(run.info.run_id), model
 
