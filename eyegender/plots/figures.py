@@ -41,7 +41,8 @@ def save_figures(figures: Mapping[str, Figure], folder: Path | str, *, svg: bool
     for name, figure in figures.items():
         path = folder / f"{name}.png"
         figure.set_dpi(_DPI)
-        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})  # savefig would draw everything twice
+        # Figure.savefig would draw everything twice.
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
         written.append(path)
         if svg:
             path = folder / f"{name}.svg"

@@ -17,8 +17,8 @@ from eyegender.models.saved_network import SPEC_FILE, parse_spec
 from eyegender.registry.model_card import CARD_FILE, model_card
 from eyegender.studies.winner import evaluate_trial
 from eyegender.tracking.errors import first_line, is_gone, is_refused
+from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.run_artifacts import (
-    NETWORK,
     downloaded,
     logged_model,
     lost_predictions,
