@@ -1,4 +1,4 @@
-"""`python -m eyegender.train`: trains and tracks a run, and tests its best checkpoint."""
+"""`eyegender train`: trains and tracks a run, and tests its best checkpoint."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from eyegender.core.callable_module import make_callable
 from eyegender.core.command import command
+from eyegender.core.imports import imports_of_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,8 @@ def train_job(cfg: DictConfig, *, callbacks: Sequence[Callback] = ()) -> RunResu
     check_single_run(HydraConfig.get())
     parsed = parse(cfg)  # before torch is imported, so that a mistake is reported at once
     check_source(parsed.data)
-    from eyegender.training.run import train
+    with imports_of_command():
+        from eyegender.training.run import train
     from hydra_plugins.optuna_study import raw_overrides
 
     hydra = HydraConfig.get()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
@@ -34,7 +35,7 @@ def isolated() -> Iterator[None]:
     """Restore at the end of the block what Hydra and the commands change in a process."""
     with ExitStack() as stack:
         stack.enter_context(_one_at_a_time)
-        for restored in (_hydra, _logging, _signals, _environment, _random_numbers, _command_line):
+        for restored in (_hydra, _logging, _signals, _environment, _random_numbers, _command_line, _collector):
             stack.enter_context(restored())
         stack.enter_context(warnings.catch_warnings())
         yield
@@ -140,6 +141,17 @@ def _command_line() -> Iterator[None]:
     finally:
         sys.argv, sys.excepthook = argv, hook
         module.__spec__ = spec
+
+
+@contextmanager
+def _collector() -> Iterator[None]:
+    """A command takes what its imports make out of garbage collection; here, that would include the user's objects."""
+    frozen = gc.get_freeze_count()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.unfreeze()
 
 
 def pretend_command(name: str, arguments: list[str]) -> None:

@@ -7,23 +7,20 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize, initialize_config_dir
+from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from eyegender.api.isolation import isolated
 from eyegender.api.overrides import as_lines
 from eyegender.core.command import (
-    config_files,
-    config_folder,
     error_message,
     is_raised_by_hydra,
     is_user_mistake,
     prepare_arguments,
-    register_config,
-    register_sweeps,
     unsupported,
 )
+from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
 from eyegender.core.errors import UserError
 from eyegender.core.objectives import register_resolvers
 
@@ -37,6 +34,8 @@ if TYPE_CHECKING:
     from eyegender.api.overrides import Overrides
 
 HYDRA = "1.3"
+# A package without config files and without folders, which would look like config groups.
+_NO_CONFIGS = "eyegender.core"
 
 
 class ConfigOf:
@@ -71,7 +70,7 @@ class ConfigOf:
                     yield self
             else:
                 register_config(self.name, self.groups)
-                with initialize(config_path=None, job_name=self.name, version_base=HYDRA):
+                with initialize_config_module(_NO_CONFIGS, job_name=self.name, version_base=HYDRA):
                     yield self
 
     @property

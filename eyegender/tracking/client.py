@@ -9,6 +9,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from eyegender.core.imports import without_collection
 from eyegender.tracking.local_store import open_database
 from eyegender.tracking.location import database_file
 
@@ -33,7 +34,7 @@ def connect(uri: str) -> MlflowClient:
         Exception: any other error of MLflow, a database driver or an HTTP library; the store may be back later.
     """
     _set_options_of_mlflow()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_collection():
         warnings.simplefilter("ignore")  # deprecation warnings from within MLflow
         import mlflow
 
@@ -49,6 +50,8 @@ def connect(uri: str) -> MlflowClient:
 
 def _set_options_of_mlflow() -> None:
     """What MLflow reads from the environment at each request; `eyegender.train` in Python restores the environment."""
+    # Runs report nothing to MLflow's authors, unless the user asks for it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # MLflow prints the URL of each run, password included.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     # A progress bar for two copied files would be printed between the lines of the run.
