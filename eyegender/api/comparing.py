@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from eyegender.api.tables import lines, table
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     import pandas as pd
@@ -72,7 +71,7 @@ def compare(
         given: dict[str, Any] = {}
         if isinstance(runs, SweepResult):
             given = {"study": runs.study_name, "pick": "all"}
-        elif isinstance(runs, str | Mapping):
+        elif runs is not None and (isinstance(runs, str | Mapping) or not isinstance(runs, Iterable)):
             raise UserError(f"runs must be a list of runs, got {runs!r}; write it as [RUN, RUN]")
         elif runs is not None:
             given = {"runs": [run_id_of(run) for run in runs]}

@@ -56,7 +56,8 @@ def _hydra() -> Iterator[None]:
     try:
         yield
     finally:
-        hydra.hydra, store.repo, config.cfg, job.conf, base = former
+        # Hydra's own context managers put another instance into its place.
+        GlobalHydra.instance().hydra, store.repo, config.cfg, job.conf, base = former
         version.VersionBase.instance().version_base = base
 
 

@@ -91,7 +91,7 @@ def _as_text(value: Any, key: str, *, ranges: bool) -> str:
     elif isinstance(value, str):
         text = _quoted(value, key, ranges=ranges)
     elif isinstance(value, Mapping):
-        text = "{" + ",".join(f"{_item(name, key)}:{_item(inner, key)}" for name, inner in value.items()) + "}"
+        text = "{" + ",".join(f"{_key(name, key)}:{_item(inner, key)}" for name, inner in value.items()) + "}"
     elif isinstance(value, list | tuple):
         text = "[" + ",".join(_item(item, key) for item in value) + "]"
     elif isinstance(value, int | float):
@@ -101,6 +101,18 @@ def _as_text(value: Any, key: str, *, ranges: bool) -> str:
             f"{key} must be None, bool, int, float, text, a path, or a list or dict of them, got "
             f"{type(value).__name__}; convert it"
         )
+    return text
+
+
+def _key(name: Any, key: str) -> str:
+    """A key of a dict that is a value; Hydra knows no quotes there."""
+    text = re.sub(r"([\\()\[\]{}:=,\s])", r"\\\1", str(name))
+    try:
+        parsed: Any = OverridesParser.create().parse_override(f"key={{{text}:0}}").value()
+    except HydraException:
+        parsed = {}
+    if list(map(str, parsed)) != [str(name)]:
+        raise UserError(f"{key} must have keys that Hydra can read, got {name!r}; use a config file")
     return text
 
 

@@ -125,9 +125,7 @@ def sweep(overrides: Overrides = None, *, config_dir: str | Path | None = None) 
         arguments = _with_space([*config.lines(overrides, ranges=True)])
         hydra = config.composed_sweep(arguments).hydra
         if not str(hydra.sweeper.get("_target_")).endswith("OptunaStudySweeper"):
-            raise UserError(
-                "a sweep from Python needs hydra/sweeper=optuna_study, got another one; remove hydra/sweeper="
-            )
+            raise UserError("hydra/sweeper must be optuna_study in a sweep from Python, got another one; remove it")
         name, storage = hydra.sweeper.study_name, hydra.sweeper.storage
         folder = Path(str(hydra.sweep.dir)).absolute()
         if storage is None or name is None:

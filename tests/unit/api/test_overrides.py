@@ -39,10 +39,11 @@ def test_hydra_reads_the_value_that_was_given(value: object) -> None:
     assert type(parsed(line)) is type(value)
 
 
-@pytest.mark.parametrize("value", [{"a": 1, "b": [True, "x y"]}, {"it's": None}], ids=repr)
+@pytest.mark.parametrize("value", [{"a": 1, "b": [True, "x y"]}, {"male eyes": None, "a:b": 1, "10": 2}], ids=repr)
 def test_a_dict_within_a_list_is_a_value(value: object) -> None:
     (line,) = lines({"key": [value]})
-    assert parsed(line) == [value]
+    (read,) = parsed(line)  # type: ignore[misc]
+    assert {str(key): inner for key, inner in read.items()} == value
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=12))
@@ -91,6 +92,7 @@ def test_a_dict_is_a_value_where_the_config_has_one() -> None:
         ({1: 2}, r"keys of overrides must be texts, got 1"),
         ({"seed": object()}, r"seed must be None, bool, int, .* got object; convert it"),
         ({"model.weights": "a\nb"}, r"model.weights must be printable text"),
+        ({"data.subset": {"it's": 3}}, r"data.subset must have keys that Hydra can read, got \"it's\""),
         (["--multirun"], r"overrides must be key=value, got the flag --multirun"),
     ],
 )
