@@ -12,6 +12,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eyegender.core.eye_study import is_eye_study
 from eyegender.tracking.client import CONCURRENT_REQUESTS
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
     from mlflow.models import Model
 
     run, content = client.get_run(run_id), _digest(folder / "network")
+    classes: list[str] = facts["metadata"].get("classes", [])
     models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     same = [model for model in models if model.tags.get(CONTENT_TAG) == content]
     # The status is not part of the query: the SQL store keeps it as a number and finds nothing by its name.
@@ -60,7 +62,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
             run.info.experiment_id,
             name="model",
             source_run_id=run_id,
-            model_type="eye-classifier",
+            model_type="eye-classifier" if is_eye_study(classes) else "image-classifier",
             params=facts["params"],
             tags={CONTENT_TAG: content},
         )
@@ -93,7 +95,9 @@ def _write(target: Path, folder: Path, description: Model) -> None:
     package = Path(eyegender.__file__).parent
     # There is no schema of the input: MLflow has none for "an array or a list of images", and it prints a list that its
     # tensor schema refuses in full, bytes included. The model checks its input itself.
-    signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]))
+    n_classes = len((description.metadata or {}).get("classes", ()))
+    shape = (-1, n_classes) if n_classes > 2 else (-1,)
+    signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), shape)]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("mlflow").setLevel(logging.ERROR)
