@@ -306,9 +306,7 @@ class EyesDataModule(pl.LightningDataModule):
         first, second = samples.labels[found.near_pairs].T
         if count := int(np.sum(first != second)):
             which = "both" if len(samples.classes) == 2 else "different"
-            _log.warning(
-                "%d pairs of near-duplicates are in %s classes; python -m eyegender.audit lists them", count, which
-            )
+            _log.warning("%d pairs of near-duplicates are in %s classes; eyegender audit lists them", count, which)
         return found.group
 
     def make_split(self) -> None:
