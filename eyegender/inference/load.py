@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,10 @@ from eyegender.tracking.tracking_store import open_store
 from eyegender.training.checkpoints import load_checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
+    import pandas as pd
     from mlflow.entities import LoggedModel
     from numpy.typing import NDArray
 
@@ -61,6 +64,24 @@ class LoadedModel:
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities of label 1 (N,), or of each of K classes (N, K), from pixels (N, C, size, size)."""
         return probabilities(self.network, self.spec, pixels)
+
+    def predict(self, images: str | Path | Sequence[str | Path], *, min_confidence: float = 0.5) -> pd.DataFrame:
+        """Predict image files: one row per file, with the columns that `eyegender.predict` writes.
+
+        Args:
+            images: a folder (with all its subfolders), a file, or several of them.
+            min_confidence: give no label if the more likely class has a lower probability; 0.5..1.
+
+        Raises:
+            UserError: a path does not exist, or there is no image file at all.
+        """
+        import pandas as pd
+
+        from eyegender.inference.prediction import find_image_files, predict
+
+        given = [images] if isinstance(images, str | Path) else images
+        batches = predict(self, find_image_files([str(path) for path in given]), min_confidence=min_confidence)
+        return pd.DataFrame([asdict(row) for batch in batches for row in batch])
 
 
 def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:
