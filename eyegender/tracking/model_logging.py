@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 import tempfile
@@ -24,9 +25,23 @@ REQUIREMENTS = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pillo
 CONTENT_TAG = "eyegender.sha256"  # hash of the network that the model contains
 
 
-def pinned() -> list[str]:
-    """`name==version` of each required package, without local version labels (+cu130), which no index has."""
-    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
+def pinned(network: Path) -> list[str]:
+    """`name==version` of each required package, without local version labels (+cu130), which no index has.
+
+    Args:
+        network: folder of the saved network.
+    """
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in (*REQUIREMENTS, *_packages(network))]
+
+
+def _packages(network: Path) -> tuple[str, ...]:
+    """The packages that only this network needs."""
+    spec = json.loads((network / "card.json").read_text(encoding="utf-8"))
+    if not spec.get("arguments"):
+        return ()
+    from eyegender.models.backbone import load_backbone  # which imports torch
+
+    return load_backbone(spec["backbone"], spec["arguments"]).packages
 
 
 def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
@@ -106,7 +121,7 @@ def _write(target: Path, folder: Path, description: Model) -> None:
             code_paths=[str(package)],
             signature=signature,
             input_example=np.load(folder / "example.npy", allow_pickle=False),
-            pip_requirements=pinned(),
+            pip_requirements=pinned(folder / "network"),
         )
     for cache in target.rglob("__pycache__"):
         shutil.rmtree(cache)
