@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def config(options: argparse.Namespace) -> TrainConfig:
     from hydra import compose, initialize_config_dir
 
-    from eyegender.core.command import config_folder
+    from eyegender.core.config_files import config_folder
 
     with initialize_config_dir(str(config_folder("conf").resolve()), version_base="1.3"):
         return parse(

@@ -35,7 +35,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.measuring import machine
 from eyegender.core.atomic_write import atomic_write
-from eyegender.core.command import config_folder, register_sweeps
+from eyegender.core.config_files import config_folder, register_sweeps
 from eyegender.core.schema import TrainConfig, parse
 from eyegender.training.run import train
 
@@ -132,6 +132,12 @@ def price(given: Mapping[str, str], depth: int, mode: str, epochs: int = 3) -> f
     return mean(row["epoch_seconds"] for row in result.history[1:]) * IMAGES / images
 
 
+def with_prices(recorded: list[dict[str, object]], rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The recorded rows with the seconds that the table already holds for their depth."""
+    known = {int(str(row["depth"])): {name: row[name] for name in ("seconds", "seconds_stored")} for row in rows}
+    return [row | known.get(int(str(row["depth"])), {}) for row in recorded]
+
+
 def read(table: Path) -> list[dict[str, object]]:
     if not table.exists():
         return []
@@ -175,7 +181,7 @@ def main() -> None:
     ]
     with ProcessPoolExecutor(int(given["processes"]), mp_context=get_context("spawn")) as pool:
         for recorded in as_completed([pool.submit(record, given, *cell) for cell in cells]):
-            rows += recorded.result()
+            rows += with_prices(recorded.result(), rows)
             rows.sort(key=lambda row: [float(str(row[name])) for name in ("seed", "lr", "depth", "epoch")])
             write(table, rows)
             last = recorded.result()[-1]

@@ -1,4 +1,4 @@
-"""`python -m eyegender.audit`: reports what is in a data set, before a training on it."""
+"""`eyegender audit`: reports what is in a data set, before a training on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m eyegender.compare`: compares any number of tracked runs on one self-contained page."""
+"""`eyegender compare`: compares any number of tracked runs on one self-contained page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m eyegender.evaluate`: all test metrics of any trained model on any labeled images."""
+"""`eyegender evaluate`: all test metrics of any trained model on any labeled images."""
 
 from __future__ import annotations
 

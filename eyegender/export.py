@@ -1,4 +1,4 @@
-"""`python -m eyegender.export model=... format=onnx`: writes a trained model as one file for other programs."""
+"""`eyegender export model=... format=onnx`: writes a trained model as one file for other programs."""
 
 from __future__ import annotations
 

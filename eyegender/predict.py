@@ -1,4 +1,4 @@
-"""`python -m eyegender.predict`: predictions of a trained model for image files, as CSV or JSON lines."""
+"""`eyegender predict`: predictions of a trained model for image files, as CSV or JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m eyegender.study name=...`: shows the state of a study at any time, and writes its report."""
+"""`eyegender study name=...`: shows the state of a study at any time, and writes its report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 REPORT_FOLDER = "report"
 
 
-@command("study")
+@command("study", groups=())
 def main(cfg: DictConfig) -> None:
     from eyegender.core.options import StudyOptions
     from eyegender.core.output_folder import new_folder

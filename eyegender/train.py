@@ -1,4 +1,4 @@
-"""`python -m eyegender.train`: trains and tracks a run, and tests its best checkpoint."""
+"""`eyegender train`: trains and tracks a run, and tests its best checkpoint."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 
 from eyegender.core.command import command
+from eyegender.core.imports import imports_of_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,7 +24,8 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     check_single_run(HydraConfig.get())
     parsed = parse(cfg)  # before torch is imported, so that a mistake is reported at once
     check_source(parsed.data)
-    from eyegender.training.run import train
+    with imports_of_command():
+        from eyegender.training.run import train
     from hydra_plugins.optuna_study import raw_overrides
 
     hydra = HydraConfig.get()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from eyegender.core.errors import UserError
 from eyegender.models.model_costs import costs
 from eyegender.models.saved_network import SPEC_FILE, WEIGHTS_FILE, parse_spec
+from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.run_artifacts import (
-    NETWORK,
     downloaded,
     logged_model,
     lost_predictions,

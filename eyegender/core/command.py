@@ -20,11 +20,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eyegender.core.command_help import help_text
+from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
 from eyegender.core.config_keys import rename_override, suggest_key
-from eyegender.core.errors import UserError, install_hint, is_disk_full, one_line
+from eyegender.core.errors import USER_MISTAKE, UserError, install_hint, is_disk_full, one_line
+from eyegender.core.imports import leave_quickly
 from eyegender.core.objectives import register_resolvers
 from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secrets
 from eyegender.core.standard_streams import log_in_utf8, lost_output, make_output_safe
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn
 
-USER_MISTAKE = 2  # exit code
+    from omegaconf import DictConfig
 
 _SET_BY_US = "EYEGENDER_SET_FULL_ERROR"  # set if it was not the user who set HYDRA_FULL_ERROR
 _UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
@@ -44,12 +46,8 @@ _OUTPUT_LOST = (
     "redirect the output"
 )
 _PACKAGE = Path(__file__).parents[1]
-
-
-def config_folder(name: str) -> Path:
-    """`conf` or `sweeps`: inside the package in a wheel, beside it in a checkout."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
+# A package without folders. None would be that of the command, whose folder `models` looks like a config group.
+_NO_CONFIGS = "pkg://eyegender.core"
 
 
 def command(
@@ -88,25 +86,15 @@ def command(
         def main() -> None:
             nonlocal begun
             begun = False
-            make_output_safe()
-            register_resolvers()
-            if (mistake := _unsupported_system() or _unsupported_folder()) is not None:
-                print_error(mistake)
-                sys.exit(USER_MISTAKE)
-            register_sweeps() if groups is None else register_config(config_name, groups)
-            # Hydra copies all registered configs for each group that --help lists, although it only reads them.
-            ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
-            sys.excepthook = _print_redacted
-            logging.raiseExceptions = False  # with a log file on a full disk, every line would print a traceback
-            # Both spellings are accepted; Hydra itself refuses the plus for a group that has a default.
-            sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
-            if not _wants_traceback():
-                # Otherwise Hydra prints the error and exits itself. Child processes inherit both variables.
-                os.environ.update({"HYDRA_FULL_ERROR": "1", _SET_BY_US: "1"})
+            user_folder = _prepare_process(config_name, groups)
             try:
                 sys.argv[1:] = prepare_arguments(sys.argv[1:])
-                folder = str(config_folder("conf")) if groups is None else None
-                hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job)()
+                if (flags := get_args_parser().parse_args(sys.argv[1:])).help:
+                    folder = Path(flags.config_dir) if flags.config_dir else user_folder
+                    print(help_text(config_name, groups, flags.overrides, folder), end="")
+                else:
+                    path = str(config_folder("conf")) if groups is None else _NO_CONFIGS
+                    hydra.main(version_base="1.3", config_path=path, config_name=config_name)(job)()
             except Exception as error:
                 if not (is_user_mistake(error) or (not begun and _is_raised_by_hydra(error))) or _wants_traceback():
                     raise
@@ -124,6 +112,35 @@ def command(
         return main
 
     return decorate
+
+
+def _prepare_process(config_name: str, groups: tuple[str, ...] | None) -> Path | None:
+    """Make the process ready for Hydra; returns the folder of `--config-dir` if Hydra does not get it.
+
+    Raises:
+        SystemExit: eyegender cannot run on this system or in this folder.
+    """
+    make_output_safe()
+    leave_quickly()
+    register_resolvers()
+    if (mistake := _unsupported_system() or _unsupported_folder()) is not None:
+        print_error(mistake)
+        sys.exit(USER_MISTAKE)
+    user_folder = None
+    if groups is None:
+        register_sweeps()
+    else:
+        user_folder = register_config(config_name, groups)
+    # Hydra copies all registered configs for each group that it looks up, although it only reads them.
+    ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
+    sys.excepthook = _print_redacted
+    logging.raiseExceptions = False  # with a log file on a full disk, every line would print a traceback
+    # Both spellings are accepted; Hydra itself refuses the plus for a group that has a default.
+    sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
+    if not _wants_traceback():
+        # Otherwise Hydra prints the error and exits itself. Child processes inherit both variables.
+        os.environ.update({"HYDRA_FULL_ERROR": "1", _SET_BY_US: "1"})
+    return user_folder
 
 
 def prepare_arguments(arguments: list[str]) -> list[str]:
@@ -208,47 +225,6 @@ def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
 def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print Python's own traceback without secrets."""
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
-
-
-def config_files(config_name: str, groups: tuple[str, ...] | None) -> list[Path]:
-    """The YAML files that a command may be composed of."""
-    conf = config_folder("conf")
-    folders = [conf / group for group in groups] if groups is not None else [p for p in conf.iterdir() if p.is_dir()]
-    return [conf / f"{config_name}.yaml", *(path for folder in folders for path in _yaml_files(folder))]
-
-
-def _yaml_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.yaml"))
-
-
-def register_sweeps() -> None:
-    """Register `sweeps/`, which is outside of `conf/`, as a config group, and the resolvers that it uses."""
-    register_resolvers()
-    store = ConfigStore.instance()
-    for path in _yaml_files(config_folder("sweeps")):
-        store.store(group="sweeps", name=path.stem, node=OmegaConf.load(path), package="_global_", provider=str(path))
-
-
-def register_config(config_name: str, groups: tuple[str, ...]) -> None:
-    """Register one config of `conf/` and only these groups, from `conf/` and from the folder of `--config-dir`."""
-    store, conf = ConfigStore.instance(), config_folder("conf")
-    user_folder = _take_config_dir()
-    added = [] if user_folder is None else [path for group in groups for path in _yaml_files(user_folder / group)]
-    for path in [*config_files(config_name, groups), *added]:
-        group = None if path.parent == conf else path.parent.name
-        store.store(group=group, name=path.stem, node=OmegaConf.load(path), provider=str(path))
-
-
-def _take_config_dir() -> Path | None:
-    """Remove `--config-dir` from the command line and return its folder."""
-    for position, argument in enumerate(sys.argv):
-        flag, equals, value = argument.partition("=")
-        if flag in {"--config-dir", "-cd"} and (equals or position + 1 < len(sys.argv)):
-            folder = Path(value if equals else sys.argv[position + 1])
-            if folder.is_dir():  # otherwise Hydra reports the mistake
-                del sys.argv[position : position + (1 if equals else 2)]
-                return folder
-    return None
 
 
 def _hydra_message(error: BaseException, files: Sequence[Path]) -> str:

@@ -305,7 +305,7 @@ class EyesDataModule(pl.LightningDataModule):
         self._near_pairs = [(samples.digests[a], samples.digests[b]) for a, b in found.near_pairs.tolist()]
         first, second = samples.labels[found.near_pairs].T
         if count := int(np.sum(first != second)):
-            _log.warning("%d pairs of near-duplicates are in both classes; python -m eyegender.audit lists them", count)
+            _log.warning("%d pairs of near-duplicates are in both classes; eyegender audit lists them", count)
         return found.group
 
     def make_split(self) -> None:

@@ -11,9 +11,9 @@ import torch
 from eyegender.core.errors import UserError
 from eyegender.models.saved_network import SPEC_FILE, load_network, probabilities, untrained
 from eyegender.tracking.errors import is_gone, is_refused
+from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.run_artifacts import (
     BEST_CHECKPOINT,
-    NETWORK,
     downloaded,
     logged_model,
     no_model,

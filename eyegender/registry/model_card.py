@@ -153,8 +153,8 @@ def _training(record: RunRecord) -> dict[str, str]:
 def _use(name: str, version: str) -> list[str]:
     reference = f"models:/{name}/{version}"
     return [
-        f"python -m eyegender.predict model={reference} images=DIR",
-        f"python -m eyegender.evaluate model={reference} data=folder data.root=DIR",
+        f"eyegender predict model={reference} images=DIR",
+        f"eyegender evaluate model={reference} data=folder data.root=DIR",
         f"mlflow models serve -m {reference} --env-manager local",
     ]
 

@@ -17,8 +17,8 @@ from eyegender.models.saved_network import SPEC_FILE, parse_spec
 from eyegender.registry.model_card import CARD_FILE, model_card
 from eyegender.studies.winner import evaluate_trial
 from eyegender.tracking.errors import first_line, is_gone, is_refused
+from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.run_artifacts import (
-    NETWORK,
     downloaded,
     logged_model,
     lost_predictions,
@@ -116,7 +116,7 @@ def _log_trial(store: TrackingStore, run: Run) -> tuple[Run, LoggedModel]:
     if model is None:
         raise UserError(
             f"the model of run {run.info.run_id} must reach {store.name}, got no answer in time; "
-            f"send it with python -m eyegender.sync folder={folder}, then promote the run again"
+            f"send it with eyegender sync folder={folder}, then promote the run again"
         )
     return store.run(run.info.run_id), model
 

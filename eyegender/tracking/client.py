@@ -9,6 +9,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from eyegender.core.imports import without_collection
 from eyegender.tracking.local_store import open_database
 from eyegender.tracking.location import database_file
 
@@ -32,6 +33,8 @@ def connect(uri: str) -> MlflowClient:
         StoreFaultError: a local store is damaged, or has the schema of another version of MLflow.
         Exception: any other error of MLflow, a database driver or an HTTP library; the store may be back later.
     """
+    # Runs report nothing to MLflow's authors, unless the user asks for it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # MLflow prints the URL of each run, password included.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     # A progress bar for two copied files would be printed between the lines of the run.
@@ -39,7 +42,7 @@ def connect(uri: str) -> MlflowClient:
     # The sender retries on its own; MLflow's retries would block one request for many minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault(TIMEOUT, str(REQUEST_SECONDS))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_collection():
         warnings.simplefilter("ignore")  # deprecation warnings from within MLflow
         import mlflow
 

@@ -1,7 +1,7 @@
 """A file in the run's folder to which all tracking data is written first.
 
 Training appends entries and never waits; a sender thread reads them and sends them to the store. Whatever is unsent
-when the server fails or the process is killed stays in the file, and `python -m eyegender.sync` sends it later.
+when the server fails or the process is killed stays in the file, and `eyegender sync` sends it later.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf, flag_override
 
-from eyegender.core.command import USER_MISTAKE, print_error
+from eyegender.core.command import print_error
 from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
-from eyegender.core.errors import UserError
+from eyegender.core.errors import USER_MISTAKE, UserError
 from eyegender.core.objectives import check_directions
 from eyegender.core.schema import check_sweep_metrics, parse
 from eyegender.core.secrets import move_secrets_to_environment, register_secrets

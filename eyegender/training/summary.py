@@ -110,7 +110,7 @@ def print_summary(
         reason, repair = tracker.sender.missing()
         first = f"{repair}, then " if repair else ""
         console.print(f"Tracking is incomplete ({reason}); {first}send the rest with:")
-        console.print(f"         python -m eyegender.sync folder={shlex.quote(_short(output_dir))}")
+        console.print(f"         eyegender sync folder={shlex.quote(_short(output_dir))}")
     if refused := tracker.sender.refused:
         console.print(f"Refused  {len(refused)} entries; the first one: {refused[0]}")
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from pydantic import BaseModel
 
 from eyegender import sync
-from eyegender.core.command import config_folder, register_sweeps
+from eyegender.core.config_files import config_folder, register_sweeps
 from eyegender.core.errors import UserError
 from eyegender.core.objectives import check_directions, register_resolvers
 from eyegender.core.schema import Monitor, TrainConfig, parse

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eyegender.core.command import config_folder
+from eyegender.core.config_files import config_folder
 from eyegender.core.errors import UserError
 from eyegender.core.output_folder import RUN_FILES, new_file, new_folder
 from eyegender.tracking.journal import JOURNAL
