@@ -99,9 +99,14 @@ class LibraryBackbone(Backbone):
         return type(cls.__name__, (cls,), fields)
 
     @classmethod
+    def known_names(cls) -> frozenset[str]:
+        """The names of the library's networks; raises UserError if it is not installed."""
+        raise NotImplementedError
+
+    @classmethod
     def check_name(cls, name: str) -> None:
         """Raises UserError if the library has no network of this name, or if it is not installed."""
-        raise NotImplementedError
+        check_known(name, cls.known_names(), cls.library)
 
     @classmethod
     def expected_input(cls, name: str, weights: str | None) -> Input:

@@ -29,9 +29,13 @@ class TimmBackbone(LibraryBackbone):
     classifier_prefixes = ()
 
     @classmethod
+    def known_names(cls) -> frozenset[str]:
+        return _names()
+
+    @classmethod
     def check_name(cls, name: str) -> None:
         architecture, _, tag = name.partition(".")
-        check_known(architecture, _names(), cls.library)
+        super().check_name(architecture)
         if tag:
             check_known(name, [f"{architecture}.{each}" for each in _tags(architecture)], cls.library)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from eyegender.models.libraries.library_backbone import Input, LibraryBackbone, check_known
+from eyegender.models.libraries.library_backbone import Input, LibraryBackbone
 from eyegender.models.libraries.stages import NoChainError, has_weights
 from eyegender.models.weights import DownloadedFile
 
@@ -37,8 +37,8 @@ class TorchvisionBackbone(LibraryBackbone):
     classifier_prefixes = ("aux1.", "aux2.", "AuxLogits.")
 
     @classmethod
-    def check_name(cls, name: str) -> None:
-        check_known(name, _names(), cls.library)
+    def known_names(cls) -> frozenset[str]:
+        return _names()
 
     @classmethod
     def expected_input(cls, name: str, weights: str | None) -> Input:
