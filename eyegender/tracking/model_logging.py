@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from eyegender.core.eye_study import is_eye_study
 from eyegender.core.imports import without_collection
 from eyegender.tracking.client import CONCURRENT_REQUESTS
 
@@ -67,6 +68,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
     from mlflow.models import Model
 
     run, content = client.get_run(run_id), _digest(folder / "network")
+    classes: list[str] = facts["metadata"].get("classes", [])
     models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     same = [model for model in models if model.tags.get(CONTENT_TAG) == content]
     # The status is not part of the query: the SQL store keeps it as a number and finds nothing by its name.
@@ -80,7 +82,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
             run.info.experiment_id,
             name="model",
             source_run_id=run_id,
-            model_type="eye-classifier",
+            model_type="eye-classifier" if is_eye_study(classes) else "image-classifier",
             params=facts["params"],
             tags={CONTENT_TAG: content},
         )
@@ -134,7 +136,9 @@ def _write(target: Path, folder: Path, description: Model) -> None:
 
     # There is no schema of the input: MLflow has none for "an array or a list of images", and it prints a list that its
     # tensor schema refuses in full, bytes included. The model checks its input itself.
-    description.signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]))
+    n_classes = len((description.metadata or {}).get("classes", ()))
+    shape = (-1, n_classes) if n_classes > 2 else (-1,)
+    description.signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), shape)]))
     description.saved_input_example_info = {
         "artifact_path": "input_example.json",
         "serving_input_path": "serving_input_example.json",
