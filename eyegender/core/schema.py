@@ -162,7 +162,12 @@ class ModelSection(_Section):
     flip_test: bool
 
     def check_weights_file(self) -> None:
-        """Raises UserError if the file in `weights` does not exist; in a sweep, every trial would fail."""
+        """Raises UserError if the file in `weights` does not exist; in a sweep, every trial would fail.
+
+        A backbone that takes `weights` as an argument knows other choices besides files, and checks them itself.
+        """
+        if "weights" in self.backbone.arguments:
+            return
         if self.weights not in {None, "auto", "imagenet"} and not Path(str(self.weights)).expanduser().is_file():
             raise UserError(NO_WEIGHTS.format(self.weights))
 

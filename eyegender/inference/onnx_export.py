@@ -6,7 +6,6 @@ import importlib
 import json
 import logging
 import warnings
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +91,7 @@ def export_onnx(model: LoadedModel, path: Path) -> float:
     if program is None:
         raise RuntimeError("torch's exporter returned nothing")
     proto = program.model_proto
-    proto.metadata_props.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=json.dumps(asdict(spec))))
+    proto.metadata_props.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=json.dumps(spec.to_json())))
     onnx.checker.check_model(proto)
     content = proto.SerializeToString()
     difference = _largest_difference(model, onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]))

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from eyegender.core.allow_list import load_class
 from eyegender.core.errors import UserError
-from eyegender.models.backbone import Backbone
+from eyegender.models.backbone import load_backbone
 from eyegender.models.heads import build_head, outputs_for, probabilities_of
 from eyegender.models.network import Network
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class ModelSpec:
         color: `gray` for one input channel or `rgb` for three.
         classes: names of the classes in the order of their labels, two or more.
         flip_average: average the logits of an image and its mirror image.
+        arguments: arguments of the backbone's class as pairs, in order of their names; see `Backbone.configured`.
 
     Raises:
         ValueError: a field has the wrong type or is out of range. A specification may come from an untrusted file, and
@@ -56,6 +57,7 @@ class ModelSpec:
     color: Color
     classes: tuple[str, ...]
     flip_average: bool = False
+    arguments: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         whole = all(type(number) is int for number in (self.depth, self.size))
@@ -66,6 +68,12 @@ class ModelSpec:
             raise ValueError(f"classes must be 2..{MAX_CLASSES} names, got {len(self.classes)}")
         if self.color not in {"gray", "rgb"}:
             raise ValueError(f"color must be gray or rgb, got {self.color!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain data; `arguments` only if there are any, because earlier versions do not know it."""
+        fields = asdict(self)
+        arguments = dict(fields.pop("arguments"))
+        return {**fields, "arguments": arguments} if arguments else fields
 
     @property
     def outputs(self) -> int:
@@ -80,13 +88,20 @@ class ModelSpec:
         return f"probabilities of {', '.join(self.classes)}"
 
 
+def as_pairs(arguments: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Arguments as `ModelSpec` has them, so that it can be hashed; lists become tuples."""
+    return tuple(
+        (name, tuple(value) if isinstance(value, list) else value) for name, value in sorted(arguments.items())
+    )
+
+
 def save_network(network: Network, spec: ModelSpec, folder: Path) -> None:
     """Write the weights and the specification of a network into `folder`, which must exist."""
     from safetensors.torch import save_file
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / WEIGHTS_FILE)
-    (folder / SPEC_FILE).write_text(json.dumps(asdict(spec), indent=2))
+    (folder / SPEC_FILE).write_text(json.dumps(spec.to_json(), indent=2))
 
 
 def load_network(folder: Path) -> tuple[Network, ModelSpec]:
@@ -115,7 +130,8 @@ def load_network(folder: Path) -> tuple[Network, ModelSpec]:
 def parse_spec(text: str) -> ModelSpec:
     """The specification in the text of a `card.json`; raises ValueError, TypeError or KeyError if there is none."""
     fields = json.loads(text)
-    return ModelSpec(**{**fields, "classes": tuple(fields["classes"])})
+    arguments = as_pairs(dict(fields.get("arguments", {})))
+    return ModelSpec(**{**fields, "classes": tuple(fields["classes"]), "arguments": arguments})
 
 
 def untrained(spec: ModelSpec) -> Network:
@@ -124,7 +140,7 @@ def untrained(spec: ModelSpec) -> Network:
     Raises:
         UserError: the specification names a class or a head that is unknown or not allowed.
     """
-    backbone = load_class(spec.backbone, Backbone)()
+    backbone = load_backbone(spec.backbone, dict(spec.arguments))()
     network = Network(backbone, build_head(spec.head, backbone.channels, 0.0, spec.outputs), spec.depth)
     network.eval()
     network.use_channels_last()

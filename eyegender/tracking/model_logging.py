@@ -31,9 +31,23 @@ NETWORK = "artifacts/network"  # inside a logged model
 CONTENT_TAG = "eyegender.sha256"  # hash of the network that the model contains
 
 
-def pinned() -> list[str]:
-    """`name==version` of each required package, without local version labels (+cu130), which no index has."""
-    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
+def pinned(network: Path) -> list[str]:
+    """`name==version` of each required package, without local version labels (+cu130), which no index has.
+
+    Args:
+        network: folder of the saved network.
+    """
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in (*REQUIREMENTS, *_packages(network))]
+
+
+def _packages(network: Path) -> tuple[str, ...]:
+    """The packages that only this network needs."""
+    spec = json.loads((network / "card.json").read_text(encoding="utf-8"))
+    if not spec.get("arguments"):
+        return ()
+    from eyegender.models.backbone import load_backbone  # which imports torch
+
+    return load_backbone(spec["backbone"], spec["arguments"]).packages
 
 
 def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
@@ -111,7 +125,7 @@ def _write(target: Path, folder: Path, description: Model) -> None:
     example = np.load(folder / "example.npy", allow_pickle=False).tolist()
     (target / "input_example.json").write_text(json.dumps(example))
     (target / "serving_input_example.json").write_text(json.dumps({"inputs": example}))
-    packages, python = pinned(), platform.python_version()
+    packages, python = pinned(folder / "network"), platform.python_version()
     (target / "requirements.txt").write_text("\n".join(packages))
     tools = ["pip", "setuptools", "wheel"]
     environment = {"python": python, "build_dependencies": tools, "dependencies": ["-r requirements.txt"]}

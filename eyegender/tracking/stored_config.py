@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from eyegender.core.allow_list import load_class
 from eyegender.core.schema import DataSection  # noqa: TC001 - pydantic reads it
-from eyegender.models.backbone import Backbone, resolve_depth
-from eyegender.models.saved_network import ModelSpec
+from eyegender.models.backbone import load_backbone, resolve_depth
+from eyegender.models.saved_network import ModelSpec, as_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +19,10 @@ class _Stored(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class StoredBackbone(_Stored):
-    """The backbone's class."""
+class StoredBackbone(BaseModel):
+    """The backbone's class and its arguments."""
 
+    model_config = ConfigDict(extra="allow", frozen=True)
     target: str = Field(alias="_target_")
 
 
@@ -51,16 +51,18 @@ class StoredConfig(_Stored):
         Raises:
             UserError: the backbone's class is not allowed, or the config does not fit it.
         """
-        cls = load_class(self.model.backbone.target, Backbone)
+        backbone = self.model.backbone
+        cls = load_backbone(backbone.target, backbone.model_extra or {})
         stages = len(cls().stages)
         return ModelSpec(
-            backbone=self.model.backbone.target,
+            backbone=backbone.target,
             head=self.model.head,
             depth=resolve_depth(self.model.finetune_depth, stages, cls.name),
             size=cls.check_size(self.data.size),
             color=self.data.color,
             classes=self._classes() if classes is None else tuple(classes),
             flip_average=self.model.flip_test,
+            arguments=as_pairs(cls.arguments),
         )
 
     def offline_data(self) -> DataSection:

@@ -19,13 +19,13 @@ from eyegender.core.allow_list import load_class
 from eyegender.core.errors import UserError
 from eyegender.data.readers import build_reader, class_names, split_options
 from eyegender.models.augment import Augment
-from eyegender.models.backbone import Backbone, resolve_depth
+from eyegender.models.backbone import Backbone, load_backbone, resolve_depth
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import build_head, outputs_for
 from eyegender.models.initial_backbone import build_backbone
 from eyegender.models.network import Network
 from eyegender.models.optimization import Optimization
-from eyegender.models.saved_network import ModelSpec
+from eyegender.models.saved_network import ModelSpec, as_pairs
 from eyegender.models.weights import Weights
 from eyegender.training.classes import check_outputs, class_weights
 
@@ -91,11 +91,15 @@ def backbone_class(model: ModelSection) -> type[Backbone]:
     """The backbone's class.
 
     Raises:
-        UserError: the class is neither part of this package nor of an allowed one, or the config gives it arguments.
+        UserError: the class is neither part of this package nor of an allowed one, or an argument is wrong.
     """
-    if model.backbone.arguments:
-        raise UserError(f"model.backbone takes no arguments, got {sorted(model.backbone.arguments)}; remove them")
-    return load_class(model.backbone.target, Backbone)
+    return load_backbone(model.backbone.target, model.backbone.arguments)
+
+
+def measured_name(model: ModelSection) -> str:
+    """The name under which measurements of the network are cached; two libraries have networks of the same name."""
+    library = backbone_class(model).library
+    return model.name if library == Backbone.library else f"{library}'s {model.name}"
 
 
 def build_data(cfg: TrainConfig) -> EyesDataModule:
@@ -192,6 +196,7 @@ def build_model(
         color=cfg.data.color,
         classes=classes,
         flip_average=model.flip_test,
+        arguments=as_pairs(backbone_class(model).arguments),
     )
     return BuiltModel(classifier, spec, built.weights)
 
