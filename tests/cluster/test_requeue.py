@@ -33,7 +33,9 @@ wait $child
 """
 
 
-def test_a_run_whose_job_gets_the_signal_before_its_limit_and_is_started_again(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_a_run_whose_job_gets_the_signal_before_its_limit_and_is_started_again(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
     env = {**os.environ, **cluster, "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable, "-m", "eyegender.train", *TINY, "data.n=200", "trainer.max_epochs=$(cat epochs)",
