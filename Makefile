@@ -52,8 +52,9 @@ screenshots: .venv/ready-to-test  ## take the screenshots of the docs again
 docs: .venv/ready-to-document  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-wheel: .venv/ready-to-test  ## build the wheel into dist/
+wheel: .venv/ready-to-test  ## build the wheels of eyegender and of the sweeper alone into dist/
 	$(BIN)/python -m build --wheel
+	$(BIN)/python -m build --wheel --outdir dist sweeper
 
 clean:  ## remove the environments and the build outputs
 	rm -rf .venv .venv-ray build dist site

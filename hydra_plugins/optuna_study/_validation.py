@@ -31,6 +31,7 @@ from ._schedulers._pausing import build_scheduler
 from ._schedulers._spending import Limit
 from ._search_space._custom import check_function
 from ._search_space._grammar import domains_of
+from ._search_space._packages import check_packages
 from ._search_space._space import Space, build_space
 from ._status import print_line
 from ._storage import StorageSpec, storage_spec
@@ -239,6 +240,7 @@ class Validation:
         space = build_space(params, arguments, lookup, self.context.config_loader)
         if not space.parameters and settings.custom_search_space is None:
             raise StudyError("nothing to sweep: set hydra.sweeper.params or give a range on the command line")
+        check_packages(settings.sampler)
         build_sampler(settings.sampler, space, 0)
         build_pruner(settings.pruner)
         build_scheduler(settings.scheduler)
@@ -287,8 +289,7 @@ class Validation:
 
     def worker_spec(self, settings: Settings, space: Space) -> WorkerSpec:
         """What the workers of this launch get."""
-        finite = is_finite(settings.sampler)
-        n_trials = settings.n_trials
+        finite, n_trials = is_finite(settings.sampler), settings.n_trials
         if finite and settings.custom_search_space is None:
             size = space.size()
             if size is None:
