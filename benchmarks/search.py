@@ -57,7 +57,7 @@ def _policy(sampler: str, pruner: str = "nop", scheduler: str = "none", column: 
 POLICIES = {
     "random": _policy("random"),
     REFERENCE: _policy("tpe"),
-    "TPE, averaged weights": _policy("tpe", column=AVERAGED),
+    "TPE on averaged weights": _policy("tpe", column=AVERAGED),
     "TPE + median": _policy("tpe", "median"),
     "TPE + Hyperband": _policy("tpe", "hyperband"),
     "TPE + successive halving": _policy("tpe", "successive_halving"),
@@ -138,7 +138,8 @@ def main() -> None:
         for each in workers
     ]
     text = "\n\n".join((f"Table {path.name}.", ranks(CurveTable(path)), *parts))
-    report("search", text, write=given.get("write") == "true", heading=f"search: {path.stem}")
+    parts_of_heading = [path.stem, *(f"{name}={given[name]}" for name in ("workers", "policies") if name in given)]
+    report("search", text, write=given.get("write") == "true", heading=f"search: {', '.join(parts_of_heading)}")
 
 
 if __name__ == "__main__":
