@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     check_mode(options.by, options.mode, "by")
     from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE
 
-    folder = new_folder(options.output, "output", PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER)
+    folder = new_folder(options.output, "output", PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER, overwrite=options.overwrite)
     from rich.console import Console
 
     from eyegender.comparison.workflow import compare_runs, show_comparison
