@@ -73,7 +73,7 @@ class PredictOptions(_Options):
     model: Annotated[str, Field(min_length=1)]
     images: Names
     output: Annotated[str, Field(min_length=1)]
-    min_confidence: Annotated[float, Field(ge=0.5, le=1)]
+    min_confidence: Annotated[float, Field(ge=0.5, le=1)] | None
     faces: bool
     eyes: str | None
     crop: Annotated[float, Field(gt=0, le=4)]

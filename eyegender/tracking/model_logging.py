@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from eyegender.core.eye_study import is_eye_study
 from eyegender.core.imports import without_collection
 from eyegender.tracking.client import CONCURRENT_REQUESTS
 
@@ -30,9 +31,23 @@ NETWORK = "artifacts/network"  # inside a logged model
 CONTENT_TAG = "eyegender.sha256"  # hash of the network that the model contains
 
 
-def pinned() -> list[str]:
-    """`name==version` of each required package, without local version labels (+cu130), which no index has."""
-    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
+def pinned(network: Path) -> list[str]:
+    """`name==version` of each required package, without local version labels (+cu130), which no index has.
+
+    Args:
+        network: folder of the saved network.
+    """
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in (*REQUIREMENTS, *_packages(network))]
+
+
+def _packages(network: Path) -> tuple[str, ...]:
+    """The packages that only this network needs."""
+    spec = json.loads((network / "card.json").read_text(encoding="utf-8"))
+    if not spec.get("arguments"):
+        return ()
+    from eyegender.models.backbone import load_backbone  # which imports torch
+
+    return load_backbone(spec["backbone"], spec["arguments"]).packages
 
 
 def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
@@ -53,6 +68,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
     from mlflow.models import Model
 
     run, content = client.get_run(run_id), _digest(folder / "network")
+    classes: list[str] = facts["metadata"].get("classes", [])
     models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     same = [model for model in models if model.tags.get(CONTENT_TAG) == content]
     # The status is not part of the query: the SQL store keeps it as a number and finds nothing by its name.
@@ -66,7 +82,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
             run.info.experiment_id,
             name="model",
             source_run_id=run_id,
-            model_type="eye-classifier",
+            model_type="eye-classifier" if is_eye_study(classes) else "image-classifier",
             params=facts["params"],
             tags={CONTENT_TAG: content},
         )
@@ -109,7 +125,7 @@ def _write(target: Path, folder: Path, description: Model) -> None:
     example = np.load(folder / "example.npy", allow_pickle=False).tolist()
     (target / "input_example.json").write_text(json.dumps(example))
     (target / "serving_input_example.json").write_text(json.dumps({"inputs": example}))
-    packages, python = pinned(), platform.python_version()
+    packages, python = pinned(folder / "network"), platform.python_version()
     (target / "requirements.txt").write_text("\n".join(packages))
     tools = ["pip", "setuptools", "wheel"]
     environment = {"python": python, "build_dependencies": tools, "dependencies": ["-r requirements.txt"]}
@@ -120,7 +136,9 @@ def _write(target: Path, folder: Path, description: Model) -> None:
 
     # There is no schema of the input: MLflow has none for "an array or a list of images", and it prints a list that its
     # tensor schema refuses in full, bytes included. The model checks its input itself.
-    description.signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]))
+    n_classes = len((description.metadata or {}).get("classes", ()))
+    shape = (-1, n_classes) if n_classes > 2 else (-1,)
+    description.signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), shape)]))
     description.saved_input_example_info = {
         "artifact_path": "input_example.json",
         "serving_input_path": "serving_input_example.json",

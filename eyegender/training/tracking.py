@@ -225,7 +225,8 @@ def checkpoint_origin(tracker: Tracker, cfg: TrainConfig, data: EyesDataModule) 
         "experiment": cfg.tracking.experiment,
         "run_id": tracker.run_id,
     }
-    return {"run": run, "config": checkpoint_config(cfg), "data": data_identity(data)}
+    identity = {"run": run, "config": checkpoint_config(cfg), "data": data_identity(data)}
+    return identity | {"classes": list(data.samples.classes)}
 
 
 def run_name(cfg: TrainConfig, overrides: list[str]) -> str:
