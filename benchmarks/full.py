@@ -79,7 +79,7 @@ def prepared(options: argparse.Namespace, case: str) -> tuple:
     pl.seed_everything(0, verbose=False)
     data = build_data(cfg)
     data.setup("fit")
-    module = build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
+    module = build_model(cfg, classes=data.samples.classes, weights=1.0).classifier
     module.network.use_channels_last()
     return cfg, data, module
 

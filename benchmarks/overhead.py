@@ -77,7 +77,7 @@ def main() -> None:
         pl.seed_everything(0, verbose=False)
         data = build_data(cfg)
         data.setup("fit")
-        module = build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
+        module = build_model(cfg, classes=data.samples.classes, weights=1.0).classifier
         module.network.use_channels_last()
         return data, module
 

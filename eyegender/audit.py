@@ -71,15 +71,16 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
         table.add_row(split, *(str(counts[name]) for name in classes), str(sum(counts.values())))
     console.print(table)
 
+    both = "both" if len(classes) == 2 else "several"
     facts = Table("property", "value", title="contents")
     if report.sizes is not None:
         facts.add_row("side length, smallest / median / largest", "{} / {:g} / {} pixels".format(*report.sizes))
     facts.add_row("unreadable files", str(len(report.unreadable)))
     copies = sum(len(names) - 1 for names in report.duplicates)
     facts.add_row("copies of another file", str(copies))
-    facts.add_row("images in both classes", str(len(report.conflicts)))
+    facts.add_row(f"images in {both} classes", str(len(report.conflicts)))
     in_both = sum(pair.in_both_classes for pair in report.near_pairs)
-    near = f"{len(report.near_pairs)}, {in_both} of them in both classes"
+    near = f"{len(report.near_pairs)}, {in_both} of them in {both} classes"
     facts.add_row("pairs of near-duplicates", "unknown: all images are similar" if report.near_aborted else near)
     if report.separated_persons is not None:
         facts.add_row("persons in several splits", str(len(report.separated_persons)))
@@ -102,7 +103,7 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
         console.print(f"no split: {one_line(report.no_split)}", markup=False, highlight=False, soft_wrap=True)
     separated = report.separated_persons or {}
     for title, lines in (
-        ("in both classes", [" = ".join(names) for names in report.conflicts]),
+        (f"in {both} classes", [" = ".join(names) for names in report.conflicts]),
         ("person in several splits", [f"{person}: {', '.join(splits)}" for person, splits in separated.items()]),
         ("unreadable", [f"{name}: {reason}" for name, reason in report.unreadable.items()]),
         ("identical files", [" = ".join(names) for names in report.duplicates]),

@@ -27,7 +27,8 @@ def main(cfg: DictConfig) -> None:
     spec = model.spec
     print(f"Wrote    {path}, {path.stat().st_size / 1e6:.1f} MB")
     print(f"Input    pixels: uint8 (N, {1 if spec.color == 'gray' else 3}, {spec.size}, {spec.size}), {spec.color}")
-    print(f"Output   probability of {spec.classes[1]}: float32 (N,), within {difference:.1g} of PyTorch's")
+    shape = "(N,)" if spec.outputs == 1 else f"(N, {spec.outputs})"
+    print(f"Output   {spec.output}: float32 {shape}, within {difference:.1g} of PyTorch's")
 
 
 if __name__ == "__main__":

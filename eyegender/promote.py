@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eyegender.core.callable_module import make_callable
 from eyegender.core.command import command
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def main(cfg: DictConfig) -> None:
     overrides = "".join(f" {key}={redact(value)}" for key, value in store_options.items() if value)
     print(f"Use      eyegender predict model={reference} images=DIR{overrides}")
 
+
+make_callable(__name__, "eyegender.api.promoting.promote")
 
 if __name__ == "__main__":
     main()

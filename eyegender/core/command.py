@@ -22,10 +22,11 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from eyegender.core.command_help import help_text
+from eyegender.core.command_line.command_help import help_text
 from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
 from eyegender.core.config_keys import rename_override, suggest_key
 from eyegender.core.errors import USER_MISTAKE, UserError, install_hint, is_disk_full, one_line
+from eyegender.core.imports import leave_quickly
 from eyegender.core.objectives import register_resolvers
 from eyegender.core.output_folder import rename_run_dir
 from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secrets
@@ -71,9 +72,7 @@ def command(
         def job(cfg: DictConfig) -> Any:
             nonlocal begun
             begun = True
-            register_secrets(cfg)
-            redact_logs()
-            log_in_utf8()
+            prepare_job(cfg)
             try:
                 return task(cfg)
             except Exception as error:
@@ -96,10 +95,14 @@ def command(
                     path = str(config_folder("conf")) if groups is None else _NO_CONFIGS
                     hydra.main(version_base="1.3", config_path=path, config_name=config_name)(job)()
             except Exception as error:
-                if not (is_user_mistake(error) or (not begun and _is_raised_by_hydra(error))) or _wants_traceback():
+                if not (is_user_mistake(error) or (not begun and is_raised_by_hydra(error))) or _wants_traceback():
                     raise
                 print_error(error, config_files(config_name, groups))
                 sys.exit(USER_MISTAKE)
+            except SystemExit as end:
+                if isinstance(end.__cause__, UserError):  # of a Hydra callback
+                    print_error(end.__cause__)
+                raise
             except KeyboardInterrupt:
                 print("eyegender: interrupted", file=sys.stderr)
                 sys.exit(128 + signal.SIGINT)
@@ -109,9 +112,17 @@ def command(
                 if config_name != "train":  # a training leaves a run; of other commands the text may be the only result
                     sys.exit(USER_MISTAKE)
 
+        main.job = job  # type: ignore[attr-defined]  # what a sweep from Python runs
         return main
 
     return decorate
+
+
+def prepare_job(cfg: DictConfig) -> None:
+    """Keep the secrets of a job's config out of its log, and let the log accept every character."""
+    register_secrets(cfg)
+    redact_logs()
+    log_in_utf8()
 
 
 def _prepare_process(config_name: str, groups: tuple[str, ...] | None) -> Path | None:
@@ -121,8 +132,9 @@ def _prepare_process(config_name: str, groups: tuple[str, ...] | None) -> Path |
         SystemExit: eyegender cannot run on this system or in this folder.
     """
     make_output_safe()
+    leave_quickly()
     register_resolvers()
-    if (mistake := _unsupported_system() or _unsupported_folder()) is not None:
+    if (mistake := unsupported()) is not None:
         print_error(mistake)
         sys.exit(USER_MISTAKE)
     user_folder = None
@@ -134,8 +146,6 @@ def _prepare_process(config_name: str, groups: tuple[str, ...] | None) -> Path |
     ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
     sys.excepthook = _print_redacted
     logging.raiseExceptions = False  # with a log file on a full disk, every line would print a traceback
-    # Both spellings are accepted; Hydra itself refuses the plus for a group that has a default.
-    sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
     if not _wants_traceback():
         # Otherwise Hydra prints the error and exits itself. Child processes inherit both variables.
         os.environ.update({"HYDRA_FULL_ERROR": "1", _SET_BY_US: "1"})
@@ -160,8 +170,15 @@ def prepare_arguments(arguments: list[str], config_name: str = "train") -> list[
     parsed = parser.parse_args(arguments)
     if parsed.experimental_rerun is not None:
         raise UserError("--experimental-rerun would run whatever code its file holds; give overrides or ckpt_path=FILE")
+    # Both spellings are accepted; Hydra itself refuses the plus for a group that has a default.
+    arguments = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in arguments]
     arguments = rename_run_dir(arguments, config_name, sweep=parsed.multirun)
     return [override_without_secrets(rename_override(argument)) for argument in arguments]
+
+
+def unsupported() -> UserError | None:
+    """An error if eyegender cannot run on this system or in this folder."""
+    return _unsupported_system() or _unsupported_folder()
 
 
 def _unsupported_system() -> UserError | None:
@@ -195,7 +212,7 @@ def is_user_mistake(error: Exception) -> bool:
     )
 
 
-def _is_raised_by_hydra(error: Exception) -> bool:
+def is_raised_by_hydra(error: Exception) -> bool:
     """Whether Hydra itself fails on an argument; its parser accepts more than its later code can handle."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = bool(frames) and bool({"hydra", "omegaconf", "antlr4"} & set(Path(frames[-1].filename).parts))
@@ -207,8 +224,8 @@ def _is_raised_by_logging(error: BaseException) -> bool:
     return any(frame.name == "configure_log" for frame in traceback.extract_tb(error.__traceback__))
 
 
-def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
-    """Print a user's mistake to standard error: one line, and the details of a `UserError`.
+def error_message(error: Exception, files: Sequence[Path] = ()) -> str:
+    """A user's mistake in one line without secrets.
 
     Args:
         error: the mistake.
@@ -221,7 +238,12 @@ def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
     else:
         message = str(error) if isinstance(error, UserError) else _hydra_message(error, files)
         message += install_hint(message)
-    print(f"eyegender: {one_line(redact(message))}", file=sys.stderr)
+    return one_line(redact(message))
+
+
+def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
+    """Print a user's mistake to standard error: its `error_message`, and the details of a `UserError`."""
+    print(f"eyegender: {error_message(error, files)}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
         print(f"  {redact(detail)}", file=sys.stderr)
 

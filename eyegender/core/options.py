@@ -77,7 +77,7 @@ class PredictOptions(_Options):
     images: Names
     output: Annotated[str, Field(min_length=1)]
     overwrite: bool
-    min_confidence: Annotated[float, Field(ge=0.5, le=1)]
+    min_confidence: Annotated[float, Field(ge=0.5, le=1)] | None
     faces: bool
     eyes: str | None
     crop: Annotated[float, Field(gt=0, le=4)]

@@ -15,7 +15,6 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from eyegender.core.command import print_error
 from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
 from eyegender.core.errors import USER_MISTAKE, UserError
 from eyegender.core.objectives import check_directions
@@ -155,5 +154,4 @@ def _exit_on_mistake() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print_error(error)
-        raise SystemExit(USER_MISTAKE) from None
+        raise SystemExit(USER_MISTAKE) from error  # `command` prints it

@@ -37,9 +37,10 @@ from eyegender.training.build import (
 )
 from eyegender.training.callbacks import EpochHistory, SaveOrigin, fit_callbacks, row_of_epoch, stored_history
 from eyegender.training.checkpoints import SafeCheckpointIO, latest_checkpoint, load_checkpoint
+from eyegender.training.classes import named_class_metrics, with_classes
 from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, not_finite_error
 from eyegender.training.output_of_runs import remove_result
-from eyegender.training.outputs import write_outputs
+from eyegender.training.outputs import collect_predictions, write_outputs
 from eyegender.training.plain_epochs import PlainEpochs, can_train_plainly
 from eyegender.training.resume import ResumePoint, find_resume_point, restore_weights
 from eyegender.training.summary import RunResult, print_summary, use_progress_bars
@@ -100,6 +101,7 @@ def train(
     """
     quiet_libraries()
     tune_malloc()
+    cfg = with_classes(cfg)
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -164,9 +166,10 @@ def _train(request: _Request) -> RunResult:
         return result
     complete = tracker.close("FINISHED", cfg.tracking.close_timeout)
     if request.trial is None:
+        classes = data.samples.classes
         print_summary(
-            cfg, result.metrics, request.output_dir, tracker, source=data.source, positive=data.samples.classes[1],
-            complete=complete,
+            cfg, result.metrics, request.output_dir, tracker, source=data.source,
+            positive=classes[1] if len(classes) == 2 else None, complete=complete,
         )  # fmt: skip
         if not complete and (disk_full := tracker.disk_full_error()):
             raise disk_full
@@ -266,7 +269,7 @@ def _test_and_write(
     metrics = {name: value for name, value in row.items() if "/" in name}
     if cfg.run_test:
         fit.trainer.test(module, datamodule=data, verbose=False)
-        metrics |= _test_metrics(module)
+        metrics |= _test_metrics(module, data)
     if tracker is not None:
         size = sum(tensor.nbytes for tensor in module.state_dict().values())
         with translate_disk_errors("weights, metrics and figures", request.output_dir, size, ", then run again"):
@@ -284,8 +287,11 @@ def _test_and_write(
     )
 
 
-def _test_metrics(module: Classifier) -> dict[str, float]:
-    return {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
+def _test_metrics(module: Classifier, data: EyesDataModule) -> dict[str, float]:
+    found = {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
+    if len(data.samples.classes) == 2:
+        return found
+    return {**found, **named_class_metrics(collect_predictions(data, module.predictions("test")))}
 
 
 def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -> dict[str, float]:
@@ -315,7 +321,7 @@ def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -
             raise not_finite_error(error, data) from error
         history = stored_history(last.checkpoint)
         row = row_of_epoch(history, best["epoch"] + 1)
-        metrics = _test_metrics(built.classifier)
+        metrics = _test_metrics(built.classifier, data)
         tracker = begin_tracking(cfg, output_dir, [], built, data, precision=settings.precision, resume=last)
         tracker.set_tags(tags)
         write_outputs(
