@@ -13,7 +13,7 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 train: .venv/ready  ## train on synthetic eyes; ARGS="model=inception_v3" and other overrides
-	$(BIN)/python -m eyegender.train $(ARGS)
+	$(BIN)/eyegender train $(ARGS)
 
 test: .venv/ready-to-test  ## run the unit tests; ARGS=tests runs all of them, ARGS=FILE one file
 	$(BIN)/python -m pytest $(or $(ARGS),-m 'not integration')
@@ -44,7 +44,7 @@ ui: .venv/ready  ## show the runs in a browser; set HOST= and PORT= to change th
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host $(HOST) --port $(PORT)
 
 demo: .venv/ready-to-test  ## try a model in a browser; ARGS="models=[models:/NAME@ALIAS]"
-	$(BIN)/python -m eyegender.demo $(ARGS)
+	$(BIN)/eyegender demo $(ARGS)
 
 screenshots: .venv/ready-to-test  ## take the screenshots of the docs again
 	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py --basetemp=/tmp/eyegender

@@ -16,7 +16,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from eyegender.core.command import command, config_folder
+from eyegender.core.command import command
+from eyegender.core.config_files import config_folder
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:

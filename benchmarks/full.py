@@ -1,7 +1,7 @@
 """Throughput of full-depth training against a plain float32 loop: both backbones, at a small and at full size.
 
 Run: python -m benchmarks.full [--only mobilenet_v2@96] [--compile] [--write]
-Ours is the Lightning run that `python -m eyegender.train` would set up: precision and memory format are measured
+Ours is the Lightning run that `eyegender train` would set up: precision and memory format are measured
 first, images come from the store and are augmented. The plain loop trains torchvision's network, unchanged, on a
 batch of random tensors in memory. With --compile, ours may compile its steps on a GPU, if a measurement shows that a
 long run gains. The result is images per second from the median step; each measurement is a process of its own. Where
@@ -62,7 +62,7 @@ class Times(pl.Callback):
 def prepared(options: argparse.Namespace, case: str) -> tuple:
     from hydra import compose, initialize_config_dir
 
-    from eyegender.core.command import config_folder
+    from eyegender.core.config_files import config_folder
 
     model, _, size = case.partition("@")
     with initialize_config_dir(str(config_folder("conf").resolve()), version_base="1.3"):
@@ -79,7 +79,7 @@ def prepared(options: argparse.Namespace, case: str) -> tuple:
     pl.seed_everything(0, verbose=False)
     data = build_data(cfg)
     data.setup("fit")
-    module = build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
+    module = build_model(cfg, classes=data.samples.classes, weights=1.0).classifier
     module.network.use_channels_last()
     return cfg, data, module
 

@@ -100,7 +100,7 @@ def config(case: Case, folder: Path, *more: str, synthetic: int = 0) -> TrainCon
     """
     from hydra import compose, initialize_config_dir
 
-    from eyegender.core.command import config_folder
+    from eyegender.core.config_files import config_folder
     from eyegender.core.objectives import register_resolvers
     from eyegender.core.schema import parse
 

@@ -54,7 +54,7 @@ def store(sizes: Sizes, folder: Path) -> Iterator[tuple]:
         network = prepare_network(cfg, fresh=True)
         data = build_data(cfg)
         data.setup("fit")
-        module = build_model(cfg, classes=data.samples.classes, balance=1.0, built=network).classifier
+        module = build_model(cfg, classes=data.samples.classes, weights=1.0, built=network).classifier
         module.network.use_channels_last()  # as a run does
         types: list[torch.dtype] = []
 

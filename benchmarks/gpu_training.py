@@ -107,7 +107,7 @@ class Loop:
     ) -> None:  # fmt: skip
         torch.manual_seed(0)
         cfg, target, size = config(case, folder), device(), case[1]
-        built = build_model(cfg, classes=("femaleeyes", "maleeyes"), balance=1.0)
+        built = build_model(cfg, classes=("femaleeyes", "maleeyes"), weights=1.0)
         self.module: Classifier = built.classifier.to(target)
         self.network = self.module.network.train()
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -274,7 +274,7 @@ def precisions(sizes: Sizes, folder: Path) -> Iterator[tuple]:
     options = [(name, channels_last, False) for channels_last in (True, False) for name in names]
     options += [(name, True, True) for name in ("bf16-mixed", "32-true") if torch.cuda.is_available()]
     for case in sizes.cases:
-        network = build_model(config(case, folder), classes=("a", "b"), balance=1.0).classifier.network
+        network = build_model(config(case, folder), classes=("a", "b"), weights=1.0).classifier.network
         if torch.cuda.is_available():
             ours = fastest_training(network, case[0], case[1], device(), from_features=False)
         else:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def config(options: argparse.Namespace) -> TrainConfig:
     from hydra import compose, initialize_config_dir
 
-    from eyegender.core.command import config_folder
+    from eyegender.core.config_files import config_folder
 
     with initialize_config_dir(str(config_folder("conf").resolve()), version_base="1.3"):
         return parse(
@@ -77,7 +77,7 @@ def main() -> None:
         pl.seed_everything(0, verbose=False)
         data = build_data(cfg)
         data.setup("fit")
-        module = build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
+        module = build_model(cfg, classes=data.samples.classes, weights=1.0).classifier
         module.network.use_channels_last()
         return data, module
 

@@ -35,7 +35,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.measuring import machine
 from eyegender.core.atomic_write import atomic_write
-from eyegender.core.command import config_folder, register_sweeps
+from eyegender.core.config_files import config_folder, register_sweeps
 from eyegender.core.schema import TrainConfig, parse
 from eyegender.training.run import train
 

@@ -1,18 +1,16 @@
 """The page of every config key, written at build time from the comments in `conf/`, `sweeps/` and the sweeper.
 
-A comment belongs to the keys right under it, up to the next blank line or comment. A key that several files of one
-group set is described once, in any of them.
+A key that several files of one group set is described once, in any of them.
 """
 
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from eyegender.core.command_line.config_comments import ConfigFile, Key, comment_above, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,107 +18,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = "reference.md"
 _SWEEPER = "hydra.sweeper"
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key of one file.
-
-    Args:
-        path: dotted, as on the command line.
-        value: as the file writes it.
-        text: what its comment says, "" where it has none.
-    """
-
-    path: str
-    value: str
-    text: str
-
-
-@dataclass(frozen=True)
-class ConfigFile:
-    """One YAML file.
-
-    Args:
-        name: without suffix.
-        about: what the comment at its top says.
-        commands: the command lines of that comment.
-        keys: in the file's order, `defaults` left out.
-        overlay: whether it sets keys of several groups.
-    """
-
-    name: str
-    about: str
-    commands: tuple[str, ...]
-    keys: tuple[Key, ...]
-    overlay: bool
-
-
-def read_config(path: Path, prefix: str = "") -> ConfigFile:
-    """A file of `conf/` or `sweeps/`; `prefix` is put before its keys."""
-    source = path.read_text(encoding="utf-8")
-    lines = source.splitlines()
-    root = yaml.compose(source)
-    top = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        top.append(line.removeprefix("#").removeprefix(" "))
-    overlay = bool(top) and top[0].startswith("@package _global_")
-    about, commands = _header(top[1:] if overlay else top)
-    keys = tuple(_keys(root, prefix, source, lines)) if isinstance(root, yaml.MappingNode) else ()
-    target = next((key.value for key in keys if key.path.endswith("._target_")), None)
-    if target is not None:  # the whole file is a class and its arguments
-        own = (key for key in keys if not key.path.rpartition(".")[2].startswith("_") and key.text)
-        keys = (Key(prefix, target, about), *own)
-    return ConfigFile(path.stem, about, commands, keys, overlay)
-
-
-def _header(top: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    commands, prose = [], []
-    for line in top:
-        found = re.search(r"(python -m eyegender\.\S+.*?)(?:\s{3,}\((.*)\))?$", line)
-        if found and re.match(r"(Run: |Then: |\s+)", line):
-            commands.append(f"{found[1]}   # {found[2]}" if found[2] else found[1])
-        else:
-            prose.append(line)
-    return " ".join(prose), tuple(commands)
-
-
-def _keys(node: yaml.MappingNode, prefix: str, source: str, lines: Sequence[str]) -> Iterator[Key]:
-    before: Key | None = None
-    last_line = -1
-    for name, value in node.value:
-        if name.value == "defaults":
-            continue
-        path = f"{prefix}.{name.value}" if prefix else name.value
-        text = _comment_above(lines, name.start_mark.line)
-        if not text and before is not None and name.start_mark.line == last_line + 1:
-            text = before.text
-        written = " ".join(source[value.start_mark.index : value.end_mark.index].split())
-        if not isinstance(value, yaml.MappingNode) or value.flow_style:
-            before, last_line = Key(path, written, text), value.end_mark.line
-            yield before
-            continue
-        before = None
-        names = [key.value for key, _ in value.value]
-        if "_target_" in names:  # a class and its arguments: only arguments with a comment of their own are told
-            target = value.value[names.index("_target_")][1].value
-            yield Key(path, target, text)
-            yield from (key for key in _keys(value, path, source, lines) if key.text)
-        elif any("=" in key or key == "else" for key in names):  # a range that depends on another key
-            branches = "; ".join(f"{key.value}: {branch.value}" for key, branch in value.value)
-            yield Key(path, branches, text)
-        else:
-            yield from _keys(value, path, source, lines)
-
-
-def _comment_above(lines: Sequence[str], line: int) -> str:
-    found: list[str] = []
-    while line > 0 and lines[line - 1].lstrip().startswith("#"):
-        line -= 1
-        found.insert(0, lines[line].strip().removeprefix("#").strip())
-    return " ".join(found)
 
 
 @dataclass(frozen=True)
@@ -201,7 +98,7 @@ def _fields(path: Path, name: str) -> Iterator[Key]:
                 continue
             value = ast.unparse(node.value)
             shown = {"MISSING": "", "None": "null", "True": "true", "False": "false"}.get(value, value.strip("'"))
-            text = _comment_above(lines, node.lineno - 1)
+            text = comment_above(lines, node.lineno - 1)
             yield Key(f"{_SWEEPER}.{field}", shown, text)
 
 
@@ -211,7 +108,7 @@ def render(reference: Reference) -> str:
         "# Every config key",
         "",
         "Generated from the config files and their comments. Write keys on the command line as shown here: "
-        "`python -m eyegender.train model.lr=3e-4`. A key with `???` has no default, so you must set it. "
+        "`eyegender train model.lr=3e-4`. A key with `???` has no default, so you must set it. "
         "`--help` prints the same keys with their current values.",
     ]
     train, *others = reference.commands

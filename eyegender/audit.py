@@ -1,11 +1,9 @@
-"""`python -m eyegender.audit`: reports what is in a data set, before a training on it."""
+"""`eyegender audit`: reports what is in a data set, before a training on it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-from hydra.core.hydra_config import HydraConfig
 
 from eyegender.core.command import command
 from eyegender.core.errors import one_line
@@ -73,15 +71,16 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
         table.add_row(split, *(str(counts[name]) for name in classes), str(sum(counts.values())))
     console.print(table)
 
+    both = "both" if len(classes) == 2 else "several"
     facts = Table("property", "value", title="contents")
     if report.sizes is not None:
         facts.add_row("side length, smallest / median / largest", "{} / {:g} / {} pixels".format(*report.sizes))
     facts.add_row("unreadable files", str(len(report.unreadable)))
     copies = sum(len(names) - 1 for names in report.duplicates)
     facts.add_row("copies of another file", str(copies))
-    facts.add_row("images in both classes", str(len(report.conflicts)))
+    facts.add_row(f"images in {both} classes", str(len(report.conflicts)))
     in_both = sum(pair.in_both_classes for pair in report.near_pairs)
-    near = f"{len(report.near_pairs)}, {in_both} of them in both classes"
+    near = f"{len(report.near_pairs)}, {in_both} of them in {both} classes"
     facts.add_row("pairs of near-duplicates", "unknown: all images are similar" if report.near_aborted else near)
     if report.separated_persons is not None:
         facts.add_row("persons in several splits", str(len(report.separated_persons)))
@@ -104,7 +103,7 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
         console.print(f"no split: {one_line(report.no_split)}", markup=False, highlight=False, soft_wrap=True)
     separated = report.separated_persons or {}
     for title, lines in (
-        ("in both classes", [" = ".join(names) for names in report.conflicts]),
+        (f"in {both} classes", [" = ".join(names) for names in report.conflicts]),
         ("person in several splits", [f"{person}: {', '.join(splits)}" for person, splits in separated.items()]),
         ("unreadable", [f"{name}: {reason}" for name, reason in report.unreadable.items()]),
         ("identical files", [" = ".join(names) for names in report.duplicates]),
@@ -126,7 +125,7 @@ def main(cfg: DictConfig) -> None:
 
     parsed = parse_as(cfg, AuditConfig)  # before torch is imported, so that a mistake is reported at once
     check_source(parsed.data)
-    output_dir = new_folder(parsed.output or HydraConfig.get().runtime.output_dir, "output", REPORT_FILE, SHEET_FILE)
+    output_dir = new_folder(parsed.output, "output", REPORT_FILE, SHEET_FILE, overwrite=parsed.overwrite)
     from rich.console import Console
 
     options = {"seed": parsed.seed, "cache_gb": parsed.features.max_gb, **split_options(parsed.data)}

@@ -1,4 +1,4 @@
-"""`python -m eyegender.demo`: a web page on this machine that shows the prediction and the Grad-CAM of an image."""
+"""`eyegender demo`: a web page on this machine that shows the prediction and the Grad-CAM of an image."""
 
 from __future__ import annotations
 

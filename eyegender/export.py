@@ -1,4 +1,4 @@
-"""`python -m eyegender.export model=... format=onnx`: writes a trained model as one file for other programs."""
+"""`eyegender export model=... format=onnx`: writes a trained model as one file for other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.schema import parse_as
 
     options = parse_as(cfg, ExportOptions)  # before torch is imported, so that a mistake is reported at once
-    path = new_file(options.output, "output")
+    path = new_file(options.output, "output", "model.onnx", overwrite=options.overwrite)
     from eyegender.inference.load import load_model
     from eyegender.inference.onnx_export import check_installed, export_onnx
 
@@ -27,7 +27,8 @@ def main(cfg: DictConfig) -> None:
     spec = model.spec
     print(f"Wrote    {path}, {path.stat().st_size / 1e6:.1f} MB")
     print(f"Input    pixels: uint8 (N, {1 if spec.color == 'gray' else 3}, {spec.size}, {spec.size}), {spec.color}")
-    print(f"Output   probability of {spec.classes[1]}: float32 (N,), within {difference:.1g} of PyTorch's")
+    shape = "(N,)" if spec.outputs == 1 else f"(N, {spec.outputs})"
+    print(f"Output   {spec.output}: float32 {shape}, within {difference:.1g} of PyTorch's")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m eyegender.predict`: predictions of a trained model for image files, as CSV or JSON lines."""
+"""`eyegender predict`: predictions of a trained model for image files, as CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from eyegender.core.command import command
 from eyegender.core.errors import one_line
+from eyegender.core.eye_study import is_eye_study
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -27,23 +28,27 @@ def predict(options: PredictOptions) -> list[PredictionRow]:
     from eyegender.inference import prediction
     from eyegender.inference.load import load_model
 
-    output = new_file(options.output, "output")
+    output = new_file(options.output, "output", "predictions.csv", overwrite=options.overwrite)
     if options.grad_cam is not None:
         from eyegender.inference.grad_cam import check_installed, explain_files
 
         check_installed()
-        figures = new_folder(options.grad_cam, "grad_cam")
+        figures = new_folder(options.grad_cam, "grad_cam", overwrite=options.overwrite)
     paths = prediction.find_image_files(options.images)
     crop_eyes = _eye_cropper(options, paths)
     model = load_model(options.model, options.tracking)
     rows: list[PredictionRow] = []
-    with prediction.row_writer(output) as write:
-        for batch in prediction.predict(model, paths, min_confidence=options.min_confidence, crop_eyes=crop_eyes):
+    classes = model.spec.classes
+    with_eyes = crop_eyes is not None or is_eye_study(classes)
+    with prediction.row_writer(output, classes, with_eyes=with_eyes) as write:
+        for batch in prediction.predict(
+            model, paths, min_confidence=options.min_confidence or 0.0, crop_eyes=crop_eyes
+        ):
             write(batch)
             rows += batch
     if options.grad_cam is not None:
         explain_files(model, rows, crop_eyes, figures)
-    _print_summary(rows, model.spec.classes[1], output)
+    _print_summary(rows, f" ({model.spec.output})" if len(classes) == 2 else "", output)
     return rows
 
 
@@ -62,11 +67,11 @@ def _eye_cropper(options: PredictOptions, paths: list[Path]) -> EyeCropper | Non
     return None
 
 
-def _print_summary(rows: list[PredictionRow], positive: str, output: Path) -> None:
+def _print_summary(rows: list[PredictionRow], what: str, output: Path) -> None:
     from eyegender.inference.prediction import UNREADABLE, count_labels
 
     counts = ", ".join(f"{count:,} {label}" for label, count in count_labels(rows).most_common())
-    print(f"{len(rows):,} rows: {counts} (probability of {positive})")
+    print(f"{len(rows):,} rows: {counts}{what}")
     unreadable = [row for row in rows if row.note.startswith(UNREADABLE)]
     for row in unreadable[:MAX_PRINTED]:
         print(f"  {one_line(row.path)}: {row.note}")

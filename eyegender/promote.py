@@ -1,9 +1,10 @@
-"""`python -m eyegender.promote run=ID`: makes a run's model the champion of the registry, with a model card."""
+"""`eyegender promote run=ID`: makes a run's model the champion of the registry, with a model card."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eyegender.core.callable_module import make_callable
 from eyegender.core.command import command
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ def main(cfg: DictConfig) -> None:
     print(f"Card     {CARD_FILE} in the artifacts of that run, and the description of the version")
     store_options = {"tracking.root": options.tracking.root, "tracking.uri": options.tracking.uri}
     overrides = "".join(f" {key}={redact(value)}" for key, value in store_options.items() if value)
-    print(f"Use      python -m eyegender.predict model={reference} images=DIR{overrides}")
+    print(f"Use      eyegender predict model={reference} images=DIR{overrides}")
 
+
+make_callable(__name__, "eyegender.api.promoting.promote")
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""`python -m eyegender.sync`: sends what runs could not send while their tracking store was unreachable."""
+"""`eyegender sync`: sends what runs could not send while their tracking store was unreachable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@command("sync")
+@command("sync", groups=())
 def main(cfg: DictConfig) -> None:
     from eyegender.core.options import SyncOptions
     from eyegender.core.schema import parse_as

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
 
-from eyegender.core.command import config_folder, register_sweeps
+from eyegender.core.config_files import config_folder, register_sweeps
 from eyegender.core.schema import TrainConfig, parse
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from eyegender.comparison.pairs import ALL_PAIRS_UP_TO
+from eyegender.core.eye_study import is_eye_study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,9 +84,12 @@ def caveats(
     sentences = []
     for group in groups:
         if group.split_kind == "random":
+            eyes = is_eye_study(runs[group.numbers[0] - 1].classes)
+            what = "the two eyes of one person" if eyes else "images of one person or thing"
+            whose = "eyes of unknown persons" if eyes else "images of others"
             sentences.append(
-                f"Group {group.letter} is split at random: the two eyes of one person can be in the training and the "
-                "test set, so its accuracies are too high for eyes of unknown persons."
+                f"Group {group.letter} is split at random: {what} can be in the training and the test set, so its "
+                f"accuracies are too high for {whose}."
             )
         if group.split_kind == "blocks":
             sentences.append(

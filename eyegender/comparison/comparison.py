@@ -12,6 +12,7 @@ import numpy as np
 from eyegender.comparison.caveats import caveats, headlines, warnings
 from eyegender.comparison.pairs import Pair, compare_pairs
 from eyegender.core.errors import UserError
+from eyegender.core.eye_study import is_eye_study
 from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.models.metrics import METRICS
 
@@ -34,6 +35,7 @@ class ComparedRun:
         metrics: each of METRICS with its 95% interval.
         leads: whether its accuracy is the highest of its group.
         short_name: name without the options that all runs of the page share.
+        classes: its class names in label order.
     """
 
     number: int
@@ -43,6 +45,7 @@ class ComparedRun:
     metrics: dict[str, Interval]
     leads: bool
     short_name: str
+    classes: tuple[str, ...] = ("female", "male")
 
     @property
     def label(self) -> str:
@@ -102,7 +105,8 @@ class Comparison:
         left_out: one sentence per run that could not be compared.
         warnings: what a reader must know before the numbers.
         caveats: how to read the numbers.
-        classes: the two class names in label order.
+        classes: the class names in label order: of the runs with two classes, if there are such runs.
+        eye_study: whether a run is of the eye study, to which the paper's numbers belong.
     """
 
     runs: tuple[ComparedRun, ...]
@@ -114,7 +118,8 @@ class Comparison:
     left_out: tuple[str, ...]
     warnings: tuple[str, ...]
     caveats: tuple[str, ...]
-    classes: tuple[str, str] = ("female", "male")
+    classes: tuple[str, ...] = ("female", "male")
+    eye_study: bool = True
 
     @property
     def synthetic(self) -> bool:
@@ -124,7 +129,8 @@ class Comparison:
 def compare(
     records: Sequence[RunRecord],
     *,
-    classes: tuple[str, str] = ("female", "male"),
+    classes: tuple[str, ...] = ("female", "male"),
+    eye_study: bool | None = None,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
@@ -132,7 +138,8 @@ def compare(
 
     Args:
         records: one or more runs, in any order.
-        classes: the two class names in label order.
+        classes: the class names in label order of the runs whose predictions do not name them.
+        eye_study: whether a run is of the eye study; None if the class names tell.
         n_resamples: number of resamples of the bootstrap over persons.
         seed: seed of the bootstrap and of the sign flips; equal records and seeds give an equal page.
 
@@ -157,7 +164,8 @@ def compare(
         first = len(runs) + 1
         for number, (record, table, metrics) in enumerate(measured, start=first):
             leads = len(measured) > 1 and metrics["accuracy"].value == best
-            runs.append(ComparedRun(number, record, table, letter, metrics, leads, names[record.run_id]))
+            own = table.classes or classes
+            runs.append(ComparedRun(number, record, table, letter, metrics, leads, names[record.run_id], own))
         table = measured[0][1]
         persons = None if table.persons is None else len(set(table.persons))
         numbers = tuple(range(first, len(runs) + 1))
@@ -173,7 +181,8 @@ def compare(
         left_out=left_out,
         warnings=warnings(runs, groups),
         caveats=caveats(runs, groups, pairs, n_compared=n_compared),
-        classes=classes,
+        classes=next((run.classes for run in runs if not run.predictions.classes), runs[0].classes),
+        eye_study=any(is_eye_study(run.classes) for run in runs) if eye_study is None else eye_study,
     )
 
 
@@ -201,7 +210,7 @@ def _usable(records: Sequence[RunRecord]) -> tuple[list[tuple[RunRecord, Predict
         if table is None or not len(table):
             left_out.append(f"{name} {record.lost or 'stored no test predictions'}.")
         elif np.isnan(table.probabilities).any():
-            n_missing = int(np.isnan(table.probabilities).sum())
+            n_missing = int(np.isnan(table.probabilities).reshape(len(table), -1).any(axis=1).sum())
             left_out.append(f"{name} diverged: {n_missing} of its probabilities are NaN.")
         else:
             usable.append((record, table.sorted()))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve as roc_points
 
+from eyegender.models.metrics import of_true_class
 from eyegender.plots.confusion_matrix import draw_confusion_matrix
 from eyegender.plots.image_sheet import image_sheet
 from eyegender.plots.learning_curves import SPLITS, epochs, finite_curves, whole_epochs
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from eyegender.comparison.comparison import ComparedRun, Comparison
+    from eyegender.tracking.predictions import Predictions
 
 # Loads the images of K names: uint8 of shape (K, C, H, W).
 LoadImages = Callable[[Sequence[str]], NDArray[np.uint8]]
@@ -59,7 +61,7 @@ def comparison_figures(comparison: Comparison, load_images: LoadImages | None = 
         "accuracy_per_epoch": accuracy_per_epoch(runs, note),
         "roc": roc_curves(runs, comparison.classes, note),
         "reliability": reliability_diagrams(runs, comparison.classes, note),
-        "confusion_matrices": confusion_matrices(runs, comparison.classes, note),
+        "confusion_matrices": confusion_matrices(runs, note),
         "accuracy_against_latency": accuracy_against_latency(runs, note),
         "accuracy_by_attribute": accuracy_by_attribute(runs, note),
         "disagreements": None if load_images is None else disagreements(comparison, load_images, note),
@@ -100,18 +102,34 @@ def roc_curves(runs: Sequence[ComparedRun], classes: Sequence[str], note: str | 
     if not drawable:
         return None
     figure = new_figure(6.0, 5.6, "Test ROC and its area (AUC)", note)
-    axes = roc_axes(figure.subplots(), classes)
+    axes = roc_axes(figure.subplots(), _named_on_axes(drawable, classes))
     for run in drawable:
-        x, y, _ = roc_points(run.predictions.labels, run.predictions.probabilities)
+        x, y = _roc_of(run.predictions)
         name = f"{plain(run.label)}: {run.metrics['auroc'].value:.3f}"
         axes.plot(x, y, color=colour(run.number - 1), linewidth=1.8, label=name)
     legend(axes, loc="lower right")
     return figure
 
 
+def _named_on_axes(runs: Sequence[ComparedRun], classes: Sequence[str]) -> Sequence[str]:
+    """The two classes that axes name; none if a run has more."""
+    return () if any(run.predictions.classes for run in runs) else classes
+
+
+def _roc_of(table: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False and true positive rates; of more than two classes, the mean over the classes against the rest."""
+    if not table.classes:
+        x, y, _ = roc_points(table.labels, table.probabilities)
+        return x, y
+    grid = np.linspace(0.0, 1.0, 201)
+    present = np.unique(table.labels).tolist()
+    curves = [roc_points(table.labels == k, table.probabilities[:, k])[:2] for k in present]
+    return grid, np.mean([np.interp(grid, *curve) for curve in curves], axis=0)
+
+
 def reliability_diagrams(runs: Sequence[ComparedRun], classes: Sequence[str], note: str | None = None) -> Figure:
     figure = new_figure(6.0, 5.0 + 0.2 * len(runs), "Test reliability and calibration error", note)
-    axes = reliability_axes(figure.subplots(), classes)
+    axes = reliability_axes(figure.subplots(), _named_on_axes(runs, classes))
     for run in runs:
         name = f"{plain(run.label)}: {percent(run.metrics['calibration_error'].value)}"
         table = run.predictions
@@ -120,15 +138,17 @@ def reliability_diagrams(runs: Sequence[ComparedRun], classes: Sequence[str], no
     return figure
 
 
-def confusion_matrices(runs: Sequence[ComparedRun], classes: Sequence[str], note: str | None = None) -> Figure:
-    n_columns = min(len(runs), 3)
+def confusion_matrices(runs: Sequence[ComparedRun], note: str | None = None) -> Figure:
+    most = max(len(run.classes) for run in runs)
+    n_columns = min(len(runs), 3 if most <= 8 else 2)
     n_rows = -(-len(runs) // n_columns)
-    figure = new_figure(max(4.9, 3.7 * n_columns), 0.5 + 3.7 * n_rows, "Test confusion matrices", note)
+    side = 3.7 if most <= 4 else min(8.0, 3.7 + 0.3 * (most - 4))
+    figure = new_figure(max(4.9, side * n_columns), 0.5 + side * n_rows, "Test confusion matrices", note)
     grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes, run in zip(grid, runs, strict=False):
         name = run.label if len(run.label) <= 24 else run.label[:23] + "…"
         title = f"{plain(name)}: {percent(run.metrics['accuracy'].value)}"
-        draw_confusion_matrix(axes, run.predictions.confusion_matrix, classes, title)
+        draw_confusion_matrix(axes, run.predictions.confusion_matrix, run.classes, title)
     for axes in grid[len(runs) :]:
         axes.set_axis_off()
     return figure
@@ -218,24 +238,28 @@ def disagreements(comparison: Comparison, load_images: LoadImages, note: str | N
     """
     numbers = comparison.groups[0].numbers[:_MOST_DISAGREEING_RUNS]
     runs = [comparison.runs[number - 1] for number in numbers]
-    probabilities = np.stack([run.predictions.probabilities for run in runs])
+    table, classes = runs[0].predictions, runs[0].classes
+    many = bool(table.classes)
+    if many:
+        probabilities = np.stack([of_true_class(table.labels, run.predictions.probabilities) for run in runs])
+    else:
+        probabilities = np.stack([run.predictions.probabilities for run in runs])
     difference = probabilities.max(axis=0) - probabilities.min(axis=0)
-    n_positive = np.count_nonzero(probabilities > 0.5, axis=0)
-    disagree = (n_positive > 0) & (n_positive < len(runs))
+    predicted = np.stack([run.predictions.predicted for run in runs])
+    disagree = (predicted != predicted[0]).any(axis=0)
     order = np.argsort(-difference, kind="stable")
     shown = order[disagree[order]][:_MOST_DISAGREEMENTS]
     if not len(shown):
         return None
-    table = runs[0].predictions
     captions = []
     for i in shown:
         by_run = [f"#{run.number} {probabilities[k, i]:.2f}".replace(" 0.", " .") for k, run in enumerate(runs)]
-        captions.append(f"{comparison.classes[table.labels[i]]}\n{'  '.join(by_run)}")
+        captions.append(f"{classes[table.labels[i]]}\n{'  '.join(by_run)}")
     names = [table.names[i] for i in shown]
     title = (
         f"{len(shown)} of {np.count_nonzero(disagree):,} images on which "
         f"{' and '.join(f'#{run.number}' for run in runs)} disagree "
-        f"(true class; p({comparison.classes[1]}) of each)"
+        f"(true class; {'its probability by' if many else f'p({classes[1]}) of'} each)"
     )
     return image_sheet(load_images(names), captions, names, title, note=note)
 

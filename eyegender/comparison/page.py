@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from eyegender.comparison import tables
 from eyegender.comparison.figures import comparison_figures
 from eyegender.comparison.paper import CITATION, REMARKS
+from eyegender.core.output_folder import remove_old
 from eyegender.plots.figures import save_figures
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def write_comparison(
     """
     folder = Path(folder)
     figures = comparison_figures(comparison, load_images)
+    remove_old(folder, FIGURES_FOLDER)
     written = save_figures(figures, folder / FIGURES_FOLDER, svg=True)
     page, markdown = folder / PAGE_FILE, folder / MARKDOWN_FILE
     page.write_text(render_html(comparison, figures, created), encoding="utf-8")
@@ -93,22 +95,38 @@ def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], creat
 def sections(comparison: Comparison) -> list[Section]:
     """The sections that the page and the Markdown share, in order."""
     interval = "Small numbers are 95% intervals, from a bootstrap over persons if the persons are known."
-    positive = f"The positive class is {comparison.classes[1]}; it is predicted if its probability is above 0.5."
-    found = [Section("Test metrics", tables.metrics_table(comparison), (interval, positive, *comparison.caveats))]
+    positive = []
+    if any(not run.predictions.classes for run in comparison.runs):
+        name = comparison.classes[1]
+        positive.append(f"The positive class is {name}; it is predicted if its probability is above 0.5.")
+    if any(run.predictions.classes for run in comparison.runs):
+        positive.append(
+            "Of more than two classes, the most likely one is predicted; precision, recall, specificity, F1 and AUROC "
+            "are means over the classes."
+        )
+    found = [Section("Test metrics", tables.metrics_table(comparison), (interval, *positive, *comparison.caveats))]
+    found += [
+        Section(f"Classes of group {group.letter}", tables.classes_table(comparison, group), (tables.CLASSES_NOTE,))
+        for group in comparison.groups
+        if comparison.runs[group.numbers[0] - 1].predictions.classes
+    ]
     if comparison.pairs:
         found.append(Section("Which differences are significant", tables.pairs_table(comparison)))
     if comparison.seed_groups:
         spread = "± is the sample standard deviation over seeds."
         found.append(Section("Mean over seeds", tables.seeds_table(comparison), (spread,)))
     found.append(Section("Configs and costs", tables.configs_table(comparison)))
-    citation = f"The rows marked as paper in the first table are from {CITATION}."
-    found.append(Section("The numbers of the paper", None, (citation, *REMARKS)))
+    if comparison.eye_study:
+        citation = f"The rows marked as paper in the first table are from {CITATION}."
+        found.append(Section("The numbers of the paper", None, (citation, *REMARKS)))
     return found
 
 
 def _title(comparison: Comparison) -> str:
     count = len(comparison.runs)
-    return f"Comparison of {count} runs" if count > 1 else "One run compared with the paper"
+    if count > 1:
+        return f"Comparison of {count} runs"
+    return "One run compared with the paper" if comparison.eye_study else "One run"
 
 
 def _image(name: str, figure: Figure) -> dict[str, object]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from eyegender.core.errors import UserError
 from eyegender.models.model_costs import costs
 from eyegender.models.saved_network import SPEC_FILE, WEIGHTS_FILE, parse_spec
+from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.run_artifacts import (
-    NETWORK,
     downloaded,
     logged_model,
     lost_predictions,
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 # Parameters in which two seeds of one config may differ, and parameters that change no result. The folder of the data
 # is one of them, because the fingerprint of the data identifies the data itself.
 _NOT_CONFIG = (
-    "seed", "data.split.seed", "data.root", "data.reader.root", "ckpt_path", "run_test", "trainer.progress",
-    "trainer.threads",
+    "seed", "data.split.seed", "data.root", "data.reader.root", "ckpt_path", "output", "overwrite", "run_test",
+    "trainer.progress", "trainer.threads",
 )  # fmt: skip
 _NOT_CONFIG_SECTIONS = ("tracking.", "count.", "hydra.")
 
@@ -136,7 +136,7 @@ def load_record(store: TrackingStore, selected: SelectedRun, by: str, *, latency
         history=_load_history(store, run_id),
         predictions=predictions,
         tags=dict(run.data.tags),
-        costs=_load_costs(store, run, latency=latency),
+        costs=_load_costs(store, run, None if predictions is None else predictions.classes, latency=latency),
         trials=selected.trials,
         selected_by=by,
         lost=lost_predictions(run) if predictions is None else None,
@@ -151,13 +151,14 @@ def _load_history(store: TrackingStore, run_id: str) -> list[dict[str, float]]:
     return [epochs[step] for step in sorted(epochs)]
 
 
-def _load_costs(store: TrackingStore, run: Run, *, latency: bool) -> ModelCosts:
+def _load_costs(store: TrackingStore, run: Run, classes: tuple[str, ...] | None, *, latency: bool) -> ModelCosts:
     seconds = run.data.metrics.get("fit_seconds")
     model = logged_model(store, run.info.run_id)
     if model is None:  # a trial, whose config says what its network is
         config = read_config(store, run.info.run_id)
         try:
-            parameters, multiply_adds, milliseconds = costs(config.spec(), latency=latency) if config else (None,) * 3
+            spec = None if config is None else config.spec(classes or None)
+            parameters, multiply_adds, milliseconds = costs(spec, latency=latency) if spec else (None,) * 3
         except UserError:
             return ModelCosts(training_seconds=seconds)
         return ModelCosts(parameters, multiply_adds, None, milliseconds, seconds)

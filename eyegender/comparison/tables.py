@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from eyegender.comparison.paper import PAPER
 from eyegender.comparison.significance import format_p
-from eyegender.models.metrics import METRICS
+from eyegender.models.metrics import METRICS, class_metrics
 from eyegender.plots.style import percent
 
 if TYPE_CHECKING:
-    from eyegender.comparison.comparison import ComparedRun, Comparison
+    from eyegender.comparison.comparison import ComparedRun, Comparison, RunGroup
     from eyegender.models.intervals import Interval
 
 TITLES = {
@@ -25,6 +27,12 @@ TITLES = {
     "calibration_error": "calibration error",
 }
 UNKNOWN = "-"
+# In the table of classes.
+MOST_RUNS, MOST_CLASSES = 8, 50
+CLASSES_NOTE = (
+    f"F1 of each class, with its precision and recall in small print; at most {MOST_CLASSES} classes, those with the "
+    f"lowest F1 first, and {MOST_RUNS} runs."
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Table:
 
 
 def metrics_table(comparison: Comparison) -> Table:
-    """The test metrics of every run with their intervals, then those of the paper, marked as such."""
+    """The test metrics of every run with their intervals; in the eye study, then those of the paper, marked as such."""
     rows = [
         (
             Cell(f"#{run.number}"),
@@ -56,7 +64,7 @@ def metrics_table(comparison: Comparison) -> Table:
         )
         for run in comparison.runs
     ]
-    for result in PAPER:
+    for result in PAPER if comparison.eye_study else ():
         others = "; ".join(f"{percent(value, 2)} in its {section}" for section, value in result.elsewhere)
         accuracy = Cell(percent(result.accuracy, 2), f"{_range(result.interval, 100)}, our estimate")
         unknown = [Cell(UNKNOWN)] * (len(METRICS) - 1)
@@ -90,6 +98,29 @@ def pairs_table(comparison: Comparison) -> Table:
         )
     columns = ("runs", "result", "difference in points", "only first : only second correct", "p", "corrected p")
     return Table(columns, tuple(rows), left=2)
+
+
+def classes_table(comparison: Comparison, group: RunGroup) -> Table:
+    """F1 of each class by each run of a group, with precision and recall; the classes with the lowest F1 first."""
+    runs = [comparison.runs[number - 1] for number in group.numbers[:MOST_RUNS]]
+    found = [class_metrics(run.predictions.labels, run.predictions.probabilities) for run in runs]
+    counts = np.bincount(runs[0].predictions.labels, minlength=len(runs[0].classes))
+    order = np.argsort(np.mean([each["f1"] for each in found], axis=0), kind="stable").tolist()
+    rows = [
+        (
+            Cell(runs[0].classes[label]),
+            Cell(f"{counts[label]:,}"),
+            *(
+                Cell(
+                    percent(each["f1"][label]),
+                    f"{percent(each['precision'][label])}, {percent(each['recall'][label])}",
+                )
+                for each in found
+            ),
+        )
+        for label in order[:MOST_CLASSES]
+    ]
+    return Table(("class", "images", *(f"#{run.number}" for run in runs)), tuple(rows))
 
 
 def seeds_table(comparison: Comparison) -> Table:

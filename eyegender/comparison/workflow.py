@@ -18,6 +18,7 @@ from eyegender.comparison.run_record import load_record
 from eyegender.comparison.selection import select_runs
 from eyegender.comparison.tables import configs_table
 from eyegender.core.errors import UserError
+from eyegender.core.eye_study import is_eye_study
 from eyegender.data.decode import to_pixels
 from eyegender.data.readers import UnreadableImageError, build_reader
 from eyegender.tracking.experiment_view import TAGS
@@ -68,7 +69,9 @@ def compare_runs(store: TrackingStore, options: CompareOptions, folder: Path) ->
     """
     selected = select_runs(store, options)
     records = [load_record(store, one, options.by, latency=options.latency) for one in selected]
-    comparison = compare(records, classes=_classes(store, records))
+    logged = _logged_classes(store, records)
+    eye_study = any(is_eye_study(names) for names in logged) if logged else None
+    comparison = compare(records, classes=_classes_to_show(logged), eye_study=eye_study)
     folder.mkdir(parents=True, exist_ok=True)
     created = f"Written {time.strftime('%Y-%m-%d %H:%M')} from {store.name}."
     write_comparison(comparison, folder, load_images=_images_of_largest_group(store, comparison), created=created)
@@ -112,8 +115,8 @@ def _console_table(comparison: Comparison) -> Table:
     return table
 
 
-def _classes(store: TrackingStore, records: Sequence[RunRecord]) -> tuple[str, str]:
-    """The class names that the runs logged; label numbers if they differ, CelebA's classes if there are none."""
+def _logged_classes(store: TrackingStore, records: Sequence[RunRecord]) -> set[tuple[str, ...]]:
+    """The different class names that the runs logged."""
     logged = set()
     for record in records:
         inputs = store.run(record.run_id).inputs
@@ -122,11 +125,20 @@ def _classes(store: TrackingStore, records: Sequence[RunRecord]) -> tuple[str, s
                 names = json.loads(entry.dataset.profile or "{}").get("classes")
             except ValueError:
                 continue
-            if isinstance(names, list) and len(names) == 2:
-                logged.add((str(names[0]), str(names[1])))
-    if len(logged) > 1:
+            if isinstance(names, list) and len(names) > 1:
+                logged.add(tuple(map(str, names)))
+    return logged
+
+
+def _classes_to_show(logged: set[tuple[str, ...]]) -> tuple[str, ...]:
+    """The classes of the runs with two; label numbers if they differ, CelebA's classes if none are known.
+
+    The predictions of runs with more classes name them.
+    """
+    pairs = {names for names in logged if len(names) == 2}
+    if len(pairs) > 1:
         return "label 0", "label 1"
-    return logged.pop() if logged else ("female", "male")
+    return pairs.pop() if pairs else ("female", "male")
 
 
 def _images_of_largest_group(store: TrackingStore, comparison: Comparison) -> LoadImages | None:

@@ -20,12 +20,15 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eyegender.core.command_line.command_help import help_text
+from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
 from eyegender.core.config_keys import rename_override, suggest_key
-from eyegender.core.errors import UserError, install_hint, is_disk_full, one_line
+from eyegender.core.errors import USER_MISTAKE, UserError, install_hint, is_disk_full, one_line
+from eyegender.core.imports import leave_quickly
 from eyegender.core.objectives import register_resolvers
+from eyegender.core.output_folder import rename_run_dir
 from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secrets
 from eyegender.core.standard_streams import log_in_utf8, lost_output, make_output_safe
 
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn
 
-USER_MISTAKE = 2  # exit code
+    from omegaconf import DictConfig
 
 _SET_BY_US = "EYEGENDER_SET_FULL_ERROR"  # set if it was not the user who set HYDRA_FULL_ERROR
 _UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
@@ -44,12 +47,8 @@ _OUTPUT_LOST = (
     "redirect the output"
 )
 _PACKAGE = Path(__file__).parents[1]
-
-
-def config_folder(name: str) -> Path:
-    """`conf` or `sweeps`: inside the package in a wheel, beside it in a checkout."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
+# A package without folders. None would be that of the command, whose folder `models` looks like a config group.
+_NO_CONFIGS = "pkg://eyegender.core"
 
 
 def command(
@@ -73,9 +72,7 @@ def command(
         def job(cfg: DictConfig) -> Any:
             nonlocal begun
             begun = True
-            register_secrets(cfg)
-            redact_logs()
-            log_in_utf8()
+            prepare_job(cfg)
             try:
                 return task(cfg)
             except Exception as error:
@@ -88,30 +85,24 @@ def command(
         def main() -> None:
             nonlocal begun
             begun = False
-            make_output_safe()
-            register_resolvers()
-            if (mistake := _unsupported_system() or _unsupported_folder()) is not None:
-                print_error(mistake)
-                sys.exit(USER_MISTAKE)
-            register_sweeps() if groups is None else register_config(config_name, groups)
-            # Hydra copies all registered configs for each group that --help lists, although it only reads them.
-            ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
-            sys.excepthook = _print_redacted
-            logging.raiseExceptions = False  # with a log file on a full disk, every line would print a traceback
-            # Both spellings are accepted; Hydra itself refuses the plus for a group that has a default.
-            sys.argv[1:] = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in sys.argv[1:]]
-            if not _wants_traceback():
-                # Otherwise Hydra prints the error and exits itself. Child processes inherit both variables.
-                os.environ.update({"HYDRA_FULL_ERROR": "1", _SET_BY_US: "1"})
+            user_folder = _prepare_process(config_name, groups)
             try:
-                sys.argv[1:] = prepare_arguments(sys.argv[1:])
-                folder = str(config_folder("conf")) if groups is None else None
-                hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job)()
+                sys.argv[1:] = prepare_arguments(sys.argv[1:], config_name)
+                if (flags := get_args_parser().parse_args(sys.argv[1:])).help:
+                    folder = Path(flags.config_dir) if flags.config_dir else user_folder
+                    print(help_text(config_name, groups, flags.overrides, folder), end="")
+                else:
+                    path = str(config_folder("conf")) if groups is None else _NO_CONFIGS
+                    hydra.main(version_base="1.3", config_path=path, config_name=config_name)(job)()
             except Exception as error:
-                if not (is_user_mistake(error) or (not begun and _is_raised_by_hydra(error))) or _wants_traceback():
+                if not (is_user_mistake(error) or (not begun and is_raised_by_hydra(error))) or _wants_traceback():
                     raise
                 print_error(error, config_files(config_name, groups))
                 sys.exit(USER_MISTAKE)
+            except SystemExit as end:
+                if isinstance(end.__cause__, UserError):  # of a Hydra callback
+                    print_error(end.__cause__)
+                raise
             except KeyboardInterrupt:
                 print("eyegender: interrupted", file=sys.stderr)
                 sys.exit(128 + signal.SIGINT)
@@ -121,13 +112,51 @@ def command(
                 if config_name != "train":  # a training leaves a run; of other commands the text may be the only result
                     sys.exit(USER_MISTAKE)
 
+        main.job = job  # type: ignore[attr-defined]  # what a sweep from Python runs
         return main
 
     return decorate
 
 
-def prepare_arguments(arguments: list[str]) -> list[str]:
-    """The command line that Hydra gets: old keys have their new names, and passwords are in the environment.
+def prepare_job(cfg: DictConfig) -> None:
+    """Keep the secrets of a job's config out of its log, and let the log accept every character."""
+    register_secrets(cfg)
+    redact_logs()
+    log_in_utf8()
+
+
+def _prepare_process(config_name: str, groups: tuple[str, ...] | None) -> Path | None:
+    """Make the process ready for Hydra; returns the folder of `--config-dir` if Hydra does not get it.
+
+    Raises:
+        SystemExit: eyegender cannot run on this system or in this folder.
+    """
+    make_output_safe()
+    leave_quickly()
+    register_resolvers()
+    if (mistake := unsupported()) is not None:
+        print_error(mistake)
+        sys.exit(USER_MISTAKE)
+    user_folder = None
+    if groups is None:
+        register_sweeps()
+    else:
+        user_folder = register_config(config_name, groups)
+    # Hydra copies all registered configs for each group that it looks up, although it only reads them.
+    ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
+    sys.excepthook = _print_redacted
+    logging.raiseExceptions = False  # with a log file on a full disk, every line would print a traceback
+    if not _wants_traceback():
+        # Otherwise Hydra prints the error and exits itself. Child processes inherit both variables.
+        os.environ.update({"HYDRA_FULL_ERROR": "1", _SET_BY_US: "1"})
+    return user_folder
+
+
+def prepare_arguments(arguments: list[str], config_name: str = "train") -> list[str]:
+    """The command line that Hydra gets.
+
+    Old keys have their new names, the key of the output folder is the one that counts in this command, and passwords
+    are in the environment.
 
     Raises:
         UserError: a flag that Hydra does not know, or the one with which Hydra would unpickle a file.
@@ -138,9 +167,18 @@ def prepare_arguments(arguments: list[str]) -> list[str]:
         raise UserError(f"{message}; put Hydra's flags before the overrides, --hydra-help lists them")
 
     parser.error = refuse  # type: ignore[method-assign]  # argparse itself prints its usage and exits
-    if parser.parse_args(arguments).experimental_rerun is not None:
+    parsed = parser.parse_args(arguments)
+    if parsed.experimental_rerun is not None:
         raise UserError("--experimental-rerun would run whatever code its file holds; give overrides or ckpt_path=FILE")
+    # Both spellings are accepted; Hydra itself refuses the plus for a group that has a default.
+    arguments = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in arguments]
+    arguments = rename_run_dir(arguments, config_name, sweep=parsed.multirun)
     return [override_without_secrets(rename_override(argument)) for argument in arguments]
+
+
+def unsupported() -> UserError | None:
+    """An error if eyegender cannot run on this system or in this folder."""
+    return _unsupported_system() or _unsupported_folder()
 
 
 def _unsupported_system() -> UserError | None:
@@ -174,7 +212,7 @@ def is_user_mistake(error: Exception) -> bool:
     )
 
 
-def _is_raised_by_hydra(error: Exception) -> bool:
+def is_raised_by_hydra(error: Exception) -> bool:
     """Whether Hydra itself fails on an argument; its parser accepts more than its later code can handle."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = bool(frames) and bool({"hydra", "omegaconf", "antlr4"} & set(Path(frames[-1].filename).parts))
@@ -186,8 +224,8 @@ def _is_raised_by_logging(error: BaseException) -> bool:
     return any(frame.name == "configure_log" for frame in traceback.extract_tb(error.__traceback__))
 
 
-def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
-    """Print a user's mistake to standard error: one line, and the details of a `UserError`.
+def error_message(error: Exception, files: Sequence[Path] = ()) -> str:
+    """A user's mistake in one line without secrets.
 
     Args:
         error: the mistake.
@@ -200,7 +238,12 @@ def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
     else:
         message = str(error) if isinstance(error, UserError) else _hydra_message(error, files)
         message += install_hint(message)
-    print(f"eyegender: {one_line(redact(message))}", file=sys.stderr)
+    return one_line(redact(message))
+
+
+def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
+    """Print a user's mistake to standard error: its `error_message`, and the details of a `UserError`."""
+    print(f"eyegender: {error_message(error, files)}", file=sys.stderr)
     for detail in getattr(error, "details", ()):
         print(f"  {redact(detail)}", file=sys.stderr)
 
@@ -208,47 +251,6 @@ def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
 def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print Python's own traceback without secrets."""
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
-
-
-def config_files(config_name: str, groups: tuple[str, ...] | None) -> list[Path]:
-    """The YAML files that a command may be composed of."""
-    conf = config_folder("conf")
-    folders = [conf / group for group in groups] if groups is not None else [p for p in conf.iterdir() if p.is_dir()]
-    return [conf / f"{config_name}.yaml", *(path for folder in folders for path in _yaml_files(folder))]
-
-
-def _yaml_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.yaml"))
-
-
-def register_sweeps() -> None:
-    """Register `sweeps/`, which is outside of `conf/`, as a config group, and the resolvers that it uses."""
-    register_resolvers()
-    store = ConfigStore.instance()
-    for path in _yaml_files(config_folder("sweeps")):
-        store.store(group="sweeps", name=path.stem, node=OmegaConf.load(path), package="_global_", provider=str(path))
-
-
-def register_config(config_name: str, groups: tuple[str, ...]) -> None:
-    """Register one config of `conf/` and only these groups, from `conf/` and from the folder of `--config-dir`."""
-    store, conf = ConfigStore.instance(), config_folder("conf")
-    user_folder = _take_config_dir()
-    added = [] if user_folder is None else [path for group in groups for path in _yaml_files(user_folder / group)]
-    for path in [*config_files(config_name, groups), *added]:
-        group = None if path.parent == conf else path.parent.name
-        store.store(group=group, name=path.stem, node=OmegaConf.load(path), provider=str(path))
-
-
-def _take_config_dir() -> Path | None:
-    """Remove `--config-dir` from the command line and return its folder."""
-    for position, argument in enumerate(sys.argv):
-        flag, equals, value = argument.partition("=")
-        if flag in {"--config-dir", "-cd"} and (equals or position + 1 < len(sys.argv)):
-            folder = Path(value if equals else sys.argv[position + 1])
-            if folder.is_dir():  # otherwise Hydra reports the mistake
-                del sys.argv[position : position + (1 if equals else 2)]
-                return folder
-    return None
 
 
 def _hydra_message(error: BaseException, files: Sequence[Path]) -> str:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+USER_MISTAKE = 2  # exit code
+
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Libraries may pass on the system's message, or SQLite's, without the error number.
 _DISK_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded", "database or disk is full")

@@ -120,11 +120,13 @@ class SplitSection(_Section):
     seed: Annotated[int, Field(ge=0)]
 
 
-class SubsetSection(_Section):
-    """How many images per class."""
+def _as_texts(value: Any) -> Any:
+    """YAML reads class names such as 0 and 1 as numbers."""
+    return {str(name): each for name, each in value.items()} if isinstance(value, dict) else value
 
-    female: Count
-    male: Count
+
+# How many images per class.
+Subset = Annotated[dict[str, Count], BeforeValidator(_as_texts)]
 
 
 class DataSection(BaseModel):
@@ -134,7 +136,7 @@ class DataSection(BaseModel):
     reader: _Built
     size: Annotated[int, Field(ge=0, le=4096), BeforeValidator(_none_as_zero)]
     color: Literal["gray", "rgb"]
-    subset: SubsetSection | None
+    subset: Subset | None
     split: SplitSection
     augment: AugmentSection
     on_bad: Literal["error", "skip"]
@@ -156,11 +158,16 @@ class ModelSection(_Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     mixup: NotNegative
     ema: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None
-    pos_weight: Positive | Literal["balanced"]
+    pos_weight: Annotated[Positive | Literal["balanced"] | dict[str, Positive], BeforeValidator(_as_texts)]
     flip_test: bool
 
     def check_weights_file(self) -> None:
-        """Raises UserError if the file in `weights` does not exist; in a sweep, every trial would fail."""
+        """Raises UserError if the file in `weights` does not exist; in a sweep, every trial would fail.
+
+        A backbone that takes `weights` as an argument knows other choices besides files, and checks them itself.
+        """
+        if "weights" in self.backbone.arguments:
+            return
         if self.weights not in {None, "auto", "imagenet"} and not Path(str(self.weights)).expanduser().is_file():
             raise UserError(NO_WEIGHTS.format(self.weights))
 
@@ -242,6 +249,9 @@ class TrainConfig(_Section):
     mode: Mode
     objectives: Annotated[list[Objective], Field(min_length=1)] | None
     ckpt_path: str | None
+    # Configs of earlier versions do not have these two keys.
+    output: Annotated[str, Field(min_length=1)] | None = None
+    overwrite: bool = False
     _written: dict[str, Any] | None = PrivateAttr(default=None)
 
     @property
@@ -259,9 +269,9 @@ class _SweepMetrics(_Section):
 
 
 class AuditConfig(TrainConfig):
-    """The config of a training run, and the folder for the audit of its data."""
+    """The config of a training run, whose data is audited, and the folder for the audit."""
 
-    output: Annotated[str, Field(min_length=1)] | None
+    output: Annotated[str, Field(min_length=1)]
 
 
 def parse(cfg: DictConfig) -> TrainConfig:

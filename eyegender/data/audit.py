@@ -78,7 +78,7 @@ class AuditReport:
         sizes: smallest, median and largest side length in pixels, or None if they are unknown.
         unreadable: reasons by name of the image.
         duplicates: names of images with equal contents, one entry for each content.
-        conflicts: names of the copies of each image that is in both classes, by bytes or by pixels.
+        conflicts: names of the copies of each image that is in several classes, by bytes or by pixels.
         near_pairs: near-duplicates, most similar first.
         near_aborted: whether the images are too similar for a search for near-duplicates.
         group_sizes: number of groups (persons, or groups in place of them) by their number of images; None if unknown.
@@ -223,7 +223,7 @@ def count_pairs_across(split: Split, pairs: NDArray[np.int64]) -> int:
 
 
 def nearest_neighbor_accuracy(
-    pixels: NDArray[np.uint8], labels: NDArray[np.uint8], split: Split, seed: int = 0
+    pixels: NDArray[np.uint8], labels: NDArray[np.uint8 | np.uint16], split: Split, seed: int = 0
 ) -> float:
     """The share of test images whose most correlated image outside of the test set has the same label.
 

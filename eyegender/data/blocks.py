@@ -39,7 +39,7 @@ def split_into_blocks(
         near_pairs: digests of pairs of near-duplicates.
         share: fraction of the smallest split; a block is not larger than that, if possible.
     """
-    short = [label for label in (0, 1) if _count(samples, group, label) < FEWEST]
+    short = [label for label in range(len(samples.classes)) if _count(samples, group, label) < FEWEST]
     if not short:
         return group, None
     order = [parse_numbered_name(name) for name in samples.names]

@@ -55,11 +55,11 @@ class BatchSource(Protocol):
 
 
 class EyesDataModule(pl.LightningDataModule):
-    """Batches of eyes from any reader.
+    """Batches of labeled images from any reader.
 
     After `setup`, it has these attributes: `samples` (the images that are used, in a fixed order), `split`, `store`,
     `groups` (None if the persons are known or not needed), `skipped` (reasons of unreadable images by name) and
-    `conflicts` (the names of all copies of each image that is in both classes). If `batch_source` is set, it supplies
+    `conflicts` (the names of all copies of each image that is in two classes). If `batch_source` is set, it supplies
     the batches of the splits.
 
     Args:
@@ -76,7 +76,7 @@ class EyesDataModule(pl.LightningDataModule):
         seed: seed of the subset, the split and the order of training batches.
         split_seed: seed of the subset and the split only; None means `seed`.
         on_bad: unreadable images are an error (`error`) or are left out (`skip`).
-        on_conflict: an image in both classes is an error (`error`), is left out with all its copies (`drop`) or keeps
+        on_conflict: an image in two classes is an error (`error`), is left out with all its copies (`drop`) or keeps
             both labels (`keep`).
         cache_folder: folder for decoded images, see `cache_folder`.
         cache_gb: limit of the cache, see `open_pixel_store`.
@@ -305,7 +305,8 @@ class EyesDataModule(pl.LightningDataModule):
         self._near_pairs = [(samples.digests[a], samples.digests[b]) for a, b in found.near_pairs.tolist()]
         first, second = samples.labels[found.near_pairs].T
         if count := int(np.sum(first != second)):
-            _log.warning("%d pairs of near-duplicates are in both classes; python -m eyegender.audit lists them", count)
+            which = "both" if len(samples.classes) == 2 else "different"
+            _log.warning("%d pairs of near-duplicates are in %s classes; eyegender audit lists them", count, which)
         return found.group
 
     def make_split(self) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from eyegender.core.atomic_write import atomic_write
 from eyegender.core.cache import cache_folder
+from eyegender.core.eye_study import is_eye_study
 from eyegender.data.near_duplicates import THRESHOLD, centered, correlate, find_near_duplicates, image_vectors
 from eyegender.data.pixel_cache import open_pixel_store
 
@@ -189,8 +190,9 @@ def _find(samples: Samples, cache: str | Path | None, longest_run: int, max_gb: 
 
     unnumbered = len(samples) - sum(len(run) for run in runs)
     if unnumbered:
+        what = "two eyes of one person" if is_eye_study(samples.classes) else "images of one person or thing"
         warnings.append(
-            f"{unnumbered} of {len(samples)} file names contain no number: two eyes of one person among them are only "
+            f"{unnumbered} of {len(samples)} file names contain no number: {what} among them are only "
             "grouped if they are near-duplicates, and may be in different splits; data.split.by=file accepts a list of "
             "persons"
         )

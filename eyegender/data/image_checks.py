@@ -1,4 +1,4 @@
-"""Checks of the images themselves: some cannot be read, and some are in both classes."""
+"""Checks of the images themselves: some cannot be read, and some are in two classes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_readable(samples: Samples, bad: Mapping[str, str], on_bad: Literal["er
 
 
 def find_conflicts(samples: Samples, store: PixelStore) -> list[list[int]]:
-    """For each image that is in both classes, the positions of its copies in ascending order.
+    """For each image that is in two classes, the positions of its copies in ascending order.
 
     Copies are files of equal bytes, or images of equal pixels (in another format or with other metadata). Only images
     with equal checksums in the store are decoded once more.
@@ -52,13 +52,13 @@ def find_conflicts(samples: Samples, store: PixelStore) -> list[list[int]]:
         samples: readable samples.
         store: their pixels.
     """
-    found = _in_both_classes(samples, enumerate(samples.files)) if samples.files is not None else []
+    found = _in_two_classes(samples, enumerate(samples.files)) if samples.files is not None else []
     known = {i for copies in found for i in copies}
     rows = store.rows(samples.digests)
-    for candidates in _in_both_classes(samples, enumerate(store.checksums[rows].tolist())):
+    for candidates in _in_two_classes(samples, enumerate(store.checksums[rows].tolist())):
         example = {samples.digests[i]: i for i in candidates}
         pixels = {digest: _hash_pixels(samples, i) if len(example) > 1 else digest for digest, i in example.items()}
-        copies = _in_both_classes(samples, ((i, pixels[samples.digests[i]]) for i in candidates))
+        copies = _in_two_classes(samples, ((i, pixels[samples.digests[i]]) for i in candidates))
         found += [some for some in copies if not known.issuperset(some)]
     return sorted(found)
 
@@ -78,21 +78,23 @@ def check_conflicts(samples: Samples, conflicts: list[list[int]], on_conflict: O
         return []
     lines = tuple(" = ".join(samples.names[i] for i in copies) for copies in conflicts)
     copies = sorted({i for some in conflicts for i in some})
+    several = "both" if len(samples.classes) == 2 else "several"
     if on_conflict == "error":
         raise UserError(
-            f"an image must be in one class, got {len(conflicts)} in both ({_example(samples, conflicts[0])}); "
+            f"an image must be in one class, got {len(conflicts)} in {several} ({_example(samples, conflicts[0])}); "
             f"remove the wrong copies, or set data.on_conflict=drop, which leaves out all {len(copies)}",
             lines,
         )
     if on_conflict == "keep":
-        _log.warning("%d images are in both classes and keep both labels", len(conflicts))
+        labels = "both" if several == "both" else "all"
+        _log.warning("%d images are in %s classes and keep %s labels", len(conflicts), several, labels)
         return []
-    _log.warning("%d images are in both classes; all %d copies are left out", len(conflicts), len(copies))
+    _log.warning("%d images are in %s classes; all %d copies are left out", len(conflicts), several, len(copies))
     return copies
 
 
-def _in_both_classes(samples: Samples, keys: Iterable[tuple[int, Hashable]]) -> list[list[int]]:
-    """The positions of equal keys that occur with both labels."""
+def _in_two_classes(samples: Samples, keys: Iterable[tuple[int, Hashable]]) -> list[list[int]]:
+    """The positions of equal keys that occur with several labels."""
     positions: dict[Hashable, list[int]] = {}
     for i, key in keys:
         positions.setdefault(key, []).append(i)
@@ -102,7 +104,7 @@ def _in_both_classes(samples: Samples, keys: Iterable[tuple[int, Hashable]]) -> 
 def _example(samples: Samples, copies: list[int]) -> str:
     """One copy of each class, such as `a/1.jpg = b/7.jpg`."""
     first = {int(samples.labels[i]): samples.names[i] for i in reversed(copies)}
-    return f"{first[0]} = {first[1]}"
+    return " = ".join(first[label] for label in sorted(first))
 
 
 def _hash_pixels(samples: Samples, i: int) -> str:

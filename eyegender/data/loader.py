@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     Args:
         pixels: uint8 of shape (B, C, H, W), or with `is_features` outputs of frozen stages, (B, C', h, w) or (B, C').
-        labels: int64 of shape (B,), 0 or 1.
+        labels: int64 of shape (B,).
         indices: int64 of shape (B,), positions in the data module's samples.
         is_features: `pixels` are stored outputs of the frozen stages, augmentation included.
         mirrored: with `is_features`, the features of the mirror images, if they are needed.
@@ -53,7 +53,7 @@ class BatchLoader:
 
     Args:
         rows: row of each sample in the store, int64 of shape (N,).
-        labels: label of each sample, 0 or 1, shape (N,).
+        labels: label of each sample, shape (N,).
         index: value of `Batch.indices` for each sample, shape (N,).
         batch_size: largest number of images per batch and rank.
         shuffle: a new order in each epoch, and the same number of images on each rank.
@@ -66,7 +66,7 @@ class BatchLoader:
     def __init__(
         self,
         rows: NDArray[np.int64],
-        labels: NDArray[np.uint8],
+        labels: NDArray[np.uint8 | np.uint16],
         index: NDArray[np.int64],
         batch_size: int,
         *,

@@ -12,7 +12,7 @@ from eyegender.core.allow_list import load_class
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -26,17 +26,17 @@ _TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or fa
 
 @dataclass(frozen=True)
 class Samples:
-    """N labeled images of eyes, sorted by name, so that the order of a folder's listing has no effect.
+    """N labeled images, sorted by name, so that the order of a folder's listing has no effect.
 
     Args:
         source: name of the reader (`synthetic`, `folder`, `celeba`), as it appears in reports.
         names: N unique names, relative and with forward slashes (`femaleeyes/12.jpg`, `000001.jpg#left`).
-        labels: uint8 of shape (N,), 0 = female, 1 = male.
+        labels: the class of each image as a position in `classes`, of type `label_type(classes)` and shape (N,).
         digests: N content hashes (hex) of the encoded image and of the region that the reader crops. Two samples with
             the same digest are the same image.
         open: opens sample i as a PIL image of any mode and size, already cropped. Raises `UnreadableImageError` if the
             image cannot be read. Safe to call from several threads.
-        classes: the two class names in the order of the labels.
+        classes: the class names in the order of the labels, two or more.
         persons: N person identifiers, or None if the source does not know them.
         splits: N of `train`, `val`, `test` if the source has an official partition, else None.
         attributes: further facts per sample by name (CelebA's attributes), each of shape (N,).
@@ -47,10 +47,10 @@ class Samples:
 
     source: str
     names: tuple[str, ...]
-    labels: NDArray[np.uint8]
+    labels: NDArray[np.uint8 | np.uint16]
     digests: tuple[str, ...]
     open: Callable[[int], Image.Image]
-    classes: tuple[str, str] = ("female", "male")
+    classes: tuple[str, ...] = ("female", "male")
     persons: tuple[str, ...] | None = None
     splits: tuple[str, ...] | None = None
     attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
@@ -81,7 +81,11 @@ class Samples:
 
 @runtime_checkable
 class Reader(Protocol):
-    """A data source: a class in one file of `eyegender/data/`, named by `_target_` in one file of `conf/data/`."""
+    """A data source: a class in one file of `eyegender/data/`, named by `_target_` in one file of `conf/data/`.
+
+    It may have two more methods: `check()` raises UserError if the source cannot be read, and `class_names()` returns
+    the class names in the order of the labels, before anything is read. A source of three classes or more needs it.
+    """
 
     def read(self) -> Samples:
         """List the samples, sorted by name, without decoding an image.
@@ -94,6 +98,13 @@ class Reader(Protocol):
 
 class UnreadableImageError(Exception):
     """An image that cannot be read; the message is the reason, without the name of the image."""
+
+
+def label_type(classes: Sequence[str]) -> type[np.uint8] | type[np.uint16]:
+    """The type of labels of that many classes."""
+    import numpy as np
+
+    return np.uint8 if len(classes) <= 256 else np.uint16
 
 
 def build_reader(data: DataSection) -> Reader:
@@ -114,7 +125,7 @@ def build_reader(data: DataSection) -> Reader:
 def split_options(data: DataSection) -> dict[str, Any]:
     """The arguments of `EyesDataModule` that choose the subset and the split."""
     return {
-        "subset": data.subset.model_dump() if data.subset else None,
+        "subset": data.subset,
         "split_by": data.split.by,
         "split_file": data.split.file,
         "test_fraction": data.split.test,
@@ -136,9 +147,54 @@ def check_source(data: DataSection) -> None:
         from eyegender.data.splits import check_fractions
 
         check_fractions(split.test, split.val)
-    check = getattr(build_reader(data), "check", None)
+    reader = build_reader(data)
+    check = getattr(reader, "check", None)
     if check is not None:
         check()
+    if data.subset is not None and hasattr(reader, "class_names"):
+        subset_labels(data.subset, reader.class_names())
+
+
+def class_names(data: DataSection) -> tuple[str, ...] | None:
+    """The class names of a data source in the order of the labels; None if it tells only after reading.
+
+    Raises:
+        UserError: as `build_reader`, or the source does not exist.
+    """
+    reader = build_reader(data)
+    names: tuple[str, ...] | None = reader.class_names() if hasattr(reader, "class_names") else None
+    return names
+
+
+def with_class_names(data: DataSection) -> DataSection:
+    """The data section with the classes that its source finds, if `reader.classes` is null; otherwise unchanged.
+
+    A stored config thus says what the labels mean, even if the source gets another class later.
+
+    Raises:
+        UserError: as `class_names`.
+    """
+    arguments = data.reader.arguments
+    if "classes" not in arguments or arguments["classes"] is not None:
+        return data
+    names = list(class_names(data) or ())
+    reader = type(data.reader).model_validate({"_target_": data.reader.target, **arguments, "classes": names})
+    return data.model_copy(update={"reader": reader, "classes": names})
+
+
+def subset_labels(subset: Mapping[str, int], classes: Sequence[str]) -> dict[str, int]:
+    """The label of each name in `data.subset`: a class, or of two classes `female` for label 0 and `male` for label 1.
+
+    Raises:
+        UserError: a class is unknown, missing or named twice.
+    """
+    alias = dict(zip(("female", "male"), (0, 1), strict=True)) if len(classes) == 2 else {}
+    alias |= {name: label for label, name in enumerate(classes)}
+    labels = {name: alias[name] for name in subset if name in alias}
+    if len(labels) < len(subset) or sorted(labels.values()) != list(range(len(classes))):
+        each = "name both once" if len(classes) == 2 else "name each once"
+        raise UserError(f"data.subset must give a number for each of {', '.join(classes)}, got {dict(subset)}; {each}")
+    return labels
 
 
 def _check_types(cls: type[Reader], arguments: Mapping[str, Any]) -> None:

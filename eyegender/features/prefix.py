@@ -67,16 +67,17 @@ def fold_batch_norm(stages: nn.Sequential) -> nn.Sequential:
     """Fold each batch-norm that directly follows a convolution into it, in place; the function stays the same.
 
     Only the modules of an `nn.Sequential` (such as torchvision's Conv2dNormActivation), which run in order, and
-    torchvision's BasicConv2d are folded. The forward method of any other module is unknown, so it is not changed.
+    torchvision's BasicConv2d are folded. The forward method of any other module is unknown, so it is not changed. That
+    includes subclasses: timm has batch-norms with an activation, and convolutions that standardize their weights.
     """
     for module in stages.modules():
         if isinstance(module, BasicConv2d):
             module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
-        elif isinstance(module, nn.Sequential):
+        elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             names = list(module._modules)
             for name, following in pairwise(names):
                 convolution, norm = module._modules[name], module._modules[following]
-                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                if type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
                     module._modules[name] = fuse_conv_bn_eval(convolution, norm)
                     module._modules[following] = nn.Identity()
     return stages

@@ -19,9 +19,11 @@ from PIL import Image
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from eyegender.core.errors import UserError
+from eyegender.core.eye_study import is_eye_study
 from eyegender.data.decode import decode, to_pixels
 from eyegender.data.readers import UnreadableImageError
 from eyegender.inference.grad_cam import grad_cam, overlay
+from eyegender.inference.load import classes_of
 from eyegender.tracking.run_artifacts import logged_model, trial_folder
 from eyegender.tracking.tracking_store import is_training
 
@@ -39,6 +41,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PAGE = Path(__file__).parent / "templates" / "demo.html"
 MAX_BYTES = 20_000_000
 MAX_MODELS = 20
+_COUNT = "count.train."
+MOST_CLASSES = 5  # whose probabilities are shown
 IMAGE_SIZE = 288  # side in pixels of the images on the page
 
 
@@ -49,10 +53,12 @@ class DemoModel:
     Args:
         reference: reference of the model, as `load_model` takes it.
         title: name of the model on the page.
+        eyes: whether it belongs to the eye study, whose page says what it must not be used for.
     """
 
     reference: str
     title: str
+    eyes: bool = True
 
 
 def find_models(store: TrackingStore, experiment: str, references: Sequence[str] | None) -> list[DemoModel]:
@@ -62,9 +68,13 @@ def find_models(store: TrackingStore, experiment: str, references: Sequence[str]
         UserError: there is no model.
     """
     if references is not None:
-        return [DemoModel(reference, reference) for reference in references]
+        return [DemoModel(reference, reference, _is_of_eyes(store, reference)) for reference in references]
     models = [
-        DemoModel(f"models:/{model.name}@{alias}", f"{model.name}@{alias} (version {version})")
+        DemoModel(
+            reference := f"models:/{model.name}@{alias}",
+            f"{model.name}@{alias} (version {version})",
+            _is_of_eyes(store, reference),
+        )
         for model in store.client.search_registered_models()
         for alias, version in sorted(model.aliases.items())
     ]
@@ -72,10 +82,23 @@ def find_models(store: TrackingStore, experiment: str, references: Sequence[str]
         if len(models) >= MAX_MODELS:
             break
         if is_training(run) and (logged_model(store, run.info.run_id) or trial_folder(run)) is not None:
-            models.append(DemoModel(f"runs:/{run.info.run_id}", _title(run)))
+            reference = f"runs:/{run.info.run_id}"
+            # A run logs how many training images each class has.
+            classes = [name.removeprefix(_COUNT) for name in run.data.params if name.startswith(_COUNT)]
+            known = bool(classes) or _COUNT.rstrip(".") in run.data.params  # of many classes, their sum
+            models.append(DemoModel(reference, _title(run), is_eye_study(classes) or not known))
     if not models:
         raise UserError(f"experiment {experiment!r} in {store.name} has no finished run with a model; train first")
     return models
+
+
+def _is_of_eyes(store: TrackingStore, reference: str) -> bool:
+    """Whether a model belongs to the eye study, as far as is known without loading it; otherwise true."""
+    try:
+        classes = classes_of(store, reference)
+    except (UserError, OSError, ValueError, TypeError, KeyError):  # the page reports it when the model is used
+        return True
+    return classes is None or is_eye_study(classes)
 
 
 def _title(run: Run) -> str:
@@ -138,13 +161,16 @@ def predict_image(model: LoadedModel, image: Image.Image) -> dict[str, Any]:
     """
     spec = model.spec
     pixels = to_pixels(image, spec.size, spec.color)[None]
-    p = float(model.probabilities(pixels)[0])
-    result: dict[str, Any] = {
-        "probability": p,
-        "positive": spec.classes[1],
-        "label": spec.classes[int(p > 0.5)],
-        "input": _data_uri(pixels[0]),
-    }
+    found = model.probabilities(pixels)[0]
+    result: dict[str, Any] = {"eyes": is_eye_study(spec.classes), "input": _data_uri(pixels[0])}
+    if spec.outputs == 1:
+        p = float(found)
+        result |= {"probability": p, "positive": spec.classes[1], "label": spec.classes[int(p > 0.5)]}
+        result["confidence"] = max(p, 1 - p)
+    else:
+        likely = [int(k) for k in (-found).argsort(kind="stable")[:MOST_CLASSES]]
+        result |= {"label": spec.classes[likely[0]], "confidence": float(found[likely[0]])}
+        result["classes"] = [{"name": spec.classes[k], "probability": float(found[k])} for k in likely]
     try:
         result["grad_cam"] = _data_uri(overlay(pixels, grad_cam(model, pixels))[0])
     except UserError as error:

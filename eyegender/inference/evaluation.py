@@ -11,6 +11,7 @@ import numpy as np
 from eyegender.core.errors import UserError, one_line
 from eyegender.core.progress import show_progress
 from eyegender.models.intervals import Interval, bootstrap_intervals
+from eyegender.models.metrics import class_metrics
 from eyegender.models.saved_network import BATCH
 from eyegender.tracking.predictions import Predictions
 from eyegender.tracking.run_artifacts import read_predictions
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from eyegender.inference.load import LoadedModel
 
 PREDICTIONS_FILE, FIGURES_FOLDER = "predictions.json", "figures"
+MOST_CLASSES = 20  # that are printed
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,6 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The content of `metrics.json`; an undefined value (the AUROC of a single class) is null."""
-        (tn, fp), (fn, tp) = self.predictions.confusion_matrix.tolist()
         return {
             "model": self.model.reference,
             "run": self.model.run_id,
@@ -62,17 +63,34 @@ class Evaluation:
             "part": self.split,
             "pictures": len(self.predictions),
             "persons": self.persons,
-            "positive": self.model.spec.classes[1],
+            **({"positive": self.model.spec.classes[1]} if self.model.spec.outputs == 1 else {}),
             "size": self.model.spec.size,
             "color": self.model.spec.color,
             "metrics": {
-                name: {key: None if math.isnan(x) else float(x) for key, x in interval._asdict().items()}
+                name: {key: _json_number(x) for key, x in interval._asdict().items()}
                 for name, interval in self.metrics.items()
             },
-            "counts": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
+            **self._counts(),
             "skipped": dict(self.images.skipped),
             "warnings": list(self.warnings),
         }
+
+    def _counts(self) -> dict[str, Any]:
+        """The confusion matrix, and the metrics of each class if there are more than two."""
+        matrix = self.predictions.confusion_matrix.tolist()
+        if not self.predictions.classes:
+            (tn, fp), (fn, tp) = matrix
+            return {"counts": {"tn": tn, "fp": fp, "fn": fn, "tp": tp}}
+        by_class = class_metrics(self.predictions.labels, self.predictions.probabilities)
+        classes = {
+            name: {metric: _json_number(values[label]) for metric, values in by_class.items()}
+            for label, name in enumerate(self.predictions.classes)
+        }
+        return {"classes": classes, "confusion_matrix": matrix}
+
+
+def _json_number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def evaluate_model(model: LoadedModel, images: LabeledImages, split: str) -> Evaluation:
@@ -94,7 +112,7 @@ def evaluate_model(model: LoadedModel, images: LabeledImages, split: str) -> Eva
             batches.append(model.probabilities(images.pixels(index)))
             advance(len(index))
     probabilities = np.concatenate(batches).astype(np.float64)
-    if missing := int(np.isnan(probabilities).sum()):
+    if missing := int(np.isnan(probabilities).reshape(len(probabilities), -1).any(axis=1).sum()):
         raise UserError(f"{model.reference} predicts NaN for {missing} images: its training diverged; train again")
     predictions = Predictions(
         names=samples.names,
@@ -103,6 +121,7 @@ def evaluate_model(model: LoadedModel, images: LabeledImages, split: str) -> Eva
         probabilities=probabilities,
         persons=None if images.persons is None else tuple(images.persons),
         attributes=samples.attributes,
+        classes=samples.classes if len(samples.classes) > 2 else (),
     )
     metrics = bootstrap_intervals(predictions.labels, predictions.probabilities, predictions.persons)
     return Evaluation(model, images, split, predictions, metrics, _warnings(model, images))
@@ -113,9 +132,10 @@ def _warnings(model: LoadedModel, images: LabeledImages) -> tuple[str, ...]:
     if images.samples.source == "synthetic":
         found.append("Synthetic eyes: these metrics say nothing about real eyes.")
     if images.conflicts:
+        both = "both" if len(images.samples.classes) == 2 else "several"
         found.append(
-            f"{len(images.conflicts):,} images are in both classes ({' = '.join(images.conflicts[0])} first): one copy "
-            "of each counts as wrong whatever the model predicts; data.on_conflict=drop leaves them out."
+            f"{len(images.conflicts):,} images are in {both} classes ({' = '.join(images.conflicts[0])} first): one "
+            "copy of each counts as wrong whatever the model predicts; data.on_conflict=drop leaves them out."
         )
     if model.store is not None and model.run_id is not None:
         tested = read_predictions(model.store, model.run_id)
@@ -155,11 +175,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     for name, interval in evaluation.metrics.items():
         value = "-" if math.isnan(interval.value) else f"{interval.value:.4f}"
         table.add_row(name, value, f"{interval.low:.4f} to {interval.high:.4f}")
-    (tn, fp), (fn, tp) = evaluation.predictions.confusion_matrix.tolist()
-    negative, positive = images.samples.classes
     lines = [
-        f"{positive} (positive): {tp} classified correctly, {fn} misclassified as {negative}",
-        f"{negative}: {tn} classified correctly, {fp} misclassified as {positive}",
+        *_confusions(evaluation.predictions, images.samples.classes),
         *(f"Warning: {warning}" for warning in evaluation.warnings),
     ]
     if images.skipped:
@@ -168,3 +185,25 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     console.print(table)
     for line in lines:
         console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _confusions(predictions: Predictions, classes: tuple[str, ...]) -> list[str]:
+    """The confusion matrix in words; of many classes, those with the most errors."""
+    matrix = predictions.confusion_matrix
+    if len(classes) == 2:
+        (tn, fp), (fn, tp) = matrix.tolist()
+        negative, positive = classes
+        return [
+            f"{positive} (positive): {tp} classified correctly, {fn} misclassified as {negative}",
+            f"{negative}: {tn} classified correctly, {fp} misclassified as {positive}",
+        ]
+    errors = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-errors.sum(axis=1), kind="stable").tolist()
+    lines = []
+    for k in order[:MOST_CLASSES]:
+        wrong, most = int(errors[k].sum()), int(errors[k].argmax())
+        as_other = f", {wrong} misclassified, most often as {classes[most]} ({errors[k, most]})" if wrong else ""
+        lines.append(f"{classes[k]}: {matrix[k, k]} classified correctly{as_other}")
+    if len(classes) > MOST_CLASSES:
+        lines.append(f"and {len(classes) - MOST_CLASSES} classes with fewer errors; metrics.json lists them")
+    return lines

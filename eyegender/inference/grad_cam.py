@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from eyegender.core.errors import UserError, one_line
 from eyegender.data.decode import decode, read_image_bytes, to_pixels
+from eyegender.models.metrics import of_true_class
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ MAX_NAME_LENGTH = 60  # of an image file, within the name of its figure
 
 
 class _DifferentiableNetwork(nn.Module):
-    """A network with gradients through its frozen stages, and logits of shape (N, 1) as grad-cam expects."""
+    """A network with gradients through its frozen stages, and logits of shape (N, 1 or K) as grad-cam expects."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class _DifferentiableNetwork(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.network.normalise(pixels).contiguous(memory_format=self.network.memory_format)
         logits: Tensor = self.network.head(self.network.stages(x))
-        return logits[:, None]
+        return logits if logits.ndim > 1 else logits[:, None]
 
 
 def check_installed() -> None:
@@ -92,7 +93,9 @@ def _target_stage(network: Network, pixels: NDArray[np.uint8]) -> int:
 
 
 def _predicted_score(output: Tensor) -> Any:
-    """The score of the predicted class: the logit for label 1, its negative for label 0."""
+    """The score of the predicted class: the largest of K logits; the logit for label 1, its negative for label 0."""
+    if output.shape[-1] > 1:
+        return output[..., int(output.detach().argmax())]
     logit = output[..., 0]
     return logit if float(logit.detach()) > 0 else -logit
 
@@ -117,17 +120,21 @@ def explain_most_wrong(
     from eyegender.plots.figures import save_figures
     from eyegender.plots.image_sheet import image_sheet
 
-    distance = np.abs(predictions.labels - predictions.probabilities)
+    probabilities = predictions.probabilities
+    many = probabilities.ndim > 1
+    distance = 1 - of_true_class(predictions.labels, probabilities) if many else abs(predictions.labels - probabilities)
     worst = np.argsort(-distance, kind="stable")[:count]
     pixels = images.pixels(worst)
     classes = images.samples.classes
     captions: list[str] = []
     names: list[str] = []
     for i in worst:
-        p = predictions.probabilities[i]
+        predicted = predictions.predicted[i]
+        shown = predicted if many else 1
+        p = probabilities[i, shown] if many else probabilities[i]
         captions += [
             f"is {classes[predictions.labels[i]]}",
-            f"predicted {classes[int(p > 0.5)]}\np({classes[1]}) {p:.2f}",
+            f"predicted {classes[predicted]}\np({classes[shown]}) {p:.2f}",
         ]
         names += [predictions.names[i], ""]
     title = f"The {len(worst)} most wrong predictions, by Grad-CAM"
@@ -153,7 +160,8 @@ def explain_files(
         if crop_eyes is not None:
             image = crop_eyes(path, image)[row.eye]
         pixels = to_pixels(image, model.spec.size, model.spec.color)[None]
-        captions = ["input of the model", f"Grad-CAM\np({model.spec.classes[1]}) {row.probability:.2f}"]
+        shown = model.spec.classes[row.probabilities.index(max(row.probabilities)) if row.probabilities else 1]
+        captions = ["input of the model", f"Grad-CAM\np({shown}) {row.probability:.2f}"]
         title = f"{one_line(path.name)} {row.eye}: {row.label or row.note}".replace(" :", ":")
         figure = image_sheet(_with_heat_maps(model, pixels), captions, ["", ""], title, fewest_columns=2)
         name = one_line(path.stem)[:MAX_NAME_LENGTH]

@@ -27,35 +27,39 @@ class ClassMapping:
     """Maps the class names of some data to those of a model: names decide, never their order.
 
     Args:
-        model: the model's class names, label 0 first.
+        model: the model's class names in the order of their labels.
         renamed: the model's name for each class that the data calls differently.
 
     Example:
         >>> ClassMapping(("female", "male"), {"women": "female", "men": "male"}).check(("men", "women"))
     """
 
-    model: tuple[str, str]
+    model: tuple[str, ...]
     renamed: Mapping[str, str]
 
-    def check(self, data: tuple[str, str]) -> None:
-        """Raises UserError if these two classes of the data are not the model's two."""
+    def check(self, data: tuple[str, ...]) -> None:
+        """Raises UserError if these classes of the data are not those of the model."""
         unknown = [name for name in self.renamed if name not in data]
         if unknown or sorted(self._mapped(data)) != sorted(self.model):
-            example = ", ".join(f"{theirs}: {ours}" for theirs, ours in zip(data, self.model, strict=True))
+            example = ", ".join(f"{theirs}: {ours}" for theirs, ours in zip(data, self.model, strict=False))
             raise UserError(
-                f"the data must have the model's classes, {self.model[0]} and {self.model[1]}, got {data[0]} and "
-                f"{data[1]}{f' with classes={dict(self.renamed)}' if self.renamed else ''}; give other data or another "
+                f"the data must have the model's classes, {_enumerated(self.model)}, got {_enumerated(data)}"
+                f"{f' with classes={dict(self.renamed)}' if self.renamed else ''}; give other data or another "
                 f"model, or map the class names, as in 'classes={{{example}}}'"
             )
 
     def relabel(self, samples: Samples) -> Samples:
         """The samples with the model's class names and labels."""
         self.check(samples.classes)
-        same_order = self._mapped(samples.classes) == self.model
-        return replace(samples, classes=self.model, labels=samples.labels if same_order else 1 - samples.labels)
+        label = np.array([self.model.index(name) for name in self._mapped(samples.classes)], samples.labels.dtype)
+        return replace(samples, classes=self.model, labels=label[samples.labels])
 
-    def _mapped(self, data: tuple[str, str]) -> tuple[str, ...]:
+    def _mapped(self, data: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(self.renamed.get(name, name) for name in data)
+
+
+def _enumerated(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class LabeledImages:
         samples: names, labels, digests and attributes of the images.
         persons: the person in each image, or its group where the source names no persons; None if both are unknown.
         skipped: the reason why an image is unreadable, by name.
-        conflicts: names of the copies of each image that is in both classes and is not dropped.
+        conflicts: names of the copies of each image that is in several classes and is not dropped.
         store: the pixels of the images at the model's size and color.
     """
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from eyegender.core.errors import UserError
-from eyegender.models.saved_network import SPEC_FILE, load_network, probabilities, untrained
+from eyegender.models.saved_network import SPEC_FILE, load_network, parse_spec, probabilities, untrained
 from eyegender.tracking.errors import is_gone, is_refused
+from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.run_artifacts import (
     BEST_CHECKPOINT,
-    NETWORK,
     downloaded,
     logged_model,
     no_model,
@@ -25,7 +25,10 @@ from eyegender.tracking.tracking_store import open_store
 from eyegender.training.checkpoints import load_checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
+    import pandas as pd
     from mlflow.entities import LoggedModel
     from numpy.typing import NDArray
 
@@ -51,16 +54,34 @@ class LoadedModel:
         store: the store that holds that run; None if the network was loaded from files.
     """
 
-    network: Network
+    network: Network = field(repr=False)
     spec: ModelSpec
     reference: str
     run_id: str | None = None
-    config: StoredConfig | None = None
-    store: TrackingStore | None = None
+    config: StoredConfig | None = field(default=None, repr=False)
+    store: TrackingStore | None = field(default=None, repr=False)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of label 1, shape (N,), from pixels (N, C, size, size)."""
+        """Probabilities of label 1 (N,), or of each of K classes (N, K), from pixels (N, C, size, size)."""
         return probabilities(self.network, self.spec, pixels)
+
+    def predict(self, images: str | Path | Sequence[str | Path], *, min_confidence: float = 0.5) -> pd.DataFrame:
+        """Predict image files: one row per file, with the columns that `eyegender.predict` writes.
+
+        Args:
+            images: a folder (with all its subfolders), a file, or several of them.
+            min_confidence: give no label if the more likely class has a lower probability; 0.5..1.
+
+        Raises:
+            UserError: a path does not exist, or there is no image file at all.
+        """
+        import pandas as pd
+
+        from eyegender.inference.prediction import find_image_files, predict
+
+        given = [images] if isinstance(images, str | Path) else images
+        batches = predict(self, find_image_files([str(path) for path in given]), min_confidence=min_confidence)
+        return pd.DataFrame([asdict(row) for batch in batches for row in batch])
 
 
 def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:
@@ -92,6 +113,36 @@ def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:
     if path.suffix == ".ckpt":
         return _from_checkpoint(path, reference)
     raise UserError(f"model must be {REFERENCE_FORMS}; got {reference!r}")
+
+
+def classes_of(store: TrackingStore, reference: str) -> tuple[str, ...] | None:
+    """The classes of a model, without loading its weights; None if they are unknown.
+
+    Args:
+        store: the store in which `models:/` and `runs:/` are looked up.
+        reference: as for `load_model`.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if reference.startswith("models:/"):
+        model = _find_registered(store, reference)
+    elif reference.startswith("runs:/"):
+        run_id = reference.removeprefix("runs:/").strip("/").partition("/")[0]
+        logged = logged_model(store, run_id)
+        if logged is None:
+            config = read_config(store, run_id)
+            return None if config is None else config.spec().classes
+        model = logged
+    else:
+        path = Path(reference).expanduser()
+        config = _read_config_file(path.absolute().parent.parent) if path.suffix == ".ckpt" else None
+        if config is not None:
+            return config.spec().classes
+        spec_file = _spec_file(path)
+        return None if spec_file is None else parse_spec(spec_file.read_text(encoding="utf-8")).classes
+    with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as file:
+        return parse_spec(file.read_text(encoding="utf-8")).classes
 
 
 def _find_registered(store: TrackingStore, reference: str) -> LoggedModel:
@@ -143,11 +194,17 @@ def _from_trial(store: TrackingStore, run_id: str, reference: str) -> LoadedMode
 
 
 def _from_folder(path: Path, reference: str) -> LoadedModel:
-    for folder in (path, path / "network", path / "model" / "network", path / NETWORK):
-        if (folder / SPEC_FILE).is_file():
-            network, spec = load_network(folder)
-            return _on_device(network, spec, reference)
+    spec_file = _spec_file(path)
+    if spec_file is not None:
+        network, spec = load_network(spec_file.parent)
+        return _on_device(network, spec, reference)
     raise UserError(f"{path} holds no {SPEC_FILE}; give the model/network folder of a run's output, or a .ckpt file")
+
+
+def _spec_file(path: Path) -> Path | None:
+    """The specification of the network in a folder."""
+    folders = (path, path / "network", path / "model" / "network", path / NETWORK)
+    return next((folder / SPEC_FILE for folder in folders if (folder / SPEC_FILE).is_file()), None)
 
 
 def _from_checkpoint(path: Path, reference: str) -> LoadedModel:
@@ -159,7 +216,7 @@ def _from_checkpoint(path: Path, reference: str) -> LoadedModel:
             f"{path} needs the readable config.yaml of its run in {output}; leave checkpoints in their run's folder, "
             "or give runs:/ID"
         )
-    spec = config.spec()
+    spec = config.spec(checkpoint.get("classes"))
     network = untrained(spec)
     state = checkpoint["state_dict"]
     weights = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class EyeModel(PythonModel):
-    """Predicts the probability of label 1 of raw images, float32 of shape (N,)."""
+    """Predicts the probabilities of raw images: float32 (N,) of label 1, or (N, K) of each of K classes."""
 
     def load_context(self, context: PythonModelContext) -> None:
         from eyegender.models.saved_network import load_network

@@ -6,7 +6,6 @@ import importlib
 import json
 import logging
 import warnings
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from eyegender.core.atomic_write import atomic_write
 from eyegender.core.errors import UserError
+from eyegender.models.heads import probabilities_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 EXTRA = "eyegender[onnx]"
 TOLERANCE = 1e-4
-INPUT, OUTPUT = "pixels", "probability"
+INPUT = "pixels"
+OUTPUT, OUTPUT_OF_MANY = "probability", "probabilities"  # of two classes, and of more
 SPEC_KEY = "eyegender.card"
 
 
 class _PixelsToProbability(nn.Module):
-    """The exported graph: normalization, network, average with the mirror image if `flip`, and sigmoid."""
+    """The exported graph: normalization, network, average with the mirror image if `flip`, and sigmoid or softmax."""
 
     def __init__(self, network: Network, *, flip: bool) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class _PixelsToProbability(nn.Module):
         logits: Tensor = self.network.head(self.network.stages(x))
         if self.flip:
             logits = (logits + self.network.head(self.network.stages(x.flip(3)))) / 2
-        return torch.sigmoid(logits)
+        return probabilities_of(logits)
 
 
 def check_installed() -> None:
@@ -83,14 +84,14 @@ def export_onnx(model: LoadedModel, path: Path) -> float:
             (example,),
             dynamo=True,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[output_name(model)],
             dynamic_shapes={INPUT: {0: torch.export.Dim("images", min=1)}},
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch's exporter returned nothing")
     proto = program.model_proto
-    proto.metadata_props.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=json.dumps(asdict(spec))))
+    proto.metadata_props.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=json.dumps(spec.to_json())))
     onnx.checker.check_model(proto)
     content = proto.SerializeToString()
     difference = _largest_difference(model, onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]))
@@ -114,9 +115,14 @@ def _largest_difference(model: LoadedModel, session: Any) -> float:
     largest = 0.0
     for count in (1, 7):
         pixels = rng.integers(0, 256, (count, *_input_shape(model)), dtype=np.uint8)
-        (probabilities,) = session.run([OUTPUT], {INPUT: pixels})
+        (probabilities,) = session.run([output_name(model)], {INPUT: pixels})
         largest = max(largest, float(np.abs(model.probabilities(pixels) - probabilities).max()))
     return largest
+
+
+def output_name(model: LoadedModel) -> str:
+    """The name of the file's output: `probability` (N,) of label 1, or `probabilities` (N, K) of more classes."""
+    return OUTPUT if model.spec.outputs == 1 else OUTPUT_OF_MANY
 
 
 def _input_shape(model: LoadedModel) -> tuple[int, int, int]:

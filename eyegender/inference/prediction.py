@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +40,11 @@ class PredictionRow:
     Args:
         path: path of the file as given.
         eye: `left` or `right` as seen in the image of a face; empty if the whole image is an eye.
-        probability: probability of label 1; None if there is no prediction.
-        label: the more likely class; empty if the model abstains or there is no prediction.
+        probability: probability of label 1, or of more than two classes that of the most likely one; None if there is
+            no prediction.
+        label: the most likely class; empty if the model abstains or there is no prediction.
         note: the reason why there is no label.
+        probabilities: the probability of each class, if there are more than two.
     """
 
     path: str
@@ -50,6 +52,7 @@ class PredictionRow:
     probability: float | None
     label: str
     note: str
+    probabilities: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def predict(
     Args:
         model: the model that predicts.
         paths: paths of the image files.
-        min_confidence: the model abstains if the probability of the more likely class is lower; 0.5..1.
+        min_confidence: the model abstains if the probability of the most likely class is lower; 0..1.
         crop_eyes: crops the eyes out of the image of a face; None if the images are eyes.
     """
     with show_progress("predicting", len(paths)) as advance:
@@ -98,10 +101,13 @@ def _predict_batch(
             note = NO_EYES if file.image is not None else f"{UNREADABLE}: {file.reason}"
             rows.append(PredictionRow(str(file.path), eye, None, "", note))
             continue
-        p = float(next(probabilities))
-        confident = max(p, 1 - p) >= min_confidence  # False for NaN
-        label, note = (spec.classes[int(p > 0.5)], "") if confident else ("", ABSTAINED)
-        rows.append(PredictionRow(str(file.path), eye, round(p, 6), label, note))
+        found = next(probabilities)
+        each = () if spec.outputs == 1 else tuple(round(p, 6) for p in found)
+        p = max(found) if each else found
+        most_likely = spec.classes[found.index(p) if each else int(p > 0.5)]
+        confident = (p if each else max(p, 1 - p)) >= min_confidence  # False for NaN
+        label, note = (most_likely, "") if confident else ("", ABSTAINED)
+        rows.append(PredictionRow(str(file.path), eye, round(p, 6), label, note, each))
     return rows
 
 
@@ -151,12 +157,29 @@ def decode_batches(paths: Sequence[Path], *, upright: bool = True) -> Iterator[l
 
 
 @contextmanager
-def row_writer(path: Path) -> Iterator[Callable[[list[PredictionRow]], None]]:
+def row_writer(
+    path: Path, classes: Sequence[str] = ("female", "male"), *, with_eyes: bool = True
+) -> Iterator[Callable[[list[PredictionRow]], None]]:
     """Yield a function that writes rows at once: as JSON lines if the file is called .jsonl, otherwise as CSV.
+
+    Args:
+        path: path of the file.
+        classes: the model's classes; of more than two, each gets a column `probability: NAME` with its probability.
+        with_eyes: whether there is a column `eye`.
 
     Raises:
         UserError: the file cannot be written.
     """
+
+    def columns(row: PredictionRow) -> dict[str, object]:
+        own = {name: value for name, value in asdict(row).items() if name != "probabilities"}
+        if not with_eyes:
+            del own["eye"]
+        if len(classes) == 2:
+            return own
+        each = row.probabilities or (None,) * len(classes)
+        return own | {f"probability: {name}": p for name, p in zip(classes, each, strict=True)}
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Exclusive, so that no file that another process creates meanwhile is overwritten; a pipe exists before.
@@ -169,14 +192,14 @@ def row_writer(path: Path) -> Iterator[Callable[[list[PredictionRow]], None]]:
         if path.suffix == ".jsonl":
 
             def write(rows: list[PredictionRow]) -> None:
-                file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+                file.writelines(json.dumps(columns(row)) + "\n" for row in rows)
                 file.flush()
         else:
             table = csv.writer(file)
-            table.writerow(field.name for field in fields(PredictionRow))
+            table.writerow(columns(PredictionRow("", "", None, "", "")))
 
             def write(rows: list[PredictionRow]) -> None:
-                table.writerows(("" if value is None else value for value in asdict(row).values()) for row in rows)
+                table.writerows(("" if value is None else value for value in columns(row).values()) for row in rows)
                 file.flush()
 
         yield write

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from eyegender.data.loader import to_device
 from eyegender.models.finite_check import FiniteCheck, NotFiniteError
+from eyegender.models.losses import losses, mixed, most_likely
 from eyegender.models.micro_batches import MicroBatches
 from eyegender.models.optimization import START, Optimization, Progress, progress_of
 from eyegender.models.split_metrics import SplitMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
@@ -32,17 +32,17 @@ FUSED_FROM = 8  # trainable tensors; with fewer, a fused update is slower than a
 
 
 class Classifier(pl.LightningModule):
-    """Trains a `Network` with binary cross-entropy, an optimizer and a scheduler.
+    """Trains a `Network` with cross-entropy, an optimizer and a scheduler.
 
     Args:
         network: maps pixels to logits.
         lr: peak learning rate of the backbone's stages.
         head_lr: peak learning rate of the head; None for `lr`.
         optimization: optimizer and scheduler. Biases and batch-norm parameters are exempt from weight decay.
-        label_smoothing: label smoothing s in 0..1; targets become s/2 and 1 - s/2.
+        label_smoothing: label smoothing s in 0..1; targets become s/K and 1 - s + s/K for K classes.
         mixup: parameter of mixup, 0 or more: images and targets of a batch are averaged in pairs, with a weight from
             Beta(mixup, mixup) (Zhang et al. 2018, arXiv 1710.09412). Metrics then use the label with the larger weight.
-        pos_weight: weight of the positive (male) class in the training loss; 1 is the plain loss.
+        pos_weight: weight of label 1 in the training loss, or of each of K classes; 1 is the plain loss.
         augment: augmentation of training batches, or None.
         flip_test: average the logits of an image and its mirror image in the test.
         seed: seed of augmentation and dropout.
@@ -61,7 +61,7 @@ class Classifier(pl.LightningModule):
         optimization: Optimization | None = None,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
-        pos_weight: float = 1.0,
+        pos_weight: float | Sequence[float] = 1.0,
         augment: Augment | None = None,
         flip_test: bool = False,
         seed: int = 0,
@@ -73,7 +73,7 @@ class Classifier(pl.LightningModule):
         self.lr, self.head_lr = lr, lr if head_lr is None else head_lr
         self.optimization = optimization or Optimization()
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.register_buffer("pos_weight", torch.tensor(float(pos_weight)), persistent=False)
+        self.register_buffer("pos_weight", torch.tensor(pos_weight, dtype=torch.float32), persistent=False)
         self.augment, self.flip_test, self.seed, self.max_steps = augment, flip_test, seed, max_steps
         self.split_metrics = nn.ModuleDict({f"on_{split}": SplitMetrics() for split in SPLITS})
         self.train_micro_batches = MicroBatches(network, "training on") if micro_batches else None
@@ -85,21 +85,17 @@ class Classifier(pl.LightningModule):
         self.epoch_values: dict[str, float] = {}  # latest value of every metric by name, such as `val/accuracy`
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map pixels (B, 1 or 3, S, S) in 0..255 to logits (B,)."""
+        """Map pixels (B, 1 or 3, S, S) in 0..255 to logits (B,), or (B, K) for K classes."""
         return self.network(pixels)
 
     def _logits(self, inputs: Tensor, *, is_features: bool) -> Tensor:
         return self.network(inputs, is_features=is_features)
 
     def loss(self, logits: Tensor, targets: Tensor, *, training: bool) -> Tensor:
-        """Cross-entropy (B,) of each image with targets in 0..1; class weight and smoothing apply only in training."""
-        target = targets.float()
+        """The loss (B,) of each image, as `losses.losses`; class weights and smoothing apply only in training."""
         if not training:
-            return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        if self.label_smoothing:
-            target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
-        weight = self.pos_weight
-        return functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
+            return losses(logits, targets)
+        return losses(logits, targets, self.pos_weight, self.label_smoothing)
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
         self._indices, self._step, self._step_lr = batch.indices, self.global_step, self.current_lr()
@@ -109,9 +105,9 @@ class Classifier(pl.LightningModule):
             return self.train_micro_batches.run(lambda count: self._accumulate(batch, count), len(batch.labels))
         pixels, targets = self._augmented(batch)
         logits = self._logits(pixels, is_features=batch.is_features)
-        losses = self.loss(logits, targets, training=True)
-        loss = self._check_finite(losses.mean())
-        self._metrics("train").update(logits, (targets > 0.5).to(batch.labels.dtype), losses, batch.indices)
+        each = self.loss(logits, targets, training=True)
+        loss = self._check_finite(each.mean())
+        self._metrics("train").update(logits, most_likely(targets), each, batch.indices)
         return loss
 
     def _accumulate(self, batch: Batch, count: int) -> Tensor:
@@ -124,12 +120,11 @@ class Classifier(pl.LightningModule):
         pixels, targets = self._augmented(batch)
         for inputs, target in zip(pixels.tensor_split(count), targets.tensor_split(count), strict=True):
             logits = self._logits(inputs, is_features=batch.is_features)
-            losses = self.loss(logits, target, training=True)
-            self.trainer.strategy.backward(self._check_finite(losses.sum() / len(batch.labels)), None)
-            found.append((logits.detach(), losses.detach()))
+            each = self.loss(logits, target, training=True)
+            self.trainer.strategy.backward(self._check_finite(each.sum() / len(batch.labels)), None)
+            found.append((logits.detach(), each.detach()))
         all_logits, all_losses = (torch.cat(values) for values in zip(*found, strict=True))
-        labels = (targets > 0.5).to(batch.labels.dtype)
-        self._metrics("train").update(all_logits, labels, all_losses, batch.indices)
+        self._metrics("train").update(all_logits, most_likely(targets), all_losses, batch.indices)
         return all_losses.mean()
 
     def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
@@ -170,7 +165,7 @@ class Classifier(pl.LightningModule):
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
     def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The augmented inputs of the batch and its targets in 0..1, after mixup if it is on."""
+        """The augmented inputs of the batch and its targets, which are probabilities after mixup, if it is on."""
         # Dropout and augmentation depend only on seed, step and rank: a resumed run draws the same random numbers as an
         # uninterrupted one.
         self._seed_generators(_mix(self.seed, self.global_step, self.global_rank))
@@ -181,8 +176,8 @@ class Classifier(pl.LightningModule):
             return pixels, batch.labels
         share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
         others = to_device(torch.randperm(len(batch.labels)), pixels.device)
-        targets = batch.labels.float()
-        return pixels.float().lerp(pixels[others].float(), share), targets.lerp(targets[others], share)
+        targets = mixed(batch.labels, others, share, getattr(self.network, "outputs", 1))
+        return pixels.float().lerp(pixels[others].float(), share), targets
 
     def _seed_generators(self, seed: int) -> None:
         """Seed the generators that a step draws from.
@@ -213,10 +208,10 @@ class Classifier(pl.LightningModule):
                 lambda count: torch.cat([self._eval_logits(part, flip=flip) for part in _divided(batch, count)]),
                 len(batch.labels),
             )
-        losses = self.loss(logits, batch.labels, training=False)
+        each = self.loss(logits, batch.labels, training=False)
         # A validation loss that is not finite comes from the weights of the latest training step.
-        self._check_finite(losses.mean(), f"{split} loss", None if split == "val" else batch.indices)
-        self._metrics(split).update(logits, batch.labels, losses, batch.indices)
+        self._check_finite(each.mean(), f"{split} loss", None if split == "val" else batch.indices)
+        self._metrics(split).update(logits, batch.labels, each, batch.indices)
 
     def _eval_logits(self, batch: Batch, *, flip: bool) -> Tensor:
         logits = self._logits(batch.pixels, is_features=batch.is_features)
@@ -276,7 +271,7 @@ class Classifier(pl.LightningModule):
             self._resumed_metrics = {}
 
     def predictions(self, split: str) -> dict[str, Tensor]:
-        """Logits, labels, losses and index of the last evaluation of `split`, each (N,), in order of index."""
+        """Logits, labels, losses and index of the last evaluation of `split`, in order of index."""
         return self._metrics(split).collected()
 
     def _metrics(self, split: str) -> SplitMetrics:

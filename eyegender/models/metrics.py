@@ -1,7 +1,13 @@
 """The definition of all metrics, in NumPy, for one set of predictions or for many resamples of it at once.
 
-Label 1 (male) is the positive class, and a probability above 0.5 predicts it. A ratio whose denominator is 0, such as
-the precision without positive predictions, is 0 as in torchmetrics. The AUROC of a single class is NaN.
+Predictions for two classes are the probabilities of label 1, shape (N,). Label 1 is the positive class, and a
+probability above 0.5 predicts it. A ratio whose denominator is 0, such as the precision without positive predictions,
+is 0 as in torchmetrics. The AUROC of a single class is NaN.
+
+Predictions for K classes are the probabilities of each, shape (N, K), and the most likely class is predicted.
+Precision, recall, specificity and F1 are means over the classes that occur as labels or predictions; the AUROC is the
+mean of each class against the rest, without classes that no image has. The calibration error is that of the predicted
+class.
 """
 
 from __future__ import annotations
@@ -54,8 +60,8 @@ def weighted_metrics(
 
     Args:
         names: names of METRICS.
-        labels: true class of each image, 0 or 1, shape (N,).
-        probabilities: predicted probability of label 1, shape (N,).
+        labels: true class of each image, shape (N,).
+        probabilities: predicted probability of label 1, shape (N,), or of each of K classes, shape (N, K).
         weights: how often each image counts, shape (R, N).
 
     Returns:
@@ -68,6 +74,8 @@ def weighted_metrics(
     unknown = sorted(set(wanted) - set(METRICS))
     if unknown:
         raise ValueError(f"unknown metric '{unknown[0]}'; known: {', '.join(METRICS)}")
+    if probabilities.ndim > 1:
+        return _weighted_for_many(wanted, labels, probabilities, weights)
     found: dict[str, Floats] = {}
     if set(wanted) & set(COUNT_METRICS):
         found |= metrics_from_counts(*(weights @ confusion_cells(labels, probabilities).astype(np.float64)).T)
@@ -76,6 +84,75 @@ def weighted_metrics(
     if "calibration_error" in wanted:
         found["calibration_error"] = _calibration_error(labels, probabilities, weights)
     return {name: found[name] for name in wanted}
+
+
+def class_metrics(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Floats]:
+    """Precision, recall, specificity, F1 and AUROC against the rest of each of K classes, each of shape (K,).
+
+    Raises:
+        ValueError: as `check_predictions`.
+    """
+    truth, scores = check_predictions(labels, probabilities)
+    ones = np.ones((1, len(truth)))
+    found = metrics_from_counts(*_counts_of_classes(truth, scores, ones))
+    areas = [_auroc((truth == k).astype(np.int64), scores[:, k], ones)[0] for k in range(scores.shape[1])]
+    return {name: found[name][0] for name in COUNT_METRICS if name != "accuracy"} | {"auroc": np.array(areas)}
+
+
+def predicted_labels(probabilities: Floats) -> NDArray[np.int64]:
+    """The predicted class of each image, shape (N,)."""
+    found = probabilities.argmax(axis=1) if probabilities.ndim > 1 else probabilities > THRESHOLD
+    return found.astype(np.int64)
+
+
+def confidences(probabilities: Floats) -> Floats:
+    """The probability of the predicted class of each image, shape (N,)."""
+    if probabilities.ndim > 1:
+        most: Floats = probabilities.max(axis=1)
+        return most
+    return np.maximum(probabilities, 1 - probabilities)
+
+
+def of_true_class(labels: NDArray[np.int64], probabilities: Floats) -> Floats:
+    """The probability that each image's true class has, shape (N,)."""
+    if probabilities.ndim > 1:
+        found: Floats = probabilities[np.arange(len(labels)), labels]
+        return found
+    return np.where(labels == 1, probabilities, 1 - probabilities)
+
+
+def _weighted_for_many(
+    wanted: list[str], labels: NDArray[np.int64], probabilities: Floats, weights: Floats
+) -> dict[str, Floats]:
+    """`weighted_metrics` for K classes."""
+    found: dict[str, Floats] = {}
+    if set(wanted) & set(COUNT_METRICS):
+        tn, fp, fn, tp = _counts_of_classes(labels, probabilities, weights)
+        occurs = (tp + fp + fn > 0).astype(np.float64)
+        by_class = metrics_from_counts(tn, fp, fn, tp)
+        found |= {name: (values * occurs).sum(axis=1) / occurs.sum(axis=1) for name, values in by_class.items()}
+        found["accuracy"] = tp.sum(axis=1) / weights.sum(axis=1)
+    if "auroc" in wanted:
+        classes = range(probabilities.shape[1])
+        areas = np.stack([_auroc((labels == k).astype(np.int64), probabilities[:, k], weights) for k in classes])
+        known = ~np.isnan(areas)
+        sums, counts = np.where(known, areas, 0.0).sum(axis=0), known.sum(axis=0)
+        found["auroc"] = np.divide(sums, counts, out=np.full(len(weights), np.nan), where=counts > 0)
+    if "calibration_error" in wanted:
+        correct = (predicted_labels(probabilities) == labels).astype(np.int64)
+        found["calibration_error"] = _calibration_error(correct, confidences(probabilities), weights)
+    return {name: found[name] for name in wanted}
+
+
+def _counts_of_classes(
+    labels: NDArray[np.int64], probabilities: Floats, weights: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """True negatives, false positives, false negatives and true positives of each class against the rest: (R, K)."""
+    classes = np.arange(probabilities.shape[1])
+    actual, predicted = labels[:, None] == classes, predicted_labels(probabilities)[:, None] == classes
+    tp, positive, called = (weights @ mask.astype(np.float64) for mask in (actual & predicted, actual, predicted))
+    total = weights.sum(axis=1, keepdims=True)
+    return total - positive - called + tp, called - tp, positive - tp, tp
 
 
 def confusion_cells(labels: NDArray[np.int64], probabilities: Floats) -> NDArray[np.bool_]:
@@ -91,7 +168,7 @@ def calibration_bins(probabilities: Floats, bins: int = CALIBRATION_BINS) -> NDA
 
 
 def _auroc(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> Floats:
-    """The share of (female, male) pairs that are ranked correctly (Mann-Whitney); ties count half."""
+    """The share of (label 0, label 1) pairs that are ranked correctly (Mann-Whitney); ties count half."""
     order = np.argsort(probabilities, kind="stable")
     starts = np.flatnonzero(np.diff(probabilities[order], prepend=-1.0))
     ranked = weights[:, order]
@@ -105,7 +182,7 @@ def _auroc(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) ->
 
 
 def _calibration_error(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> Floats:
-    """Expected calibration error: per bin |share of males - mean probability|, weighted by the bin's share."""
+    """Expected calibration error: per bin |share of label 1 - mean probability|, weighted by the bin's share."""
     which = calibration_bins(probabilities)
     gaps = np.zeros((len(probabilities), CALIBRATION_BINS + 1))
     gaps[np.arange(len(which)), which] = labels - probabilities
@@ -118,15 +195,16 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
 
 
 def check_predictions(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
-    """Labels 0/1 and probabilities of label 1 as arrays of shape (N,).
+    """Labels (N,) and probabilities, (N,) of label 1 or (N, K) of each class, as arrays.
 
     Raises:
-        ValueError: there are no images, the lengths differ, a label is neither 0 nor 1, or a probability is NaN or
-            outside 0..1.
+        ValueError: there are no images, the lengths differ, a label is not one of the classes, or a probability is NaN
+            or outside 0..1.
     """
     truth, scores = _as_arrays(labels, probabilities)
     if np.isnan(scores).any():
-        raise ValueError(f"probabilities must be numbers, got NaN for {int(np.isnan(scores).sum())} of {len(scores)}")
+        missing = int((~_is_known(scores)).sum())
+        raise ValueError(f"probabilities must be numbers, got NaN for {missing} of {len(scores)}")
     return truth, scores
 
 
@@ -139,21 +217,28 @@ def finite_predictions(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDA
         ValueError: as `check_predictions`, or every probability is NaN.
     """
     truth, scores = _as_arrays(labels, probabilities)
-    known = ~np.isnan(scores)
+    known = _is_known(scores)
     if not known.any():
         raise ValueError(f"all {len(scores)} probabilities are NaN: there is nothing to draw")
     missing = len(scores) - int(known.sum())
     return truth[known], scores[known], f", {missing:,} NaN left out" if missing else ""
 
 
+def _is_known(scores: Floats) -> NDArray[np.bool_]:
+    """Whether an image has a prediction, shape (N,)."""
+    return np.asarray(~np.isnan(scores).reshape(len(scores), -1).any(axis=1))
+
+
 def _as_arrays(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
     truth, scores = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    if truth.ndim != 1 or truth.shape != scores.shape:
+    if truth.ndim != 1 or truth.shape != scores.shape[:1] or scores.ndim > 2:
         raise ValueError(f"labels and probabilities must be of one shape (N,), got {truth.shape} and {scores.shape}")
     if not len(truth):
         raise ValueError("no images: labels and probabilities are empty")
-    if not np.isin(truth, (0, 1)).all():
-        raise ValueError(f"labels must be 0 or 1, got {np.unique(truth).tolist()}")
+    n_classes = 2 if scores.ndim == 1 else scores.shape[1]
+    if not np.isin(truth, np.arange(n_classes)).all():
+        known = "0 or 1" if n_classes == 2 else f"0..{n_classes - 1}"
+        raise ValueError(f"labels must be {known}, got {np.unique(truth).tolist()}")
     if (scores < 0).any() or (scores > 1).any():
         raise ValueError(f"probabilities must be in 0..1, got {np.nanmin(scores)}..{np.nanmax(scores)}")
     return truth.astype(np.int64), scores

@@ -61,7 +61,7 @@ def costs(spec: ModelSpec, *, latency: bool) -> tuple[int, int, float | None]:
         latency: measure milliseconds, too; otherwise they are None.
     """
     # Fields that do not change the architecture must not cause another measurement.
-    return _costs(replace(spec, depth=0, classes=("0", "1")), latency=latency)
+    return _costs(replace(spec, depth=0, classes=tuple(map(str, range(len(spec.classes))))), latency=latency)
 
 
 @cache

@@ -18,7 +18,7 @@ class Network(nn.Module):
 
     Args:
         backbone: its stages become part of the network.
-        head: maps the last feature map to logits (B,).
+        head: maps the last feature map to logits (B,), or (B, K) for K classes.
         depth: number of stages to train, 0..len(stages).
     """
 
@@ -37,6 +37,11 @@ class Network(nn.Module):
         self.memory_format = torch.contiguous_format
         self.prefix.requires_grad_(requires_grad=False)
         self.train(mode=True)
+
+    @property
+    def outputs(self) -> int:
+        """The number of logits per image: 1 for two classes, else the number of classes."""
+        return int(getattr(self.head, "outputs", 1))
 
     @property
     def prefix(self) -> nn.Sequential:
@@ -60,7 +65,7 @@ class Network(nn.Module):
         return (scaled - self.mean) / self.std  # broadcasting repeats a gray channel three times
 
     def forward(self, inputs: Tensor, *, is_features: bool = False) -> Tensor:
-        """Logits (B,).
+        """Logits (B,), or (B, K) for K classes.
 
         Args:
             inputs: pixels (B, 1 or 3, S, S), uint8 or float in 0..255.
@@ -87,7 +92,7 @@ class Network(nn.Module):
         self.compile(options={"fallback_random": True})  # dropout draws the same numbers as without compilation
 
     def from_features(self, features: Tensor) -> Tensor:
-        """Logits (B,) from stored outputs of the first `features_start` stages, in any floating-point type."""
+        """Logits from stored outputs of the first `features_start` stages, in any floating-point type."""
         x = features.to(self.mean.dtype)
         x = x.contiguous(memory_format=self.memory_format) if x.ndim == 4 else x
         if self.features_start < self.cut:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from eyegender.models.heads import probabilities_of
 from eyegender.models.metrics import COUNT_METRICS, METRICS, confusion_cells, weighted_metrics
 
 # torchmetrics, which computed these in version 0.1, returns float32. Rounding keeps equal results of runs equal.
@@ -18,8 +19,8 @@ _FLOAT32 = (*COUNT_METRICS, "auroc")
 class SplitMetrics(Metric):
     """Collects logits, labels, losses and positions of images.
 
-    `compute` returns the loss, `metrics.METRICS` and the counts tn, fp, fn and tp. torchmetrics gathers the state over
-    DDP ranks; an image that pads the last batch of a rank counts once.
+    `compute` returns the loss, `metrics.METRICS` and, of two classes, the counts tn, fp, fn and tp. torchmetrics
+    gathers the state over DDP ranks; an image that pads the last batch of a rank counts once.
     """
 
     full_state_update = False
@@ -35,7 +36,7 @@ class SplitMetrics(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor, labels: Tensor, losses: Tensor, index: Tensor) -> None:
-        """Add one batch; each tensor has the shape (B,)."""
+        """Add one batch; each tensor has the shape (B,), and logits of K classes have the shape (B, K)."""
         self.logits.append(logits.detach().float())
         self.labels.append(labels.detach().long())
         self.losses.append(losses.detach().float())
@@ -58,9 +59,16 @@ class SplitMetrics(Metric):
 
 
 def metrics_from_logits(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """All of `metrics.METRICS` and the counts tn, fp, fn and tp of N logits and labels 0/1, each of shape (N,)."""
-    truth, probabilities = labels.numpy(), torch.sigmoid(logits.double()).numpy()
+    """All of `metrics.METRICS` and, of two classes, the counts tn, fp, fn and tp.
+
+    Args:
+        logits: shape (N,) for two classes, (N, K) for K.
+        labels: true class of each image, shape (N,).
+    """
+    truth, probabilities = labels.numpy(), probabilities_of(logits.double()).numpy()
     values = weighted_metrics(METRICS, truth, probabilities, np.ones((1, len(truth))))
     rounded = {name: float(np.float32(value[0]) if name in _FLOAT32 else value[0]) for name, value in values.items()}
+    if probabilities.ndim > 1:
+        return rounded
     counts = confusion_cells(truth, probabilities).sum(axis=0).tolist()
     return rounded | dict(zip(("tn", "fp", "fn", "tp"), map(float, counts), strict=True))

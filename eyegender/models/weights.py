@@ -1,4 +1,4 @@
-"""Initial weights of a backbone: ImageNet weights from torchvision's cache, a file, or random weights."""
+"""Initial weights of a backbone: published weights from a library's cache, a file, or random weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import pickle
 import urllib.request
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +33,7 @@ class Weights:
     """Origin of a backbone's initial weights.
 
     Args:
-        kind: `imagenet`, `file`, `random` or, in a resumed run, `checkpoint`.
+        kind: `imagenet`, `file`, `random`, the name of published weights or, in a resumed run, `checkpoint`.
         source: an address, a path, or `random`.
         sha256: hash of the names and contents of the tensors; empty for random weights.
         fallback: `auto` found no ImageNet weights and chose random ones.
@@ -44,39 +45,106 @@ class Weights:
     fallback: bool = False
 
 
+class Pretrained(ABC):
+    """Published weights of a network."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where they are published; empty if nowhere."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """The folder on this machine that a file of them is put into."""
+
+    @abstractmethod
+    def is_cached(self) -> bool:
+        """Whether they are on this machine."""
+
+    @abstractmethod
+    def load(self) -> tuple[dict[str, Tensor], str]:
+        """The state dict and its digest; they are downloaded if they are not on this machine.
+
+        Raises:
+            OSError, RuntimeError, ValueError: they cannot be downloaded.
+        """
+
+
+class DownloadedFile(Pretrained):
+    """Weights in one file at an address, which torch downloads and keeps.
+
+    Args:
+        address: the address; the name of the file ends with a part of its checksum, such as `-b0353104`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    @property
+    def folder(self) -> Path:
+        return Path(torch.hub.get_dir()) / "checkpoints"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.address.rsplit("/", 1)[-1]
+
+    def is_cached(self) -> bool:
+        return self.path.exists()
+
+    def load(self) -> tuple[dict[str, Tensor], str]:
+        if not self.is_cached():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # torch downloads to a temporary file and checks the hash in the name.
+            torch.hub.download_url_to_file(self.address, str(self.path), hash_prefix=self.path.stem.rsplit("-", 1)[-1])
+        return _cached_state(self.path)
+
+
 def load_weights(backbone: Backbone, choice: str | None) -> Weights:
     """Load initial weights into `backbone`, in place.
 
     Args:
         backbone: a new backbone with random weights.
-        choice: `imagenet`, `auto`, None for random weights, or the path of a `.pth` or `.safetensors` state dict with
-            torchvision's keys.
+        choice: `imagenet`, `auto`, the name of published weights that the library has for this network, None for random
+            weights, or the path of a `.pth` or `.safetensors` state dict with the library's keys.
 
     Raises:
-        UserError: the file is missing, is not a state dict or lacks a key; or ImageNet weights are not available.
+        UserError: the file is missing, is not a state dict or lacks a key; or the weights are not available.
     """
     if choice is None:
         return Weights("random", "random")
+    pretrained = backbone.pretrained(choice)
+    if pretrained is None:
+        backbone.check_weights(choice)
+        path = Path(choice).expanduser()
+        state, content = _cached_state(path)
+        _fill(backbone, state, str(path))
+        return Weights("file", str(choice), content)
     if choice == "auto":
-        if not _cached(backbone).exists() and not _reachable(_address(backbone)):
+        if not pretrained.is_cached() and not _reachable(pretrained.address):
             log.warning(
                 "NO PRE-TRAINED WEIGHTS: %s starts from random weights, because the ImageNet weights are neither in "
                 "%s nor downloadable. Results will be far worse than with fine-tuning; set model.weights to a file, or "
                 "to null if you want random weights.",
                 backbone.name,
-                _cached(backbone).parent,
+                pretrained.folder,
             )
             return Weights("random", "random", fallback=True)
         choice = "imagenet"
-    if choice == "imagenet":
-        path = _download(backbone)
-        kind, source = "imagenet", _address(backbone)
-    else:
-        path = Path(choice).expanduser()
-        kind, source = "file", str(choice)
-    state, content = _cached_state(path)
-    _fill(backbone, state, path)
-    return Weights(kind, source, content)
+    try:
+        state, content = pretrained.load()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"model.weights={choice}: cannot download {backbone.name}'s weights ({_first_line(error)}); on a "
+            f"machine with network fetch {pretrained.address} and put it into {pretrained.folder}, or set "
+            "model.weights=FILE, or model.weights=null for random weights"
+        ) from error
+    _fill(backbone, state, pretrained.address)
+    return Weights(choice, pretrained.address, content)
 
 
 def _cached_state(path: Path) -> tuple[dict[str, Tensor], str]:
@@ -135,11 +203,14 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def _fill(backbone: Backbone, state: Mapping[str, Tensor], path: Path) -> None:
-    with torch.device("meta"):  # only names and shapes are needed: no memory, no random weights
-        network = backbone.torchvision_network()
-    wanted = {k: v for k, v in network.state_dict().items() if not k.startswith(backbone.classifier_prefixes)}
-    given = {k: v for k, v in state.items() if not k.startswith(backbone.classifier_prefixes)}
+def _fill(backbone: Backbone, state: Mapping[str, Tensor], source: str) -> None:
+    own = backbone.stages.state_dict()
+    wanted = {theirs: own[mine] for mine, theirs in backbone.library_keys.items()}
+    given = {
+        name: tensor
+        for name, tensor in backbone.current_keys(state).items()
+        if name not in backbone.other_keys and not name.startswith(backbone.classifier_prefixes)
+    }
     # Files from old versions of torch lack the counters of batches, which are not used here.
     missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
     misshapen = [k for k in wanted if k in given and given[k].shape != wanted[k].shape]
@@ -152,47 +223,23 @@ def _fill(backbone: Backbone, state: Mapping[str, Tensor], path: Path) -> None:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise UserError(
-            f"model.weights: {path} does not fit {backbone.name}: {faults[0]}{more}; "
-            f"give a state dict of torchvision's {backbone.name}"
+            f"model.weights: {source} does not fit {backbone.name}: {faults[0]}{more}; "
+            f"give a state dict of {backbone.library}'s {backbone.name}"
         )
-    counters = {k: torch.zeros((), dtype=torch.int64) for k in wanted if k not in given}
-    network.load_state_dict(given | counters, strict=False, assign=True)
-    for (_, mine), (_, theirs) in zip(backbone.stages.named_children(), backbone.named_stages(network), strict=True):
-        mine.load_state_dict(theirs.state_dict())
-
-
-def _address(backbone: Backbone) -> str:
-    return str(backbone.imagenet().url)
-
-
-def _cached(backbone: Backbone) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / _address(backbone).rsplit("/", 1)[-1]
+    zero = torch.zeros((), dtype=torch.int64)
+    found = {mine: given.get(name, zero) for mine, name in backbone.library_keys.items()}
+    backbone.stages.load_state_dict(found, strict=False)  # stages may have more than the library's network
 
 
 def _reachable(address: str) -> bool:
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - torchvision's own https address
+    if not address:
+        return False
+    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - a library's own https address
     try:
         with urllib.request.urlopen(request, timeout=CONNECT_SECONDS):  # noqa: S310
             return True
     except OSError:
         return False
-
-
-def _download(backbone: Backbone) -> Path:
-    cached = _cached(backbone)
-    if not cached.exists():
-        try:
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            address = _address(backbone)
-            # torch downloads to a temporary file and checks the hash in the name.
-            torch.hub.download_url_to_file(address, str(cached), hash_prefix=cached.stem.rsplit("-", 1)[-1])
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"model.weights=imagenet: cannot download {backbone.name}'s weights ({_first_line(error)}); on a "
-                f"machine with network fetch {_address(backbone)} and put it into {cached.parent}, or set "
-                "model.weights=FILE, or model.weights=null for random weights"
-            ) from error
-    return cached
 
 
 def _first_line(error: Exception) -> str:

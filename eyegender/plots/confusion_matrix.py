@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
+# The most classes whose cells have room for shares, and for counts; a larger matrix shows colours only.
+_WITH_SHARES, _WITH_COUNTS = 4, 30
+_LARGEST = 12.0  # inches that a figure grows at most
+_LONGEST_NAME = 24
 _BLUES = LinearSegmentedColormap.from_list("white_to_blue", ("#ffffff", "#a9cfe6", BLUE))
 
 
@@ -36,7 +40,8 @@ def confusion_matrix(
     table = _check_counts(counts, len(classes))
     n_correct, n = int(np.trace(table)), int(table.sum())
     title = f"{split.capitalize()} accuracy {percent(n_correct / n)} (n={n:,}), {n - n_correct:,} wrong"
-    figure = new_figure(4.9, 4.3, title, note)
+    side = min(_LARGEST, max(0.0, 0.62 * (len(classes) - 4)))
+    figure = new_figure(4.9 + side, 4.3 + side, title, note)
     draw_confusion_matrix(figure.subplots(), table, classes)
     return figure
 
@@ -50,6 +55,9 @@ def draw_confusion_matrix(axes: Axes, table: NDArray[np.int64], classes: Sequenc
     for side in axes.spines.values():
         side.set_visible(False)
     positions = range(len(classes))
+    if len(classes) > _WITH_SHARES:
+        _label_many(axes, table, shares, classes)
+        return
     axes.set_xticks(positions, [plain(name) for name in classes], fontsize=TEXT_SIZE, color=INK)
     names = [f"{plain(name)}\n(n={total:,})" for name, total in zip(classes, totals[:, 0], strict=True)]
     axes.set_yticks(
@@ -61,6 +69,20 @@ def draw_confusion_matrix(axes: Axes, table: NDArray[np.int64], classes: Sequenc
             axes.text(column, row - 0.06, f"{table[row, column]:,}", ha="center", va="center", fontsize=16, color=ink)
             share = percent(shares[row, column]) if totals[row, 0] else "none in the data"
             axes.text(column, row + 0.16, share, ha="center", va="center", fontsize=SMALL_SIZE + 1, color=ink)
+
+
+def _label_many(axes: Axes, table: NDArray[np.int64], shares: NDArray[np.float64], classes: Sequence[str]) -> None:
+    """The class names in small print, and the counts as far as there is room; empty cells stay empty."""
+    positions = range(len(classes))
+    names = [plain(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…") for name in classes]
+    size = SMALL_SIZE if len(classes) <= _WITH_COUNTS else 5.0
+    axes.set_xticks(positions, names, fontsize=size, color=INK, rotation=90)
+    axes.set_yticks(positions, names, fontsize=size, color=INK)
+    if len(classes) > _WITH_COUNTS:
+        return
+    for row, column in np.argwhere(table > 0).tolist():
+        ink = "white" if shares[row, column] > 0.6 else INK
+        axes.text(column, row, f"{table[row, column]:,}", ha="center", va="center", fontsize=SMALL_SIZE, color=ink)
 
 
 def _check_counts(counts: ArrayLike, classes: int) -> NDArray[np.int64]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
 from eyegender.plots.confusion_matrix import confusion_matrix
 from eyegender.plots.image_sheet import most_wrong_sheet
 from eyegender.plots.learning_curves import learning_curves
@@ -38,7 +40,9 @@ def save_figures(figures: Mapping[str, Figure], folder: Path | str, *, svg: bool
     written = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=_DPI, metadata={"Software": None})
+        figure.set_dpi(_DPI)
+        # Figure.savefig would draw everything twice.
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
         written.append(path)
         if svg:
             path = folder / f"{name}.svg"

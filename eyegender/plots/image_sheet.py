@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.core.errors import one_line
-from eyegender.models.metrics import finite_predictions
+from eyegender.models.metrics import confidences, finite_predictions, of_true_class, predicted_labels
 from eyegender.plots.style import INK, QUIET, SMALL_SIZE, VERMILION, new_figure, plain, style_axes
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def most_wrong_sheet(
     Args:
         pixels: images, uint8 of shape (N, C, H, W) with one or three channels; or a function that loads the images
             (K, C, H, W) at positions (K,) in 0..N-1, so that only the shown ones are read.
-        labels: true class of each image, 0 or 1, shape (N,).
-        probabilities: predicted probability of label 1, shape (N,).
+        labels: true class of each image, shape (N,).
+        probabilities: predicted probability of label 1, shape (N,), or of each of K classes, shape (N, K).
         names: N names; long ones are shortened in the middle.
         k: number of images to show, 1 or more.
         classes: class names in label order.
@@ -57,9 +57,10 @@ def most_wrong_sheet(
         raise ValueError(f"pixels and names must be {n} like the labels, got {count} and {len(names)}")
     if k < 1:
         raise ValueError(f"k must be 1 or more, got {k}")
-    positions = np.flatnonzero(~np.isnan(np.asarray(probabilities, dtype=np.float64)))
-    distance = np.abs(truth - scores)
-    wrong = (scores > 0.5) != (truth == 1)
+    positions = np.flatnonzero(~np.isnan(np.asarray(probabilities, dtype=np.float64)).reshape(n, -1).any(axis=1))
+    distance = np.abs(truth - scores) if scores.ndim == 1 else 1 - of_true_class(truth, scores)
+    predicted = predicted_labels(scores)
+    wrong = predicted != truth
     order = np.argsort(-distance, kind="stable")
     worst = order[wrong[order]][:k] if wrong.any() else order[:k]
     count_text = f"n={len(truth):,}{missing}"
@@ -68,7 +69,11 @@ def most_wrong_sheet(
     else:
         title = f"No errors, {split} set ({count_text}): the {len(worst)} least confident images"
     # Two lines, because two long class names on one line would overlap the next image.
-    captions = [f"{classes[truth[i]]}\np({classes[1]}) {_two_digits(scores[i])}" for i in worst]
+    if scores.ndim == 1:
+        captions = [f"{classes[truth[i]]}\np({classes[1]}) {_two_digits(scores[i])}" for i in worst]
+    else:
+        sure = confidences(scores)
+        captions = [f"{classes[truth[i]]}\np({classes[predicted[i]]}) {_two_digits(sure[i])}" for i in worst]
     shown = positions[worst]
     images = pixels(shown) if callable(pixels) else pixels[shown]
     shown_names = [names[i] for i in shown]

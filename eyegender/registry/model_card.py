@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.comparison.tables import TITLES
+from eyegender.core.eye_study import is_eye_study
 from eyegender.models.intervals import bootstrap_intervals, share_interval
+from eyegender.models.metrics import class_metrics, confidences
 from eyegender.tracking.predictions import MIN_GROUP_SIZE
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from eyegender.tracking.predictions import Predictions
 
 CARD_FILE = "model_card.md"
+MOST_CLASSES, MOST_FAILING = 50, 10  # that a card names, and whose errors it describes
 
 NOT_FOR = (
     "The model predicts the binary label that people gave to celebrity photographs (CelebA's *Male*, or the name of a "
@@ -36,7 +39,7 @@ def model_card(
     *,
     name: str,
     version: str,
-    classes: tuple[str, str] = ("female", "male"),
+    classes: tuple[str, ...] = ("female", "male"),
     comparison: Sequence[str] = (),
 ) -> str:
     """The text of the card.
@@ -45,7 +48,7 @@ def model_card(
         record: the run, with test predictions.
         name: name of the registered model.
         version: version of the registered model.
-        classes: class names of labels 0 and 1.
+        classes: class names in the order of their labels.
         comparison: sentences that compare the model with the previous champion.
 
     Raises:
@@ -59,18 +62,21 @@ def model_card(
     lines = [
         f"# {name}, version {version}",
         "",
-        f"Predicts the class of an image of one eye: *{classes[0]}* (label 0) or *{classes[1]}* (label 1, positive). "
-        f"Network: {record.backbone}. Run: `{record.run_id}`.",
+        f"{describe(classes)} Network: {record.backbone}. Run: `{record.run_id}`.",
         "",
     ]
     if record.synthetic:
         lines += ["> **Trained on synthetic eyes.** The metrics say nothing about real eyes.", ""]
-    lines += ["## What it must not be used for", "", *(f"- {line}" for line in NOT_FOR), ""]
+    if is_eye_study(classes):
+        lines += ["## What it must not be used for", "", *(f"- {line}" for line in NOT_FOR), ""]
     lines += ["## Data", "", *_bullets(_data(record, predictions)), ""]
     lines += ["## Training", "", *_bullets(_training(record)), ""]
     unit = "persons" if predictions.persons is not None else "images"
     lines += [f"## Test metrics, 95% intervals from a bootstrap over {unit}", "", "| metric | value | interval |"]
     lines += ["|:--|--:|--:|", *(_metric(metric, interval) for metric, interval in metrics.items()), ""]
+    if predictions.classes:
+        lines += ["Precision, recall, specificity, F1 and AUROC are means over the classes.", ""]
+        lines += ["## Test metrics by class", "", *_class_table(predictions), ""]
     lines += [*(f"{sentence}\n" for sentence in comparison)]
     lines += ["## Where it fails", "", *(f"- {line}" for line in failures(predictions, classes)), ""]
     lines += ["## Use", "", "```", *_use(name, version), "```", ""]
@@ -85,16 +91,50 @@ def model_card(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def failures(predictions: Predictions, classes: tuple[str, str] = ("female", "male")) -> list[str]:
-    """Sentences on the misclassified images: by class, by confidence and, if attributes are known, by attribute."""
+def describe(classes: tuple[str, ...]) -> str:
+    """One sentence on what a model of these classes predicts."""
+    image = "an image of one eye" if is_eye_study(classes) else "an image"
+    if len(classes) == 2:
+        return f"Predicts the class of {image}: *{classes[0]}* (label 0) or *{classes[1]}* (label 1, positive)."
+    names = [f"*{name}*" for name in classes[:MOST_CLASSES]]
+    more = len(classes) - len(names)
+    named = f"{', '.join(names)} and {more} more" if more else f"{', '.join(names[:-1])} or {names[-1]}"
+    return f"Predicts which of {len(classes)} classes {image} belongs to: {named}."
+
+
+def _class_table(predictions: Predictions) -> list[str]:
+    """One row per class, those with the lowest F1 first."""
+    found = class_metrics(predictions.labels, predictions.probabilities)
+    counts = np.bincount(predictions.labels, minlength=len(predictions.classes))
+    order = np.argsort(found["f1"], kind="stable").tolist()
+    shown = ("precision", "recall", "f1", "auroc")
+    lines = [f"| class | images | {' | '.join(TITLES[name] for name in shown)} |", "|:--|--:|--:|--:|--:|--:|"]
+    for label in order[:MOST_CLASSES]:
+        values = " | ".join("-" if math.isnan(found[name][label]) else f"{found[name][label]:.4f}" for name in shown)
+        lines.append(f"| {predictions.classes[label]} | {counts[label]:,} | {values} |")
+    if len(order) > MOST_CLASSES:
+        lines += ["", f"{len(order) - MOST_CLASSES} classes with a higher F1 are left out."]
+    return lines
+
+
+def failures(predictions: Predictions, classes: tuple[str, ...] = ("female", "male")) -> list[str]:
+    """Sentences on the misclassified images: by class, by confidence and, if attributes are known, by attribute.
+
+    Of many classes, only those with the most errors are named.
+    """
     sentences = []
-    for label in (0, 1):
+    errors = np.bincount(predictions.labels[~predictions.correct], minlength=len(classes))
+    labels = range(2) if len(classes) == 2 else np.argsort(-errors, kind="stable").tolist()[:MOST_FAILING]
+    for label in labels:
         members = predictions.labels == label
         if members.any():
             rate = _error_rate(predictions, members)
-            sentences.append(f"Of {int(members.sum()):,} images of *{classes[label]}*, {rate} are misclassified.")
-    confidence = np.maximum(predictions.probabilities, 1 - predictions.probabilities)
-    confident = confidence >= 0.9
+            wrong = predictions.predicted[members & ~predictions.correct]
+            most = ""
+            if len(classes) > 2 and len(wrong):
+                most = f", most often as *{classes[int(np.bincount(wrong).argmax())]}*"
+            sentences.append(f"Of {int(members.sum()):,} images of *{classes[label]}*, {rate} are misclassified{most}.")
+    confident = confidences(predictions.probabilities) >= 0.9
     if confident.any():
         rate = _error_rate(predictions, confident)
         sentences.append(f"Of {int(confident.sum()):,} predictions with a confidence of 90% or more, {rate} are wrong.")
@@ -115,23 +155,32 @@ def failures(predictions: Predictions, classes: tuple[str, str] = ("female", "ma
     elif predictions.attributes and not worst:
         sentences.append("No known attribute lowers its accuracy.")
     if not predictions.attributes:
-        sentences.append("The effect of glasses, make-up, age or blur is unknown: the data has no attributes.")
+        effects = "glasses, make-up, age or blur" if is_eye_study(classes) else "blur, light or anything else"
+        sentences.append(f"The effect of {effects} is unknown: the data has no attributes.")
     return sentences
 
 
 def _data(record: RunRecord, predictions: Predictions) -> dict[str, str]:
     params, tags = record.params, record.tags
     counts = {
-        split: " + ".join(value for key, value in params.items() if key.startswith(f"count.{split}."))
+        split: [n for key, n in params.items() if key == f"count.{split}" or key.startswith(f"count.{split}.")]
         for split in ("train", "val", "test")
     }
     persons = f", {len(set(predictions.persons)):,} persons in test" if predictions.persons is not None else ""
     return {
         "source": f"{tags.get('data.source', '?')}, fingerprint {tags.get('data.fingerprint', '?')[:12]}",
         "split": f"by {record.split_kind}{persons}",
-        "images (label 0 + label 1)": ", ".join(f"{split} {count}" for split, count in counts.items() if count),
+        **_images(counts),
         "input": f"{params.get('input_size', '?')} pixels, {params.get('data.color', '?')}",
     }
+
+
+def _images(counts: dict[str, list[str]]) -> dict[str, str]:
+    if any(len(by_class) != 2 for by_class in counts.values() if by_class):
+        sums = {split: sum(map(int, by_class)) for split, by_class in counts.items()}
+        return {"images": ", ".join(f"{split} {count:,}" for split, count in sums.items() if count)}
+    both = ", ".join(f"{split} {' + '.join(by_class)}" for split, by_class in counts.items() if by_class)
+    return {"images (label 0 + label 1)": both}
 
 
 def _training(record: RunRecord) -> dict[str, str]:
@@ -153,8 +202,8 @@ def _training(record: RunRecord) -> dict[str, str]:
 def _use(name: str, version: str) -> list[str]:
     reference = f"models:/{name}/{version}"
     return [
-        f"python -m eyegender.predict model={reference} images=DIR",
-        f"python -m eyegender.evaluate model={reference} data=folder data.root=DIR",
+        f"eyegender predict model={reference} images=DIR",
+        f"eyegender evaluate model={reference} data=folder data.root=DIR",
         f"mlflow models serve -m {reference} --env-manager local",
     ]
 

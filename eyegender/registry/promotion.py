@@ -13,12 +13,13 @@ from eyegender.comparison.run_record import load_record
 from eyegender.comparison.selection import SelectedRun
 from eyegender.comparison.significance import McNemar, mcnemar
 from eyegender.core.errors import UserError
+from eyegender.core.eye_study import is_eye_study
 from eyegender.models.saved_network import SPEC_FILE, parse_spec
-from eyegender.registry.model_card import CARD_FILE, model_card
+from eyegender.registry.model_card import CARD_FILE, describe, model_card
 from eyegender.studies.winner import evaluate_trial
 from eyegender.tracking.errors import first_line, is_gone, is_refused
+from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.run_artifacts import (
-    NETWORK,
     downloaded,
     logged_model,
     lost_predictions,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 # Length of the column for a version's description in the registry's database.
 MAX_DESCRIPTION = 5000
+EYES = "Predicts CelebA's binary label from an image of one eye."
 VERSIONS_TAG = "mlflow.modelVersions"
 
 log = logging.getLogger("eyegender")
@@ -89,10 +91,11 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
         return Promotion(name, str(champion.version), alias, (already,), str(champion.description or ""))
     if champion is not None:
         sentences.append(_compare_with_champion(store, record.predictions, champion, alias, force=force))
-    with store.as_global():  # the registry finds the model through MLflow's global state
-        version = _register(store, name, run_id, model)
     with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
         classes = parse_spec(path.read_text(encoding="utf-8")).classes
+    about = EYES if is_eye_study(classes) else describe(classes)
+    with store.as_global():  # the registry finds the model through MLflow's global state
+        version = _register(store, name, run_id, model, about)
     card = model_card(record, name=name, version=version, classes=classes, comparison=tuple(sentences))
     store.client.log_text(run_id, card, CARD_FILE)
     store.client.update_model_version(name, version, description=_shorten(card, run_id))
@@ -116,7 +119,7 @@ def _log_trial(store: TrackingStore, run: Run) -> tuple[Run, LoggedModel]:
     if model is None:
         raise UserError(
             f"the model of run {run.info.run_id} must reach {store.name}, got no answer in time; "
-            f"send it with python -m eyegender.sync folder={folder}, then promote the run again"
+            f"send it with eyegender sync folder={folder}, then promote the run again"
         )
     return store.run(run.info.run_id), model
 
@@ -126,12 +129,8 @@ def compare_on_shared_images(first: Predictions, second: Predictions) -> McNemar
 
     The test is over persons if one of the two knows them.
     """
-    position = {(key, int(label)): i for i, (key, label) in enumerate(zip(second.keys, second.labels, strict=True))}
-    pairs = [
-        (i, position[key, int(label)])
-        for i, (key, label) in enumerate(zip(first.keys, first.labels, strict=True))
-        if (key, int(label)) in position
-    ]
+    position = {image: i for i, image in enumerate(second.labeled_keys)}
+    pairs = [(i, position[image]) for i, image in enumerate(first.labeled_keys) if image in position]
     if not pairs:
         return None
     one, other = np.array(pairs).T
@@ -186,11 +185,11 @@ def _bad_name(name: str, error: Exception) -> UserError:
     return UserError(f"name must be valid in MLflow's registry, got {name!r} ({first_line(error)}); set name=")
 
 
-def _register(store: TrackingStore, name: str, run_id: str, model: LoggedModel) -> str:
-    """The version of this model, created if it does not exist."""
+def _register(store: TrackingStore, name: str, run_id: str, model: LoggedModel, about: str) -> str:
+    """The version of this model, created if it does not exist; `about` describes a new registered model."""
     client = store.client
     try:
-        client.create_registered_model(name, description="Predicts CelebA's binary label from an image of one eye.")
+        client.create_registered_model(name, description=about)
     except Exception as error:  # of a database driver or an HTTP library
         if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
             raise (_bad_name(name, error) if is_refused(error) else store.unreadable(name, error)) from error

@@ -14,7 +14,14 @@ from eyegender.features.cut_choice import IMAGES
 from eyegender.features.plan import ActivationPlan
 from eyegender.features.store import DTYPES
 from eyegender.training.autotune import MEASURE_TRAINING_FROM, frozen_stages_dtype, tune_malloc, work
-from eyegender.training.build import backbone_class, build_data, prepare_model, prepare_network, trainer_settings
+from eyegender.training.build import (
+    backbone_class,
+    build_data,
+    measured_name,
+    prepare_model,
+    prepare_network,
+    trainer_settings,
+)
 from eyegender.training.stage_seconds import StageTiming
 
 if TYPE_CHECKING:
@@ -66,7 +73,7 @@ class TrialCosts:
         self._row_bytes = self._measure_rows()
         self._parameters = [sum(p.numel() for p in stage.parameters()) for stage in self.network.stages]
         timing = StageTiming(
-            self.network, cfg.model.name, data.size, cfg.trainer.batch_size, device, self.plan.dtype,
+            self.network, measured_name(cfg.model), data.size, cfg.trainer.batch_size, device, self.plan.dtype,
             cfg.features.dtype, "float32", module.augment,
         )  # fmt: skip
         self._measured: list[_Measured] = []

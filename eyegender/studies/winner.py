@@ -76,7 +76,5 @@ def evaluate_trial(output_dir: Path, uri: str | None, root: str | None, *, tags:
 def retrain_command(output_dir: Path) -> str:
     """The command that trains a trial again and evaluates it on the test set."""
     overrides: list[str] = yaml.safe_load((output_dir / OVERRIDES_FILE).read_text(encoding="utf-8"))
-    not_of_trial = ("sweeps=", "run_test=", "hydra")
-    return shlex.join(
-        ["python", "-m", "eyegender.train", *(o for o in overrides if not o.lstrip("+~").startswith(not_of_trial))]
-    )
+    not_of_trial = ("sweeps=", "run_test=", "output=", "overwrite=", "hydra")
+    return shlex.join(["eyegender", "train", *(o for o in overrides if not o.lstrip("+~").startswith(not_of_trial))])

@@ -9,6 +9,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from eyegender.core.imports import without_collection
 from eyegender.tracking.local_store import open_database
 from eyegender.tracking.location import database_file
 
@@ -32,14 +33,8 @@ def connect(uri: str) -> MlflowClient:
         StoreFaultError: a local store is damaged, or has the schema of another version of MLflow.
         Exception: any other error of MLflow, a database driver or an HTTP library; the store may be back later.
     """
-    # MLflow prints the URL of each run, password included.
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    # A progress bar for two copied files would be printed between the lines of the run.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # The sender retries on its own; MLflow's retries would block one request for many minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault(TIMEOUT, str(REQUEST_SECONDS))
-    with warnings.catch_warnings():
+    _set_options_of_mlflow()
+    with warnings.catch_warnings(), without_collection():
         warnings.simplefilter("ignore")  # deprecation warnings from within MLflow
         import mlflow
 
@@ -53,6 +48,19 @@ def connect(uri: str) -> MlflowClient:
     return client
 
 
+def _set_options_of_mlflow() -> None:
+    """What MLflow reads from the environment at each request; `eyegender.train` in Python restores the environment."""
+    # Runs report nothing to MLflow's authors, unless the user asks for it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # MLflow prints the URL of each run, password included.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    # A progress bar for two copied files would be printed between the lines of the run.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # The sender retries on its own; MLflow's retries would block one request for many minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault(TIMEOUT, str(REQUEST_SECONDS))
+
+
 def connect_again(uri: str) -> MlflowClient:
     """`connect`, but a database that this process is connected to is neither checked nor opened again.
 
@@ -61,6 +69,7 @@ def connect_again(uri: str) -> MlflowClient:
     database = database_file(uri)
     if database is None:
         return connect(uri)
+    _set_options_of_mlflow()
     if (key := _identity(uri, database)) not in _clients:
         client = connect(uri)
         key = _identity(uri, database)  # it may have been created just now

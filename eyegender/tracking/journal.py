@@ -1,7 +1,7 @@
 """A file in the run's folder to which all tracking data is written first.
 
 Training appends entries and never waits; a sender thread reads them and sends them to the store. Whatever is unsent
-when the server fails or the process is killed stays in the file, and `python -m eyegender.sync` sends it later.
+when the server fails or the process is killed stays in the file, and `eyegender sync` sends it later.
 """
 
 from __future__ import annotations
@@ -94,6 +94,16 @@ class Journal:
                 if entry["op"] == "run" and line.endswith(b"\n") and (current is None or file.tell() <= sent):
                     current = entry
         return current
+
+    def status(self) -> str | None:
+        """How the last run in the file ended, such as FINISHED; None if it has not ended."""
+        status = None
+        with self.path.open("rb") as file:
+            for line in file:
+                entry = _entry(line)
+                if entry["op"] in {"run", "end"}:
+                    status = entry.get("status")
+        return status
 
     def beginning(self) -> int:
         """Offset of the first entry of the current run."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
+import re
 import sqlite3
 import uuid
 from contextlib import closing, contextmanager
@@ -115,30 +117,38 @@ def check_database(database: Path) -> None:
 
 
 def _check_schema(database: Path, revision: str) -> None:
-    logging.getLogger("alembic").setLevel(logging.ERROR)  # it logs each of its plugins when it is imported
-    from alembic.script import ScriptDirectory
-    from alembic.util import CommandError
-
-    # The migrations are found without importing MLflow, which takes seconds.
-    package = find_spec("mlflow")
-    assert package is not None
-    assert package.origin is not None
-    scripts = ScriptDirectory(str(Path(package.origin).parent / "store" / "db_migrations"))
-    needed = scripts.get_current_head()
-    if revision == needed:
+    revisions, newest = _schema_revisions()
+    if revision in newest or len(newest) != 1:  # otherwise MLflow itself refuses the database when it opens it
         return
-    what = f"tracking: {database} must have MLflow's schema {needed}, got {revision}"
-    try:
-        scripts.get_revision(revision)
-    except CommandError:
+    what = f"tracking: {database} must have MLflow's schema {newest[0]}, got {revision}"
+    if revision not in revisions:
         raise StoreFaultError(
             f"{what} of a version newer than MLflow {version('mlflow')}",
             "install the version of MLflow that wrote it, or set tracking.root=FOLDER",
-        ) from None
+        )
     raise StoreFaultError(
         f"{what} of an older version of MLflow",
         f"copy the file as a backup, then run: mlflow db upgrade '{database_uri(database)}'",
     )
+
+
+@functools.cache
+def _schema_revisions() -> tuple[set[str], list[str]]:
+    """All revisions of the schema that the installed MLflow knows, and the newest, which no other one follows.
+
+    They are read from its migrations, which would import MLflow if Alembic loaded them.
+    """
+    package = find_spec("mlflow")
+    assert package is not None
+    assert package.origin is not None
+    migrations = Path(package.origin).parent / "store" / "db_migrations" / "versions"
+    revisions: set[str] = set()
+    earlier: set[str] = set()
+    for path in migrations.glob("*.py"):
+        found = dict(re.findall(r"^(revision|down_revision) = [\"'](\w+)[\"']", path.read_text("utf-8"), re.MULTILINE))
+        revisions |= {found["revision"]} if "revision" in found else set()
+        earlier |= {found["down_revision"]} if "down_revision" in found else set()
+    return revisions, sorted(revisions - earlier)
 
 
 def adapt_addresses(database: Path) -> None:

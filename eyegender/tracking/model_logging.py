@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+import json
+import platform
 import shutil
 import tempfile
 import warnings
@@ -12,6 +13,11 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import yaml
+
+from eyegender.core.eye_study import is_eye_study
+from eyegender.core.imports import without_collection
 from eyegender.tracking.client import CONCURRENT_REQUESTS
 
 if TYPE_CHECKING:
@@ -21,12 +27,27 @@ if TYPE_CHECKING:
 # The packages that a served model imports. Without this list, MLflow would start a process to find them.
 REQUIREMENTS = ("mlflow", "torch", "torchvision", "safetensors", "numpy", "pillow", "filelock", "platformdirs", "rich")
 
+NETWORK = "artifacts/network"  # inside a logged model
 CONTENT_TAG = "eyegender.sha256"  # hash of the network that the model contains
 
 
-def pinned() -> list[str]:
-    """`name==version` of each required package, without local version labels (+cu130), which no index has."""
-    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
+def pinned(network: Path) -> list[str]:
+    """`name==version` of each required package, without local version labels (+cu130), which no index has.
+
+    Args:
+        network: folder of the saved network.
+    """
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in (*REQUIREMENTS, *_packages(network))]
+
+
+def _packages(network: Path) -> tuple[str, ...]:
+    """The packages that only this network needs."""
+    spec = json.loads((network / "card.json").read_text(encoding="utf-8"))
+    if not spec.get("arguments"):
+        return ()
+    from eyegender.models.backbone import load_backbone  # which imports torch
+
+    return load_backbone(spec["backbone"], spec["arguments"]).packages
 
 
 def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, Any]) -> None:
@@ -47,6 +68,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
     from mlflow.models import Model
 
     run, content = client.get_run(run_id), _digest(folder / "network")
+    classes: list[str] = facts["metadata"].get("classes", [])
     models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     same = [model for model in models if model.tags.get(CONTENT_TAG) == content]
     # The status is not part of the query: the SQL store keeps it as a number and finds nothing by its name.
@@ -60,7 +82,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
             run.info.experiment_id,
             name="model",
             source_run_id=run_id,
-            model_type="eye-classifier",
+            model_type="eye-classifier" if is_eye_study(classes) else "image-classifier",
             params=facts["params"],
             tags={CONTENT_TAG: content},
         )
@@ -77,39 +99,63 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
             metadata=facts["metadata"],
             model_id=model.model_id,
         )
-        _write(Path(temporary) / "model", folder, description)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow's, on the type hints of its own models
+            _write(Path(temporary) / "model", folder, description)
         _upload(client, model.model_id, Path(temporary) / "model")
     client.finalize_logged_model(model.model_id, "READY")
 
 
 def _write(target: Path, folder: Path, description: Model) -> None:
-    import numpy as np
-    from mlflow import pyfunc
+    """Write MLflow's folder of a model: the network, the code that loads it, an input example and the environment.
+
+    MLflow's `save_model` would search all installed packages, run the code, and copy each file twice.
+    """
+    with without_collection():
+        from mlflow import pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     import eyegender
 
     package = Path(eyegender.__file__).parent
+    shutil.copytree(folder / "network", target / NETWORK)
+    shutil.copytree(package, target / "code" / "eyegender", ignore=shutil.ignore_patterns("__pycache__"))
+    loader = shutil.copy(package / "inference" / "mlflow_model.py", target)
+    example = np.load(folder / "example.npy", allow_pickle=False).tolist()
+    (target / "input_example.json").write_text(json.dumps(example))
+    (target / "serving_input_example.json").write_text(json.dumps({"inputs": example}))
+    packages, python = pinned(folder / "network"), platform.python_version()
+    (target / "requirements.txt").write_text("\n".join(packages))
+    tools = ["pip", "setuptools", "wheel"]
+    environment = {"python": python, "build_dependencies": tools, "dependencies": ["-r requirements.txt"]}
+    (target / "python_env.yaml").write_text(yaml.safe_dump(environment, sort_keys=False))
+    dependencies = [f"python={python}", "pip", {"pip": packages}]
+    conda = {"name": "mlflow-env", "channels": ["conda-forge"], "dependencies": dependencies}
+    (target / "conda.yaml").write_text(yaml.safe_dump(conda, sort_keys=False))
+
     # There is no schema of the input: MLflow has none for "an array or a list of images", and it prints a list that its
     # tensor schema refuses in full, bytes included. The model checks its input itself.
-    signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), (-1,))]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        pyfunc.save_model(
-            path=str(target),
-            mlflow_model=description,
-            python_model=str(package / "inference" / "mlflow_model.py"),
-            # A URI, because MLflow would parse a plain path as one, and misread ? and % in it.
-            artifacts={"network": (folder / "network").absolute().as_uri()},
-            code_paths=[str(package)],
-            signature=signature,
-            input_example=np.load(folder / "example.npy", allow_pickle=False),
-            pip_requirements=pinned(),
-        )
-    for cache in target.rglob("__pycache__"):
-        shutil.rmtree(cache)
+    n_classes = len((description.metadata or {}).get("classes", ()))
+    shape = (-1, n_classes) if n_classes > 2 else (-1,)
+    description.signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype("float32"), shape)]))
+    description.saved_input_example_info = {
+        "artifact_path": "input_example.json",
+        "serving_input_path": "serving_input_example.json",
+        "type": "ndarray",
+    }
+    description.model_size_bytes = sum(_size(path) for path in target.rglob("*") if path.is_file())
+    pyfunc.add_to_model(
+        description,
+        loader_module="mlflow.pyfunc.loaders.code_model",
+        code="code",
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+        model_code_path=Path(loader).name,
+        artifacts={"network": {"path": NETWORK, "uri": NETWORK}},
+        streamable=False,
+    )
+    description.save(str(target / "MLmodel"))
 
 
 def _upload(client: MlflowClient, model_id: str, folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_urls
 from eyegender.tracking.errors import first_line
+from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.writer import RUN_FILE
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.yaml"
 BEST_CHECKPOINT = "checkpoints/best.ckpt"  # inside a run's output folder
-NETWORK = "artifacts/network"  # inside a logged model
 
 log = logging.getLogger(__name__)
 

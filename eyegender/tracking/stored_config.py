@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from eyegender.core.allow_list import load_class
 from eyegender.core.schema import DataSection  # noqa: TC001 - pydantic reads it
-from eyegender.models.backbone import Backbone, resolve_depth
-from eyegender.models.saved_network import ModelSpec
+from eyegender.models.backbone import load_backbone, resolve_depth
+from eyegender.models.saved_network import ModelSpec, as_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class StoredBackbone(_Stored):
-    """The backbone's class."""
+class StoredBackbone(BaseModel):
+    """The backbone's class and its arguments."""
 
+    model_config = ConfigDict(extra="allow", frozen=True)
     target: str = Field(alias="_target_")
 
 
@@ -39,22 +42,27 @@ class StoredConfig(_Stored):
     model: StoredModel
     seed: int
 
-    def spec(self) -> ModelSpec:
+    def spec(self, classes: Sequence[str] | None = None) -> ModelSpec:
         """The specification from which a checkpoint's network is built.
+
+        Args:
+            classes: the classes that the run stored elsewhere; None for those that the config names.
 
         Raises:
             UserError: the backbone's class is not allowed, or the config does not fit it.
         """
-        cls = load_class(self.model.backbone.target, Backbone)
+        backbone = self.model.backbone
+        cls = load_backbone(backbone.target, backbone.model_extra or {})
         stages = len(cls().stages)
         return ModelSpec(
-            backbone=self.model.backbone.target,
+            backbone=backbone.target,
             head=self.model.head,
             depth=resolve_depth(self.model.finetune_depth, stages, cls.name),
             size=cls.check_size(self.data.size),
             color=self.data.color,
-            classes=self._classes(),
+            classes=self._classes() if classes is None else tuple(classes),
             flip_average=self.model.flip_test,
+            arguments=as_pairs(cls.arguments),
         )
 
     def offline_data(self) -> DataSection:
@@ -67,11 +75,13 @@ class StoredConfig(_Stored):
         offline_reader = type(reader).model_validate({"_target_": reader.target, **arguments})
         return self.data.model_copy(update={"reader": offline_reader})
 
-    def _classes(self) -> tuple[str, str]:
-        """The names of the class folders; CelebA's classes for every other source."""
+    def _classes(self) -> tuple[str, ...]:
+        """The classes of the class folders; CelebA's classes for every other source."""
         named: Any = self.data.reader.arguments.get("classes")
-        if isinstance(named, list) and len(named) == 2:
-            return str(named[0]), str(named[1])
+        if isinstance(named, dict):
+            named = list(dict.fromkeys(named.values()))
+        if isinstance(named, list) and len(named) > 1:
+            return tuple(map(str, named))
         return "female", "male"
 
 

@@ -119,7 +119,7 @@ class Tracker:
         database = self.location.database
         if database is None or not is_disk_full(self.sender.problem):
             return None
-        again = f", then send the rest with python -m eyegender.sync folder={self.folder}"
+        again = f", then send the rest with eyegender sync folder={self.folder}"
         return disk_full_error("metrics and artifacts of the run", database.parent, self.journal.unsent_bytes(), again)
 
     def abandon(self) -> None:

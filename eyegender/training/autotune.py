@@ -15,6 +15,7 @@ import torch
 
 from eyegender.core.errors import UserError
 from eyegender.features.prefix import FrozenPrefix
+from eyegender.training.build import measured_name
 from eyegender.training.measurements import MARGIN, cached_measurement, clock, fastest, machine, measure_seconds
 
 if TYPE_CHECKING:
@@ -84,14 +85,16 @@ def autotune(
         return settings
     device = torch.device("cuda" if settings.accelerator == "gpu" else "cpu")
     if trainer.precision == "auto":
-        precision, channels_last = fastest_training(network, cfg.model.name, size, device, from_features=from_features)
+        precision, channels_last = fastest_training(
+            network, measured_name(cfg.model), size, device, from_features=from_features
+        )
         settings = replace(settings, precision=precision)
         if trainer.channels_last == "auto" and not channels_last:
             network.use_memory_format(torch.contiguous_format)
     measured_as = _MEASURED_AS.get(settings.precision)
     if trainer.compile == "auto" and device.type == "cuda" and measured_as is not None:
         channels_last = network.memory_format == torch.channels_last
-        name = _measurement_name(network, cfg.model.name, size, device, from_features=from_features)
+        name = _measurement_name(network, measured_name(cfg.model), size, device, from_features=from_features)
         plain, compiled = (
             _step(network, size, device, measured_as, channels_last, from_features=from_features, compiled=compiled)
             for compiled in (False, True)
@@ -151,7 +154,7 @@ def frozen_stages_dtype(
     if precision == "auto":
         if work(passes, size) < MEASURE_FORWARD_FROM:
             return torch.float32
-        return _fastest_prefix_dtype(network, cfg.model.name, size, device)
+        return _fastest_prefix_dtype(network, measured_name(cfg.model), size, device)
     if precision.startswith("16"):
         return torch.float16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if precision.startswith("bf16") else torch.float32

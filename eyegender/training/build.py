@@ -17,16 +17,17 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from eyegender.core.allow_list import load_class
 from eyegender.core.errors import UserError
-from eyegender.data.readers import build_reader, split_options
+from eyegender.data.readers import build_reader, class_names, split_options
 from eyegender.models.augment import Augment
-from eyegender.models.backbone import Backbone, resolve_depth
+from eyegender.models.backbone import Backbone, load_backbone, resolve_depth
 from eyegender.models.classifier import Classifier
-from eyegender.models.heads import build_head
+from eyegender.models.heads import build_head, outputs_for
 from eyegender.models.initial_backbone import build_backbone
 from eyegender.models.network import Network
 from eyegender.models.optimization import Optimization
-from eyegender.models.saved_network import ModelSpec
+from eyegender.models.saved_network import ModelSpec, as_pairs
 from eyegender.models.weights import Weights
+from eyegender.training.classes import check_outputs, class_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,11 +91,15 @@ def backbone_class(model: ModelSection) -> type[Backbone]:
     """The backbone's class.
 
     Raises:
-        UserError: the class is neither part of this package nor of an allowed one, or the config gives it arguments.
+        UserError: the class is neither part of this package nor of an allowed one, or an argument is wrong.
     """
-    if model.backbone.arguments:
-        raise UserError(f"model.backbone takes no arguments, got {sorted(model.backbone.arguments)}; remove them")
-    return load_class(model.backbone.target, Backbone)
+    return load_backbone(model.backbone.target, model.backbone.arguments)
+
+
+def measured_name(model: ModelSection) -> str:
+    """The name under which measurements of the network are cached; two libraries have networks of the same name."""
+    library = backbone_class(model).library
+    return model.name if library == Backbone.library else f"{library}'s {model.name}"
 
 
 def build_data(cfg: TrainConfig) -> EyesDataModule:
@@ -133,7 +138,8 @@ def build_network(cfg: TrainConfig, *, fresh: bool = True) -> BuiltNetwork:
     if not fresh:
         weights = Weights("checkpoint", str(cfg.ckpt_path))
     depth = resolve_depth(model.finetune_depth, len(backbone.stages), cls.name)
-    head = build_head(model.head, backbone.channels, model.dropout)
+    outputs = outputs_for(len(class_names(cfg.data) or ("0", "1")))
+    head = build_head(model.head, backbone.channels, model.dropout, outputs)
     return BuiltNetwork(Network(backbone, head, depth), weights)
 
 
@@ -156,14 +162,14 @@ def build_optimization(cfg: TrainConfig) -> Optimization:
 
 
 def build_model(
-    cfg: TrainConfig, *, classes: tuple[str, str], balance: float, built: BuiltNetwork | None = None
+    cfg: TrainConfig, *, classes: tuple[str, ...], weights: float | Sequence[float], built: BuiltNetwork | None = None
 ) -> BuiltModel:
     """The classifier.
 
     Args:
         cfg: config of the run.
-        classes: names of the classes with label 0 and label 1.
-        balance: number of female per male training images, used if `model.pos_weight` is `balanced`.
+        classes: names of the classes in the order of the labels.
+        weights: see `class_weights`.
         built: the network, if it is already built.
     """
     model, built = cfg.model, built or build_network(cfg)
@@ -175,7 +181,7 @@ def build_model(
         optimization=build_optimization(cfg),
         label_smoothing=model.label_smoothing,
         mixup=model.mixup,
-        pos_weight=balance if model.pos_weight == "balanced" else float(model.pos_weight),
+        pos_weight=weights,
         augment=Augment(**augment.model_dump(exclude={"enabled"})) if augment.enabled else None,
         flip_test=model.flip_test,
         seed=cfg.seed,
@@ -190,6 +196,7 @@ def build_model(
         color=cfg.data.color,
         classes=classes,
         flip_average=model.flip_test,
+        arguments=as_pairs(backbone_class(model).arguments),
     )
     return BuiltModel(classifier, spec, built.weights)
 
@@ -209,10 +216,12 @@ def prepare_network(cfg: TrainConfig, *, fresh: bool) -> BuiltNetwork:
 
 def prepare_model(cfg: TrainConfig, data: EyesDataModule, built: BuiltNetwork) -> BuiltModel:
     """The classifier for the classes of `data`, in the memory format of the config."""
-    female, male = np.bincount(data.samples.labels[data.split.train], minlength=2)
+    check_outputs(data, built.network)
+    classes = data.samples.classes
+    counts = np.bincount(data.samples.labels[data.split.train], minlength=len(classes)).astype(np.int64)
     if cfg.trainer.channels_last in {True, "auto"}:
         built.network.use_channels_last()
-    return build_model(cfg, classes=data.samples.classes, balance=float(female / max(male, 1)), built=built)
+    return build_model(cfg, classes=classes, weights=class_weights(cfg, classes, counts), built=built)
 
 
 def check_batches(cfg: TrainConfig, data: EyesDataModule, network: Network, ranks: Ranks) -> None:

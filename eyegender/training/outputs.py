@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eyegender.core.atomic_write import atomic_write
+from eyegender.models.heads import probabilities_of
 from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 from eyegender.training import environment
 
@@ -127,9 +128,10 @@ def collect_predictions(data: EyesDataModule, outputs: Mapping[str, Tensor]) -> 
         names=samples.names,
         keys=samples.digests,
         labels=outputs["labels"].numpy().astype(np.int64),
-        probabilities=outputs["logits"].double().sigmoid().numpy(),
+        probabilities=probabilities_of(outputs["logits"].double()).numpy(),
         persons=None if data.persons is None else tuple(str(data.persons[i]) for i in index),
         attributes=samples.attributes,
+        classes=samples.classes if len(samples.classes) > 2 else (),
     )
 
 
@@ -153,7 +155,7 @@ def prediction_figures(
             pixels, labels, probabilities, predictions.names, k=MOST_WRONG, **options
         ),
     }
-    if len(np.unique(labels)) == 2:
+    if len(np.unique(labels)) > 1:
         plots["roc"] = figures.roc_curve(labels, probabilities, **options)
     return plots
 
@@ -161,7 +163,7 @@ def prediction_figures(
 def _model_metadata(spec: ModelSpec, source: str) -> dict[str, Any]:
     return {
         "input": "images, any size and number: integers 0..255, floats 0..1 or 0..255, or files",
-        "output": f"probability of {spec.classes[1]}",
+        "output": spec.output,
         "classes": list(spec.classes),
         "size": spec.size,
         "color": spec.color,

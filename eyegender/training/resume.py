@@ -22,6 +22,7 @@ from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_config
 from eyegender.models.optimization import Progress, progress_of
 from eyegender.training.checkpoints import Checkpoint, load_checkpoint, run_folder
+from eyegender.training.classes import with_classes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ OPTIMIZATION = {"trainer.batch_size", "trainer.gradient_clip"}
 # May change: keys of the machine, and keys of what is done with the result.
 FREE = (
     "trainer.", "features.", "tracking.", "data.root", "data.reader.root", "data.split.file", "data.download",
-    "data.reader.download", "ckpt_path", "run_test", "objectives",
+    "data.reader.download", "ckpt_path", "run_test", "objectives", "output", "overwrite",
 )  # fmt: skip
 
 
@@ -134,6 +135,8 @@ def check_config(checkpoint: Checkpoint, cfg: TrainConfig, path: Path) -> list[C
         UserError: another key differs, or the run would be shorter than it already is.
     """
     saved = checkpoint.get("config") or _config_beside(path)
+    if saved and (saved.get("data") or {}).get("classes") is not None:
+        cfg = with_classes(cfg)
     changes = _changes(rename_keys(saved, warn=False), checkpoint_config(cfg)) if saved else []
     refused = [change for change in changes if change.key not in LENGTH]
     if refused:

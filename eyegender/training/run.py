@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from eyegender.core.command import quiet_libraries
 from eyegender.core.errors import UserError, translate_disk_errors
+from eyegender.core.processes import is_requeued
 from eyegender.core.progress import stoppable
 from eyegender.features.plan import expected_reuse, stored_activations
 from eyegender.features.sweep_plan import kept_cuts
@@ -36,8 +37,10 @@ from eyegender.training.build import (
 )
 from eyegender.training.callbacks import EpochHistory, SaveOrigin, fit_callbacks, row_of_epoch, stored_history
 from eyegender.training.checkpoints import SafeCheckpointIO, latest_checkpoint, load_checkpoint
-from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, is_requeued, not_finite_error
-from eyegender.training.outputs import write_outputs
+from eyegender.training.classes import named_class_metrics, with_classes
+from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, not_finite_error
+from eyegender.training.output_of_runs import remove_result
+from eyegender.training.outputs import collect_predictions, write_outputs
 from eyegender.training.plain_epochs import PlainEpochs, can_train_plainly
 from eyegender.training.resume import ResumePoint, find_resume_point, restore_weights
 from eyegender.training.summary import RunResult, print_summary, use_progress_bars
@@ -82,7 +85,8 @@ def train(
     """Train a network, choose the best checkpoint by validation, test it, and record everything in an MLflow run.
 
     A trial of a sweep reports its metrics to the study, resumes from its last checkpoint, and leaves signals to the
-    sweep's worker. A job that Slurm has restarted resumes from the last checkpoint in its folder.
+    sweep's worker. A job that Slurm has restarted resumes from the last checkpoint in its folder. With `cfg.overwrite`,
+    the result of a finished run is removed from the folder first, unless this run goes on there.
 
     Args:
         cfg: config of the run.
@@ -97,6 +101,7 @@ def train(
     """
     quiet_libraries()
     tune_malloc()
+    cfg = with_classes(cfg)
     if cfg.trainer.threads:
         torch.set_num_threads(cfg.trainer.threads)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -109,6 +114,8 @@ def train(
     with StopSignal(trial).caught() as stop, _quiet_lightning(), RunLock(refuse=trial is None) as lock:
         try:
             lock.take(output_dir)
+            if cfg.overwrite and trial is None:
+                remove_result(output_dir, ckpt_path=cfg.ckpt_path)
             resume = find_resume_point(cfg, lock)
             if resume is not None:
                 cfg = cfg.model_copy(update={"ckpt_path": str(resume.path)})
@@ -159,9 +166,10 @@ def _train(request: _Request) -> RunResult:
         return result
     complete = tracker.close("FINISHED", cfg.tracking.close_timeout)
     if request.trial is None:
+        classes = data.samples.classes
         print_summary(
-            cfg, result.metrics, request.output_dir, tracker, source=data.source, positive=data.samples.classes[1],
-            complete=complete,
+            cfg, result.metrics, request.output_dir, tracker, source=data.source,
+            positive=classes[1] if len(classes) == 2 else None, complete=complete,
         )  # fmt: skip
         if not complete and (disk_full := tracker.disk_full_error()):
             raise disk_full
@@ -261,7 +269,7 @@ def _test_and_write(
     metrics = {name: value for name, value in row.items() if "/" in name}
     if cfg.run_test:
         fit.trainer.test(module, datamodule=data, verbose=False)
-        metrics |= _test_metrics(module)
+        metrics |= _test_metrics(module, data)
     if tracker is not None:
         size = sum(tensor.nbytes for tensor in module.state_dict().values())
         with translate_disk_errors("weights, metrics and figures", request.output_dir, size, ", then run again"):
@@ -279,8 +287,11 @@ def _test_and_write(
     )
 
 
-def _test_metrics(module: Classifier) -> dict[str, float]:
-    return {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
+def _test_metrics(module: Classifier, data: EyesDataModule) -> dict[str, float]:
+    found = {name: value for name, value in module.epoch_values.items() if name.startswith("test/")}
+    if len(data.samples.classes) == 2:
+        return found
+    return {**found, **named_class_metrics(collect_predictions(data, module.predictions("test")))}
 
 
 def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -> dict[str, float]:
@@ -310,7 +321,7 @@ def evaluate_best(cfg: TrainConfig, output_dir: Path, *, tags: dict[str, str]) -
             raise not_finite_error(error, data) from error
         history = stored_history(last.checkpoint)
         row = row_of_epoch(history, best["epoch"] + 1)
-        metrics = _test_metrics(built.classifier)
+        metrics = _test_metrics(built.classifier, data)
         tracker = begin_tracking(cfg, output_dir, [], built, data, precision=settings.precision, resume=last)
         tracker.set_tags(tags)
         write_outputs(

@@ -89,15 +89,16 @@ def print_summary(
     tracker: Tracker,
     *,
     source: str,
-    positive: str,
+    positive: str | None,
     complete: bool,
 ) -> None:
-    """Print the last lines of a run; `positive` is the name of the class with label 1."""
+    """Print the last lines of a run; `positive` is the name of label 1, None if there are more than two classes."""
     console = Console(highlight=False, soft_wrap=True)
     splits = [split for split in ("test", "val") if f"{split}/accuracy" in metrics]
     title = f"{cfg.model.name}, {'SYNTHETIC eyes: says nothing about real eyes' if source == 'synthetic' else source}"
     table = Table(title=title, title_justify="left")
-    table.add_column(f"metric ({escape(one_line(positive))} = positive)")
+    of = "mean of the classes" if positive is None else f"{escape(one_line(positive))} = positive"
+    table.add_column(f"metric ({of})")
     for split in splits:
         table.add_column({"test": "test", "val": "validation"}[split], justify="right")
     for name in SHOWN:
@@ -110,7 +111,7 @@ def print_summary(
         reason, repair = tracker.sender.missing()
         first = f"{repair}, then " if repair else ""
         console.print(f"Tracking is incomplete ({reason}); {first}send the rest with:")
-        console.print(f"         python -m eyegender.sync folder={shlex.quote(_short(output_dir))}")
+        console.print(f"         eyegender sync folder={shlex.quote(_short(output_dir))}")
     if refused := tracker.sender.refused:
         console.print(f"Refused  {len(refused)} entries; the first one: {refused[0]}")
     base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS

@@ -95,7 +95,7 @@ def test_server_unreachable_at_the_start_and_the_end_and_killed_in_the_middle(
     assert result.run_id is not None  # known since the server was reachable
     printed = capsys.readouterr().out
     assert "Tracking is incomplete" in printed
-    assert "python -m eyegender.sync folder=" in printed
+    assert "eyegender sync folder=" in printed
     server.start()
     [folder] = pending(tmp_path)
     send(folder, None)

@@ -64,7 +64,7 @@ def prepared(*overrides: str, depth: int = 0) -> Prepared:
     torch.manual_seed(0)
     data = build_data(cfg)
     data.setup("fit")
-    module = build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
+    module = build_model(cfg, classes=data.samples.classes, weights=1.0).classifier
     _settle(module, data)
     data.batch_source = stored_activations(cfg, module, data, torch.device("cpu"), **OPTIONS)
     module.eval()
@@ -206,7 +206,7 @@ def test_a_short_trial_stores_for_the_others_that_share_its_frozen_stages() -> N
     cfg = tiny_config("model.finetune_depth=0", "trainer.max_epochs=2", "data.split.seed=7", "run_test=false")
     data = build_data(cfg)
     data.setup("fit")
-    module = build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
+    module = build_model(cfg, classes=data.samples.classes, weights=1.0).classifier
     # 44 pictures in 4 views and 4 in one: 180 passes, and 96 in two epochs without the store.
     for trials, message in (
         (1, "4 views per image take 180 forward passes and 2 epochs take 96"),

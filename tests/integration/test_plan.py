@@ -45,7 +45,7 @@ def prepared(depth: int) -> tuple[Any, EyesDataModule, Classifier]:
     torch.manual_seed(0)
     data = build_data(cfg)
     data.setup("fit")
-    return cfg, data, build_model(cfg, classes=data.samples.classes, balance=1.0).classifier
+    return cfg, data, build_model(cfg, classes=data.samples.classes, weights=1.0).classifier
 
 
 def follow(depth: int, kept: KeptCuts | None) -> tuple[Any, EyesDataModule, Classifier]:

@@ -157,7 +157,7 @@ TARGETS = [("model", "backbone", "os.system"), ("data", "reader", "subprocess.Po
 def untrained() -> tuple[TrainConfig, dict[str, object]]:
     """A config and a checkpoint that fits it."""
     cfg = tiny_config("tracking.root=mlruns")
-    built = build_model(cfg, classes=("female", "male"), balance=1.0)
+    built = build_model(cfg, classes=("female", "male"), weights=1.0)
     return cfg, {"state_dict": built.classifier.state_dict()}
 
 

@@ -27,7 +27,7 @@ def test_what_needs_no_network_imports_no_torch(command: str, argument: str) -> 
     )
     if argument == "--help":
         assert done.returncode == 0, done.stderr
-        assert f"python -m eyegender.{command}" in done.stdout
+        assert f"eyegender {command}" in done.stdout
     else:
         assert done.returncode == 2, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr

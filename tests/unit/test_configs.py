@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from pydantic import BaseModel
 
 from eyegender import sync
-from eyegender.core.command import config_folder, register_sweeps
+from eyegender.core.config_files import config_folder, register_sweeps
 from eyegender.core.errors import UserError
 from eyegender.core.objectives import check_directions, register_resolvers
 from eyegender.core.schema import Monitor, TrainConfig, parse
@@ -26,6 +26,7 @@ from tests.processes import run
 from tests.unit.optuna_study.sweeping import multirun
 
 NEEDED = {"data=folder": ["data.root=x"], "data=celeba": ["data.root=x"], "tracking=server": ["tracking.uri=http://x"]}
+NEEDED |= {"model=torchvision": ["model.name=resnet18"], "model=timm": ["model.name=resnet18"]}
 NEEDED |= {f"experiment={path.stem}": ["data.root=x"] for path in (config_folder("conf") / "experiment").glob("*.yaml")}
 
 
@@ -123,7 +124,10 @@ def test_a_missing_value_without_default_is_reported() -> None:
     [
         (["model.lrr=1"], "did you mean model.lr?"),
         (["data=folder", "data.root=x", "data.n=3"], "it is a key of data=synthetic"),
-        (["model=resnet"], "known: inception_v3, mobilenet_v2"),
+        (["model=resnet"], "known: inception_v3, mobilenet_v2, timm, torchvision"),
+        (["model=torchvision"], "model.name must be given"),
+        (["model=torchvision", "model.name=resnet8"], "must be a classification network of torchvision, got 'resnet8'"),
+        (["model=timm", "model.name=vit_tiny_patch16_224", "data.size=224"], "cannot be divided into stages: after"),
         (["model.lr"], "Error parsing override 'model.lr'"),
         (["trainer.max_epochs=none"], "trainer.max_epochs must be a valid integer"),
         (["data=folder", "data.root=nowhere"], "nowhere"),
@@ -239,6 +243,7 @@ def test_a_direction_that_looks_for_the_worst_run_is_refused(overrides: list[str
         ["model.dropout=2"],
         ["model.weights=nowhere.pth"],
         ["data=folder", "data.root=nowhere"],
+        ["model=torchvision", "model.name=choice(resnet18,resnet8)"],
     ],
 )
 def test_a_sweep_of_wrong_values_is_refused_before_its_study_is_opened(arguments: list[str]) -> None:

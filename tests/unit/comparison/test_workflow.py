@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eyegender.comparison.workflow import _classes
+from eyegender.comparison.workflow import _classes_to_show, _logged_classes
 
 PETS, CELEBA = ["cats", "dogs"], ["female", "male"]
 
@@ -32,4 +32,4 @@ def test_runs_with_different_classes_get_label_numbers(
 
     store: Any = SimpleNamespace(run=run)
     records: Any = [SimpleNamespace(run_id=position) for position in range(len(logged))]
-    assert _classes(store, records) == expected
+    assert _classes_to_show(_logged_classes(store, records)) == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eyegender.core.command import config_files, config_folder
+from eyegender.core.config_files import config_files, config_folder
 from eyegender.core.config_keys import suggest_key
 from eyegender.core.errors import UserError
 from eyegender.core.schema import parse

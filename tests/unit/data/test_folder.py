@@ -44,7 +44,7 @@ def test_missing_root_and_class_are_named(folder: Callable[..., Path], tmp_path:
 
 
 @pytest.mark.parametrize(
-    "classes", [["a"], ["a", "a"], ["a", "b", "c"], ["..", "b"], ["/tmp", "b"], ["a/b", "c"], ["", "b"]]
+    "classes", [["a"], ["a", "a"], ["a", "b", "a"], ["..", "b"], ["/tmp", "b"], ["a/b", "c"], ["", "b"]]
 )
 def test_classes_are_two_folders_inside_root(classes: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.classes must"):

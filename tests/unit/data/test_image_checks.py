@@ -94,7 +94,7 @@ def test_copies_in_one_class_and_images_that_are_equal_only_when_resized_are_no_
 def test_near_duplicates_in_both_classes_are_reported(eyes: Path, caplog: pytest.LogCaptureFixture) -> None:
     (eyes / "maleeyes" / "901.jpg").write_bytes(encode(Image.open(eyes / "femaleeyes" / "4.png"), "JPEG", quality=60))
     assert module(eyes).conflicts == ()
-    assert "1 pairs of near-duplicates are in both classes; python -m eyegender.audit lists them" in caplog.text
+    assert "1 pairs of near-duplicates are in both classes; eyegender audit lists them" in caplog.text
 
 
 def test_unreadable_files_with_equal_names_or_contents_are_no_conflict(eyes: Path) -> None:

@@ -13,10 +13,21 @@ _BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """The words of each line that begins with `$` in a console block, and of each of our commands in a script."""
+    """The words of each line that begins with `$` in a console block, and of each of our commands in a script.
+
+    `python -m eyegender.train` becomes `eyegender train`.
+    """
     blocks = re.findall(r"^```(console|bash)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    lines = [line for _, block in blocks for line in block.splitlines() if re.match(r"\$ |python -m eyegender", line)]
-    return [shlex.split(line.removeprefix("$ ").removesuffix(" &"), comments=True) for line in lines]
+    ours = r"\$ |python -m eyegender|eyegender "
+    lines = [line for _, block in blocks for line in block.splitlines() if re.match(ours, line)]
+    words = [shlex.split(line.removeprefix("$ ").removesuffix(" &"), comments=True) for line in lines]
+    return [_in_short(line) for line in words]
+
+
+def _in_short(words: list[str]) -> list[str]:
+    if words[:2] == ["python", "-m"] and words[2].startswith("eyegender."):
+        return ["eyegender", words[2].removeprefix("eyegender."), *words[3:]]
+    return words
 
 
 def inline_code(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import OmegaConf
 
+from eyegender.__main__ import COMMANDS as COMMAND_NAMES
 from eyegender.core import options
 from eyegender.core.schema import AuditConfig, TrainConfig, parse_as
 from tests.unit.docs.pages import PAGES, ROOT, commands_in, inline_code, links
@@ -23,7 +24,7 @@ from tests.unit.docs.pages import PAGES, ROOT, commands_in, inline_code, links
 REFERENCE = config_reference.read_reference()
 TEXTS = {page.name: page.read_text() for page in PAGES} | {"reference.md": config_reference.render(REFERENCE)}
 COMMANDS = [(name, words) for name, text in TEXTS.items() for words in commands_in(text)]
-OURS = sorted({tuple(words[2:]) for _, words in COMMANDS if words[2:] and words[2].startswith("eyegender.")})
+OURS = sorted({tuple(words[1:]) for _, words in COMMANDS if words[0] == "eyegender" and words[1:2] != []})
 # Commands of the system and of others, which the environment need not have.
 ELSEWHERE = {"source", "export", "pip", "createdb"}
 HYDRAS_GROUPS = {
@@ -60,7 +61,7 @@ SCHEMAS = {
 
 def test_there_are_commands_to_check() -> None:
     assert len(OURS) > 50
-    assert {words[0].removeprefix("eyegender.") for words in OURS} >= {*SCHEMAS}
+    assert {words[0] for words in OURS} >= {*SCHEMAS}
 
 
 def one_value(override: str) -> str:
@@ -91,18 +92,20 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_command_composes(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module, *arguments = words
+    command, *arguments = words
+    if command.startswith("-"):
+        pytest.skip("an option of eyegender itself; see tests/unit/test_main.py")
     flags: list[str] = []
     if arguments[:1] == ["--config-dir"]:
         flags, arguments = arguments[:2], arguments[2:]
     # Ray's launcher is not among the extras.
     arguments = [argument for argument in arguments if not re.match(r"\+?hydra[/.]launcher(=ray|\.ray\.)", argument)]
     overrides = [one_value(argument) for argument in arguments if argument not in {"-m", "--help", "--cfg", "job"}]
-    monkeypatch.setattr(sys, "argv", [module, *flags, "--cfg", "job", *overrides])
-    import_module(module).main()
+    monkeypatch.setattr(sys, "argv", [command, *flags, "--cfg", "job", *overrides])
+    import_module(f"eyegender.{command}").main()
     composed = OmegaConf.create(capsys.readouterr().out)
     assert not OmegaConf.missing_keys(composed) or "--help" in arguments
-    schema: Any = SCHEMAS.get(module.removeprefix("eyegender."))
+    schema: Any = SCHEMAS.get(command)
     if schema is not None:
         parse_as(composed, schema)
 
@@ -123,6 +126,8 @@ def test_every_other_command_is_there(page: str) -> None:
         elif command == "python":
             ours = rest[0].endswith(".py") and list((ROOT / "docs/examples").glob(f"*/{rest[0]}"))
             assert ours or rest[0] == "-c" or find_spec(rest[1]), rest
+        elif command == "eyegender":
+            assert rest[:1] == [] or rest[0].startswith("-") or rest[0] in COMMAND_NAMES, rest
         elif command not in ELSEWHERE:
             assert Path(sys.executable).with_name(command).exists(), command
 

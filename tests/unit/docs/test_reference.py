@@ -70,11 +70,12 @@ def test_values_are_those_of_the_files(key: str) -> None:
 def test_a_comment_belongs_to_the_keys_under_it_and_to_no_other(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(
-        "# What it is.\n# Run: python -m eyegender.train x=1   (so)\ndefaults: [a]\n\n# Both.\na: 1\nb: 2\n\nc: 3\n"
+        "# What it is.\n# Run: eyegender train x=1   (so)\n#      python -m eyegender.train\ndefaults: [a]\n"
+        "\n# Both.\na: 1\nb: 2\n\nc: 3\n"
         "d:\n  # Inner.\n  e: 4\nf:\n  _target_: m.C\n  # Own.\n  g: 5\n  h: 6\n"
     )
     read = config_reference.read_config(path, "p")
-    assert (read.about, read.commands) == ("What it is.", ("python -m eyegender.train x=1   # so",))
+    assert (read.about, read.commands) == ("What it is.", ("eyegender train x=1   # so", "python -m eyegender.train"))
     assert [(key.path, key.value, key.text) for key in read.keys] == [
         ("p.a", "1", "Both."), ("p.b", "2", "Both."), ("p.c", "3", ""), ("p.d.e", "4", "Inner."),
         ("p.f", "m.C", ""), ("p.f.g", "5", "Own."), ("p.f.h", "6", "Own."),

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from eyegender.core.errors import UserError
-from eyegender.models import weights
 from eyegender.models.mobilenet_v2 import MobileNetV2
 from eyegender.models.weights import load_weights
 
@@ -22,7 +22,8 @@ def state() -> dict[str, torch.Tensor]:
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty cache and an address where nothing answers."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(weights, "_address", lambda _backbone: "http://127.0.0.1:9/mobilenet_v2-b0353104.pth")
+    address = SimpleNamespace(url="http://127.0.0.1:9/mobilenet_v2-b0353104.pth")
+    monkeypatch.setattr(MobileNetV2, "imagenet", lambda: address)
     return tmp_path / "hub"
 
 

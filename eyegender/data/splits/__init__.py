@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from eyegender.core.errors import UserError, one_line
+from eyegender.data.readers import subset_labels
+from eyegender.data.splits.assignment import assign_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test")
 SPLIT_KINDS = ("person", "random", "file", "official")
+_MOST_NAMED = 8
 _ATTEMPTS = 16  # random assignments that are tried for a better balance if groups are large
 _log = logging.getLogger(__name__)
 
@@ -72,15 +75,15 @@ def make_split(samples: Samples, assigned: Sequence[str], kind: str) -> Split:
     missing = [f"no {name} in {split}" for split in SPLITS for label, name in enumerate(samples.classes)
                if not np.any(samples.labels[index[split]] == label)]  # fmt: skip
     if missing:
-        totals = {name: int(np.sum(samples.labels == label)) for label, name in enumerate(samples.classes)}
+        totals = dict(zip(samples.classes, _per_class(samples).tolist(), strict=True))
         few = [f"{count} of class {name!r}" for name, count in totals.items() if count < len(SPLITS)]
         repair = {
             "file": "list such images in data.split.file",
             "official": "set data.split.by=person",
         }.get(kind, "change data.split.test or data.split.val")
         raise UserError(
-            f"each of train, val and test needs both classes, got {', '.join(missing)}; "
-            + (f"there are only {' and '.join(few)}: add images" if few else repair)
+            f"each of train, val and test needs {'both classes' if len(totals) == 2 else 'every class'}, got "
+            f"{_first(missing, ', ')}; " + (f"there are only {_first(few, ' and ')}: add images" if few else repair)
         )
     fingerprint = hashlib.sha256(kind.encode())
     for line in sorted(f"{split} {samples.labels[i]} {samples.digests[i]}" for split in SPLITS for i in index[split]):
@@ -109,11 +112,10 @@ def split_by_group(
     """
     check_fractions(test, val)
     members = _members(groups)
-    sizes = np.zeros((len(members), 2), dtype=np.int64)
-    for g, member in enumerate(members):
-        sizes[g] = np.bincount(samples.labels[member], minlength=2)
-    for label, name in enumerate(samples.classes):
-        persons, images = int(np.sum(sizes[:, label] > 0)), int(sizes[:, label].sum())
+    sizes = [_counts(samples.labels[member]) for member in members]
+    totals = _per_class(samples)
+    groups_of = np.bincount([label for counts in sizes for label, _ in counts], minlength=len(totals))
+    for name, persons, images in zip(samples.classes, groups_of.tolist(), totals.tolist(), strict=True):
         if images < len(SPLITS):
             raise UserError(
                 f"train, val and test need at least one image each of class {name!r}, got {images}; add images"
@@ -123,12 +125,12 @@ def split_by_group(
                 f"train, val and test need at least one person each of class {name!r}, got {persons} in {images} "
                 "images; add images of others, or set data.split.by=random, which separates images of one person"
             )
-    wanted = wanted_counts(sizes.sum(axis=0), test, val)
+    wanted = wanted_counts(totals, test, val)
     contents = [hashlib.sha256("\n".join(sorted(samples.digests[i] for i in member)).encode()).digest()
                 for member in members]  # fmt: skip
     best, least = None, np.inf
     for attempt in range(_ATTEMPTS):
-        split_of, missed = _assign(sizes, wanted, [_uniform(seed, attempt, content) for content in contents])
+        split_of, missed = assign_groups(sizes, wanted, [_uniform(seed, attempt, content) for content in contents])
         if missed < least:
             best, least = split_of, missed
         if least <= len(samples) // 2000:
@@ -146,10 +148,12 @@ def split_at_random(samples: Samples, test: float, val: float, seed: int) -> Spl
     check_fractions(test, val)
     order = sorted(range(len(samples)), key=lambda i: (samples.digests[i], samples.names[i]))
     assigned = [""] * len(samples)
-    wanted = wanted_counts(np.bincount(samples.labels, minlength=2), test, val)
-    for label in (0, 1):
-        shuffled = sorted((i for i in order if samples.labels[i] == label),
-                          key=lambda i: _hash(seed, "random", samples.digests[i]))  # fmt: skip
+    wanted = wanted_counts(_per_class(samples), test, val)
+    of_class: list[list[int]] = [[] for _ in samples.classes]
+    for i in order:
+        of_class[samples.labels[i]].append(i)
+    for label, unordered in enumerate(of_class):
+        shuffled = sorted(unordered, key=lambda i: _hash(seed, "random", samples.digests[i]))
         ends = np.cumsum(wanted[:, label])
         for position, i in enumerate(shuffled):
             assigned[i] = SPLITS[int(np.searchsorted(ends, position, side="right"))]
@@ -185,21 +189,16 @@ def sample_subset(samples: Samples, subset: Mapping[str, int], seed: int) -> NDA
 
     Args:
         samples: the samples to choose from.
-        subset: number of images by class name, or by `female` for label 0 and `male` for label 1.
+        subset: number of images by class name, as `subset_labels` takes it.
         seed: seed of the subset.
 
     Raises:
         UserError: a class is unknown or missing, or there are fewer images than required.
     """
-    alias = {**dict(zip(("female", "male"), (0, 1), strict=True)), **{n: i for i, n in enumerate(samples.classes)}}
-    unknown = [name for name in subset if name not in alias]
-    labels = sorted(alias[name] for name in subset if name in alias)
-    if unknown or labels != [0, 1]:
-        known = ", ".join(samples.classes)
-        raise UserError(f"data.subset must give a number for each of {known}, got {dict(subset)}; name both once")
+    labels = subset_labels(subset, samples.classes)
     chosen: list[int] = []
     for name, count in subset.items():
-        candidates = [i for i in range(len(samples)) if samples.labels[i] == alias[name]]
+        candidates = np.flatnonzero(samples.labels == labels[name]).tolist()
         if not 2 <= count <= len(candidates):
             raise UserError(f"data.subset.{name} must be in 2..{len(candidates)}, the number of images, got {count}")
         candidates.sort(key=lambda i: (_hash(seed, "subset", samples.digests[i]), samples.names[i]))
@@ -230,11 +229,11 @@ def warn_separated_persons(samples: Samples, split: Split) -> None:
 
 def warn_missed_fractions(samples: Samples, split: Split, *, test: float, val: float) -> None:
     """Log a warning if the sizes of the sets are far from the fractions; large groups are never separated for them."""
-    wanted = wanted_counts(np.bincount(samples.labels, minlength=2), test, val)
+    wanted = wanted_counts(_per_class(samples), test, val)
     missed = [
         f"{got} instead of {int(wanted[s, label])} of class {samples.classes[label]!r} in {name}"
         for s, name in enumerate(SPLITS)
-        for label in (0, 1)
+        for label in range(len(samples.classes))
         if abs((got := int(np.sum(samples.labels[split.index(name)] == label))) - wanted[s, label])
         > max(2, wanted[s, label] / 2)
     ]
@@ -242,8 +241,26 @@ def warn_missed_fractions(samples: Samples, split: Split, *, test: float, val: f
         _log.warning(
             "SPLITS OF OTHER SIZES: groups are too large for data.split.test and data.split.val: %s; "
             "data.split.by=random meets them but separates persons, data.split.by=file accepts a list of persons",
-            one_line(", ".join(missed)),
+            one_line(_first(missed, ", ")),
         )
+
+
+def _per_class(samples: Samples) -> NDArray[np.int64]:
+    """Images of each class."""
+    return np.bincount(samples.labels, minlength=len(samples.classes)).astype(np.int64)
+
+
+def _counts(labels: NDArray[np.uint8 | np.uint16]) -> list[tuple[int, int]]:
+    """The labels of a group with their numbers of images."""
+    found = labels.tolist()
+    return [(label, found.count(label)) for label in sorted(set(found))]
+
+
+def _first(phrases: list[str], between: str) -> str:
+    """The first phrases of a message about many classes."""
+    return between.join(phrases[:_MOST_NAMED]) + (
+        f" and {len(phrases) - _MOST_NAMED} more" if len(phrases) > _MOST_NAMED else ""
+    )
 
 
 def _members(groups: Sequence[str] | NDArray[np.int64]) -> list[list[int]]:
@@ -254,67 +271,13 @@ def _members(groups: Sequence[str] | NDArray[np.int64]) -> list[list[int]]:
 
 
 def wanted_counts(totals: NDArray[np.int64], test: float, val: float) -> NDArray[np.int64]:
-    """Wanted number of images per set (train, val, test) and class: shape (3, 2), at least one each."""
-    wanted = np.zeros((3, 2), dtype=np.int64)
-    for label in (0, 1):
-        total = int(totals[label])
+    """Wanted number of images per set (train, val, test) and class: shape (3, K), at least one each."""
+    wanted = np.zeros((3, len(totals)), dtype=np.int64)
+    for label, total in enumerate(totals.tolist()):
         wanted[2, label] = max(1, round(total * test))
         wanted[1, label] = max(1, round(total * val))
         wanted[0, label] = total - wanted[1:, label].sum()
     return wanted
-
-
-def _assign(sizes: NDArray[np.int64], wanted: NDArray[np.int64], chance: list[float]) -> tuple[list[int], int]:
-    """One random assignment: the set of each group, and by how many images the sets miss the wanted numbers.
-
-    Args:
-        sizes: images of each group and class, shape (number of groups, 2).
-        wanted: see `wanted_counts`.
-        chance: a random number in [0, 1) for each group.
-    """
-    # Sizes are compared by powers of two, so that being the largest does not determine the set of a group.
-    rank = np.floor(np.log2(sizes.sum(axis=1))).tolist()
-    order = sorted(range(len(sizes)), key=lambda g: (-rank[g], chance[g]))
-    counts: list[tuple[int, int]] = [(int(a), int(b)) for a, b in sizes]
-    needs = [[int(a), int(b)] for a, b in wanted]
-    split_of = [0] * len(sizes)
-    for g in order:
-        a, b = counts[g]
-        # Sets that have room for the whole group, weighted by what they need of its classes.
-        # A set that has too many images of one class can still need the other.
-        fits = [(not a or x >= a) and (not b or y >= b) for x, y in needs]
-        weight = [((x if a else 0) + (y if b else 0)) * fit for (x, y), fit in zip(needs, fits, strict=True)]
-        if any(weight):
-            # The random number determined the order; its scaled fraction serves as another one.
-            left = (chance[g] * 7919) % 1.0 * sum(weight)
-            split = 0
-            while split < len(weight) - 1 and left >= weight[split]:
-                left -= weight[split]
-                split += 1
-        else:
-            split = min(range(len(needs)), key=lambda s: max(a - needs[s][0], 0) + max(b - needs[s][1], 0))
-        split_of[g] = split
-        needs[split][0] -= a
-        needs[split][1] -= b
-    _fill_empty(split_of, counts, order)
-    missed = wanted.copy()
-    for g, split in enumerate(split_of):
-        missed[split] -= sizes[g]
-    empty = int(np.sum(wanted <= missed)) * 2 * int(sizes.sum())  # worse than any imbalance
-    return split_of, int(np.abs(missed).sum()) + empty
-
-
-def _fill_empty(split_of: list[int], counts: list[tuple[int, int]], order: list[int]) -> None:
-    """Move a small group into each set without a class; that happens if all groups are larger than the set."""
-    for split in range(len(SPLITS)):
-        for label in (0, 1):
-            if any(split_of[g] == split and counts[g][label] for g in order):
-                continue
-            for g in reversed(order):  # from the smallest
-                others = [h for h in order if split_of[h] == split_of[g] and h != g]
-                if counts[g][label] and all(any(counts[h][k] for h in others) for k in (0, 1)):
-                    split_of[g] = split
-                    break
 
 
 def _hash(*values: object) -> bytes:

@@ -1,0 +1,61 @@
+"""The command `eyegender`: runs its subcommands, and lists them."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from difflib import get_close_matches
+from importlib import metadata
+
+from eyegender.core.errors import USER_MISTAKE, one_line
+from eyegender.core.standard_streams import make_output_safe
+
+# In the order in which they are used. Each is a module of the same name, with a config of the same name in conf/.
+COMMANDS = ("audit", "train", "study", "compare", "promote", "evaluate", "predict", "export", "demo", "sync")
+_FLAGS = {
+    "-h, --help": "show this text; `eyegender COMMAND --help` shows a command's keys",
+    "--version": "show the version",
+}
+
+
+def main() -> None:
+    """Run the subcommand that the first argument names, exactly as `python -m eyegender.NAME` does."""
+    make_output_safe()
+    match sys.argv[1:]:
+        case [] | ["-h" | "--help", *_]:
+            print(_overview(), end="")
+        case ["--version", *_]:
+            print(f"eyegender {metadata.version('eyegender')}")
+        case [name, *arguments] if name in COMMANDS:
+            sys.argv[1:] = arguments
+            # As __main__, so that Lightning and joblib start further processes with the command of the module.
+            runpy.run_module(f"eyegender.{name}", run_name="__main__", alter_sys=True)
+        case [word, *_]:
+            print(f"eyegender: {one_line(_unknown(word))}", file=sys.stderr)
+            sys.exit(USER_MISTAKE)
+
+
+def _overview() -> str:
+    """Every subcommand with the first sentence of its config file."""
+    from eyegender.core.command_line.config_comments import read_config
+    from eyegender.core.config_files import config_folder
+
+    lines = ["Usage: eyegender COMMAND [KEY=VALUE ...]", "", "Commands"]
+    for name in COMMANDS:
+        about = read_config(config_folder("conf") / f"{name}.yaml").about
+        lines.append(f"  {name:<11} {re.split(r'(?<=[.])(?= |$)', about)[0]}")
+    lines += ["", "Options", *(f"  {flag:<11} {text}" for flag, text in _FLAGS.items())]
+    return "\n".join([*lines, ""])
+
+
+def _unknown(word: str) -> str:
+    if "=" in word or word in {"-m", "--multirun"}:
+        return f"the first argument must be a command, got {word}; write `eyegender train {word}`, or see --help"
+    nearest = get_close_matches(word.removeprefix("eyegender."), COMMANDS, n=1, cutoff=0.5)
+    repair = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(COMMANDS)}"
+    return f"the first argument must be a command, got {word}; {repair}"
+
+
+if __name__ == "__main__":
+    main()

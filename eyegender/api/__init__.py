@@ -1,0 +1,1 @@
+"""What `import eyegender` offers; the modules import torch, MLflow and Optuna only when their functions are called."""
