@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.processes import is_requeued
 from eyegender.core.secrets import redact_config, redact_override
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.micro_batches import is_out_of_memory
@@ -21,7 +22,6 @@ from eyegender.training.callbacks import HAS_PAUSED
 from eyegender.training.interruptions import (
     StoppedBySignalError,
     earlier_run_key,
-    is_requeued,
     not_finite_error,
     out_of_memory_error,
 )
@@ -244,7 +244,17 @@ def checkpoint_origin(tracker: Tracker, cfg: TrainConfig, data: EyesDataModule) 
 
 def run_name(cfg: TrainConfig, overrides: list[str]) -> str:
     """Name of the backbone and the overrides, except for those that lists of runs show in their own columns."""
-    hidden = ("model=", "data.root=", "data.reader.", "tracking", "trainer.progress", "ckpt_path", "hydra")
+    hidden = (
+        "model=",
+        "data.root=",
+        "data.reader.",
+        "tracking",
+        "trainer.progress",
+        "ckpt_path",
+        "output",
+        "overwrite",
+        "hydra",
+    )
     changed = [o.lstrip("+~").partition("=") for o in overrides if "=" in o and not o.lstrip("+~").startswith(hidden)]
     # Keys lose only their section, because `split.seed` and `seed` differ. Paths keep only the name of the file.
     short = [
