@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eyegender.core.config_comments import ConfigFile, Key, comment_above, read_config
+from eyegender.core.command_line.config_comments import ConfigFile, Key, comment_above, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

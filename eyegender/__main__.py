@@ -38,7 +38,7 @@ def main() -> None:
 
 def _overview() -> str:
     """Every subcommand with the first sentence of its config file."""
-    from eyegender.core.config_comments import read_config
+    from eyegender.core.command_line.config_comments import read_config
     from eyegender.core.config_files import config_folder
 
     lines = ["Usage: eyegender COMMAND [KEY=VALUE ...]", "", "Commands"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-
 from eyegender.core.command import command
 from eyegender.core.errors import one_line
 from eyegender.data.readers import build_reader, check_source, split_options
@@ -127,7 +125,7 @@ def main(cfg: DictConfig) -> None:
 
     parsed = parse_as(cfg, AuditConfig)  # before torch is imported, so that a mistake is reported at once
     check_source(parsed.data)
-    output_dir = new_folder(parsed.output or HydraConfig.get().runtime.output_dir, "output", REPORT_FILE, SHEET_FILE)
+    output_dir = new_folder(parsed.output, "output", REPORT_FILE, SHEET_FILE, overwrite=parsed.overwrite)
     from rich.console import Console
 
     options = {"seed": parsed.seed, "cache_gb": parsed.features.max_gb, **split_options(parsed.data)}

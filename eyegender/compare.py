@@ -28,7 +28,7 @@ def compare_from_config(cfg: DictConfig) -> ComparisonResult:
     check_mode(options.by, options.mode, "by")
     from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE
 
-    folder = new_folder(options.output, "output", PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER)
+    folder = new_folder(options.output, "output", PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER, overwrite=options.overwrite)
     from eyegender.comparison.workflow import compare_runs
     from eyegender.tracking.tracking_store import open_store
 

@@ -22,7 +22,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     from rich.console import Console
 
-    from eyegender.core.output_folder import new_folder
+    from eyegender.core.output_folder import new_folder, remove_old
     from eyegender.inference.evaluation import (
         FIGURES_FOLDER,
         PREDICTIONS_FILE,
@@ -34,7 +34,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     from eyegender.inference.load import load_model
     from eyegender.training.outputs import METRICS_FILE
 
-    folder = new_folder(options.output, "output", METRICS_FILE, PREDICTIONS_FILE, FIGURES_FOLDER)
+    written = (METRICS_FILE, PREDICTIONS_FILE, FIGURES_FOLDER)
+    folder = new_folder(options.output, "output", *written, overwrite=options.overwrite)
     if options.grad_cam:
         from eyegender.inference.grad_cam import check_installed, explain_most_wrong
 
@@ -51,6 +52,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
             "data must be given because the model's training data is unknown; add data=folder data.root=DIR"
         )
     evaluation = evaluate_model(model, images, split)
+    if options.overwrite:
+        remove_old(folder, *written)
     write_evaluation(evaluation, folder)
     if options.grad_cam:
         explain_most_wrong(model, images, evaluation.predictions, options.grad_cam, folder)

@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.schema import parse_as
 
     options = parse_as(cfg, ExportOptions)  # before torch is imported, so that a mistake is reported at once
-    path = new_file(options.output, "output")
+    path = new_file(options.output, "output", "model.onnx", overwrite=options.overwrite)
     from eyegender.inference.load import load_model
     from eyegender.inference.onnx_export import check_installed, export_onnx
 

@@ -28,12 +28,12 @@ def predict(options: PredictOptions) -> list[PredictionRow]:
     from eyegender.inference import prediction
     from eyegender.inference.load import load_model
 
-    output = new_file(options.output, "output")
+    output = new_file(options.output, "output", "predictions.csv", overwrite=options.overwrite)
     if options.grad_cam is not None:
         from eyegender.inference.grad_cam import check_installed, explain_files
 
         check_installed()
-        figures = new_folder(options.grad_cam, "grad_cam")
+        figures = new_folder(options.grad_cam, "grad_cam", overwrite=options.overwrite)
     paths = prediction.find_image_files(options.images)
     crop_eyes = _eye_cropper(options, paths)
     model = load_model(options.model, options.tracking)

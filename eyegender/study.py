@@ -15,11 +15,11 @@ REPORT_FOLDER = "report"
 @command("study", groups=())
 def main(cfg: DictConfig) -> None:
     from eyegender.core.options import StudyOptions
-    from eyegender.core.output_folder import new_folder
+    from eyegender.core.output_folder import new_folder, remove_old
     from eyegender.core.schema import parse_as
 
     options = parse_as(cfg, StudyOptions)  # before Optuna is imported, so that a mistake is reported at once
-    folder = new_folder(options.output, "output", REPORT_FOLDER)
+    folder = new_folder(options.output, "output", REPORT_FOLDER, overwrite=options.overwrite)
     import optuna
 
     from eyegender.studies.report import write_report
@@ -30,6 +30,8 @@ def main(cfg: DictConfig) -> None:
     show_status(status)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = load_study(options.storage, options.name)
+    if options.overwrite:
+        remove_old(folder, REPORT_FOLDER)
     print(f"Report   {write_report(study, status, folder)}")
 
 

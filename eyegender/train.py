@@ -24,11 +24,13 @@ def train_job(cfg: DictConfig, *, callbacks: Sequence[Callback] = ()) -> RunResu
     """Train the network of a composed config in the output folder of the current Hydra job."""
     from eyegender.core.schema import parse
     from eyegender.data.readers import check_source
+    from eyegender.training.classes import with_classes
     from eyegender.training.hydra_callbacks import check_single_run
 
     check_single_run(HydraConfig.get())
     parsed = parse(cfg)  # before torch is imported, so that a mistake is reported at once
     check_source(parsed.data)
+    parsed = with_classes(parsed)
     with imports_of_command():
         from eyegender.training.run import train
     from hydra_plugins.optuna_study import raw_overrides

@@ -38,6 +38,8 @@ def isolated() -> Iterator[None]:
         for restored in (_hydra, _logging, _signals, _environment, _random_numbers, _command_line, _collector):
             stack.enter_context(restored())
         stack.enter_context(warnings.catch_warnings())
+        # tqdm, which others import, wants widgets in a notebook; nothing here shows its bars.
+        warnings.filterwarnings("ignore", message="IProgress not found")
         yield
 
 

@@ -53,5 +53,5 @@ def run_id_of(run: str | TrainResult) -> str:
         return run
     run_id = getattr(run, "run_id", None)
     if run_id is None:
-        raise UserError(f"a run must be in MLflow, got {run!r} without an id; send it with python -m eyegender.sync")
+        raise UserError(f"a run must be in MLflow, got {run!r} without an id; send it with eyegender sync")
     return str(run_id)

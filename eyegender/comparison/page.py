@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from eyegender.comparison import tables
 from eyegender.comparison.figures import comparison_figures
 from eyegender.comparison.paper import CITATION, REMARKS
+from eyegender.core.output_folder import remove_old
 from eyegender.plots.figures import save_figures
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def write_comparison(
     """
     folder = Path(folder)
     figures = comparison_figures(comparison, load_images)
+    remove_old(folder, FIGURES_FOLDER)
     written = save_figures(figures, folder / FIGURES_FOLDER, svg=True)
     page, markdown = folder / PAGE_FILE, folder / MARKDOWN_FILE
     page.write_text(render_html(comparison, figures, created), encoding="utf-8")

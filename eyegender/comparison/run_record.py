@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 # Parameters in which two seeds of one config may differ, and parameters that change no result. The folder of the data
 # is one of them, because the fingerprint of the data identifies the data itself.
 _NOT_CONFIG = (
-    "seed", "data.split.seed", "data.root", "data.reader.root", "ckpt_path", "run_test", "trainer.progress",
-    "trainer.threads",
+    "seed", "data.split.seed", "data.root", "data.reader.root", "ckpt_path", "output", "overwrite", "run_test",
+    "trainer.progress", "trainer.threads",
 )  # fmt: skip
 _TIMM = f"{TimmBackbone.__module__}.{TimmBackbone.__name__}"
 _NOT_CONFIG_SECTIONS = ("tracking.", "count.", "hydra.")

@@ -22,12 +22,13 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from eyegender.core.command_help import help_text
+from eyegender.core.command_line.command_help import help_text
 from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
 from eyegender.core.config_keys import rename_override, suggest_key
 from eyegender.core.errors import USER_MISTAKE, UserError, install_hint, is_disk_full, one_line
 from eyegender.core.imports import leave_quickly
 from eyegender.core.objectives import register_resolvers
+from eyegender.core.output_folder import rename_run_dir
 from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secrets
 from eyegender.core.standard_streams import log_in_utf8, lost_output, make_output_safe
 
@@ -86,7 +87,7 @@ def command(
             begun = False
             user_folder = _prepare_process(config_name, groups)
             try:
-                sys.argv[1:] = prepare_arguments(sys.argv[1:])
+                sys.argv[1:] = prepare_arguments(sys.argv[1:], config_name)
                 if (flags := get_args_parser().parse_args(sys.argv[1:])).help:
                     folder = Path(flags.config_dir) if flags.config_dir else user_folder
                     print(help_text(config_name, groups, flags.overrides, folder), end="")
@@ -151,8 +152,11 @@ def _prepare_process(config_name: str, groups: tuple[str, ...] | None) -> Path |
     return user_folder
 
 
-def prepare_arguments(arguments: list[str]) -> list[str]:
-    """The command line that Hydra gets: old keys have their new names, and passwords are in the environment.
+def prepare_arguments(arguments: list[str], config_name: str = "train") -> list[str]:
+    """The command line that Hydra gets.
+
+    Old keys have their new names, the key of the output folder is the one that counts in this command, and passwords
+    are in the environment.
 
     Raises:
         UserError: a flag that Hydra does not know, or the one with which Hydra would unpickle a file.
@@ -163,10 +167,12 @@ def prepare_arguments(arguments: list[str]) -> list[str]:
         raise UserError(f"{message}; put Hydra's flags before the overrides, --hydra-help lists them")
 
     parser.error = refuse  # type: ignore[method-assign]  # argparse itself prints its usage and exits
-    if parser.parse_args(arguments).experimental_rerun is not None:
+    parsed = parser.parse_args(arguments)
+    if parsed.experimental_rerun is not None:
         raise UserError("--experimental-rerun would run whatever code its file holds; give overrides or ckpt_path=FILE")
     # Both spellings are accepted; Hydra itself refuses the plus for a group that has a default.
     arguments = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in arguments]
+    arguments = rename_run_dir(arguments, config_name, sweep=parsed.multirun)
     return [override_without_secrets(rename_override(argument)) for argument in arguments]
 
 

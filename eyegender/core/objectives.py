@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
@@ -31,9 +32,18 @@ def directions(monitor: str, mode: str, objectives: Sequence[str] | None) -> str
 
 
 def register_resolvers() -> None:
-    """Register `${eyegender.mode:METRIC}` and `${eyegender.directions:MONITOR,MODE,OBJECTIVES}` for config files."""
+    """Register the resolvers of our config files.
+
+    They are `${eyegender.mode:METRIC}`, `${eyegender.directions:MONITOR,MODE,OBJECTIVES}` and, for a folder that may be
+    null, `${eyegender.folder:FOLDER,OTHERWISE}`.
+    """
     OmegaConf.register_new_resolver("eyegender.mode", lambda metric: mode_of(str(metric)), replace=True)
     OmegaConf.register_new_resolver("eyegender.directions", directions, replace=True)
+    OmegaConf.register_new_resolver("eyegender.folder", _folder, replace=True)
+
+
+def _folder(given: str | None, otherwise: str) -> str:
+    return otherwise if given is None else str(Path(given).expanduser())
 
 
 def check_mode(metric: str, mode: str, key: str) -> None:

@@ -33,6 +33,7 @@ class StudyOptions(BaseModel):
     name: Annotated[str, Field(min_length=1)]
     storage: Annotated[str, Field(min_length=1)]
     output: Annotated[str, Field(min_length=1)]
+    overwrite: bool
 
 
 class SyncOptions(BaseModel):
@@ -53,6 +54,7 @@ class CompareOptions(_Options):
     mode: Literal["min", "max"]
     latency: bool
     output: Annotated[str, Field(min_length=1)]
+    overwrite: bool
 
 
 class EvaluateOptions(_Options):
@@ -65,6 +67,7 @@ class EvaluateOptions(_Options):
     grad_cam: Annotated[int, Field(ge=0, le=48)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     output: Annotated[str, Field(min_length=1)]
+    overwrite: bool
 
 
 class PredictOptions(_Options):
@@ -73,6 +76,7 @@ class PredictOptions(_Options):
     model: Annotated[str, Field(min_length=1)]
     images: Names
     output: Annotated[str, Field(min_length=1)]
+    overwrite: bool
     min_confidence: Annotated[float, Field(ge=0.5, le=1)] | None
     faces: bool
     eyes: str | None
@@ -95,6 +99,7 @@ class ExportOptions(_Options):
     model: Annotated[str, Field(min_length=1)]
     format: Literal["onnx"]
     output: Annotated[str, Field(min_length=1)]
+    overwrite: bool
 
 
 class DemoOptions(_Options):

@@ -249,6 +249,9 @@ class TrainConfig(_Section):
     mode: Mode
     objectives: Annotated[list[Objective], Field(min_length=1)] | None
     ckpt_path: str | None
+    # Configs of earlier versions do not have these two keys.
+    output: Annotated[str, Field(min_length=1)] | None = None
+    overwrite: bool = False
     _written: dict[str, Any] | None = PrivateAttr(default=None)
 
     @property
@@ -266,9 +269,9 @@ class _SweepMetrics(_Section):
 
 
 class AuditConfig(TrainConfig):
-    """The config of a training run, and the folder for the audit of its data."""
+    """The config of a training run, whose data is audited, and the folder for the audit."""
 
-    output: Annotated[str, Field(min_length=1)] | None
+    output: Annotated[str, Field(min_length=1)]
 
 
 def parse(cfg: DictConfig) -> TrainConfig:

@@ -47,7 +47,8 @@ _CHOICES = re.compile(
 def redact_config(config: Any, key: str = "") -> Any:
     """A copy of a nested config without secrets; values whose keys say that they are names stay as they are."""
     if isinstance(config, Mapping):
-        return {name: redact_config(value, str(name)) for name, value in config.items()}
+        # A map of `data.classes` has folders as keys, which say nothing about the values.
+        return {name: redact_config(value, key if key == "classes" else str(name)) for name, value in config.items()}
     if isinstance(config, list | tuple):
         return [redact_config(value, key) for value in config]
     if isinstance(config, str):

@@ -85,7 +85,8 @@ def find_models(store: TrackingStore, experiment: str, references: Sequence[str]
             reference = f"runs:/{run.info.run_id}"
             # A run logs how many training images each class has.
             classes = [name.removeprefix(_COUNT) for name in run.data.params if name.startswith(_COUNT)]
-            models.append(DemoModel(reference, _title(run), is_eye_study(classes) or not classes))
+            known = bool(classes) or _COUNT.rstrip(".") in run.data.params  # of many classes, their sum
+            models.append(DemoModel(reference, _title(run), is_eye_study(classes) or not known))
     if not models:
         raise UserError(f"experiment {experiment!r} in {store.name} has no finished run with a model; train first")
     return models

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,12 @@ class LoadedModel:
         store: the store that holds that run; None if the network was loaded from files.
     """
 
-    network: Network
+    network: Network = field(repr=False)
     spec: ModelSpec
     reference: str
     run_id: str | None = None
-    config: StoredConfig | None = None
-    store: TrackingStore | None = None
+    config: StoredConfig | None = field(default=None, repr=False)
+    store: TrackingStore | None = field(default=None, repr=False)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities of label 1 (N,), or of each of K classes (N, K), from pixels (N, C, size, size)."""

@@ -163,7 +163,7 @@ def failures(predictions: Predictions, classes: tuple[str, ...] = ("female", "ma
 def _data(record: RunRecord, predictions: Predictions) -> dict[str, str]:
     params, tags = record.params, record.tags
     counts = {
-        split: [value for key, value in params.items() if key.startswith(f"count.{split}.")]
+        split: [n for key, n in params.items() if key == f"count.{split}" or key.startswith(f"count.{split}.")]
         for split in ("train", "val", "test")
     }
     persons = f", {len(set(predictions.persons)):,} persons in test" if predictions.persons is not None else ""
@@ -176,7 +176,7 @@ def _data(record: RunRecord, predictions: Predictions) -> dict[str, str]:
 
 
 def _images(counts: dict[str, list[str]]) -> dict[str, str]:
-    if any(len(by_class) > 2 for by_class in counts.values()):
+    if any(len(by_class) != 2 for by_class in counts.values() if by_class):
         sums = {split: sum(map(int, by_class)) for split, by_class in counts.items()}
         return {"images": ", ".join(f"{split} {count:,}" for split, count in sums.items() if count)}
     both = ", ".join(f"{split} {' + '.join(by_class)}" for split, by_class in counts.items() if by_class)

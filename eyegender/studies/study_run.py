@@ -40,6 +40,7 @@ class StudyRun:
         """Refuse a config at once that every trial would refuse."""
         from eyegender.core.schema import parse
         from eyegender.data.readers import check_source
+        from eyegender.training.classes import with_classes
 
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         parsed = parse(own)
@@ -49,6 +50,7 @@ class StudyRun:
 
             backbone_class(parsed.model)
         check_source(parsed.data)
+        with_classes(parsed)  # checks the options that depend on the number of classes
 
     def plan_study(self, preview: StudyPreview) -> StudyPlan | None:
         """Choose which activations the sweep stores for all its trials, and say what it takes.

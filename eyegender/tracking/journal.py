@@ -95,6 +95,16 @@ class Journal:
                     current = entry
         return current
 
+    def status(self) -> str | None:
+        """How the last run in the file ended, such as FINISHED; None if it has not ended."""
+        status = None
+        with self.path.open("rb") as file:
+            for line in file:
+                entry = _entry(line)
+                if entry["op"] in {"run", "end"}:
+                    status = entry.get("status")
+        return status
+
     def beginning(self) -> int:
         """Offset of the first entry of the current run."""
         current = self.current_run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from eyegender.core.errors import UserError
 from eyegender.data.readers import class_names, with_class_names
 from eyegender.models.metrics import class_metrics
+from eyegender.tracking.names import MOST_CLASSES, class_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 # Metrics that two classes have and more do not.
 _OF_TWO_CLASSES = {"val/tn", "val/fp", "val/fn", "val/tp"}
-# With more classes, a run logs only the means over them. Its table of predictions has the rest.
-MOST_LOGGED = 50
 
 
 def with_classes(cfg: TrainConfig) -> TrainConfig:
@@ -103,13 +101,12 @@ def check_outputs(data: EyesDataModule, network: Network) -> None:
 def named_class_metrics(predictions: Predictions) -> Mapping[str, float]:
     """Precision, recall, specificity, F1 and AUROC of each class, such as `test/recall/NAME`; none for two classes.
 
-    An undefined value is left out. Characters that MLflow allows in no name become `_`.
+    An undefined value is left out, and so is everything if there are more than `MOST_CLASSES` classes.
     """
     classes = predictions.classes
-    if not 2 < len(classes) <= MOST_LOGGED or np.isnan(predictions.probabilities).any():
+    if not 2 < len(classes) <= MOST_CLASSES or np.isnan(predictions.probabilities).any():
         return {}
-    names = [re.sub(r"[^\w.\- ]", "_", name) for name in classes]
-    names = [name if names.count(name) == 1 else f"{name} {label}" for label, name in enumerate(names)]
+    names = class_keys(classes)
     return {
         f"test/{metric}/{name}": float(value)
         for metric, values in class_metrics(predictions.labels, predictions.probabilities).items()

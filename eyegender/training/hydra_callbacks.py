@@ -6,19 +6,21 @@ Hydra only warns about an exception in a callback and continues, so a user's mis
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
 from eyegender.core.errors import USER_MISTAKE, UserError
 from eyegender.core.objectives import check_directions
 from eyegender.core.schema import check_sweep_metrics, parse
 from eyegender.core.secrets import move_secrets_to_environment, register_secrets
+from eyegender.training.output_of_runs import check_run_folder, check_sweep_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +75,58 @@ class CheckCheckpoint(Callback):
             register_secrets(own)
             path, checkpoint = load_latest(Path(config.ckpt_path))
             check_config(checkpoint, parse(own), path)
+
+
+class CheckOutput(Callback):
+    """Refuses an output folder with the result of another run or sweep, before Hydra writes the config there.
+
+    Args:
+        enabled: false in `conf/audit.yaml`, which has the keys of a training run and trains nothing.
+    """
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self.enabled = enabled
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        if self.enabled:
+            with _exit_on_mistake():
+                folder = _output_folder(config, "hydra.run.dir")
+                check_run_folder(folder, ckpt_path=config.ckpt_path, overwrite=config.overwrite is True)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        if not self.enabled or OmegaConf.select(config, "hydra.sweeper.plan"):  # a plan runs nothing
+            return
+        with _exit_on_mistake(), suppress(OmegaConfBaseException):  # the sweeper says what is wrong with its folder
+            folder = _output_folder(config, "hydra.sweep.dir")
+            overwrite = config.overwrite is True
+            check_sweep_folder(folder, continues=lambda: _is_study_of(config, folder), overwrite=overwrite)
+
+
+def _output_folder(config: DictConfig, key: str) -> Path:
+    """The output folder, which `output` and Hydra's own key name.
+
+    Raises:
+        UserError: they name two folders.
+    """
+    folder = Path(str(OmegaConf.select(config, key))).resolve()
+    if config.output is not None and Path(str(config.output)).expanduser().resolve() != folder:
+        raise UserError(
+            f"output and {key} must name one folder, got output={config.output} and {key}={folder}; give one of them"
+        )
+    return folder
+
+
+def _is_study_of(config: DictConfig, folder: Path) -> bool:
+    """Whether the sweep is a study that has trials and wrote its config into the folder."""
+    from hydra_plugins.optuna_study import StudyError, load_study
+
+    sweeper = config.hydra.sweeper
+    name = sweeper.get("study_name")
+    try:
+        written = OmegaConf.select(OmegaConf.load(folder / "multirun.yaml"), "hydra.sweeper.study_name")
+        return name is not None and written == name and bool(load_study(sweeper.storage, name).trials)
+    except (OSError, StudyError, OmegaConfBaseException):
+        return False
 
 
 class CheckSweep(Callback):

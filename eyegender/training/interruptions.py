@@ -6,7 +6,6 @@ Slurm restarts a job with the same command in the same folder; a run then resume
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from lightning_fabric.utilities import rank_zero_only
 
 from eyegender.core.errors import UserError
 from eyegender.core.file_locks import optional_file_lock
+from eyegender.core.processes import is_requeued
 from eyegender.tracking.errors import first_line
 from eyegender.tracking.journal import JOURNAL, Journal
 
@@ -141,11 +141,6 @@ class RunLock(ExitStack):
             except OSError as error:  # a folder without write permission
                 log.warning("%s cannot be locked (%s); %s", folder, error.strerror or error, LOCK_ADVICE)
                 self._works = False
-
-
-def is_requeued() -> bool:
-    """Whether Slurm has started this job before."""
-    return os.environ.get("SLURM_RESTART_COUNT", "0") not in {"", "0"}
 
 
 def earlier_run_key(output_dir: Path) -> str | None:

@@ -39,7 +39,7 @@ OPTIMIZATION = {"trainer.batch_size", "trainer.gradient_clip"}
 # May change: keys of the machine, and keys of what is done with the result.
 FREE = (
     "trainer.", "features.", "tracking.", "data.root", "data.reader.root", "data.split.file", "data.download",
-    "data.reader.download", "ckpt_path", "run_test", "objectives",
+    "data.reader.download", "ckpt_path", "run_test", "objectives", "output", "overwrite",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from eyegender.core.command import quiet_libraries
 from eyegender.core.errors import UserError, translate_disk_errors
+from eyegender.core.processes import is_requeued
 from eyegender.core.progress import stoppable
 from eyegender.features.plan import expected_reuse, stored_activations
 from eyegender.features.sweep_plan import kept_cuts
@@ -37,7 +38,8 @@ from eyegender.training.build import (
 from eyegender.training.callbacks import EpochHistory, SaveOrigin, fit_callbacks, row_of_epoch, stored_history
 from eyegender.training.checkpoints import SafeCheckpointIO, latest_checkpoint, load_checkpoint
 from eyegender.training.classes import named_class_metrics, with_classes
-from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, is_requeued, not_finite_error
+from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, not_finite_error
+from eyegender.training.output_of_runs import remove_result
 from eyegender.training.outputs import collect_predictions, write_outputs
 from eyegender.training.plain_epochs import PlainEpochs, can_train_plainly
 from eyegender.training.resume import ResumePoint, find_resume_point, restore_weights
@@ -83,7 +85,8 @@ def train(
     """Train a network, choose the best checkpoint by validation, test it, and record everything in an MLflow run.
 
     A trial of a sweep reports its metrics to the study, resumes from its last checkpoint, and leaves signals to the
-    sweep's worker. A job that Slurm has restarted resumes from the last checkpoint in its folder.
+    sweep's worker. A job that Slurm has restarted resumes from the last checkpoint in its folder. With `cfg.overwrite`,
+    the result of a finished run is removed from the folder first, unless this run goes on there.
 
     Args:
         cfg: config of the run.
@@ -111,6 +114,8 @@ def train(
     with StopSignal(trial).caught() as stop, _quiet_lightning(), RunLock(refuse=trial is None) as lock:
         try:
             lock.take(output_dir)
+            if cfg.overwrite and trial is None:
+                remove_result(output_dir, ckpt_path=cfg.ckpt_path)
             resume = find_resume_point(cfg, lock)
             if resume is not None:
                 cfg = cfg.model_copy(update={"ckpt_path": str(resume.path)})

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.processes import is_requeued
 from eyegender.core.secrets import redact_config, redact_override
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.micro_batches import is_out_of_memory
 from eyegender.tracking.location import find_location
+from eyegender.tracking.names import MOST_CLASSES, class_keys, key_of
 from eyegender.tracking.tracker import Tracker, last_epoch
 from eyegender.training import environment
 from eyegender.training.callbacks import HAS_PAUSED
 from eyegender.training.interruptions import (
     StoppedBySignalError,
     earlier_run_key,
-    is_requeued,
     not_finite_error,
     out_of_memory_error,
 )
@@ -96,7 +97,7 @@ def begin_tracking(
     (output_dir / ENVIRONMENT_FILE).write_text(json.dumps(facts, indent=2))
     counts = data.counts()
     params = flatten(config) | {"finetune_stages": str(built.spec.depth), "input_size": str(built.spec.size)}
-    params |= {f"count.{split}.{name}": str(n) for split, by in counts.items() for name, n in by.items()}
+    params |= _count_params(counts)
     # MLflow does not allow a parameter to change, and a resumed run may have more epochs. Its run may also be gone.
     tracker.log_params(params, unless_there=resumed_run is not None)
     tracker.log_dataset(
@@ -114,6 +115,18 @@ def begin_tracking(
     tracker.log_artifact(CONFIG_FILE)
     tracker.log_artifact(ENVIRONMENT_FILE)
     return tracker
+
+
+def _count_params(counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """The number of images of each split and class; of many classes, of each split."""
+    params = {}
+    for split, by_class in counts.items():
+        if len(by_class) > MOST_CLASSES:
+            params[f"count.{split}"] = str(sum(by_class.values()))
+        else:
+            keys = class_keys(list(by_class))
+            params |= {f"count.{split}.{key}": str(n) for key, n in zip(keys, by_class.values(), strict=True)}
+    return params
 
 
 def _run_to_resume(
@@ -231,7 +244,17 @@ def checkpoint_origin(tracker: Tracker, cfg: TrainConfig, data: EyesDataModule) 
 
 def run_name(cfg: TrainConfig, overrides: list[str]) -> str:
     """Name of the backbone and the overrides, except for those that lists of runs show in their own columns."""
-    hidden = ("model=", "data.root=", "data.reader.", "tracking", "trainer.progress", "ckpt_path", "hydra")
+    hidden = (
+        "model=",
+        "data.root=",
+        "data.reader.",
+        "tracking",
+        "trainer.progress",
+        "ckpt_path",
+        "output",
+        "overwrite",
+        "hydra",
+    )
     changed = [o.lstrip("+~").partition("=") for o in overrides if "=" in o and not o.lstrip("+~").startswith(hidden)]
     # Keys lose only their section, because `split.seed` and `seed` differ. Paths keep only the name of the file.
     short = [
@@ -242,10 +265,11 @@ def run_name(cfg: TrainConfig, overrides: list[str]) -> str:
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, str]:
-    """Nested mappings as dotted keys, with all values as text."""
+    """Nested mappings as dotted keys, with all values as text; a class in a key has a name that MLflow accepts."""
     if not isinstance(config, Mapping):
         return {prefix: str(config)}
     flat: dict[str, str] = {}
     for name, value in config.items():
-        flat |= flatten(value, f"{prefix}.{name}" if prefix else str(name))
+        key = key_of(str(name))
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else key)
     return flat

@@ -152,12 +152,12 @@ def open_study(
         if existing is not None:
             stored = _with_new_names(existing.system_attrs.get(DEFINITION), settings.renamed)
             directions = [direction.name.lower() for direction in existing.directions]
-            changes = differences(stored or {**wanted, "directions": directions}, wanted)
+            changes = differences(stored or {**wanted, "directions": directions}, wanted, settings.allow_changes)
             if directions != list(settings.directions):
                 raise StudyError(
                     f"study '{spec.study_name}' has other objectives: {'; '.join(changes)}; choose another study_name"
                 )
-            if changes and not settings.allow_changes:
+            if changes and settings.allow_changes is not True:
                 raise StudyError(
                     f"study '{spec.study_name}' differs from this sweep: {'; '.join(changes)}; choose another "
                     "study_name, or set hydra.sweeper.allow_changes=true to continue it"
@@ -232,8 +232,9 @@ def _with_new_names(stored: Mapping[str, Any] | None, renamed: Mapping[str, str]
     return {**stored, "space": space, "fixed": sorted(map(rename, stored.get("fixed", ())))}
 
 
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Each difference between two definitions in a few words; empty if there is none."""
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed: bool | list[str] = False) -> list[str]:
+    """Each difference between two definitions in a few words, without the fixed overrides of the allowed keys."""
+    free = set(allowed) if isinstance(allowed, list) else set()
     found = []
     if stored.get("directions") != wanted["directions"]:
         before, now = ("+".join(each.get("directions") or ()) or "nothing" for each in (stored, wanted))
@@ -247,7 +248,10 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     name = "custom_search_space"
     if stored.get(name) != wanted[name]:
         found.append(f"{name} was {stored.get(name)}, now {wanted[name]}")
-    was, is_now = set(stored.get("fixed", ())), set(wanted["fixed"])
+    was, is_now = (
+        {line for line in each.get("fixed", ()) if line.lstrip("+~").partition("=")[0] not in free}
+        for each in (stored, wanted)
+    )
     found += [f"override {line} is gone" for line in sorted(was - is_now)]
     found += [f"override {line} is new" for line in sorted(is_now - was)]
     return found

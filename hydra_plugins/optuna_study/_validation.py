@@ -72,7 +72,7 @@ class Settings:
     enqueue_from_command_line: bool
     plan: bool | None
     wait: bool
-    allow_changes: bool
+    allow_changes: bool | list[str]
     storage_retry_minutes: float
     callbacks: Sequence[Mapping[str, Any]]
     renamed: Mapping[str, str]
@@ -121,7 +121,7 @@ def read_settings(config: DictConfig) -> Settings:
         enqueue_from_command_line=_is_from_command_line(config, "hydra.sweeper.enqueue"),
         plan=None if fields.get("plan") is None else bool(fields["plan"]),
         wait=bool(fields.get("wait", True)),
-        allow_changes=bool(fields.get("allow_changes", False)),
+        allow_changes=fields.get("allow_changes") or False,
         storage_retry_minutes=_number(fields, "storage_retry_minutes", 0, float),
         callbacks=without_secrets(list(callbacks)),
         renamed=_mapping(fields, "renamed"),

@@ -91,8 +91,8 @@ class OptunaStudyConf:
     plan: bool | None = None
     # False submits the workers and returns (submitit launchers).
     wait: bool = True
-    # Continue a study even if its search space, directions or fixed overrides differ.
-    allow_changes: bool = False
+    # Continue a study even if its search space or fixed overrides differ; a list names the fixed overrides that may.
+    allow_changes: Any = False
     # Former names of keys, {old: new}: an existing study that has the old ones is continued.
     renamed: Any = None
     # Minutes for which an operation is retried while the database is unreachable.

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from eyegender.tracking.experiment_view import link
+from tests import processes
+from tests.composing import SMALL
+from tests.digits import write_digits
 from tests.integration.conftest import TrackedRuns
 from tests.integration.test_compare import compared
 from tests.integration.test_serve import free_port, process
@@ -143,3 +146,25 @@ def test_the_demo_page_answers(tracked: TrackedRuns, tmp_path: Path, page: sync_
         sync_api.expect(page.locator("#error")).to_be_hidden()
         page.get_by_label("Image of one eye").set_input_files(tmp_path / "no.png")
         sync_api.expect(page.get_by_role("alert")).to_contain_text("cannot be read", timeout=SLOW)
+
+
+def test_the_demo_page_of_other_pictures(tmp_path: Path, page: sync_api.Page) -> None:
+    pictures = write_digits(tmp_path / "pictures", per_class=6, names=("zero", "one", "two"))
+    over = ("data=folder", f"data.root={pictures}", "data.split.by=random", *SMALL, "trainer.max_epochs=1")
+    done = processes.run("eyegender.train", *over, f"tracking.root={tmp_path / 'mlruns'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    with process(["eyegender.demo", f"port={port}", f"tracking.root={tmp_path / 'mlruns'}"], address, {}):
+        page.goto(address)
+        assert "eye" not in page.inner_text("body").lower()
+        page.get_by_label("Image", exact=True).set_input_files(pictures / "two" / "1.png")
+        confidence = re.compile(r"^(zero|one|two), \d+\.\d% confidence$")
+        sync_api.expect(page.locator("#prediction")).to_have_text(confidence, timeout=SLOW)
+        items = page.locator("#more-classes li")
+        sync_api.expect(items).to_have_count(3)
+        probabilities = [float(text.rsplit(" ", 1)[1]) for text in items.all_inner_texts()]
+        assert sum(probabilities) == pytest.approx(1, abs=0.01)
+        assert probabilities == sorted(probabilities, reverse=True)
+        sync_api.expect(page.locator("#two-classes")).to_be_hidden()
+        assert "eye" not in page.inner_text("body").lower()

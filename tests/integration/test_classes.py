@@ -200,3 +200,69 @@ def test_a_run_goes_on_where_it_stopped(digits: Digits, tmp_path: Path) -> None:
     more = ("trainer.max_epochs=3", f"ckpt_path={copy / 'last.ckpt'}", "run_test=false", digits.where)
     result = train(parse(compose_config(*same, *own, *more)), tmp_path / "on")
     assert [row["epoch"] for row in result.history] == [1, 2, 3]
+
+
+def test_audited_and_evaluated_as_folders(digits: Digits, tmp_path: Path) -> None:
+    few = write_digits(tmp_path / "few", per_class=4)
+    same = ("data=folder", f"data.root={few}", "output=out")
+    done = processes.run("eyegender.audit", *same, "data.split.by=random", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "images in several classes" in done.stdout
+    assert not OF_EYES.search(done.stdout)
+    report = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert report["counts"] == dict.fromkeys(LABELS, 4)
+
+    model = f"model={digits.folder / 'head' / 'checkpoints' / 'best.ckpt'}"
+    done = processes.run("eyegender.evaluate", model, *same[:2], "output=all", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "all" / "metrics.json").read_text())["pictures"] == 40
+    (few / "nine").rename(tmp_path / "nine")
+    done = processes.run("eyegender.evaluate", model, *same[:2], "output=less", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "the data must have the model's classes, eight, five, four, nine, one, seven, six, three, two and zero" in (
+        done.stderr
+    )
+
+
+def test_searched(digits: Digits, tmp_path: Path) -> None:
+    """Two depths with three classes; the winner is tested."""
+    over = (
+        "-m", "+sweeps=finetune", "model.finetune_depth=choice(0,1)", "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.study_name=ten", "monitor=val/f1", "data=folder", f"data.root={digits.pictures}",
+        "data.classes=[zero,one,two]", "data.subset={zero: 6, one: 6, two: 6}", "data.split.by=random", *SMALL,
+        "trainer.max_epochs=1",
+    )  # fmt: skip
+    done = processes.run("eyegender.train", *over, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = open_store(TrackingSection(experiment="eyegender", run_name=None, close_timeout=1, uri=None, root="mlruns"))
+    runs = store.search([store.experiment_id("eyegender")], "tags.`study.name` = 'ten'")
+    refused = processes.run("eyegender.train", *over, "monitor=val/tp", "hydra.sweeper.study_name=no", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("eyegender: monitor must be a metric of 3 classes, got val/tp")
+    winners = [run for run in runs if run.data.tags.get("winner") or "test/accuracy" in run.data.metrics]
+    assert winners
+    assert "test/recall/two" in winners[0].data.metrics
+
+
+def test_two_other_classes_have_one_logit_and_their_own_names(tmp_path: Path) -> None:
+    pictures = write_digits(tmp_path / "pictures", names=("zeros & co", "ones"))
+    over = ("data=folder", f"data.root={pictures}", *SMALL, "trainer.max_epochs=1", "model.pos_weight=balanced")
+    done = processes.run("eyegender.train", *over, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "zeros & co = positive" in done.stdout
+    assert not OF_EYES.search(done.stdout)
+    model = load_model(str(tmp_path / "run"), TrackingSection(
+        experiment="eyegender", run_name=None, close_timeout=1, uri=None, root="mlruns"
+    ))  # fmt: skip
+    assert model.spec.classes == ("ones", "zeros & co")
+    assert model.probabilities(np.zeros((2, 3, 32, 32), np.uint8)).shape == (2,)
+    done = processes.run("eyegender.predict", "model=run", f"images={pictures}", "output=rows.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "rows.csv").read_text().splitlines()[0] == "path,probability,label,note"
+    assert "(probability of zeros & co)" in done.stdout
+    done = processes.run("eyegender.compare", "latency=false", "output=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out" / "comparison.md").read_text()
+    assert page.startswith("# One run\n")
+    assert "The positive class is zeros" in page
+    assert not OF_EYES.search(page.replace("eyegender", ""))

@@ -179,3 +179,16 @@ def test_config_dir_adds_config_files(tmp_path: Path) -> None:
 
 def test_old_keys_have_their_new_names() -> None:
     assert eyegender.compose({"model.weight_decay": 0.5}).optimizer.weight_decay == 0.5
+
+
+def test_several_devices_are_refused_where_lightning_cannot_start_them() -> None:
+    code = (
+        "import sys; sys.ps1 = '>>> '\n"  # as in a notebook
+        "import eyegender\n"
+        "try:\n"
+        "    eyegender.train({'trainer': 'cpu', 'trainer.devices': 2, 'trainer.strategy': 'ddp', 'data.n': 60})\n"
+        "except eyegender.UserError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "trainer: " in done.stdout, done.stderr
+    assert "interactive" in done.stdout

@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 
 from eyegender.__main__ import COMMANDS
-from eyegender.core.command_help import help_text
+from eyegender.core.command_line.command_help import help_text
 from eyegender.core.config_files import register_config, register_sweeps
 from eyegender.core.objectives import register_resolvers
 from tests.unit.docs.pages import ROOT

@@ -11,24 +11,27 @@ import pytest
 
 from eyegender.core.config_files import config_folder
 from eyegender.core.errors import UserError
-from eyegender.core.output_folder import RUN_FILES, new_file, new_folder
+from eyegender.core.output_folder import RUN_FILES, new_file, new_folder, remove_old
 from eyegender.tracking.journal import JOURNAL
 from tests.composing import compose_config
 
-COMMANDS = ("compare", "evaluate", "predict", "export", "study")
+COMMANDS = ("audit", "compare", "evaluate", "predict", "export", "study")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_by_default_a_command_writes_into_a_new_folder(command: str) -> None:
     output = str(compose_config(name=command).output)
     assert re.match(rf"outputs/\d{{4}}-\d\d-\d\d/\d\d-\d\d-\d\d-\d{{6}}-{command}(/\w+\.(csv|onnx))?$", output)
+    assert compose_config(name=command).overwrite is False
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     Path("a.csv").write_text("")
     Path("link").symlink_to("nowhere")
     for taken in ("a.csv", str(tmp_path / "a.csv"), "link", "."):
-        with pytest.raises(UserError, match=f"output must be a file that does not exist, got {taken}; set another"):
+        repair = "" if taken == "." else ", or overwrite=true"
+        message = f"output must be a file that does not exist, got {taken}; set another output={repair}$"
+        with pytest.raises(UserError, match=message):
             new_file(taken, "output")
     Path("page").mkdir()
     Path("page/figures").mkdir()
@@ -41,6 +44,46 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be a folder, got the file a.csv"):
         new_folder("a.csv", "output", "metrics.json")
     assert new_folder("page", "output", "metrics.json") == Path("page")
+
+
+def test_overwrite_accepts_what_is_there_and_nothing_else() -> None:
+    Path("a.csv").write_text("old")
+    Path("page/figures").mkdir(parents=True)
+    assert new_file("a.csv", "output", overwrite=True) == Path("a.csv")
+    assert Path("a.csv").read_text() == "old"  # the command may still be refused
+    assert new_folder("page", "output", "figures", overwrite=True) == Path("page")
+    with pytest.raises(UserError, match="must be a file that does not exist, got page; set another output=$"):
+        new_file("page", "output", overwrite=True)
+    with pytest.raises(UserError, match="must be a folder, got the file a.csv"):
+        new_folder("a.csv", "output", "figures", overwrite=True)
+    Path("run/checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="outside of training runs"):
+        new_folder("run", "output", "figures", overwrite=True)
+
+
+def test_old_files_are_removed_and_links_are_not_followed() -> None:
+    Path("elsewhere").mkdir()
+    Path("elsewhere/kept.png").write_text("")
+    Path("page/figures").mkdir(parents=True)
+    for name in ("page/figures/old.png", "page/page.html", "page/notes.txt"):
+        Path(name).write_text("")
+    Path("page/linked").symlink_to(Path("elsewhere").resolve())
+    remove_old(Path("page"), "page.html", "figures", "linked", "missing")
+    assert [path.name for path in Path("page").iterdir()] == ["notes.txt"]
+    assert Path("elsewhere/kept.png").exists()
+
+
+def test_a_folder_gets_the_file_of_the_command() -> None:
+    Path("there.d").mkdir()
+    for given, wanted in (
+        ("new", "new/p.csv"), ("new.d/", "new.d/p.csv"), ("there.d", "there.d/p.csv"), ("a.jsonl", "a.jsonl"),
+        ("/dev/null", "/dev/null"),
+    ):  # fmt: skip
+        assert new_file(given, "output", "p.csv") == Path(wanted)
+    assert new_file("new", "output") == Path("new")
+    Path("there.d/p.csv").write_text("")
+    with pytest.raises(UserError, match="got there.d/p.csv; set another output=, or overwrite=true"):
+        new_file("there.d", "output", "p.csv")
 
 
 def test_a_relative_output_is_in_the_working_directory() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from eyegender.core.config_comments import read_config
+from eyegender.core.command_line.config_comments import read_config
 from eyegender.core.config_files import config_folder
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from eyegender.core.config_comments import ConfigFile
+    from eyegender.core.command_line.config_comments import ConfigFile
 
 _MOST_EXAMPLES = 3
 _WIDEST = 120
