@@ -9,14 +9,19 @@ import pytest
 from eyegender.core.imports import without_collection
 
 
+def fail_without_collection() -> None:
+    with without_collection():
+        assert not gc.isenabled()
+        raise ImportError
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_collector_is_off_inside_and_as_before_afterwards_even_after_an_error(enabled: bool) -> None:
     was = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        with pytest.raises(ImportError), without_collection():
-            assert not gc.isenabled()
-            raise ImportError
+        with pytest.raises(ImportError):
+            fail_without_collection()
         assert gc.isenabled() == enabled
     finally:
         (gc.enable if was else gc.disable)()
