@@ -17,7 +17,7 @@ COMMANDS = ("audit", "train", "study", "compare", "promote", "evaluate", "predic
 _FLAGS = {
     "-h, --help": "show this text; after a command, its keys",
     "--version": "show the version",
-    "--install-completion [SHELL]": "let bash, zsh or fish complete commands, keys and options",
+    "--install-completion [SHELL]": "complete commands and keys in bash, zsh or fish",
     "--show-completion [SHELL]": "print the script for that, and install nothing",
 }
 
