@@ -15,8 +15,11 @@ help:
 train: .venv/ready  ## train on synthetic eyes; ARGS="model=inception_v3" and other overrides
 	$(BIN)/eyegender train $(ARGS)
 
+# Processes with one thread each; the one that runs out of tests takes some of another's.
+UNIT_TESTS = -m 'not integration' --numprocesses auto --maxprocesses 8 --dist worksteal
+
 test: .venv/ready-to-test  ## run the unit tests; ARGS=tests runs all of them, ARGS=FILE one file
-	$(BIN)/python -m pytest $(or $(ARGS),-m 'not integration')
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(or $(ARGS),$(UNIT_TESTS))
 
 # Ray's launcher and joblib 1.6 need different versions of cloudpickle, so Ray gets a separate environment.
 test-ray: .venv/ready  ## run a sweep on Ray, in a separate environment

@@ -45,7 +45,7 @@ class Sizes:
 
 
 FULL = Sizes(6000, (("mobilenet_v2", 224), ("inception_v3", 299)), (64, 256), 1.2, 6, 6, 12, 600)
-SMALL = Sizes(64, (("mobilenet_v2", 32), ("inception_v3", 75)), (8, 12), 0.1, 1, 2, 2, 60)
+SMALL = Sizes(64, (("mobilenet_v2", 32), ("inception_v3", 75)), (8,), 0.1, 1, 2, 2, 60)
 
 
 def device() -> torch.device:

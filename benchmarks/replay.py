@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from benchmarks.search_outcome import Outcome
 from hydra_plugins.optuna_study._budget import Budget
 from hydra_plugins.optuna_study._heartbeat import WorkerId
 from hydra_plugins.optuna_study._optuna import build_pruner, build_sampler, finish, provide_trials, suggest
@@ -42,36 +43,6 @@ class Policy:
     pruner: Mapping[str, Any]
     scheduler: Mapping[str, Any]
     column: str
-
-
-@dataclass
-class Outcome:
-    """What a replayed sweep came to.
-
-    Args:
-        incumbents: seconds and quality each time a better value was reported. The quality is that of its configuration
-            at its best epoch so far, as a mean over the seeds: what a value owes to luck does not count.
-        seconds: until the last worker ended.
-        worker_seconds: sum over the workers of the seconds in which they trained.
-        epochs: number of trained epochs.
-        complete: number of trials that trained to their end.
-        trials: number of trials that finished, and of those that are paused or running at the end.
-    """
-
-    incumbents: list[tuple[float, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    worker_seconds: float = 0.0
-    epochs: int = 0
-    complete: int = 0
-    trials: Mapping[str, int] = field(default_factory=dict)
-
-    def quality(self, seconds: float) -> float:
-        """Of the incumbent at this time; 0 before the first report."""
-        return next((quality for when, quality in reversed(self.incumbents) if when <= seconds), 0.0)
-
-    def seconds_to(self, quality: float) -> float:
-        """When an incumbent first had this quality; infinity if none had it."""
-        return next((when for when, reached in self.incumbents if reached >= quality), float("inf"))
 
 
 class _Beating:

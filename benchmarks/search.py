@@ -34,7 +34,8 @@ from scipy.stats import spearmanr
 
 from benchmarks.curve_table import AVERAGED, PLAIN, CurveTable
 from benchmarks.measuring import ROOT, report, table
-from benchmarks.replay import Outcome, Policy, replay
+from benchmarks.replay import Policy, replay
+from benchmarks.search_outcome import HEAD, Outcome, row
 from hydra_plugins.optuna_study._schedulers._config import SCHEDULERS
 from hydra_plugins.optuna_study.config import PRUNERS, SAMPLERS
 
@@ -57,7 +58,7 @@ def _policy(sampler: str, pruner: str = "nop", scheduler: str = "none", column: 
 POLICIES = {
     "random": _policy("random"),
     REFERENCE: _policy("tpe"),
-    "TPE, averaged weights": _policy("tpe", column=AVERAGED),
+    "TPE on averaged weights": _policy("tpe", column=AVERAGED),
     "TPE + median": _policy("tpe", "median"),
     "TPE + Hyperband": _policy("tpe", "hyperband"),
     "TPE + successive halving": _policy("tpe", "successive_halving"),
@@ -73,23 +74,6 @@ def outcomes(path: Path, name: str, workers: int, seeds: Sequence[int], overhead
     warnings.simplefilter("ignore")
     curves = CurveTable(path)
     return [replay(curves, POLICIES[name], workers, TRIALS[workers], seed, overhead) for seed in seeds]
-
-
-def row(name: str, found: Sequence[Outcome], best: float, reference: float) -> tuple[str, ...]:
-    def seconds(values: list[float]) -> str:
-        ordered = sorted(values)
-        shown = (ordered[len(ordered) // 2], ordered[int(0.9 * (len(ordered) - 1))])
-        return " / ".join("never" if value == float("inf") else f"{value:.0f}" for value in shown)
-
-    def regret(share: float) -> str:
-        return f"{100 * (best - statistics.median(each.quality(share * reference) for each in found)):.2f}"
-
-    missed = sum(best - each.quality(float("inf")) > 0.01 for each in found) / len(found)
-    return (
-        name, seconds([each.seconds_to(best - 0.01) for each in found]),
-        seconds([each.seconds_to(best - 0.005) for each in found]), regret(0.25), regret(0.5), regret(1.0),
-        f"{100 * missed:.0f}%", f"{statistics.median(each.worker_seconds for each in found):.0f}",
-    )  # fmt: skip
 
 
 def ranks(curves: CurveTable) -> str:
@@ -115,10 +99,9 @@ def compare(path: Path, workers: int, seeds: int, overhead: float, names: Sequen
             found[name] = [outcome for part in parts for outcome in part]
             print(f"  {workers} workers, {name}: done", file=sys.stderr, flush=True)
     reference = statistics.median(each.seconds for each in found[REFERENCE])
-    head = ("policy", "s to 1.0", "s to 0.5", "off at 1/4", "off at 1/2", "off at 1", "> 1 off", "worker s")
     rows = [row(name, found[name], best, reference) for name in names]
     title = f"{workers} workers, {TRIALS[workers]} trials, {seeds} seeds; best of the space {100 * best:.2f}%"
-    return f"{title}; the median of unpruned TPE takes {reference:.0f} s.\n\n{table([head, *rows])}"
+    return f"{title}; the median of unpruned TPE takes {reference:.0f} s.\n\n{table([HEAD, *rows])}"
 
 
 def main() -> None:
@@ -138,7 +121,8 @@ def main() -> None:
         for each in workers
     ]
     text = "\n\n".join((f"Table {path.name}.", ranks(CurveTable(path)), *parts))
-    report("search", text, write=given.get("write") == "true", heading=f"search: {path.stem}")
+    parts_of_heading = [path.stem, *(f"{name}={given[name]}" for name in ("workers", "policies") if name in given)]
+    report("search", text, write=given.get("write") == "true", heading=f"search: {', '.join(parts_of_heading)}")
 
 
 if __name__ == "__main__":

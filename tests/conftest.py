@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -10,7 +11,16 @@ from pathlib import Path
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
+# The tests' modules import torch, MLflow and Lightning, in which there is no garbage; neither do later collections look
+# at them.
+gc.disable()
+
 EYES, CELEBA, WEIGHTS = "EYEGENDER_TEST_EYES", "EYEGENDER_TEST_CELEBA", "EYEGENDER_TEST_WEIGHTS"
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +52,8 @@ def _own_logging() -> Iterator[None]:
     logging.disable(disabled)
     # What a library sets up when it is first imported, in the middle of a test, stays.
     for logger, (level, propagate, off, handlers) in before.items():
-        logger.setLevel(level)
+        if logger.level != level:  # setting a level empties the cache of every logger
+            logger.setLevel(level)
         logger.propagate, logger.disabled = propagate, off
         for handler in logger.handlers[:]:
             if handler not in handlers:

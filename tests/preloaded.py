@@ -10,6 +10,7 @@ from PIL import Image
 import eyegender
 import hydra_plugins
 
+gc.disable()
 Image.init()
 mpl.use("agg")
 for package in (eyegender, hydra_plugins):
@@ -17,5 +18,6 @@ for package in (eyegender, hydra_plugins):
         importlib.import_module(module.name)
 
 # Collecting in a child would write to every page that it shares with its parent.
+gc.enable()
 gc.collect()
 gc.freeze()

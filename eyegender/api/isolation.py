@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# The levels of libraries that a command silences, as they set them when they are imported.
+_LEVELS = {"optuna": logging.INFO, "mlflow": logging.INFO, "pytorch_lightning": logging.INFO,
+           "lightning_fabric": logging.INFO, "alembic": logging.WARNING, "urllib3": logging.NOTSET}  # fmt: skip
 # Hydra, logging and the environment belong to the whole process, so one call at a time; a call may contain another one.
 _one_at_a_time = threading.RLock()
 
@@ -84,6 +87,9 @@ def _logging() -> Iterator[None]:
             logger.handlers[:] = handlers
             logger.setLevel(level)
             logger.propagate, logger.disabled = propagate, off
+        for name in _LEVELS.keys() - {logger.name for logger in loggers}:  # imported during the call
+            if isinstance(logging.root.manager.loggerDict.get(name), logging.Logger):
+                logging.getLogger(name).setLevel(_LEVELS[name])
         everything[:] = [*kept, *everything]
         logging.disable(disabled)
         logging.raiseExceptions = raises

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eyegender.core.errors import UserError
+from eyegender.models.libraries.timm_backbone import TimmBackbone
 from eyegender.models.model_costs import costs
 from eyegender.models.saved_network import SPEC_FILE, WEIGHTS_FILE, parse_spec
 from eyegender.tracking.model_logging import NETWORK
@@ -36,10 +37,17 @@ _NOT_CONFIG = (
     "seed", "data.split.seed", "data.root", "data.reader.root", "ckpt_path", "output", "overwrite", "run_test",
     "trainer.progress", "trainer.threads",
 )  # fmt: skip
+_TIMM = f"{TimmBackbone.__module__}.{TimmBackbone.__name__}"
 _NOT_CONFIG_SECTIONS = ("tracking.", "count.", "hydra.")
 
 # The curves that the comparison draws; each one costs a request.
 _CURVES = ("train/accuracy", "val/accuracy")
+
+
+def backbone_name(params: Mapping[str, str]) -> str:
+    """The name of a run's backbone in tables, from its parameters; torchvision and timm share many names."""
+    name = params.get("model.name", "?")
+    return f"{name} (timm)" if params.get("model.backbone._target_") == _TIMM else name
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class RunRecord:
 
     @property
     def backbone(self) -> str:
-        return self.params.get("model.name", "?")
+        return backbone_name(self.params)
 
     @property
     def seed(self) -> str:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from eyegender.comparison.run_record import backbone_name
 from eyegender.core.errors import UserError
 from eyegender.tracking.tracking_store import is_training
 
@@ -90,7 +91,7 @@ def best_of_each_backbone(runs: Sequence[Run], by: str, mode: str) -> list[Selec
     candidates: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if not math.isnan(_score(run, by, mode)):
-            candidates.setdefault((run.data.params["model.name"], _split(run)), []).append(run)
+            candidates.setdefault((backbone_name(run.data.params), _split(run)), []).append(run)
     if not candidates:
         raise UserError(f"none of {len(runs)} runs logged best/{by}; set by= to a validation metric that they logged")
     selected = []

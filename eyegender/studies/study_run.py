@@ -40,13 +40,14 @@ class StudyRun:
         """Refuse a config at once that every trial would refuse."""
         from eyegender.core.schema import parse
         from eyegender.data.readers import check_source
-        from eyegender.training.build import backbone_class
         from eyegender.training.classes import with_classes
 
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         parsed = parse(own)
         parsed.model.check_weights_file()
         if parsed.model.backbone.arguments:  # such as a name, which may be misspelt
+            from eyegender.training.build import backbone_class
+
             backbone_class(parsed.model)
         check_source(parsed.data)
         with_classes(parsed)  # checks the options that depend on the number of classes

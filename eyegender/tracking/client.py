@@ -38,9 +38,7 @@ def connect(uri: str) -> MlflowClient:
         warnings.simplefilter("ignore")  # deprecation warnings from within MLflow
         import mlflow
 
-    # Their notes on migrations and retries would be printed between the lines of the run.
-    for logger in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    _silence_mlflow()  # after the import, which sets their levels
     database = database_file(uri)
     with open_database(database) if database is not None else contextlib.nullcontext():
         client = mlflow.MlflowClient(uri)
@@ -49,7 +47,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def _set_options_of_mlflow() -> None:
-    """What MLflow reads from the environment at each request; `eyegender.train` in Python restores the environment."""
+    """Set what MLflow reads from the environment at each request; calls from Python restore it in between."""
     # Runs report nothing to MLflow's authors, unless the user asks for it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # MLflow prints the URL of each run, password included.
@@ -61,6 +59,12 @@ def _set_options_of_mlflow() -> None:
     os.environ.setdefault(TIMEOUT, str(REQUEST_SECONDS))
 
 
+def _silence_mlflow() -> None:
+    """Silence notes on migrations and retries, which would be printed between the lines of the run."""
+    for logger in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+
+
 def connect_again(uri: str) -> MlflowClient:
     """`connect`, but a database that this process is connected to is neither checked nor opened again.
 
@@ -70,6 +74,7 @@ def connect_again(uri: str) -> MlflowClient:
     if database is None:
         return connect(uri)
     _set_options_of_mlflow()
+    _silence_mlflow()
     if (key := _identity(uri, database)) not in _clients:
         client = connect(uri)
         key = _identity(uri, database)  # it may have been created just now

@@ -40,6 +40,7 @@ MpiDefault=none
 ReturnToService=2
 SwitchType=switch/none
 KillWait=60
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """

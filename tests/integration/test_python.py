@@ -138,6 +138,9 @@ def test_a_script_without_a_guard_starts_workers_and_ranks(tmp_path: Path) -> No
         found = eyegender.sweep({**TINY, "trainer.max_epochs": 1, "model.finetune_depth": 0, "hydra/launcher": "joblib",
                                  "hydra.sweeper.n_jobs": 2, "sweeps": "grid", "model.lr": "choice(1e-3, 1e-2)"})
         print("trials", len(found.history))
+        import logging
+        levels = {"optuna": "INFO", "mlflow": "INFO", "pytorch_lightning": "INFO"}  # as after their imports
+        assert {name: logging.getLevelName(logging.getLogger(name).level) for name in levels} == levels
         run = eyegender.train({**TINY, "trainer.devices": 2, "trainer.strategy": "ddp", "trainer.max_epochs": 1})
         print("tested", "test/accuracy" in run.metrics, len(run.history))
         """,

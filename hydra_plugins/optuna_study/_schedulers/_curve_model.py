@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 
 _FIT_ON = 60  # observations that the hyperparameters are fitted to: more cost time and change little
 _PER_CURVE = 3  # observations per curve, the last one among them
+_OBSERVATIONS = 300  # fewer per curve, down to the last one, where there would be more than these: they cost n^3
 _JITTER = 1e-6
 _FAR = 10.0  # spreads; how bad a failed training is says nothing about the others
 
@@ -285,11 +286,12 @@ def _observations(curves: Sequence[Curve]) -> tuple[NDArray[np.int64], Array, Ar
     rows: list[int] = []
     steps: list[int] = []
     values: list[float] = []
+    per_curve = max(1, min(_PER_CURVE, _OBSERVATIONS // max(1, len(curves))))
     for row, curve in enumerate(curves):
         finite = sorted(step for step, value in curve.values.items() if math.isfinite(value))
         if not finite:
             continue
-        chosen = {finite[-1]} | {finite[round(i)] for i in np.linspace(0, len(finite) - 1, _PER_CURVE)}
+        chosen = {finite[round(i)] for i in np.linspace(len(finite) - 1, 0, per_curve)}  # from the last one
         for step in sorted(chosen):
             rows.append(row)
             steps.append(step)

@@ -13,6 +13,7 @@ _DECISIONS = 0.2  # share of a full training between two decisions about a trial
 _HOPELESS = 0.2  # probability of becoming the best below which a trial pauses
 _WORTH = 0.02  # the same for a paused trial, below which it is not continued when nothing else may start
 _NEW = 200  # random configurations that stand for what the sampler will suggest
+_CURVES = 300  # trials that the model knows, at most, besides the running ones: more cost time and change little
 
 
 class FreezeThawScheduler(Scheduler):
@@ -59,9 +60,10 @@ class FreezeThawScheduler(Scheduler):
         paused = [curve for curve in curves if curve.state == "paused"]
         if self._is_starting(curves):
             return START if may_start else min((curve.number for curve in paused), default=None)
-        if not paused:
+        predictions = self._predict(curves) if paused else None
+        paused = [curve for curve in paused if predictions and predictions.knows(curve)]
+        if not paused or predictions is None:
             return START if may_start else None
-        predictions = self._predict(curves)
         best = max(paused, key=predictions.per_second)
         if may_start:
             return START if predictions.per_second_of_new() >= predictions.per_second(best) else best.number
@@ -100,7 +102,7 @@ class _Predictions:
     def __init__(self, curves: Sequence[Curve], asking: Curve | None, fitted: "CurveModel | None") -> None:
         from ._curve_model import CurveModel, measured_price
 
-        alive = [curve for curve in curves if curve.state != "failed"]
+        alive = _informative([curve for curve in curves if curve.state != "failed"], asking)
         self._length = max((curve.max_resource or curve.last_step or 1 for curve in alive), default=1)
         self.model = CurveModel(alive, self._length, fitted)
         self._rows = {curve.number: row for row, curve in enumerate(self.model.curves)}
@@ -113,6 +115,10 @@ class _Predictions:
             self._prices[row] = measured_price(curve) or self._prices[row]
         # The number of trials is limited, too, so a cheap one costs more than its seconds.
         self._least = 0.1 * self._length * float(max(self._prices[seen]))
+
+    def knows(self, curve: Curve) -> bool:
+        """Whether this trial is among those of the model."""
+        return curve.number in self._rows
 
     def leader(self) -> Curve:
         """The trial that will probably be the best."""
@@ -143,6 +149,24 @@ class _Predictions:
     def _improvement(self, mean: float, deviation: float) -> float:
         z = (mean - float(self._mean[self._best])) / deviation
         return deviation * (z * _cdf(z) + math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
+
+
+def _informative(curves: Sequence[Curve], asking: Curve | None) -> list[Curve]:
+    """All running trials, the best of the others, and of the rest a part from the best to the worst."""
+    running = [curve for curve in curves if curve is asking or curve.state in {"running", "waiting"}]
+    numbers = {curve.number for curve in running}
+    others = [curve for curve in curves if curve.number not in numbers]
+    if len(others) <= _CURVES:
+        return list(curves)
+
+    def last_value(curve: Curve) -> float:
+        value = curve.values[curve.last_step] if curve.last_step is not None else -math.inf
+        return value if math.isfinite(value) else -math.inf
+
+    others.sort(key=last_value, reverse=True)
+    best, rest = others[: _CURVES * 2 // 3], others[_CURVES * 2 // 3 :]
+    stride = -(-len(rest) // (_CURVES // 3))
+    return sorted([*running, *best, *rest[::stride]], key=lambda curve: curve.number)
 
 
 def _cdf(z: float) -> float:

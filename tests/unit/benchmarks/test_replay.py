@@ -126,7 +126,7 @@ def test_every_policy_keeps_its_budget_and_repeats_itself(path, policy, workers)
 
 def test_promotion_trains_fewer_epochs_and_one_trial_to_the_end(path):
     table = CurveTable(path)
-    whole = replay(table, POLICIES["TPE, averaged weights"], 1, 12, seed=0, overhead=0.0)
+    whole = replay(table, POLICIES["TPE on averaged weights"], 1, 12, seed=0, overhead=0.0)
     promoted = replay(table, POLICIES["default: early TPE + promotion"], 1, 12, seed=0, overhead=0.0)
     assert promoted.epochs < 0.8 * whole.epochs
     assert whole.epochs == 12 * EPOCHS

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
+from eyegender.comparison.run_record import backbone_name
 from eyegender.comparison.selection import best_of_each_backbone
 from eyegender.core.errors import UserError
 
@@ -20,7 +21,7 @@ def finished(
     logged = {
         "model.name": model,
         "data.reader.root": "celeba",
-        **{f"data.{key}": v for key, v in params.items()},
+        **{key if key.startswith("model.") else f"data.{key}": v for key, v in params.items()},
     }
     info = RunInfo(name, "1", "me", "FINISHED", 0, 1, "active")
     tags = [RunTag("data.source", "celeba"), *([RunTag("split.fingerprint", split)] if split else [])]
@@ -34,6 +35,16 @@ def selected(*runs: Run) -> list[tuple[str, int | None]]:
 def test_best_run_of_each_backbone_with_the_number_of_candidates() -> None:
     runs = finished("a", 0.7), finished("b", 0.9), finished("c", 0.8, "inception_v3")
     assert selected(*runs) == [("b", 2), ("c", 1)]
+
+
+def test_networks_of_two_libraries_with_one_name_are_two_backbones() -> None:
+    target = "eyegender.models.libraries.timm_backbone.TimmBackbone"
+    timms = finished("b", 0.9, "resnet50", **{"model.backbone._target_": target})
+    assert selected(finished("a", 0.7, "resnet50"), timms) == [("a", 1), ("b", 1)]
+    assert [backbone_name(run.data.params) for run in (finished("a", 0.7), timms)] == [
+        "mobilenet_v2",
+        "resnet50 (timm)",
+    ]
 
 
 def test_runs_are_ranked_across_sizes_but_not_across_splits() -> None:

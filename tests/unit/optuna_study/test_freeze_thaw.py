@@ -67,6 +67,17 @@ def test_at_the_end_the_leader_is_trained_to_its_end_and_hopeless_trials_are_not
     assert scheduler.choose([*COMPLETE, hopeless], may_start=False) is None
 
 
+def test_of_thousands_of_trials_the_model_knows_the_best_and_some_of_the_others():
+    scheduler, leader = FreezeThawScheduler(), curve(3000, 19, 6)
+    history = [curve(number, number % 15, LENGTH, "complete", worse=0.0001 * number) for number in range(3000)]
+    hopeless = [curve(number, 1, 3, worse=0.2) for number in range(3001, 3400)]
+    assert scheduler.choose([*history, leader, *hopeless], may_start=False) == 3000
+    running = curve(4000, 19, 3, "running", worse=-0.03)
+    assert not scheduler.should_pause(running, [*history, leader, *hopeless, running])
+    assert scheduler._last is not None
+    assert len(scheduler._last.curves) <= 400
+
+
 @pytest.mark.parametrize("arguments", [{"min_resource": 0}, {"n_startup_trials": 1}])
 def test_arguments_out_of_their_range_are_refused(arguments):
     with pytest.raises(ValueError, match="at least"):
