@@ -6,7 +6,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from eyegender.comparison.pairs import ALL_PAIRS_UP_TO
-from eyegender.core.eye_study import is_eye_study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +83,7 @@ def caveats(
     sentences = []
     for group in groups:
         if group.split_kind == "random":
-            eyes = is_eye_study(runs[group.numbers[0] - 1].classes)
+            eyes = runs[group.numbers[0] - 1].is_of_eyes
             what = "the two eyes of one person" if eyes else "images of one person or thing"
             whose = "eyes of unknown persons" if eyes else "images of others"
             sentences.append(

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from eyegender.tracking.predictions import Predictions
 
 
+_COUNT = "count.train."  # begins the parameters with the number of training images of each class
+
+
 @dataclass(frozen=True)
 class ComparedRun:
     """One run of the comparison.
@@ -46,6 +49,12 @@ class ComparedRun:
     leads: bool
     short_name: str
     classes: tuple[str, ...] = ("female", "male")
+
+    @property
+    def is_of_eyes(self) -> bool:
+        """Whether it is of the eye study: by the classes that it logged, else by those of the page."""
+        logged = [name.removeprefix(_COUNT) for name in self.record.params if name.startswith(_COUNT)]
+        return is_eye_study(logged or self.classes)
 
     @property
     def label(self) -> str:
@@ -130,7 +139,6 @@ def compare(
     records: Sequence[RunRecord],
     *,
     classes: tuple[str, ...] = ("female", "male"),
-    eye_study: bool | None = None,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
@@ -139,7 +147,6 @@ def compare(
     Args:
         records: one or more runs, in any order.
         classes: the class names in label order of the runs whose predictions do not name them.
-        eye_study: whether a run is of the eye study; None if the class names tell.
         n_resamples: number of resamples of the bootstrap over persons.
         seed: seed of the bootstrap and of the sign flips; equal records and seeds give an equal page.
 
@@ -182,7 +189,7 @@ def compare(
         warnings=warnings(runs, groups),
         caveats=caveats(runs, groups, pairs, n_compared=n_compared),
         classes=next((run.classes for run in runs if not run.predictions.classes), runs[0].classes),
-        eye_study=any(is_eye_study(run.classes) for run in runs) if eye_study is None else eye_study,
+        eye_study=any(run.is_of_eyes for run in runs),
     )
 
 

@@ -18,7 +18,6 @@ from eyegender.comparison.run_record import load_record
 from eyegender.comparison.selection import select_runs
 from eyegender.comparison.tables import configs_table
 from eyegender.core.errors import UserError
-from eyegender.core.eye_study import is_eye_study
 from eyegender.data.decode import to_pixels
 from eyegender.data.readers import UnreadableImageError, build_reader
 from eyegender.tracking.experiment_view import TAGS
@@ -69,9 +68,7 @@ def compare_runs(store: TrackingStore, options: CompareOptions, folder: Path) ->
     """
     selected = select_runs(store, options)
     records = [load_record(store, one, options.by, latency=options.latency) for one in selected]
-    logged = _logged_classes(store, records)
-    eye_study = any(is_eye_study(names) for names in logged) if logged else None
-    comparison = compare(records, classes=_classes_to_show(logged), eye_study=eye_study)
+    comparison = compare(records, classes=_classes_to_show(_logged_classes(store, records)))
     folder.mkdir(parents=True, exist_ok=True)
     created = f"Written {time.strftime('%Y-%m-%d %H:%M')} from {store.name}."
     write_comparison(comparison, folder, load_images=_images_of_largest_group(store, comparison), created=created)

@@ -177,9 +177,11 @@ def with_class_names(data: DataSection) -> DataSection:
     arguments = data.reader.arguments
     if "classes" not in arguments or arguments["classes"] is not None:
         return data
-    names = list(class_names(data) or ())
-    reader = type(data.reader).model_validate({"_target_": data.reader.target, **arguments, "classes": names})
-    return data.model_copy(update={"reader": reader, "classes": names})
+    names = class_names(data)
+    if names is None:
+        return data
+    reader = type(data.reader).model_validate({"_target_": data.reader.target, **arguments, "classes": list(names)})
+    return data.model_copy(update={"reader": reader, "classes": list(names)})
 
 
 def subset_labels(subset: Mapping[str, int], classes: Sequence[str]) -> dict[str, int]:

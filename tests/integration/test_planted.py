@@ -188,7 +188,7 @@ def test_a_planted_target_is_refused(
     # 2. A sweep's winner: its one test, and the command that trains it again.
     with pytest.raises(UserError, match="_target_|only classes of eyegender|takes no arguments"):
         evaluate_winner(folder, None, str(tmp_path / "mlruns"))
-    assert exit_code(train, *retrain_command(folder).split()[3:]) == 2
+    assert exit_code(train, *retrain_command(folder).split()[2:]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert all(line.startswith("eyegender: ") for line in lines), lines
     assert not Path("canary").exists()
