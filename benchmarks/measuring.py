@@ -78,6 +78,14 @@ def machine() -> str:
     return f"{processor()}, {memory:.0f} GB, {platform.system()}, {versions}"
 
 
+def _without_path(argument: str) -> str:
+    """The argument without where this machine keeps its files: FILE or FOLDER instead."""
+    name, equals, value = argument.rpartition("=")
+    if not Path(value).is_absolute():
+        return argument
+    return f"{name}{equals}{'FOLDER' if Path(value).is_dir() else 'FILE'}"
+
+
 def report(
     name: str,
     text: str,
@@ -101,8 +109,7 @@ def report(
     if not write:
         return
     heading = heading or name
-    local = ("--eyes=", "out=")
-    command = " ".join(["python", "-m", f"benchmarks.{name}", *(a for a in sys.argv[1:] if not a.startswith(local))])
+    command = " ".join(["python", "-m", f"benchmarks.{name}", *map(_without_path, sys.argv[1:])])
     load = os.getloadavg()[2]
     section = (
         f"## {heading}\n\n`{command}` on {where or machine()}; load average of the last 15 minutes {load:.1f}.\n\n"

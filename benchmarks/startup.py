@@ -1,4 +1,4 @@
-"""How long a command takes before it does any work: help, config, a misspelled key, and a run of one step.
+"""How long a command takes before it does any work: help, config, a misspelled key, and a run of one step by its parts.
 
 Run: python -m benchmarks.startup [--rounds 5] [--write]
 """
@@ -6,10 +6,13 @@ Run: python -m benchmarks.startup [--rounds 5] [--write]
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measuring import alternate, environment, report, spread, table
@@ -27,6 +30,51 @@ COMMANDS = {
     "a run of one step": ("-m", "eyegender.train", *TINY, "run_test=false"),
     "a run of one step, tested": ("-m", "eyegender.train", *TINY),
 }
+
+# Runs the command in `sys.argv` and writes when each part of a training began, as seconds since the epoch.
+MARK = """
+import importlib, json, runpy, sys, time
+marks, target = [], sys.argv.pop(1)
+def mark(module, name, label, owner=None):
+    holder = importlib.import_module(module)
+    holder = getattr(holder, owner) if owner else holder
+    function = getattr(holder, name)
+    def marked(*args, **kwargs):
+        marks.append((label, time.time()))
+        if name == "parse":
+            result = function(*args, **kwargs)
+            mark("eyegender.training.run", "train", "check the store")
+            for part, called in (("prepare_network", "build the network"), ("_read_data", "read the data"),
+                                 ("_fit", "fit"), ("_test_and_write", "test, figures and files")):
+                mark("eyegender.training.run", part, called)
+            mark("eyegender.tracking.tracker", "close", "wait for the tracking store", "Tracker")
+            return result
+        try:
+            return function(*args, **kwargs)
+        finally:
+            if name == "close":
+                marks.append(("end of Python", time.time()))
+                open(target, "w").write(json.dumps(marks))
+    setattr(holder, name, marked)
+mark("eyegender.core.schema", "parse", "import torch and Lightning")
+runpy.run_module("eyegender.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def parts(folder: str, rounds: int) -> list[tuple[str, str]]:
+    """Seconds of each part of a tested run of one step."""
+    taken: dict[str, list[float]] = {}
+    marks = Path(folder) / "marks.json"
+    for _ in range(rounds):
+        began = time.time()
+        subprocess.run(
+            [sys.executable, "-c", MARK, str(marks), *TINY], cwd=folder, check=True, capture_output=True,
+            env=environment(EYEGENDER_CACHE=f"{folder}/cache"),
+        )  # fmt: skip
+        times = [("Python, Hydra and the config", began), *json.loads(marks.read_text()), ("", time.time())]
+        for (label, start), (_, end) in itertools.pairwise(times):
+            taken.setdefault(label, []).append(end - start)
+    return [(label, spread(values)) for label, values in taken.items()]
 
 
 def main() -> None:
@@ -49,8 +97,10 @@ def main() -> None:
         for way in ways.values():
             way()  # bytecode, caches and the tracking store are there from the second start on
         taken = alternate(ways, options.rounds)
-    rows = [("command", "seconds"), *((name, spread(values)) for name, values in taken.items())]
-    report("startup", table(rows), write=options.write)
+        rows = [("command", "seconds"), *((name, spread(values)) for name, values in taken.items())]
+        inside = [("part of a run of one step, tested", "seconds"), *parts(folder, options.rounds)]
+    note = "MLflow is imported by the thread that sends to the store, beside fit, test and files."
+    report("startup", f"{table(rows)}\n\n{table(inside)}\n\n{note}", write=options.write)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command `eyegender`: runs its subcommands, and lists them."""
+"""The command `eyegender`: runs its subcommands, lists them, and installs completion."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import sys
 from difflib import get_close_matches
 from importlib import metadata
 
-from eyegender.core.errors import USER_MISTAKE, one_line
+from eyegender.core.command_line import completion
+from eyegender.core.errors import USER_MISTAKE, UserError, one_line
 from eyegender.core.standard_streams import make_output_safe
 
 # In the order in which they are used. Each is a module of the same name, with a config of the same name in conf/.
 COMMANDS = ("audit", "train", "study", "compare", "promote", "evaluate", "predict", "export", "demo", "sync")
 _FLAGS = {
-    "-h, --help": "show this text; `eyegender COMMAND --help` shows a command's keys",
+    "-h, --help": "show this text; after a command, its keys",
     "--version": "show the version",
+    "--install-completion [SHELL]": "complete commands and keys in bash, zsh or fish",
+    "--show-completion [SHELL]": "print the script for that, and install nothing",
 }
 
 
@@ -27,6 +30,18 @@ def main() -> None:
             print(_overview(), end="")
         case ["--version", *_]:
             print(f"eyegender {metadata.version('eyegender')}")
+        case ["--complete", line]:
+            print(*completion.candidates(line, COMMANDS), sep="\n")
+        case [("--install-completion" | "--show-completion") as flag, *arguments]:
+            try:
+                shell = completion.shell_of(arguments)
+                said = (
+                    completion.install(shell) if flag == "--install-completion" else completion.script(shell).rstrip()
+                )
+            except UserError as error:
+                print(f"eyegender: {error}", file=sys.stderr)
+                sys.exit(USER_MISTAKE)
+            print(said)
         case [name, *arguments] if name in COMMANDS:
             sys.argv[1:] = arguments
             # As __main__, so that Lightning and joblib start further processes with the command of the module.
@@ -45,7 +60,7 @@ def _overview() -> str:
     for name in COMMANDS:
         about = read_config(config_folder("conf") / f"{name}.yaml").about
         lines.append(f"  {name:<11} {re.split(r'(?<=[.])(?= |$)', about)[0]}")
-    lines += ["", "Options", *(f"  {flag:<11} {text}" for flag, text in _FLAGS.items())]
+    lines += ["", "Options", *(f"  {flag:<30} {text}" for flag, text in _FLAGS.items())]
     return "\n".join([*lines, ""])
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from eyegender.core.command import command
 from eyegender.core.errors import UserError
+from eyegender.core.imports import without_collection
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -22,17 +23,18 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     from rich.console import Console
 
-    from eyegender.core.output_folder import new_folder, remove_old
-    from eyegender.inference.evaluation import (
-        FIGURES_FOLDER,
-        PREDICTIONS_FILE,
-        evaluate_model,
-        print_evaluation,
-        write_evaluation,
-    )
-    from eyegender.inference.labeled_images import ClassMapping, read_labeled_images
-    from eyegender.inference.load import load_model
-    from eyegender.training.outputs import METRICS_FILE
+    with without_collection():
+        from eyegender.core.output_folder import new_folder, remove_old
+        from eyegender.inference.evaluation import (
+            FIGURES_FOLDER,
+            PREDICTIONS_FILE,
+            evaluate_model,
+            print_evaluation,
+            write_evaluation,
+        )
+        from eyegender.inference.labeled_images import ClassMapping, read_labeled_images
+        from eyegender.inference.load import load_model
+        from eyegender.training.outputs import METRICS_FILE
 
     written = (METRICS_FILE, PREDICTIONS_FILE, FIGURES_FOLDER)
     folder = new_folder(options.output, "output", *written, overwrite=options.overwrite)

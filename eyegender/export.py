@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eyegender.core.command import command
+from eyegender.core.imports import imports_of_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,8 +19,9 @@ def main(cfg: DictConfig) -> None:
 
     options = parse_as(cfg, ExportOptions)  # before torch is imported, so that a mistake is reported at once
     path = new_file(options.output, "output", "model.onnx", overwrite=options.overwrite)
-    from eyegender.inference.load import load_model
-    from eyegender.inference.onnx_export import check_installed, export_onnx
+    with imports_of_command():
+        from eyegender.inference.load import load_model
+        from eyegender.inference.onnx_export import check_installed, export_onnx
 
     check_installed()
     model = load_model(options.model, options.tracking)

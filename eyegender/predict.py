@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from eyegender.core.command import command
 from eyegender.core.errors import one_line
 from eyegender.core.eye_study import is_eye_study
+from eyegender.core.imports import without_collection
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,9 +25,10 @@ def predict(options: PredictOptions) -> list[PredictionRow]:
     Raises:
         UserError: the model or the folder of images cannot be read, or the output cannot be written.
     """
-    from eyegender.core.output_folder import new_file, new_folder
-    from eyegender.inference import prediction
-    from eyegender.inference.load import load_model
+    with without_collection():
+        from eyegender.core.output_folder import new_file, new_folder
+        from eyegender.inference import prediction
+        from eyegender.inference.load import load_model
 
     output = new_file(options.output, "output", "predictions.csv", overwrite=options.overwrite)
     if options.grad_cam is not None:

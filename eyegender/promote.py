@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from eyegender.core.callable_module import make_callable
 from eyegender.core.command import command
+from eyegender.core.imports import imports_of_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -17,10 +18,11 @@ def main(cfg: DictConfig) -> None:
     from eyegender.core.schema import parse_as
 
     options = parse_as(cfg, PromoteOptions)  # before torch is imported, so that a mistake is reported at once
-    from eyegender.core.secrets import redact
-    from eyegender.registry.model_card import CARD_FILE
-    from eyegender.registry.promotion import promote
-    from eyegender.tracking.tracking_store import open_store
+    with imports_of_command():
+        from eyegender.core.secrets import redact
+        from eyegender.registry.model_card import CARD_FILE
+        from eyegender.registry.promotion import promote
+        from eyegender.tracking.tracking_store import open_store
 
     store = open_store(options.tracking)
     promotion = promote(store, options.run, name=options.name, alias=options.alias, force=options.force)

@@ -146,6 +146,8 @@ def _prepare_process(config_name: str, groups: tuple[str, ...] | None) -> Path |
     ConfigStore.instance().__deepcopy__ = lambda _: ConfigStore.instance()  # type: ignore[attr-defined]
     sys.excepthook = _print_redacted
     logging.raiseExceptions = False  # with a log file on a full disk, every line would print a traceback
+    # Before MLflow is imported; `tracking.client` sets it for whoever imports eyegender.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if not _wants_traceback():
         # Otherwise Hydra prints the error and exits itself. Child processes inherit both variables.
         os.environ.update({"HYDRA_FULL_ERROR": "1", _SET_BY_US: "1"})

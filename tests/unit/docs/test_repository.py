@@ -43,3 +43,11 @@ def test_hooks_and_workflow_call_what_ci_calls():
 def test_the_demo_takes_the_arguments_that_make_shows():
     [shown] = re.findall(r'^demo:.*ARGS="(\S+)"', (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert compose_config(shown, name="demo").models == ["models:/NAME@ALIAS"]
+
+
+def test_the_page_on_installing_names_every_extra_and_the_wheel():
+    page = (ROOT / "docs/install.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == project["optional-dependencies"].keys()
+    wheels = set(re.findall(r"\beyegender-[\w.-]+\.whl", page))
+    assert wheels == {f"eyegender-{project['version']}-py3-none-any.whl"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from eyegender.tracking import check
 from eyegender.tracking.check import check_store_once
-from eyegender.tracking.client import connect_again
+from eyegender.tracking.client import connect, connect_again
 from eyegender.tracking.location import artifacts_beside, find_location
 from eyegender.tracking.writer import KEY_TAG, RunWriter
 from tests.stores import give_store
@@ -27,6 +28,17 @@ def writer(database: Path, *, is_new: bool) -> RunWriter:
     folder = database.parent / "run"
     folder.mkdir(exist_ok=True)
     return RunWriter(f"sqlite:///{database}", artifacts_beside(database), folder, is_new=is_new)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "true"), ("false", "false")])
+def test_mlflow_reports_no_usage_unless_the_user_asks_for_it(
+    database: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", before or "")
+    if before is None:
+        monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
+    connect(f"sqlite:///{database}")
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == after
 
 
 def test_one_client_per_database(database: Path, tmp_path: Path) -> None:
