@@ -90,7 +90,9 @@ class ConfigOf:
             if not os.path.isdir(folder):  # noqa: PTH112
                 raise UserError(f"config_dir must be a folder, got {folder}; correct it")
             lines = [f"hydra.searchpath=[file://{folder}]", *lines]
-        return prepare_arguments(lines)
+        if ranges:  # a sweep, which has another key for its folder
+            return prepare_arguments(["-m", *lines], self.name)[1:]
+        return prepare_arguments(lines, self.name)
 
     def composed(self, lines: list[str]) -> DictConfig:
         """The composed config."""

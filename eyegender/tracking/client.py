@@ -40,7 +40,8 @@ def connect(uri: str) -> MlflowClient:
 
     _silence_mlflow()  # after the import, which sets their levels
     database = database_file(uri)
-    with open_database(database) if database is not None else contextlib.nullcontext():
+    opened = open_database(database) if database is not None else contextlib.nullcontext()
+    with opened, without_collection():  # the first client imports MLflow's store
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client

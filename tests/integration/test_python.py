@@ -42,7 +42,8 @@ def test_from_training_to_a_promoted_model_in_one_process(tmp_path: Path, capfd:
             seen.append(trainer.current_epoch)
 
     first = eyegender.train(TINY, callbacks=[Watch()])
-    second = eyegender.train({**TINY, "seed": 1, "trainer.max_epochs": 1})
+    second = eyegender.train({**TINY, "seed": 1, "trainer.max_epochs": 1, "output": "second"})
+    assert second.output_dir == tmp_path / "second"
     assert seen == [0, 1]
     said = capfd.readouterr().out
     assert said.count("epoch 1/2") == said.count("epoch 1/1") == 1  # no handler of the first call is left
@@ -50,6 +51,8 @@ def test_from_training_to_a_promoted_model_in_one_process(tmp_path: Path, capfd:
 
     written = json.loads((first.output_dir / "metrics.json").read_text())
     assert first.metrics == pytest.approx(written["metrics"])
+    with pytest.raises(eyegender.UserError, match="overwrite=true"):
+        eyegender.train({**TINY, "output": Path("second")})
     assert {"val/accuracy", "test/accuracy"} <= set(first.metrics)
     assert isinstance(first.history, pd.DataFrame)
     assert list(first.history.index) == [1, 2]
@@ -112,7 +115,8 @@ def test_a_sweep_its_best_trial_and_its_continuation(tmp_path: Path) -> None:
     assert found.best.run_id != found.run_id is not None
     assert found.model is not None
     assert "2 complete" in found._repr_html_()
-    more = eyegender.sweep({**named, "hydra.sweeper.n_trials": 3})
+    more = eyegender.sweep({**named, "hydra.sweeper.n_trials": 3, "output": found.output_dir})
+    assert more.output_dir == found.output_dir
     assert list(more.history.index) == [0, 1, 2]
     assert len(more.study().trials) == len(eyegender.load_study("rates").trials) == 3
     compared = eyegender.compare(more, {"latency": False})

@@ -35,6 +35,8 @@ HYDRAS_GROUPS = {
     "hydra/sweeper/pruner",
     "hydra/sweeper/scheduler",
 }
+# Keys of Hydra that the pages explain.
+HYDRAS_KEYS = {"hydra.run.dir"}
 # Arguments of classes that are not ours.
 OTHERS_KEYS = (
     "hydra.launcher.",
@@ -153,7 +155,7 @@ def _importable(name: str) -> bool:
 
 @pytest.mark.parametrize("page", sorted(set(TEXTS) - {"reference.md"}))  # that one shows values, too
 def test_every_key_that_is_named_exists(page: str) -> None:
-    known = REFERENCE.paths() | HYDRAS_GROUPS
+    known = REFERENCE.paths() | HYDRAS_GROUPS | HYDRAS_KEYS
     groups = "|".join([*REFERENCE.groups, r"hydra\.sweeper"])
     named = []
     for word in (word for code in inline_code(TEXTS[page]) for word in code.split()):
