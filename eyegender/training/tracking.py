@@ -239,7 +239,8 @@ def checkpoint_origin(tracker: Tracker, cfg: TrainConfig, data: EyesDataModule) 
         "run_id": tracker.run_id,
     }
     identity = {"run": run, "config": checkpoint_config(cfg), "data": data_identity(data)}
-    return identity | {"classes": list(data.samples.classes)}
+    classes = data.samples.classes
+    return identity | ({"classes": list(classes)} if len(classes) > 2 else {})
 
 
 def run_name(cfg: TrainConfig, overrides: list[str]) -> str:
