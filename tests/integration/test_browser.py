@@ -62,7 +62,8 @@ def mlflow_page(tracked: TrackedRuns) -> Iterator[tuple[str, str]]:
     address = f"http://127.0.0.1:{free_port()}"
     port = address.rpartition(":")[2]
     start = ["mlflow", "ui", "--backend-store-uri", tracked.uri, "--workers", "1"]
-    with process([*start, "--host", "127.0.0.1", "--port", port], f"{address}/health", {}):
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes that the page does not need
+    with process([*start, "--host", "127.0.0.1", "--port", port], f"{address}/health", environment):
         yield address, experiment
 
 
