@@ -67,7 +67,7 @@ def test_a_tracking_store_that_fills_costs_nothing_but_the_exit_code(small_disk:
         UserError, match=r"metrics and artifacts of the run need [\d,]+ bytes in .*mlruns, got a full disk"
     ) as told:
         train(tiny_config(*HEAD_ALONE, f"tracking.root={disk}", "tracking.close_timeout=15"), tmp_path / "run")
-    assert f"eyegender.sync folder={tmp_path}/run" in str(told.value)
+    assert f"eyegender sync folder={tmp_path}/run" in str(told.value)
     assert (tmp_path / "run/metrics.json").is_file()
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     send(tmp_path / "run", None)

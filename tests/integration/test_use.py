@@ -259,8 +259,12 @@ def test_a_strangers_config_builds_only_what_is_allowed(tracked: TrackedRuns, tm
         ("export", ["model=x", "format=pickle"], "format must be 'onnx', got 'pickle'"),
         ("demo", ["port=99999"], "port must be less than or equal to 65535"),
         # Before the model is looked at.
-        ("predict", ["model=x", "images=.", "output=.."], "output must be a file that does not exist, got .."),
-        ("export", ["model=x", "output=.."], "output must be a file that does not exist, got .."),
+        (
+            "predict",
+            ["model=x", "images=.", f"output={__file__}"],
+            f"output must be a file that does not exist, got {__file__}; set another output=, or overwrite=true",
+        ),
+        ("export", ["model=x", f"output={__file__}"], f"output must be a file that does not exist, got {__file__}"),
         ("evaluate", ["model=x", "output=/dev/null"], "output must be a folder, got the file /dev/null"),
         ("compare", ["output=/dev/null"], "output must be a folder, got the file /dev/null"),
     ],
