@@ -13,8 +13,9 @@ def main(cfg):
     while step < cfg.steps:
         step, x = step + 1, x - cfg.lr * 2 * x  # one step of gradient descent on x ** 2
         if trial:
-            checkpoint.write_text(f"{step} {x}")
-            trial.report(x**2, int(step))
+            trial.report(x**2, int(step))  # before the checkpoint: what was reported may be repeated, but not missed
+            checkpoint.with_suffix(".new").write_text(f"{step} {x}")
+            checkpoint.with_suffix(".new").replace(checkpoint)
             if trial.should_prune():
                 raise TrialPruned
     return x**2
