@@ -141,7 +141,7 @@ def main() -> None:
         raise SystemExit(f"policies must be among {', '.join(POLICIES)}, got {', '.join(sorted(unknown))}")
     workers = int(given.get("workers", "1"))
     text = compare(path, workers, int(given.get("seeds", "50")), float(given["seconds"]), names)
-    heading = f"search: Syne Tune, {path.stem}, workers={workers}"
+    heading = f"search_syne_tune: {path.stem}, workers={workers}"
     report("search_syne_tune", text, write=given.get("write") == "true", heading=heading)
 
 
