@@ -51,6 +51,9 @@ class BatchLoader:
     the order is extended from its start, so fewer than `world_size` images occur twice. In evaluation, each image
     occurs exactly once.
 
+    In training on a GPU, all batches have the same size, because a GPU prepares anew, for up to some seconds, for each
+    size that it meets. An epoch leaves out the few images that remain, fewer than it has batches; other ones each time.
+
     Args:
         rows: row of each sample in the store, int64 of shape (N,).
         labels: label of each sample, shape (N,).
@@ -165,7 +168,10 @@ class BatchLoader:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.rows))
             per_rank = -(-len(order) // self.world_size)
             order = np.resize(order, per_rank * self.world_size)
-        return np.array_split(order[self.rank :: self.world_size].astype(np.int64), len(self))
+        own = order[self.rank :: self.world_size].astype(np.int64)
+        if self.shuffle and self.gpu is not None:
+            own = own[: len(own) // len(self) * len(self)]
+        return np.array_split(own, len(self))
 
     def _start(self, positions: NDArray[np.int64]) -> Future[Batch]:
         if self._pool is None:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from eyegender.data import loader as loader_module
-from eyegender.data.loader import Batch, ImageLoader
+from eyegender.data.loader import Batch, BatchLoader, ImageLoader
 from eyegender.data.pixel_cache import PixelStore, open_pixel_store
 from eyegender.data.readers import Samples
 
@@ -108,6 +108,40 @@ def test_all_ranks_have_the_same_number_of_batches(store: PixelStore, world: int
             assert len({len(order(batches)) for batches in ranks}) == 1
         else:
             assert seen == list(range(1000, 1000 + N))
+
+
+class Positions(BatchLoader):
+    """Batches without pixels, so that no GPU is needed."""
+
+    _prefetches = False
+
+    def _load(self, positions: np.ndarray) -> Batch:
+        where = torch.from_numpy(positions)
+        return Batch(torch.zeros(0), torch.from_numpy(self.labels)[where], torch.from_numpy(self.index)[where])
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 16, 50, 200])
+def test_a_gpu_trains_with_batches_of_one_size(world: int, batch_size: int) -> None:
+    rows, gpu = np.arange(N), torch.device("cuda")
+    labels = (rows % 2).astype(np.uint8)
+    seen: set[int] = set()
+    for epoch in range(8):
+        sizes = set()
+        for rank in range(world):
+            options = {"rank": rank, "world_size": world, "gpu": gpu}
+            batches = Positions(rows, labels, rows, batch_size, shuffle=True, **options)
+            batches.set_epoch(epoch)
+            loaded = list(batches)
+            assert len(loaded) == len(batches)
+            assert len(order(loaded)) > -(-N // world) - len(batches)
+            sizes |= {len(batch.indices) for batch in loaded}
+            seen |= set(order(loaded))
+        assert len(sizes) == 1
+        assert max(sizes) <= batch_size
+    assert seen == set(range(N))
+    evaluated = list(Positions(rows, labels, rows, batch_size, shuffle=False, gpu=gpu))
+    assert order(evaluated) == list(range(N))
 
 
 def test_an_epoch_can_follow_an_unfinished_one(store: PixelStore) -> None:
