@@ -12,8 +12,8 @@ NAME = "eyegender"
 COLUMNS = (
     "attributes.`Created`",
     "metrics.`test/accuracy`",
-    "metrics.`best/val/accuracy`",
-    "metrics.`val/accuracy`",
+    "metrics.`val_best/accuracy`",
+    "metrics.`accuracy/val`",
     "params.`model.name`",
     "params.`model.finetune_depth`",
     "params.`model.lr`",
