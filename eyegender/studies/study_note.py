@@ -24,21 +24,28 @@ def what_it_searches(study: StudyHandle) -> str:
 
 
 def what_it_found(
-    writer: RunWriter,
-    study: StudyHandle,
-    status: StudyStatus,
-    folder: Path,
-    winner: TrialRow | None,
-    tested: dict[str, float],
+    writer: RunWriter, study: StudyHandle, status: StudyStatus, *, tested: tuple[TrialRow, Path] | None
 ) -> str:
-    """The counts, the best trials with links to their runs, the result on the test set, and the report."""
+    """The result on the test set, the counts, the best trials with links to their runs, and the report.
+
+    Args:
+        writer: writer of the study's run.
+        study: the study.
+        status: its state.
+        tested: the trial that was tested, with its folder.
+    """
     from eyegender.tracking.notes import RUN
 
-    counts = status.counts
-    lines = [f"Study **{study.name}**: {counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed."]
-    runs = _runs_of_trials(writer)
-    if winner is not None and tested:
-        lines.append(f"{_link(winner, runs, f'Trial {winner.number}')} was tested once:\n\n{_tested(winner, folder)}")
+    counts, runs, lines = status.counts, _runs_of_trials(writer), []
+    if tested is not None:
+        trial, folder = tested
+        lines.append(f"{_link(trial, runs, f'Trial {trial.number}')} was tested once: accuracy {_accuracy(folder)}.")
+    if status.no_best is not None:
+        lines.append(f"No best trial: {status.no_best}.")
+    lines.append(
+        f"{counts.complete} complete trials, {counts.pruned} pruned, {counts.failed} failed. "
+        f"[Report]({RUN}/artifacts/report.md)"
+    )
     keys = list(dict.fromkeys(key for trial in status.best[:SHOWN] for key in trial.params))
     short = short_keys(keys)
     if status.best:
@@ -49,10 +56,7 @@ def what_it_found(
             cells += [short_value(trial.params[key]) if key in trial.params else "-" for key in keys]
             rows.append(f"| {' | '.join(cells)} |")
         lines.append("\n".join(rows))
-    if status.no_best is not None:
-        lines.append(f"No best trial: {status.no_best}.")
-    lines.append(f"[Report]({RUN}/artifacts/report.md)")
-    return "\n\n".join(lines)
+    return "\n\n".join([*lines, what_it_searches(study)])
 
 
 def add_model_of_winner(writer: RunWriter, winner: TrialRow) -> None:
@@ -93,12 +97,11 @@ def _link(trial: TrialRow, runs: dict[int, str], text: str) -> str:
     return f"[{text}]({RUNS}/{runs[trial.number]})" if trial.number in runs else text
 
 
-def _tested(winner: TrialRow, folder: Path) -> str:
-    """The accuracy of the winner with its interval, from the predictions in its folder."""
-    from eyegender.studies.winner import trial_folder
-    from eyegender.tracking.notes import accuracy_row, accuracy_table
+def _accuracy(folder: Path) -> str:
+    """The accuracy of a tested trial with its interval, from the predictions in its folder."""
+    from eyegender.tracking.notes import accuracy_text
     from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 
-    table = json.loads((trial_folder(winner, folder) / PREDICTIONS_FILE).read_text(encoding="utf-8"))
+    table = json.loads((folder / PREDICTIONS_FILE).read_text(encoding="utf-8"))
     columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
-    return accuracy_table([accuracy_row("test", Predictions.from_columns(columns))])
+    return accuracy_text(Predictions.from_columns(columns))

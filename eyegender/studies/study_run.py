@@ -132,6 +132,7 @@ class StudyRun:
         self, study: StudyHandle, status: StudyStatus, folder: Path, winner: TrialRow | None, tested: dict[str, float]
     ) -> None:
         from eyegender.studies.ties import tied
+        from eyegender.studies.winner import trial_folder
         from eyegender.tracking.names import final_values
         from eyegender.tracking.tracker import now_ms
 
@@ -161,7 +162,8 @@ class StudyRun:
                 writer.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
         if winner is not None:
             add_model_of_winner(writer, winner)
-        writer.apply({"op": "note", "text": what_it_found(writer, study, status, folder, winner, tested)})
+        subject = None if winner is None or not tested else (winner, trial_folder(winner, folder))
+        writer.apply({"op": "note", "text": what_it_found(writer, study, status, tested=subject)})
         if counts.pruned:
             self._end_paused_runs(writer)
         writer.apply({"op": "end", "status": "FAILED" if status.aborted else "FINISHED", "time": now_ms()})
@@ -207,7 +209,7 @@ def _best_so_far(status: StudyStatus) -> Iterator[Entry]:
         best = trial.values[0] if best is None else better(best, trial.values[0])
         if math.isfinite(best) and trial.ended is not None:
             time = int(trial.ended.timestamp() * 1000)
-            yield {"op": "metrics", "values": {"best/value": best}, "step": step, "time": time}
+            yield {"op": "metrics", "values": {"study/best_value": best}, "step": step, "time": time}
 
 
 def _best_usable(status: StudyStatus, sweep_dir: Path) -> TrialRow | None:

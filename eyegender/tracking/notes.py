@@ -24,18 +24,14 @@ RUNS, RUN, MODEL = "{runs}", "{run}", "{model}"
 COMPARED = "Compared in "
 
 
-def accuracy_row(split: str, predictions: Predictions) -> str:
-    """A row of `accuracy_table`: the accuracy with its 95% interval, over persons if they are known."""
+def accuracy_text(predictions: Predictions) -> str:
+    """The accuracy with its 95% interval, over persons if they are known."""
     found = bootstrap_interval("accuracy", predictions.labels, predictions.probabilities, predictions.persons)
-    number = f"{len(predictions):,} images"
-    if predictions.persons is not None:
-        number += f" of {len(set(predictions.persons)):,} persons"
-    return f"| {split} | {100 * found.value:.1f}% | {100 * found.low:.1f} to {100 * found.high:.1f}% | {number} |"
-
-
-def accuracy_table(rows: Sequence[str]) -> str:
-    """A table of rows from `accuracy_row`; empty without a row."""
-    return "\n".join(["| | accuracy | 95% interval | of |", "|:--|--:|--:|:--|", *rows]) if rows else ""
+    persons = "" if predictions.persons is None else f" of {len(set(predictions.persons)):,} persons"
+    return (
+        f"**{100 * found.value:.1f}%** (95% interval {100 * found.low:.1f} to {100 * found.high:.1f}%) on "
+        f"{len(predictions):,} images{persons}"
+    )
 
 
 def artifact_links(paths: Sequence[str]) -> str:

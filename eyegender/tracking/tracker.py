@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 LAST_EPOCH = "tracking.epoch"
+LONGEST_WAIT = 300  # seconds that system metrics wait for the first epoch
 
 
 def now_ms() -> int:
@@ -63,6 +65,9 @@ class Tracker:
         self.writer = RunWriter(location.uri, location.artifacts, folder, is_new=resume is None)
         self.sender = Sender(self.journal, self.writer)
         self._system: SystemMetrics | None = None
+        self._waiting: list[Entry] = []  # system metrics: MLflow's comparison begins with what was logged first
+        self._has_epoch = False
+        self._lock = threading.Lock()
         self._append(
             op="run", key=self.key, run_id=run_id, experiment=experiment, name=redact_urls(name), tags=_tags(tags),
             uri=redact_urls(location.uri), artifacts=location.artifacts, **_relative_database(location, folder),
@@ -87,6 +92,7 @@ class Tracker:
         """Log finite metrics after `step` finished epochs; JSON and SQL treat NaN and infinity differently."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         self._append(op="metrics", values=finite, step=step)
+        self._has_epoch = True
         if step > last_epoch(self.began_in):
             with contextlib.suppress(OSError):
                 (self.began_in / LAST_EPOCH).write_text(str(step))
@@ -125,12 +131,27 @@ class Tracker:
             self._system.start()
 
     def _log_system(self, values: Mapping[str, float]) -> None:
+        time_ms = now_ms()
         # Seconds as steps, because a resumed run measures anew.
-        self._append(op="metrics", values=dict(values), step=now_ms() // 1000)
+        entry: Entry = {"op": "metrics", "values": dict(values), "step": time_ms // 1000, "time": time_ms}
+        with self._lock:
+            self._waiting.append(entry)
+            first = self._waiting[0]["time"]
+        if self._has_epoch or time_ms - first > 1000 * LONGEST_WAIT:
+            self._send_system()
+
+    def _send_system(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            for entry in waiting:
+                self.journal.append(entry)
+        self.sender.wake()
 
     def _stop_measuring(self) -> None:
         if self._system is not None:
             self._system.stop()
+            with contextlib.suppress(UserError):  # a full disk, which was reported before
+                self._send_system()
 
     def close(self, status: str, seconds: float) -> bool:
         """End the run as FINISHED, FAILED or KILLED; True if the store contains everything after at most `seconds`."""

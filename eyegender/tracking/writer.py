@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from eyegender.core.atomic_write import atomic_write
 from eyegender.tracking.client import CONCURRENT_REQUESTS, connect_again, upload_timeout
 from eyegender.tracking.errors import is_gone, is_refused
-from eyegender.tracking.experiment_view import TAGS
+from eyegender.tracking.experiment_view import TAGS, VIEW
 from eyegender.tracking.local_store import adapt_addresses
 from eyegender.tracking.location import database_file
 from eyegender.tracking.model_logging import log_model
@@ -243,7 +243,7 @@ class RunWriter:
                 return created
         self._restore_experiment(experiment)
         for tag, value in TAGS.items():
-            if tag not in experiment.tags:
+            if tag not in experiment.tags or (tag == VIEW and experiment.tags[tag] != value):
                 self.client.set_experiment_tag(experiment.experiment_id, tag, value)
         experiment_id: str = experiment.experiment_id
         return experiment_id

@@ -60,7 +60,7 @@ def gpu_usage() -> dict[str, float]:
     import torch
 
     found: dict[str, float] = {}
-    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
         return found
     for device in range(torch.cuda.device_count()):
         if torch.cuda.memory_reserved(device) == 0:

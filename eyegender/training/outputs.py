@@ -11,7 +11,7 @@ import numpy as np
 from eyegender.core.atomic_write import atomic_write
 from eyegender.models.heads import probabilities_of
 from eyegender.tracking.names import count_tags, final_values
-from eyegender.tracking.notes import MODEL, accuracy_row, accuracy_table, artifact_links, link
+from eyegender.tracking.notes import MODEL, accuracy_text, artifact_links, link
 from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 from eyegender.training import environment
 from eyegender.training.tracking import what_it_is
@@ -87,14 +87,15 @@ def write_outputs(
         },
     )
     tracker.log_artifact(METRICS_FILE)
-    rows = []
+    results = []
     if val_outputs is not None:
         validated = collect_predictions(data, val_outputs)
         write_json(output_dir / VAL_PREDICTIONS_FILE, validated.to_table())
-        rows = [accuracy_row(f"validation, epoch {facts['best_epoch']:.0f} of {len(history)}", validated)]
+        epoch = f"epoch {facts['best_epoch']:.0f} of {len(history)}"
+        results = [f"Validation accuracy {accuracy_text(validated)}, {epoch}."]
     what = what_it_is(cfg, data, built)
     if not with_model:
-        tracker.log_note(f"{what}\n\n{accuracy_table(rows)}")
+        tracker.log_note("\n\n".join([*results, what]))
         return
     from eyegender.plots import figures
 
@@ -102,7 +103,7 @@ def write_outputs(
     plots = {"learning_curves": figures.learning_curves(history, note=note)}
     if test_outputs is not None:
         predictions = collect_predictions(data, test_outputs)
-        rows = [accuracy_row("test", predictions), *rows]
+        results = [f"Test accuracy {accuracy_text(predictions)}.", *results]
         write_json(output_dir / PREDICTIONS_FILE, predictions.to_table())
         tracker.log_artifact(PREDICTIONS_FILE)
         # MLflow lists tables by this tag.
@@ -122,8 +123,8 @@ def write_outputs(
         params={"model": cfg.model.name, "finetune_depth": str(spec.depth)},
     )
     # After the model, so that its address is known.
-    links = f"Figures: {artifact_links(drawn)}\n\nModel: {link(tracker.name, MODEL)}"
-    tracker.log_note(f"{what}\n\n{accuracy_table(rows)}\n\n{links}")
+    links = f"Figures: {artifact_links(drawn)}\\\nModel: {link(tracker.name, MODEL)}"
+    tracker.log_note("\n\n".join([*results, links, what]))  # MLflow shows the first lines
 
 
 def write_json(path: Path, content: Any) -> None:

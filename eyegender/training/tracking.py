@@ -86,7 +86,7 @@ def begin_tracking(
         find_location(cfg.tracking.uri, cfg.tracking.root),
         output_dir,
         experiment=cfg.tracking.experiment,
-        name=cfg.tracking.run_name or _name(cfg, overrides, flat, trial),
+        name=cfg.tracking.run_name or name_of(cfg, overrides, flat, trial),
         tags=tags,
         resume=resumed_run,
         began_in=None if resumed_run is None or resume is None else resume.began_in,
@@ -132,7 +132,8 @@ def what_it_is(cfg: TrainConfig, data: EyesDataModule, built: BuiltModel) -> str
     return f"{what} **Synthetic eyes say nothing about real ones.**" if data.source == "synthetic" else what
 
 
-def _name(cfg: TrainConfig, overrides: list[str], flat: Mapping[str, str], trial: TrialHandle | None) -> str:
+def name_of(cfg: TrainConfig, overrides: list[str], flat: Mapping[str, str], trial: TrialHandle | None) -> str:
+    """The name of the MLflow run; `flat` is the flattened config."""
     if trial is None:
         return run_name(cfg.model.name, overrides, flat)
     return trial_name(trial.number, redact_config(dict(trial.params)), flat)
