@@ -24,7 +24,7 @@ def what_it_searches(study: StudyHandle) -> str:
 
 
 def what_it_found(
-    writer: RunWriter, study: StudyHandle, status: StudyStatus, *, tested: tuple[TrialRow, Path] | None
+    writer: RunWriter, study: StudyHandle, status: StudyStatus, *, tested: tuple[TrialRow, Path, float] | None
 ) -> str:
     """The result on the test set, the counts, the best trials with links to their runs, and the report.
 
@@ -32,14 +32,15 @@ def what_it_found(
         writer: writer of the study's run.
         study: the study.
         status: its state.
-        tested: the trial that was tested, with its folder.
+        tested: the trial that was tested, with its folder and its accuracy.
     """
     from eyegender.tracking.notes import RUN
 
     counts, runs, lines = status.counts, _runs_of_trials(writer), []
     if tested is not None:
-        trial, folder = tested
-        lines.append(f"{_link(trial, runs, f'Trial {trial.number}')} was tested once: accuracy {_accuracy(folder)}.")
+        trial, folder, accuracy = tested
+        result = _with_interval(folder) or f"**{100 * accuracy:.1f}%**"
+        lines.append(f"{_link(trial, runs, f'Trial {trial.number}')} was tested once: accuracy {result}.")
     if status.no_best is not None:
         lines.append(f"No best trial: {status.no_best}.")
     lines.append(
@@ -97,11 +98,14 @@ def _link(trial: TrialRow, runs: dict[int, str], text: str) -> str:
     return f"[{text}]({RUNS}/{runs[trial.number]})" if trial.number in runs else text
 
 
-def _accuracy(folder: Path) -> str:
-    """The accuracy of a tested trial with its interval, from the predictions in its folder."""
+def _with_interval(folder: Path) -> str | None:
+    """The accuracy of a tested trial with its interval, from the predictions in its folder; None without them."""
     from eyegender.tracking.notes import accuracy_text
     from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 
-    table = json.loads((folder / PREDICTIONS_FILE).read_text(encoding="utf-8"))
+    try:
+        table = json.loads((folder / PREDICTIONS_FILE).read_text(encoding="utf-8"))
+    except OSError:
+        return None
     columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
     return accuracy_text(Predictions.from_columns(columns))

@@ -162,7 +162,9 @@ class StudyRun:
                 writer.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
         if winner is not None:
             add_model_of_winner(writer, winner)
-        subject = None if winner is None or not tested else (winner, trial_folder(winner, folder))
+        subject = None
+        if winner is not None and tested:
+            subject = winner, trial_folder(winner, folder), tested["test/accuracy"]
         writer.apply({"op": "note", "text": what_it_found(writer, study, status, tested=subject)})
         if counts.pruned:
             self._end_paused_runs(writer)
