@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,11 +74,6 @@ class RunResult:
         if unknown := [name for name in names if name not in known]:
             raise UserError(f"objectives: no metric {unknown[0]}; known: {', '.join(sorted(known))}")
         return tuple(known[name] for name in names)
-
-
-def use_progress_bars(progress: str) -> bool:
-    """Whether to show progress bars; `auto` shows them only in a terminal."""
-    return progress == "bars" or (progress == "auto" and sys.stdout.isatty())
 
 
 def print_summary(
