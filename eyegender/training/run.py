@@ -39,12 +39,13 @@ from eyegender.training.callbacks import EpochHistory, SaveOrigin, fit_callbacks
 from eyegender.training.checkpoints import SafeCheckpointIO, latest_checkpoint, load_checkpoint
 from eyegender.training.classes import named_class_metrics, with_classes
 from eyegender.training.display.epoch_bar import EpochBar
+from eyegender.training.display.first_lines import first_lines
 from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, not_finite_error
 from eyegender.training.output_of_runs import remove_result
 from eyegender.training.outputs import collect_predictions, write_outputs
 from eyegender.training.plain_epochs import PlainEpochs, can_train_plainly
 from eyegender.training.resume import ResumePoint, find_resume_point, restore_weights
-from eyegender.training.summary import RunResult, print_summary
+from eyegender.training.summary import RunResult, headline, print_summary
 from eyegender.training.tracking import begin_tracking, checkpoint_origin, finish_on_error
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, current_trial
 
@@ -140,7 +141,7 @@ def _train(request: _Request) -> RunResult:
     start = time.monotonic()
     # 1. Mistakes show before any data is read: the tracking store, the device, the network.
     check = check_store if request.trial is None else check_store_once
-    check(find_location(cfg.tracking.uri, cfg.tracking.root))
+    check(location := find_location(cfg.tracking.uri, cfg.tracking.root))
     settings = trainer_settings(cfg)
     ranks = check_trainer(settings)
     network = prepare_network(cfg, fresh=request.resume is None)
@@ -149,6 +150,9 @@ def _train(request: _Request) -> RunResult:
     built = prepare_model(cfg, data, network)
     if request.resume is not None:
         restore_weights(request.resume, built.classifier, data, cfg)
+    if ranks.is_zero:
+        for line in first_lines(cfg, built, data, request.output_dir, location=location, resume=request.resume):
+            log.info("%s", line)
     # 3. Choose what the config leaves to a measurement.
     settings = autotune(cfg, settings, network.network, len(data.split.train), data.size)
     check_batches(cfg, data, network.network, ranks)
@@ -173,6 +177,7 @@ def _train(request: _Request) -> RunResult:
         print_summary(
             cfg, result.metrics, request.output_dir, tracker, source=data.source,
             positive=classes[1] if len(classes) == 2 else None, complete=complete,
+            headline=headline(cfg, result, time.monotonic() - start),
         )  # fmt: skip
         if not complete and (disk_full := tracker.disk_full_error()):
             raise disk_full

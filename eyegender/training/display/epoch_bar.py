@@ -40,7 +40,8 @@ class EpochBar(pl.Callback):
         if not shows_bars():
             yield
             return
-        with live_bar(what) as self._bar:
+        with live_bar(what) as bar:
+            self._bar = bar
             try:
                 yield
             finally:
