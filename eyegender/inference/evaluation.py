@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eyegender.core.errors import UserError, one_line
+from eyegender.core.eye_study import is_eye_study, unit_of
 from eyegender.core.progress import show_progress
 from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.models.metrics import class_metrics
@@ -50,7 +51,7 @@ class Evaluation:
 
     @property
     def persons(self) -> int | None:
-        """The number of persons in the images; None if they are unknown."""
+        """The number of persons in the images, or of image groups; None if they are unknown."""
         return None if self.images.persons is None else len(set(self.images.persons))
 
     def as_json(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class Evaluation:
             "data": self.images.samples.source,
             "part": self.split,
             "pictures": len(self.predictions),
-            "persons": self.persons,
+            "persons" if is_eye_study(self.images.samples.classes) else "groups": self.persons,
             **({"positive": self.model.spec.classes[1]} if self.model.spec.outputs == 1 else {}),
             "size": self.model.spec.size,
             "color": self.model.spec.color,
@@ -169,9 +170,11 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     from eyegender.inference.confusion_table import confusion_table
 
     images = evaluation.images
-    persons = "" if evaluation.persons is None else f" of {evaluation.persons:,} persons"
+    count, unit = evaluation.persons, unit_of(images.samples.classes)
+    known = count is not None and (unit == "person" or count < len(images))
+    groups = f" of {count:,} {unit}s" if known else ""
     which = "all images" if evaluation.split == "all" else f"the {evaluation.split} split"
-    title = f"{evaluation.model.reference} on {images.samples.source}, {which}: {len(images):,}{persons}"
+    title = f"{evaluation.model.reference} on {images.samples.source}, {which}: {len(images):,}{groups}"
     table = Table("metric", "value", "95% interval")
     for name, interval in evaluation.metrics.items():
         value = "-" if math.isnan(interval.value) else f"{interval.value:.4f}"
