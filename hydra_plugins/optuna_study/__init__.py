@@ -13,6 +13,7 @@ Hydra executes every module here whose name has no leading underscore again when
 state live in the underscore modules, and this one only exports them. Nothing imports Optuna before a sweep starts.
 """
 
+from ._monitoring._lines import params_text
 from ._monitoring._loading import load_study
 from ._planning._preview import ExpectedTrials, StudyPlan, StudyPreview
 from ._redaction import (
@@ -56,6 +57,7 @@ __all__ = [
     "load_study",
     "move_secrets_to_environment",
     "override_without_secrets",
+    "params_text",
     "raw_overrides",
     "redact",
     "redact_override",

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 LABELS = tuple(sorted(NAMES))
 # A train with a run's own words, such as "seventy-two eyes", is none of these.
-OF_EYES = re.compile(r"\b(fe)?males?\b|\beyes?\b|gender\b(?<!eyegender)", re.IGNORECASE)
+OF_EYES = re.compile(r"\b(fe)?males?\b|\beyes?\b|gender\b(?<!eyegender)|\bpersons?\b(?<!by=person)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
