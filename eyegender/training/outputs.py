@@ -123,7 +123,7 @@ def write_outputs(
         params={"model": cfg.model.name, "finetune_depth": str(spec.depth)},
     )
     # After the model, so that its address is known.
-    links = f"Figures: {artifact_links(drawn)}\\\nModel: {link(tracker.name, MODEL)}"
+    links = f"Figures: {artifact_links(drawn)}\nModel: {link(tracker.name, MODEL)}"
     tracker.log_note("\n\n".join([*results, links, what]))  # MLflow shows the first lines
 
 

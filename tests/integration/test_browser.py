@@ -5,9 +5,7 @@ With EYEGENDER_SCREENSHOTS=docs/images the screenshots in README and docs are ta
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,53 +15,26 @@ from eyegender.tracking.experiment_view import link
 from tests import processes
 from tests.composing import SMALL
 from tests.digits import write_digits
+from tests.integration.browser import MARKS, SLOW, mlflow_pages, opened_page, shoot
 from tests.integration.conftest import TrackedRuns
 from tests.integration.test_compare import compared
 from tests.integration.test_serve import free_port, process
 
 sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
-
-SLOW = 60_000  # milliseconds; nothing is timed, a busy machine may take long
-SCREENSHOTS = Path(os.environ["EYEGENDER_SCREENSHOTS"]).absolute() if "EYEGENDER_SCREENSHOTS" in os.environ else None
+pytestmark = MARKS
 
 
 @pytest.fixture
 def page() -> Iterator[sync_api.Page]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1440, "height": 860})
-        context.set_default_timeout(SLOW)
-        # MLflow's page opens an assistant on a first visit; it would cover the columns.
-        context.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
-        try:
-            yield context.new_page()
-        finally:
-            browser.close()
-
-
-def shoot(page: sync_api.Page, name: str, *, whole: bool = False) -> None:
-    if SCREENSHOTS is not None:
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=whole)
+    with opened_page() as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
 def mlflow_page(tracked: TrackedRuns) -> Iterator[tuple[str, str]]:
     """Address of MLflow's page and id of the experiment."""
-    client = tracked.client
-    experiment = str(client.get_experiment_by_name("eyegender").experiment_id)
-    address = f"http://127.0.0.1:{free_port()}"
-    port = address.rpartition(":")[2]
-    start = ["mlflow", "ui", "--backend-store-uri", tracked.uri, "--workers", "1"]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes that the page does not need
-    with process([*start, "--host", "127.0.0.1", "--port", port], f"{address}/health", environment):
+    experiment = str(tracked.client.get_experiment_by_name("eyegender").experiment_id)
+    with mlflow_pages(tracked.uri) as address:
         yield address, experiment
 
 
