@@ -95,7 +95,7 @@ def write_outputs(
         results = [f"Validation accuracy {accuracy_text(validated)}, {epoch}."]
     what = what_it_is(cfg, data, built)
     if not with_model:
-        tracker.log_note("\n\n".join([*results, what]))
+        tracker.log_note("\n".join(results) + f"\n\n{what}")
         return
     from eyegender.plots import figures
 
@@ -124,7 +124,8 @@ def write_outputs(
     )
     # After the model, so that its address is known.
     links = f"Figures: {artifact_links(drawn)}\nModel: {link(tracker.name, MODEL)}"
-    tracker.log_note("\n\n".join([*results, links, what]))  # MLflow shows the first lines
+    results.append(links)
+    tracker.log_note("\n".join(results) + f"\n\n{what}")  # MLflow shows the first few lines
 
 
 def write_json(path: Path, content: Any) -> None:
