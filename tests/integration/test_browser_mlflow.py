@@ -76,8 +76,9 @@ def test_a_runs_page_says_what_it_is_and_what_came_out(
         expect(page.get_by_text(run.data.tags[label]).first).to_be_visible()
     shoot(page, "mlflow-run")
     page.get_by_text("Show more", exact=True).first.click()
-    page.get_by_role("link", name="roc", exact=True).click()
-    image = page.locator("img[src^='blob:'], img[src*='roc.png']").first
+    with page.expect_popup() as opened:  # links of a description open in another tab
+        page.get_by_role("link", name="roc", exact=True).click()
+    image = opened.value.locator("img[src^='blob:'], img[src*='roc.png']").first
     expect(image).to_be_visible(timeout=SLOW)
 
 
