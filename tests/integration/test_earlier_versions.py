@@ -84,7 +84,10 @@ def test_a_study_continues_and_its_models_are_loaded(code: Path, tmp_path: Path)
     process = start(code, tmp_path, *sweep, "hydra.sweeper.n_trials=2")
     process.wait(timeout=400)
     assert process.returncode == 0, (tmp_path / "earlier.log").read_text()
-    before = {tracked.info.run_id for tracked in runs_of(tmp_path)}
+    before = {tracked.info.run_id: tracked for tracked in runs_of(tmp_path)}
+    models = [name for name in before if any(item.path == "model" for item in client_of(tmp_path).list_artifacts(name))]
+    models = models or [name for name in before if before[name].outputs and before[name].outputs.model_outputs]
+    assert models
 
     done = run("eyegender.train", *sweep, *TINY, "hydra.sweeper.n_trials=4", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,11 +97,8 @@ def test_a_study_continues_and_its_models_are_loaded(code: Path, tmp_path: Path)
     assert len(states) == 4
     assert set(states) <= {"complete", "pruned"}  # the new trials pause, which earlier versions did not
     after = {tracked.info.run_id: tracked for tracked in runs_of(tmp_path)}
-    assert before < set(after)
+    assert set(before) < set(after)
     assert len(after) == 5  # the study and its four trials
-    models = [name for name in before if any(item.path == "model" for item in client_of(tmp_path).list_artifacts(name))]
-    models = models or [name for name in before if after[name].outputs and after[name].outputs.model_outputs]
-    assert models
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
     for name in models:
         probabilities = mlflow.pyfunc.load_model(f"runs:/{name}/model").predict(np.zeros((2, 40, 40), np.uint8))
