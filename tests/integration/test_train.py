@@ -202,6 +202,9 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert run.info.status == "FINISHED"
     metrics = run.data.metrics
     counted = sum(metrics[f"test/{name}"] for name in ("tp", "fp", "tn", "fn"))
+    # The table has the images of both processes, each once.
+    names = [row[0] for row in json.loads((tmp_path / "out/test_predictions.json").read_text())["data"]]
+    assert len(set(names)) == len(names) == counted
     assert counted == sum(
         json.loads((tmp_path / "out" / "metrics.json").read_text())["data"]["counts"]["test"].values()
     )
