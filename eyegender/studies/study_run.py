@@ -109,6 +109,8 @@ class StudyRun:
             tie = tie_sentence(status) if winner in tied(status) else None
             result = f"Tie      {tie}; trial {winner.number}" if tie else f"Winner   trial {winner.number}"
             print(f"{result}, {_percent(tested)}")
+            if status.recommendation is not None and winner == status.recommended:
+                print(f"         {status.recommendation}")
             print(f"Retrain  {retrain_command(trial_folder(winner, folder))}")
         print(f"Report   {report}")
         self._log(study, status, folder, winner, tested)
@@ -131,6 +133,7 @@ class StudyRun:
             best = {f"best.{name}": str(value) for name, value in status.best[0].params.items()}
             # These are tags, because parameters could not change when the study continues.
             best["best.trial"] = str(status.best[0].number)
+            best["recommended.trial"] = "none" if status.recommended is None else str(status.recommended.number)
             best["best.tied"] = " ".join(str(trial.number) for trial in tied(status)) or "no"
             writer.apply({"op": "tags", "values": best})
         if winner is not None and tested:
@@ -182,7 +185,8 @@ def _best_usable(status: StudyStatus, sweep_dir: Path) -> TrialRow | None:
 
     if status.no_best is not None:
         print(f"Winner   none, {status.no_best}")
-    for trial in status.best:
+    first = [] if status.recommended is None else [status.recommended]
+    for trial in [*first, *(trial for trial in status.best if trial not in first)]:
         damage = find_damage(trial_folder(trial, sweep_dir))
         if damage is None:
             return trial

@@ -18,13 +18,13 @@ from ._heartbeat import Heartbeat, Stopped, WorkerId
 from ._history._ended_lines import EndedLines
 from ._job import as_hydra_config
 from ._launch import Launch, LaunchResult, WorkerSpec, is_in_process, is_submitit, launcher_name, workers_are_children
+from ._monitoring._handle import StudyHandle
 from ._monitoring._signals import SignalForwarder, stop_local_workers
 from ._planning._planner import Planner
 from ._queue import TrialQueue
 from ._redaction import one_line
 from ._schedulers._pausing import PausedLines, build_scheduler
 from ._status import (
-    StudyHandle,
     StudyStatus,
     TrialRow,
     print_line,
