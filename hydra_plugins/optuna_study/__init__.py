@@ -14,6 +14,7 @@ state live in the underscore modules, and this one only exports them. Nothing im
 """
 
 from ._monitoring._handle import StudyHandle
+from ._monitoring._lines import params_text
 from ._monitoring._loading import load_study
 from ._planning._preview import ExpectedTrials, StudyPlan, StudyPreview
 from ._redaction import (
@@ -57,6 +58,7 @@ __all__ = [
     "load_study",
     "move_secrets_to_environment",
     "override_without_secrets",
+    "params_text",
     "raw_overrides",
     "redact",
     "redact_override",

@@ -1,8 +1,7 @@
 """A study as others see it: its state, read from its storage alone, and its printed lines."""
 
-import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from ._trial import StudyError
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from ._budget import Counts, Progress
+    from ._budget import Counts
     from ._storage import Storage
 
 
@@ -109,8 +108,7 @@ class StudyStatus:
         if self.recommended is None or self.recommended.values == self.best[0].values:
             return None
         best = self.best[0]
-        value = _number_text(best.values[0])
-        return f"trial {best.number} has the best value, {value}, but trials similar to it did worse"
+        return f"trial {best.number} has the best value, {best.values[0]:.4g}, but trials similar to it did worse"
 
     @property
     def failures(self) -> Sequence[TrialRow]:
@@ -229,91 +227,3 @@ def study_status(storage: Any, name: str) -> StudyStatus:
         return status_of(opened, name)
     finally:
         opened.close()
-
-
-# ---- text
-
-
-def print_line(line: str) -> None:
-    # Not through logging, which Hydra sends to the file of a trial while one runs in this process.
-    # A sweep must not end because its output is closed.
-    with contextlib.suppress(OSError, ValueError):
-        print(line, flush=True)
-
-
-def _number_text(value: float) -> str:
-    return f"{value:.6g}"
-
-
-def _values_text(values: Iterable[float]) -> str:
-    return " ".join(_number_text(value) for value in values) or "-"
-
-
-def _params_text(row: TrialRow) -> str:
-    shown = (f"{key}={_number_text(value) if isinstance(value, float) else value}" for key, value in row.params.items())
-    return " ".join(shown) or "-"
-
-
-def trial_line(trial: "FrozenTrial", best: "FrozenTrial | None", finished: int, n_trials: int | None) -> str:
-    """The line of a trial that has ended.
-
-    Args:
-        trial: the trial.
-        best: the best trial by then, if there is one.
-        finished: number of trials that had finished by then.
-        n_trials: number of finished trials that complete the study, if it has one.
-    """
-    from ._budget import first_number, is_failed, is_interrupted
-
-    row = trial_row(trial)
-    number = f"trial {row.number}" + (f" (attempt {row.attempt + 1})" if row.attempt else "")
-    if is_interrupted(trial):
-        return f"{number:<10} interrupted: {row.reason}; requeued"
-    parts = [f"{number:<10} {row.state:<8} {_values_text(row.values)}", _params_text(row)]
-    if row.state == "complete" and not row.feasible:
-        parts.append("infeasible")
-    if is_failed(trial):
-        parts.append(row.reason or "unknown reason")
-    if best is not None:
-        parts.append(f"best {_number_text(best.values[0])} (trial {first_number(best)})")
-    return " | ".join([*parts, f"{finished} finished" if n_trials is None else f"{finished}/{n_trials}"])
-
-
-def duration_text(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
-def summary(status: StudyStatus, progress: "Progress", most: int = 5) -> list[str]:
-    """The lines at the end of a sweep, with at most this many best trials and failures."""
-    counts = progress.counts
-    parts = [f"{counts.complete} complete", f"{counts.pruned} pruned"]
-    failed = counts.failed + counts.failed_before
-    if failed:
-        parts.append(f"{failed} failed")
-    parts += [f"{getattr(counts, name)} {name}" for name in ("running", "paused", "waiting") if getattr(counts, name)]
-    if counts.interrupted:
-        parts.append(f"{counts.interrupted} interrupted attempts")
-    target = "" if status.n_trials is None else f", of {status.n_trials} trials"
-    lines = [f"study '{status.name}': {', '.join(parts)}{target} ({status.storage})"]
-    if progress.stopped:
-        lines.append(f"stopped: {progress.stopped}")
-    if status.best:
-        lines.append("best trials:" if len(status.directions) == 1 else "Pareto front:")
-        lines += [
-            f"  trial {row.number}: {_values_text(row.values)} | {_params_text(row)}" for row in status.best[:most]
-        ]
-    if status.recommended is not None and status.recommendation is not None:
-        row = status.recommended
-        lines.append(f"recommended, because {status.recommendation}:")
-        lines.append(f"  trial {row.number}: {_values_text(row.values)} | {_params_text(row)}")
-    if status.no_best is not None:
-        lines.append(status.no_best)
-    failures = status.failures
-    if failures:
-        lines.append("failures:")
-        lines += [f"  trial {row.number}: {row.reason or 'unknown reason'}" for row in failures[:most]]
-        if len(failures) > most:
-            lines.append(f"  and {len(failures) - most} more")
-    return lines

@@ -245,7 +245,7 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed: b
     found += [f"'{key}' was not swept, now is" for key in new if key not in old]
     for key in old:
         if key in new and old[key] != new[key]:
-            found.append(f"'{key}' was {_range_text(old[key])}, now {_range_text(new[key])}")
+            found.append(f"'{key}' was {range_text(old[key])}, now {range_text(new[key])}")
     name = "custom_search_space"
     if stored.get(name) != wanted[name]:
         found.append(f"{name} was {stored.get(name)}, now {wanted[name]}")
@@ -258,7 +258,7 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed: b
     return found
 
 
-def _range_text(branches: Mapping[str, Any]) -> str:
+def range_text(branches: Mapping[str, Any]) -> str:
     parts = []
     for condition, written in branches.items():
         text = str(written)

@@ -36,6 +36,18 @@ class StudyHandle:
         """Store a JSON-serializable value with the study; trials that start later see it in `study_attrs`."""
         self._storage.set_study_user_attr(self._id, key, value)
 
+    @property
+    def definition(self) -> dict[str, str]:
+        """What the sweep searches, without secrets: the range of each swept key, and the value of each fixed one."""
+        from .._budget import DEFINITION
+        from .._study import range_text
+
+        stored = self._storage.get_study_system_attrs(self._id).get(DEFINITION) or {}
+        fixed = (line.lstrip("+~").partition("=") for line in stored.get("fixed", ()))
+        return {key: value for key, _, value in fixed} | {
+            key: range_text(branches) for key, branches in stored.get("space", {}).items()
+        }
+
     def load(self) -> "optuna.Study":
         """Optuna's own study, for plots and importances."""
         import optuna

@@ -11,9 +11,9 @@ from optuna.trial import TrialState, create_trial
 
 from hydra_plugins.optuna_study import StudyStatus, study_status
 from hydra_plugins.optuna_study._monitoring import _recommendation
+from hydra_plugins.optuna_study._monitoring._lines import summary
 from hydra_plugins.optuna_study._monitoring._recommendation import LEAST
 from hydra_plugins.optuna_study._schedulers import Curve
-from hydra_plugins.optuna_study._status import summary
 
 LR = FloatDistribution(1e-4, 1e-1, log=True)
 
