@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from eyegender.inference.load import LoadedModel
 
 PREDICTIONS_FILE, FIGURES_FOLDER = "predictions.json", "figures"
-MOST_CLASSES = 20  # that are printed
 
 
 @dataclass(frozen=True)
@@ -165,8 +164,10 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Print the metrics, the confusion matrix in words and the warnings."""
+    """Print the metrics, the confusion matrix and the warnings."""
     from rich.table import Table
+
+    from eyegender.inference.confusion_table import confusion_table
 
     images = evaluation.images
     count, unit = evaluation.persons, unit_of(images.samples.classes)
@@ -178,35 +179,11 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     for name, interval in evaluation.metrics.items():
         value = "-" if math.isnan(interval.value) else f"{interval.value:.4f}"
         table.add_row(name, value, f"{interval.low:.4f} to {interval.high:.4f}")
-    lines = [
-        *_confusions(evaluation.predictions, images.samples.classes),
-        *(f"Warning: {warning}" for warning in evaluation.warnings),
-    ]
+    lines = [f"Warning: {warning}" for warning in evaluation.warnings]
     if images.skipped:
         lines.append(f"{len(images.skipped)} unreadable images were left out; metrics.json lists them")
     console.print(one_line(title), markup=False, highlight=False, soft_wrap=True)
     console.print(table)
+    console.print(confusion_table(evaluation.predictions.confusion_matrix, images.samples.classes, console.width))
     for line in lines:
         console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
-
-
-def _confusions(predictions: Predictions, classes: tuple[str, ...]) -> list[str]:
-    """The confusion matrix in words; of many classes, those with the most errors."""
-    matrix = predictions.confusion_matrix
-    if len(classes) == 2:
-        (tn, fp), (fn, tp) = matrix.tolist()
-        negative, positive = classes
-        return [
-            f"{positive} (positive): {tp} classified correctly, {fn} misclassified as {negative}",
-            f"{negative}: {tn} classified correctly, {fp} misclassified as {positive}",
-        ]
-    errors = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-errors.sum(axis=1), kind="stable").tolist()
-    lines = []
-    for k in order[:MOST_CLASSES]:
-        wrong, most = int(errors[k].sum()), int(errors[k].argmax())
-        as_other = f", {wrong} misclassified, most often as {classes[most]} ({errors[k, most]})" if wrong else ""
-        lines.append(f"{classes[k]}: {matrix[k, k]} classified correctly{as_other}")
-    if len(classes) > MOST_CLASSES:
-        lines.append(f"and {len(classes) - MOST_CLASSES} classes with fewer errors; metrics.json lists them")
-    return lines
