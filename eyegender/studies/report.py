@@ -71,6 +71,7 @@ def write_report(
     content: dict[str, Any] = {
         "study": status.name,
         "best": best,
+        "recommended": None if status.recommended is None else status.recommended.number,
         "importances": [group.to_json() for group in found],
         "test": tested or {},
     }
@@ -151,11 +152,15 @@ def _lines(
     if status.no_best is not None:
         lines += ["", f"{status.no_best.capitalize()}."]
     tie = tie_sentence(status)
+    if status.recommended is not None and status.recommendation is not None:
+        lines += ["", f"Trial {status.recommended.number} is recommended: {status.recommendation}."]
     if tie:
         lines += ["", f"{tie}. There is no evidence that one of them is better."]
     if winner is not None and tested:
-        if winner != status.best[0]:
+        if winner not in (status.winner, status.best[0]):
             subject = f"Trial {winner.number}, the best one whose files are complete,"
+        elif winner != status.best[0]:
+            subject = "The recommended trial"
         else:
             subject = f"Trial {winner.number}, the first of them," if tie else "The winner"
         lines += ["", f"{subject} was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]

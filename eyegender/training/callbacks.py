@@ -21,6 +21,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from eyegender.core.command_line.durations import duration_text
+from eyegender.tracking.names import curve_points
 from eyegender.training.averaging import AveragedWeights
 from eyegender.training.checkpoints import BestCheckpoint
 from eyegender.training.display.epoch_bar import epoch_label
@@ -105,8 +106,7 @@ class EpochHistory(pl.Callback):
         if self.tracker is None:
             return
         for row in self.rows[self._sent :]:
-            values = {name: value for name, value in row.items() if name != "epoch"}
-            self.tracker.log_metrics(values, step=int(row["epoch"]))
+            self.tracker.log_metrics(curve_points(row), step=int(row["epoch"]))
         self._sent = len(self.rows)
 
     def state_dict(self) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from eyegender.training.checkpoints import SafeCheckpointIO, latest_checkpoint, 
 from eyegender.training.classes import named_class_metrics, with_classes
 from eyegender.training.display.epoch_bar import EpochBar
 from eyegender.training.display.first_lines import first_lines
+from eyegender.training.environment import gpu_usage
 from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, not_finite_error
 from eyegender.training.output_of_runs import remove_result
 from eyegender.training.outputs import collect_predictions, write_outputs
@@ -163,6 +164,7 @@ def _train(request: _Request) -> RunResult:
             cfg, request.output_dir, request.overrides, built, data, precision=settings.precision,
             resume=request.resume, trial=request.trial,
         )  # fmt: skip
+        tracker.measure_system(cfg.tracking.system_interval, gpu_usage)
     with finish_on_error(tracker, cfg, built.classifier, data, request.stop):
         # 5. Train, test the best checkpoint, write the outputs.
         fit = _fit(request, built, data, settings, tracker)
