@@ -1,12 +1,13 @@
 """What a trial costs besides its objective, with several workers, in PostgreSQL and in SQLite, and in large studies.
 
-Run: python -m benchmarks.study_overhead [--workers 8] [--trials 200] [--sizes 100 1000 5000 10000] [--many 64] [--write]
-The first table shows trials per second, wall-clock milliseconds per trial of the whole study, and CPU milliseconds per trial
-(of all workers together, without their start). The last is the cost of a trial if each worker has a core of its own.
+Run: python -m benchmarks.study_overhead [--workers 8] [--trials 200] [--sizes 100 1000 5000 10000] [--many 64]
+         [--write]
+The first table shows trials per second, wall-clock milliseconds per trial of the whole study, and CPU milliseconds per
+trial (of all workers together, without their start). The last is the cost of a trial if each worker has its own core.
 
-The second table has CPU milliseconds per trial in studies that have this many trials already: with one worker in SQLite, and
-with many in PostgreSQL. The many are threads of one process, each with a storage and queue of its own; they claim,
-sample and finish trials, but compose no config and run no job.
+The second table has CPU milliseconds per trial in studies that have this many trials already: with one worker in
+SQLite, and with many in PostgreSQL. The many are threads of one process, each with a storage and queue of its own; they
+claim, sample and finish trials, but compose no config and run no job.
 """
 
 import argparse
