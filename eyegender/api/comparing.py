@@ -88,8 +88,8 @@ def compare(
 
 def _untested(left_out: int, compared: int) -> str:
     return (
-        f"{left_out} of {left_out + compared} trials have no test predictions and are not compared, because a sweep tests "
-        "only its winner; the sweep's history has the validation of all trials"
+        f"{left_out} of {left_out + compared} trials have no test predictions and are not compared, because a sweep "
+        "tests only its winner; the sweep's history has the validation of all trials"
     )
 
 
