@@ -75,14 +75,20 @@ def live_bar(what: str, total: int | None = None) -> Iterator[LiveBar]:
     to the terminal write above the bar meanwhile.
     """
     from rich.console import Console
+    from rich.constrain import Constrain
     from rich.progress import Progress
+
+    class Bars(Progress):
+        def get_renderables(self) -> Iterator[Constrain]:
+            # Room for the ^C that terminals echo: in a new line, it would hide from rich where the bar is.
+            yield Constrain(self.make_tasks_table(self.tasks), console.width - 3)
 
     streams = sys.stdout, sys.stderr
     on_stdout, on_stderr = map(_is_terminal, streams)
     console = _shared[-1] if _shared else Console(
         stderr=on_stderr and not on_stdout, force_terminal=True if _display.get() == "bars" else None
     )  # fmt: skip
-    bars = Progress(
+    bars = Bars(
         *_columns(), console=console, transient=True, expand=True, refresh_per_second=_FRAMES,
         redirect_stdout=on_stdout or not on_stderr, redirect_stderr=on_stderr,
     )  # fmt: skip
