@@ -130,6 +130,14 @@ def test_the_default_may_be_missing_equal_or_the_best_itself(study: Study) -> No
     assert study.bias() is not None
 
 
+def test_a_tie_is_called_one(study: Study) -> None:
+    for _ in range(3):
+        study.add(0.9)
+    bias = study.bias()
+    assert bias is not None
+    assert bias.sentences[0].startswith("Trial 0 ties for the best of 3 on the validation set, with 90.0%. ")
+
+
 def test_a_grid_enqueues_every_trial_and_has_no_default(study: Study) -> None:
     for accuracy in (0.9, 0.92, 0.94):
         study.add(accuracy, enqueued=True)
