@@ -57,9 +57,9 @@ class SelectionBias:
     def sentences(self) -> list[str]:
         """What a reader should know, in plain words."""
         value, low, high = (f"{100 * each:.1f}" for each in self.corrected)
-        is_tied = any(trial.values == self.best.values for trial in self.equal)
+        is_best = "ties for" if any(trial.values == self.best.values for trial in self.equal) else "is"
         found = [
-            f"Trial {self.best.number} {'ties for' if is_tied else 'is'} the best of {self.n_trials} on the validation set, with "
+            f"Trial {self.best.number} {is_best} the best of {self.n_trials} on the validation set, with "
             f"{100 * self.observed:.1f}%. Corrected for that choice, its accuracy is {value}% ({low} to {high})."
         ]
         if self.default is None:
