@@ -57,10 +57,11 @@ def first_lines(
         names = f"{len(classes)} classes"
     where = relative(location.database) if location.database is not None else redact(location.uri)
     made = {"synthetic": "synthetic eyes: they say nothing about real eyes"}.get(data.source, _named_source(cfg, data))
+    split = split_title(cfg.data.split.by, classes)
     return [
         f"Train    {cfg.model.name} ({trained}) for {epochs}",
         f"Data     {one_line(made)}",
-        f"Images   {sizes}, {data.size} x {data.size} pixels, split by {split_title(cfg.data.split.by, data.samples.classes)}",
+        f"Images   {sizes}, {data.size} x {data.size} pixels, split by {split}",
         f"Classes  {one_line(names)}",
         f"Weights  {_weights_text(built.weights)}",
         f"Log      experiment {one_line(cfg.tracking.experiment)} in {where}",
