@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -30,20 +32,21 @@ TINY = ("data.n=60", *SMALL)
 
 
 def remember_config_files() -> None:
-    """Parse each file of `conf/` and `sweeps/` once in this process: they do not change while the tests run.
+    """Parse each file of `conf/`, `sweeps/` and Hydra once in this process: they do not change while the tests run.
 
     Parsing is a third of a composition, and hundreds of tests compose. Files elsewhere are read each time.
     """
     load = OmegaConf.load
-    ours = tuple(str(config_folder(name).resolve()) for name in ("conf", "sweeps"))
+    folders = (config_folder("conf"), config_folder("sweeps"), Path(hydra.__file__).with_name("conf"))
+    fixed = tuple(f"{folder.resolve()}{os.sep}" for folder in folders)
 
     @cache
     def parsed(path: str) -> bytes:
         return pickle.dumps(load(path))
 
     def load_or_recall(file: Any) -> Any:
-        path = str(Path(getattr(file, "name", file)).absolute())
-        return pickle.loads(parsed(path)) if path.startswith(ours) else load(file)
+        path = str(Path(file if isinstance(file, (str, Path)) else file.name).absolute())
+        return pickle.loads(parsed(path)) if path.startswith(fixed) else load(file)
 
     OmegaConf.load = load_or_recall  # type: ignore[method-assign]
 
