@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eyegender.core.command import command
 from eyegender.core.errors import one_line
+from eyegender.core.eye_study import split_title, unit_of
 from eyegender.data.readers import build_reader, check_source, split_options
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
 
     classes = list(report.counts)
     shown = [escape(one_line(name)) for name in classes]
-    table = Table("split", *shown, "all", title=f"{escape(report.source)}: images, split by {report.split_kind}")
+    split_by = split_title(report.split_kind, classes)
+    table = Table("split", *shown, "all", title=f"{escape(report.source)}: images, split by {split_by}")
     for split, counts in {**report.split_counts, "all": report.counts}.items():
         table.add_row(split, *(str(counts[name]) for name in classes), str(sum(counts.values())))
     console.print(table)
@@ -83,7 +85,7 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
     near = f"{len(report.near_pairs)}, {in_both} of them in {both} classes"
     facts.add_row("pairs of near-duplicates", "unknown: all images are similar" if report.near_aborted else near)
     if report.separated_persons is not None:
-        facts.add_row("persons in several splits", str(len(report.separated_persons)))
+        facts.add_row(f"{unit_of(classes)}s in several splits", str(len(report.separated_persons)))
     if report.group_sizes is not None:
         groups, largest = sum(report.group_sizes.values()), max(report.group_sizes, default=0)
         facts.add_row("groups that stay together", f"{groups}, the largest of {largest} images")
@@ -92,7 +94,7 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
     leaks = Table("split", "duplicates across", "1-nearest neighbor", title="leakage between splits")
     for kind, leak in report.leaks.items():
         shown_kind = report.split_kind if (kind, report.split_kind) == ("person", "blocks") else kind
-        leaks.add_row(shown_kind, f"{leak.across:g} pairs", f"{100 * leak.accuracy:.1f}%")
+        leaks.add_row(split_title(shown_kind, classes), f"{leak.across:g} pairs", f"{100 * leak.accuracy:.1f}%")
     if report.gain is not None:
         gain, error = report.gain
         leaks.add_row("gain of random", "", f"{100 * gain:+.1f} ± {100 * error:.1f} points")
@@ -104,7 +106,7 @@ def print_report(report: AuditReport, output_dir: Path, console: Console) -> Non
     separated = report.separated_persons or {}
     for title, lines in (
         (f"in {both} classes", [" = ".join(names) for names in report.conflicts]),
-        ("person in several splits", [f"{person}: {', '.join(splits)}" for person, splits in separated.items()]),
+        (f"{unit_of(classes)} in several splits", [f"{unit}: {', '.join(sets)}" for unit, sets in separated.items()]),
         ("unreadable", [f"{name}: {reason}" for name, reason in report.unreadable.items()]),
         ("identical files", [" = ".join(names) for names in report.duplicates]),
         ("near-duplicates", [f"{p.first} ~ {p.second} ({p.similarity:.3f}{', mirrored' if p.mirrored else ''})"

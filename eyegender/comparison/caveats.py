@@ -61,10 +61,9 @@ def headlines(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], pairs: Se
     for group in groups:
         leader = runs[group.numbers[0] - 1]
         accuracy = leader.metrics["accuracy"]
-        test_set = f"{group.n:,} test images" + (f" of {group.persons:,} persons" if group.persons else "")
         sentence = (
             f"Group {group.letter}: #{leader.number} {leader.short_name} reaches {100 * accuracy.value:.1f}% "
-            f"({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}%) on {test_set}."
+            f"({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}%) on {group.test_set}."
         )
         rivals = [pair for pair in pairs if leader.number in (pair.first.number, pair.second.number)]
         not_worse = [pair.other(leader).number for pair in rivals if not pair.significant]
@@ -84,20 +83,21 @@ def caveats(
     for group in groups:
         if group.split_kind == "random":
             eyes = runs[group.numbers[0] - 1].is_of_eyes
-            what = "the two eyes of one person" if eyes else "images of one person or thing"
-            whose = "eyes of unknown persons" if eyes else "images of others"
+            what = "the two eyes of one person" if eyes else "images that belong together"
+            whose = "eyes of unknown persons" if eyes else "other images"
             sentences.append(
                 f"Group {group.letter} is split at random: {what} can be in the training and the test set, so its "
                 f"accuracies are too high for {whose}."
             )
         if group.split_kind == "blocks":
+            same, many = ("person", "persons") if group.unit == "person" else ("thing", "things")
             sentences.append(
                 f"Group {group.letter} is split into blocks of consecutive file numbers: if neighbouring images show "
-                "the same person, few persons are in more than one set."
+                f"the same {same}, few {many} are in more than one set."
             )
         if group.persons is None:
             sentences.append(
-                f"The persons of group {group.letter} are unknown: its intervals and tests treat all images as "
+                f"The {group.unit}s of group {group.letter} are unknown: its intervals and tests treat all images as "
                 "independent."
             )
     for run in runs:
@@ -124,11 +124,12 @@ def caveats(
     large = [group.letter for group in groups if len(group.numbers) > ALL_PAIRS_UP_TO]
     if large:
         sentences.append(f"In group {', '.join(large)} each run is shown against the most accurate one only.")
-    if any(group.persons is not None and group.persons < group.n for group in groups) and pairs:
-        sentences.append(
-            "McNemar's test is at the level of persons if they are known, because a model tends to be right or wrong "
-            "on all images of a person."
-        )
+    units = [group.unit for group in groups if group.persons is not None and group.persons < group.n]
+    sentences += [
+        f"McNemar's test is at the level of {unit}s if they are known, because a model tends to be right or wrong "
+        f"on all images of {'a person' if unit == 'person' else 'a group'}."
+        for unit in dict.fromkeys(units if pairs else ())
+    ]
     return tuple(sentences)
 
 

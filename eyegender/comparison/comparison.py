@@ -12,7 +12,7 @@ import numpy as np
 from eyegender.comparison.caveats import caveats, headlines, warnings
 from eyegender.comparison.pairs import Pair, compare_pairs
 from eyegender.core.errors import UserError
-from eyegender.core.eye_study import is_eye_study
+from eyegender.core.eye_study import is_eye_study, split_title, unit_of
 from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.models.metrics import METRICS
 
@@ -53,8 +53,21 @@ class ComparedRun:
     @property
     def is_of_eyes(self) -> bool:
         """Whether it is of the eye study: by the classes that it logged, else by those of the page."""
-        logged = [name.removeprefix(_COUNT) for name in self.record.params if name.startswith(_COUNT)]
-        return is_eye_study(logged or self.classes)
+        return is_eye_study(self._class_names)
+
+    @property
+    def unit(self) -> str:
+        """What the bootstrap and the tests resample if it is known: `person` or `image group`."""
+        return unit_of(self._class_names)
+
+    @property
+    def split_title(self) -> str:
+        """How its images were split, as a word."""
+        return split_title(self.record.split_kind, self._class_names)
+
+    @property
+    def _class_names(self) -> Sequence[str]:
+        return [name.removeprefix(_COUNT) for name in self.record.params if name.startswith(_COUNT)] or self.classes
 
     @property
     def label(self) -> str:
@@ -70,8 +83,9 @@ class RunGroup:
         letter: A for the largest group.
         numbers: numbers of its runs, the most accurate first.
         n: number of test images.
-        persons: number of persons on the test images; None if unknown.
-        split_kind: `person`, `blocks`, `random`, `file` or `official`.
+        persons: number of persons on the test images, or of image groups; None if unknown.
+        split_kind: `person` (`group`, if images are not of persons), `blocks`, `random`, `file` or `official`.
+        unit: what `persons` counts: `person` or `image group`.
     """
 
     letter: str
@@ -79,6 +93,19 @@ class RunGroup:
     n: int
     persons: int | None
     split_kind: str
+    unit: str = "person"
+
+    @property
+    def has_units(self) -> bool:
+        """Whether persons are known, or groups of more than one image."""
+        return self.persons is not None and (self.unit == "person" or self.persons < self.n)
+
+    @property
+    def test_set(self) -> str:
+        """For example `120 test images of 60 persons`."""
+        return f"{self.n:,} test images" + (
+            f" of {self.persons:,} {self.unit}s" if self.persons and self.has_units else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -176,7 +203,8 @@ def compare(
         table = measured[0][1]
         persons = None if table.persons is None else len(set(table.persons))
         numbers = tuple(range(first, len(runs) + 1))
-        groups.append(RunGroup(letter, numbers, len(table), persons, measured[0][0].split_kind))
+        one = runs[first - 1]
+        groups.append(RunGroup(letter, numbers, len(table), persons, one.split_title, one.unit))
     pairs, n_compared = compare_pairs(runs, groups, n_resamples=n_resamples, seed=seed)
     return Comparison(
         runs=tuple(runs),
@@ -199,7 +227,9 @@ def short_names(records: Sequence[RunRecord]) -> dict[str, str]:
     A name that is cut off in a legend therefore still identifies its run.
     """
     # A value may contain blanks, as {female: 300, male: 300} does: a word without = belongs to the option before it.
-    words = {record.run_id: re.split(r" (?=\S*=)", record.name or record.run_id[:8]) for record in records}
+    split = {record.run_id: re.split(r" (?=\S*=)", record.name or record.run_id[:8]) for record in records}
+    # An option that is given twice has its last value.
+    words = {run_id: list({word.partition("=")[0]: word for word in own}.values()) for run_id, own in split.items()}
     counts = Counter(word for own in words.values() for word in set(own))
     names = {}
     for run_id, own in words.items():

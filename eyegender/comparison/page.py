@@ -94,7 +94,8 @@ def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], creat
 
 def sections(comparison: Comparison) -> list[Section]:
     """The sections that the page and the Markdown share, in order."""
-    interval = "Small numbers are 95% intervals, from a bootstrap over persons if the persons are known."
+    units = " or ".join(dict.fromkeys(f"{group.unit}s" for group in comparison.groups))
+    interval = f"Small numbers are 95% intervals, from a bootstrap over {units} if the {units} are known."
     positive = []
     if any(not run.predictions.classes for run in comparison.runs):
         name = comparison.classes[1]

@@ -11,6 +11,7 @@ from eyegender.models.libraries.timm_backbone import TimmBackbone
 from eyegender.models.model_costs import costs
 from eyegender.models.saved_network import SPEC_FILE, WEIGHTS_FILE, parse_spec
 from eyegender.tracking.model_logging import NETWORK
+from eyegender.tracking.names import read_metrics, stored_name
 from eyegender.tracking.run_artifacts import (
     downloaded,
     logged_model,
@@ -77,7 +78,7 @@ class RunRecord:
         run_id: id in the tracking store.
         name: name of the run, not necessarily unique.
         params: composed config, flattened to dotted keys.
-        metrics: final values as logged (`test/accuracy` and so on).
+        metrics: last values, by the names of `metrics.json` (`test/accuracy`); `best/val/NAME` for the best epoch.
         history: one mapping of metrics per epoch, in order.
         predictions: predictions for the test images; None if the run stored none or they are lost.
         tags: tags as logged.
@@ -140,8 +141,8 @@ def load_record(store: TrackingStore, selected: SelectedRun, by: str, *, latency
         run_id=run_id,
         name=run.info.run_name or "",
         params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-        history=_load_history(store, run_id),
+        metrics=read_metrics(run.data.metrics),
+        history=_load_history(store, run),
         predictions=predictions,
         tags=dict(run.data.tags),
         costs=_load_costs(store, run, None if predictions is None else predictions.classes, latency=latency),
@@ -151,10 +152,11 @@ def load_record(store: TrackingStore, selected: SelectedRun, by: str, *, latency
     )
 
 
-def _load_history(store: TrackingStore, run_id: str) -> list[dict[str, float]]:
+def _load_history(store: TrackingStore, run: Run) -> list[dict[str, float]]:
     epochs: dict[int, dict[str, float]] = {}
     for name in _CURVES:
-        for point in store.client.get_metric_history(run_id, name):
+        stored = stored_name(name) if stored_name(name) in run.data.metrics else name
+        for point in store.client.get_metric_history(run.info.run_id, stored):
             epochs.setdefault(int(point.step), {})[name] = float(point.value)
     return [epochs[step] for step in sorted(epochs)]
 

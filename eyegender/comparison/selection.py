@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from eyegender.comparison.run_record import backbone_name
 from eyegender.core.errors import UserError
+from eyegender.tracking.names import metric_value
 from eyegender.tracking.tracking_store import is_training
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def _split(run: Run) -> str:
 
 def _score(run: Run, by: str, mode: str) -> float:
     """Greater is better; NaN if the run has no such metric."""
-    value = float(run.data.metrics.get(f"best/{by}", math.nan))
+    value = metric_value(run.data.metrics, f"best/{by}")
+    if value is None:
+        return math.nan
     return value if mode == "max" else -value
 
 

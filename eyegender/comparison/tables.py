@@ -85,7 +85,8 @@ def pairs_table(comparison: Comparison) -> Table:
     """McNemar's test for each pair, the smallest p-value first."""
     rows = []
     for pair in comparison.pairs:
-        level = "by image" if pair.test.persons is None else "by person"
+        group = next(group for group in comparison.groups if group.letter == pair.first.group)
+        level = f"by {group.unit}" if group.has_units else "by image"
         rows.append(
             (
                 Cell(f"#{pair.first.number} and #{pair.second.number}"),
@@ -161,7 +162,7 @@ def _config(run: ComparedRun) -> tuple[Cell, ...]:
         Cell(record.backbone),
         Cell(tags.get("weights.kind", params.get("model.weights", UNKNOWN))),
         Cell(tags.get("data.source", UNKNOWN), fingerprint[:8]),
-        Cell(record.split_kind, tags.get("split.fingerprint", "")[:8]),
+        Cell(run.split_title, tags.get("split.fingerprint", "")[:8]),
         Cell(depth, f"{stages} stages" if stages and depth != stages else ""),
         Cell(params.get("model.lr", UNKNOWN)),
         Cell(params.get("input_size", params.get("data.size", UNKNOWN))),

@@ -20,8 +20,11 @@ from eyegender.comparison.tables import configs_table
 from eyegender.core.errors import UserError
 from eyegender.data.decode import to_pixels
 from eyegender.data.readers import UnreadableImageError, build_reader
+from eyegender.tracking.errors import first_line
 from eyegender.tracking.experiment_view import TAGS
+from eyegender.tracking.notes import NOTE, note_comparison
 from eyegender.tracking.run_artifacts import read_config
+from eyegender.training import environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,7 +185,9 @@ def _log(store: TrackingStore, experiment_id: str, comparison: Comparison, folde
         KIND_TAG: "comparison",
         "compared.runs": " ".join(run.record.run_id for run in comparison.runs),
         # MLflow shows this text on the run's page.
-        "mlflow.note.content": "\n\n".join([*comparison.headlines, *comparison.warnings]),
+        NOTE: "\n\n".join([*comparison.headlines, *comparison.warnings]),
+        **environment.commit(),
+        **environment.mlflow_tags(),
     }
     run_name = name or f"comparison of {len(comparison.runs)} runs"
     run_id: str = client.create_run(experiment_id, tags=tags, run_name=run_name).info.run_id
@@ -190,6 +195,10 @@ def _log(store: TrackingStore, experiment_id: str, comparison: Comparison, folde
     client.log_artifact(run_id, str(folder / MARKDOWN_FILE))
     client.log_artifacts(run_id, str(folder / FIGURES_FOLDER), FIGURES_FOLDER)
     client.set_terminated(run_id)
+    try:
+        note_comparison(client, [run.record.run_id for run in comparison.runs], client.get_run(run_id))
+    except Exception as error:  # the comparison itself is complete
+        log.warning("the compared runs do not link the comparison (%s)", first_line(error))
     for tag, value in TAGS.items():
         client.set_experiment_tag(experiment_id, tag, value)
     return run_id

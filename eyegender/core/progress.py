@@ -1,4 +1,4 @@
-"""Progress of long preparations: a bar on a terminal, else a line every ten seconds; and how they are stopped."""
+"""Progress of long preparations: a bar in a terminal, else at most ten lines; and how they are stopped."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from eyegender.core.command_line.durations import duration_text
+from eyegender.core.command_line.live_bar import live_bar, shows_bars, shows_lines
+
 Progress = Callable[[int], None]
 """Called with the number of further items that are done."""
 
 _LINE_EVERY_S = 10.0
+_LINES = 10
 _log = logging.getLogger(__name__)
 _stop: ContextVar[Callable[[], None]] = ContextVar("stop", default=lambda: None)
 
@@ -35,42 +39,58 @@ def check_stop() -> None:
 def show_progress(what: str, total: int) -> Iterator[Progress]:
     """Show how many of `total` items are done.
 
-    Without a terminal nothing is shown in the first seconds. Each report of progress also calls `check_stop`.
+    In a terminal that is a bar, and a line at the end if it took ten seconds or more. Elsewhere, nothing is shown in
+    the first ten seconds, and at most ten lines in all. Each report of progress also calls `check_stop`.
 
     Args:
         what: the activity, such as `decoding images`.
         total: number of items.
     """
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Bar(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=total)
+    lines = _Lines(what, total)
+    if shows_bars():
+        with live_bar(what, total) as bar:
 
             def advance(more: int) -> None:
                 check_stop()
-                bar.advance(task, more)
+                lines.done += more
+                bar.advance(more)
 
             yield advance
+        lines.log_end()
     else:
-        yield _log_progress(what, total)
+
+        def advance_without_bar(more: int) -> None:
+            check_stop()
+            lines.done += more
+            lines.log_if_due()
+
+        yield advance_without_bar
 
 
-def _log_progress(what: str, total: int) -> Progress:
-    done = 0
-    last = time.monotonic()
+class _Lines:
+    """Logs how many items are done: at most one line per tenth of them and per ten seconds."""
 
-    def advance(more: int) -> None:
-        nonlocal done, last
-        check_stop()
-        done += more
-        if time.monotonic() - last >= _LINE_EVERY_S:
-            last = time.monotonic()
-            _log.info("%s: %d of %d", what, done, total)
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total = what, total
+        self.done = self._logged = 0
+        self._begin = self._last = time.monotonic()
 
-    return advance
+    def log_if_due(self) -> None:
+        now = time.monotonic()
+        is_last = self.done >= self.total
+        due = is_last or (self.done - self._logged) * _LINES >= self.total
+        if due and shows_lines() and now - (self._begin if is_last else self._last) >= _LINE_EVERY_S:
+            self._log(now)
+
+    def log_end(self) -> None:
+        now = time.monotonic()
+        if now - self._begin >= _LINE_EVERY_S:
+            self._log(now)
+
+    def _log(self, now: float) -> None:
+        self._last, self._logged = now, self.done
+        spent = now - self._begin
+        text = f"{self.what}: {self.done:,} of {self.total:,} in {duration_text(spent)}"
+        if 0 < self.done < self.total:
+            text += f", {duration_text(spent * (self.total / self.done - 1), tenths=False)} left"
+        _log.info("%s", text)

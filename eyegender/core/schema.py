@@ -231,6 +231,7 @@ class TrackingSection(_Section):
     close_timeout: Annotated[float, Field(ge=0)]
     uri: str | None
     root: str | None
+    system_interval: Annotated[float, Field(ge=0)] = 10.0  # configs of earlier versions do not have it
 
 
 class TrainConfig(_Section):

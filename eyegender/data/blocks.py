@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eyegender.core.eye_study import is_eye_study
 from eyegender.data.grouping import consecutive_runs, merge_limited, parse_numbered_name, singletons, smallest_members
 
 if TYPE_CHECKING:
@@ -130,9 +131,12 @@ def _warning(
     )
     made = " and ".join(str(_count(samples, blocks, label)) for label in short)
     near = f" and {separated_near} of {len(near_pairs)} pairs of near-duplicates" if separated_near else ""
+    eyes = is_eye_study(samples.classes)
+    one, unit = ("one person", "person") if eyes else ("one group", "group")
+    not_one, are_one = ("are not one person", "are") if eyes else ("do not belong together", "do")
     return (
-        f"NEIGHBORS MAY BE SEPARATED: images with consecutive numbers count as one person, which makes only {found}, "
-        f"but a split by person needs {FEWEST}; they are split into {made} blocks of at most {longest} images, and "
-        f"{separated} of {len(links)} pairs of neighbors{near} may be in two splits. If neighbors are not one person, "
-        "set data.split.by=random; if they are, list the persons with data.split.by=file"
+        f"NEIGHBORS MAY BE SEPARATED: images with consecutive numbers count as {one}, which makes only {found}, "
+        f"but a split by {unit} needs {FEWEST}; they are split into {made} blocks of at most {longest} images, and "
+        f"{separated} of {len(links)} pairs of neighbors{near} may be in two splits. If neighbors {not_one}, "
+        f"set data.split.by=random; if they {are_one}, list the {unit}s with data.split.by=file"
     )

@@ -190,11 +190,12 @@ def _find(samples: Samples, cache: str | Path | None, longest_run: int, max_gb: 
 
     unnumbered = len(samples) - sum(len(run) for run in runs)
     if unnumbered:
-        what = "two eyes of one person" if is_eye_study(samples.classes) else "images of one person or thing"
+        eyes = is_eye_study(samples.classes)
+        what = "two eyes of one person" if eyes else "images that belong together"
         warnings.append(
             f"{unnumbered} of {len(samples)} file names contain no number: {what} among them are only "
             "grouped if they are near-duplicates, and may be in different splits; data.split.by=file accepts a list of "
-            "persons"
+            + ("persons" if eyes else "groups")
         )
     if near.aborted:
         warnings.append("the images are too similar to find near-duplicates; only equal images are grouped")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eyegender.core.errors import UserError, one_line
+from eyegender.core.eye_study import counted_units, is_eye_study
 from eyegender.core.progress import show_progress
 from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.models.metrics import class_metrics
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from eyegender.inference.load import LoadedModel
 
 PREDICTIONS_FILE, FIGURES_FOLDER = "predictions.json", "figures"
-MOST_CLASSES = 20  # that are printed
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Evaluation:
 
     @property
     def persons(self) -> int | None:
-        """The number of persons in the images; None if they are unknown."""
+        """The number of persons in the images, or of image groups; None if they are unknown."""
         return None if self.images.persons is None else len(set(self.images.persons))
 
     def as_json(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Evaluation:
             "data": self.images.samples.source,
             "part": self.split,
             "pictures": len(self.predictions),
-            "persons": self.persons,
+            "persons" if is_eye_study(self.images.samples.classes) else "groups": self.persons,
             **({"positive": self.model.spec.classes[1]} if self.model.spec.outputs == 1 else {}),
             "size": self.model.spec.size,
             "color": self.model.spec.color,
@@ -164,46 +164,24 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Print the metrics, the confusion matrix in words and the warnings."""
+    """Print the metrics, the confusion matrix and the warnings."""
     from rich.table import Table
 
+    from eyegender.inference.confusion_table import confusion_table
+
     images = evaluation.images
-    persons = "" if evaluation.persons is None else f" of {evaluation.persons:,} persons"
+    groups = counted_units(images.persons, images.samples.classes)
     which = "all images" if evaluation.split == "all" else f"the {evaluation.split} split"
-    title = f"{evaluation.model.reference} on {images.samples.source}, {which}: {len(images):,}{persons}"
+    title = f"{evaluation.model.reference} on {images.samples.source}, {which}: {len(images):,}{groups}"
     table = Table("metric", "value", "95% interval")
     for name, interval in evaluation.metrics.items():
         value = "-" if math.isnan(interval.value) else f"{interval.value:.4f}"
         table.add_row(name, value, f"{interval.low:.4f} to {interval.high:.4f}")
-    lines = [
-        *_confusions(evaluation.predictions, images.samples.classes),
-        *(f"Warning: {warning}" for warning in evaluation.warnings),
-    ]
+    lines = [f"Warning: {warning}" for warning in evaluation.warnings]
     if images.skipped:
         lines.append(f"{len(images.skipped)} unreadable images were left out; metrics.json lists them")
     console.print(one_line(title), markup=False, highlight=False, soft_wrap=True)
     console.print(table)
+    console.print(confusion_table(evaluation.predictions.confusion_matrix, images.samples.classes, console.width))
     for line in lines:
         console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
-
-
-def _confusions(predictions: Predictions, classes: tuple[str, ...]) -> list[str]:
-    """The confusion matrix in words; of many classes, those with the most errors."""
-    matrix = predictions.confusion_matrix
-    if len(classes) == 2:
-        (tn, fp), (fn, tp) = matrix.tolist()
-        negative, positive = classes
-        return [
-            f"{positive} (positive): {tp} classified correctly, {fn} misclassified as {negative}",
-            f"{negative}: {tn} classified correctly, {fp} misclassified as {positive}",
-        ]
-    errors = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-errors.sum(axis=1), kind="stable").tolist()
-    lines = []
-    for k in order[:MOST_CLASSES]:
-        wrong, most = int(errors[k].sum()), int(errors[k].argmax())
-        as_other = f", {wrong} misclassified, most often as {classes[most]} ({errors[k, most]})" if wrong else ""
-        lines.append(f"{classes[k]}: {matrix[k, k]} classified correctly{as_other}")
-    if len(classes) > MOST_CLASSES:
-        lines.append(f"and {len(classes) - MOST_CLASSES} classes with fewer errors; metrics.json lists them")
-    return lines

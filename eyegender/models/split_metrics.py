@@ -42,6 +42,13 @@ class SplitMetrics(Metric):
         self.losses.append(losses.detach().float())
         self.index.append(index.detach())
 
+    def sums(self, start: int = 0) -> tuple[float, int, int]:
+        """Sum of losses, right predictions and images of this process's batches from number `start` on."""
+        logits, labels = torch.cat(self.logits[start:]), torch.cat(self.labels[start:])
+        predicted = (logits > 0).long() if logits.ndim == 1 else logits.argmax(dim=1)
+        right = int((predicted == labels).sum())
+        return float(torch.cat(self.losses[start:]).sum()), right, len(labels)
+
     def collected(self) -> dict[str, Tensor]:
         """Logits, labels, losses and index of each image once, in order of index, on the CPU."""
         state: dict[str, Any] = {name: getattr(self, name) for name in ("logits", "labels", "losses", "index")}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.comparison.tables import TITLES
-from eyegender.core.eye_study import is_eye_study
+from eyegender.core.eye_study import is_eye_study, split_title, unit_of
 from eyegender.models.intervals import bootstrap_intervals, share_interval
 from eyegender.models.metrics import class_metrics, confidences
 from eyegender.tracking.predictions import MIN_GROUP_SIZE
@@ -69,9 +69,9 @@ def model_card(
         lines += ["> **Trained on synthetic eyes.** The metrics say nothing about real eyes.", ""]
     if is_eye_study(classes):
         lines += ["## What it must not be used for", "", *(f"- {line}" for line in NOT_FOR), ""]
-    lines += ["## Data", "", *_bullets(_data(record, predictions)), ""]
+    lines += ["## Data", "", *_bullets(_data(record, predictions, classes)), ""]
     lines += ["## Training", "", *_bullets(_training(record)), ""]
-    unit = "persons" if predictions.persons is not None else "images"
+    unit = "images" if _units(predictions, classes) is None else f"{unit_of(classes)}s"
     lines += [f"## Test metrics, 95% intervals from a bootstrap over {unit}", "", "| metric | value | interval |"]
     lines += ["|:--|--:|--:|", *(_metric(metric, interval) for metric, interval in metrics.items()), ""]
     if predictions.classes:
@@ -160,16 +160,25 @@ def failures(predictions: Predictions, classes: tuple[str, ...] = ("female", "ma
     return sentences
 
 
-def _data(record: RunRecord, predictions: Predictions) -> dict[str, str]:
+def _units(predictions: Predictions, classes: tuple[str, ...]) -> int | None:
+    """How many persons or image groups there are; None if they are unknown or each group has one image."""
+    if predictions.persons is None:
+        return None
+    count = len(set(predictions.persons))
+    return None if count == len(predictions) and not is_eye_study(classes) else count
+
+
+def _data(record: RunRecord, predictions: Predictions, classes: tuple[str, ...]) -> dict[str, str]:
     params, tags = record.params, record.tags
     counts = {
         split: [n for key, n in params.items() if key == f"count.{split}" or key.startswith(f"count.{split}.")]
         for split in ("train", "val", "test")
     }
-    persons = f", {len(set(predictions.persons)):,} persons in test" if predictions.persons is not None else ""
+    units = _units(predictions, classes)
+    in_test = "" if units is None else f", {units:,} {unit_of(classes)}s in test"
     return {
         "source": f"{tags.get('data.source', '?')}, fingerprint {tags.get('data.fingerprint', '?')[:12]}",
-        "split": f"by {record.split_kind}{persons}",
+        "split": f"by {split_title(record.split_kind, classes)}{in_test}",
         **_images(counts),
         "input": f"{params.get('input_size', '?')} pixels, {params.get('data.color', '?')}",
     }

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eyegender.studies.ties import tie_sentence
+from hydra_plugins.optuna_study import params_text
 
 if TYPE_CHECKING:
     from hydra_plugins.optuna_study import StudyStatus, TrialRow
@@ -30,12 +31,15 @@ def show_status(status: StudyStatus, console: Console | None = None) -> None:
     )
     if status.best:
         table = Table("trial", "value", "parameters", title="best trials", title_justify="left")
+        keys = {key for trial in status.trials for key in trial.params}
         for trial in status.best[:SHOWN]:
             values = ", ".join(f"{value:.4f}" for value in trial.values)
-            table.add_row(str(trial.number), values, ", ".join(f"{k}={v}" for k, v in trial.params.items()))
+            table.add_row(str(trial.number), values, params_text(trial.params, keys))
         console.print(table)
     if status.no_best is not None:
         console.print(f"Best     {status.no_best}")
+    if status.recommended is not None and status.recommendation is not None:
+        console.print(f"Winner   trial {status.recommended.number}; {status.recommendation}")
     if tie := tie_sentence(status):
         console.print(f"Best     {tie}")
     if status.workers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from eyegender.core.errors import UserError
+from eyegender.core.secrets import redact_config
+from eyegender.studies.study_note import add_model_of_winner, what_it_found, what_it_searches
 from eyegender.tracking.errors import StoreFaultError, first_line
 from eyegender.tracking.location import find_location
+from eyegender.tracking.names import key_of
+from eyegender.training import environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from eyegender.tracking.journal import Entry
     from eyegender.tracking.writer import RunWriter
     from hydra_plugins.optuna_study import StudyHandle, StudyPlan, StudyPreview, StudyStatus, TrialRow
 
@@ -90,10 +98,18 @@ class StudyRun:
             return
         if attrs.get(PARENT_RUN) != writer.run_id:
             study.set_user_attr(PARENT_RUN, writer.run_id)
+        # Parameters cannot change, and a study may continue with other ones.
+        definition = {key_of(key): value for key, value in study.definition.items()}
+        try:
+            writer.apply({"op": "params", "values": redact_config(definition), "unless_there": True})
+            writer.apply({"op": "note", "text": what_it_searches(study)})
+        except Exception as error:
+            log.warning("tracking: the run of study %s is incomplete (%s)", study.name, first_line(error))
 
     def on_study_end(self, study: StudyHandle, status: StudyStatus) -> None:
         """Test the winner, write the report, and log both."""
         from eyegender.studies.report import write_report
+        from eyegender.studies.selection_bias import selection_bias
         from eyegender.studies.ties import tie_sentence, tied
         from eyegender.studies.winner import evaluate_winner, retrain_command, trial_folder
 
@@ -104,11 +120,17 @@ class StudyRun:
         tested: dict[str, float] = {}
         if winner is not None and self.test_winner:
             tested = evaluate_winner(trial_folder(winner, folder), self.uri, self.root, tied=winner in tied(status))
-        report = write_report(study.load(), status, folder, winner=winner, tested=tested)
+        loaded = study.load()
+        bias = selection_bias(loaded, status, folder)
+        report = write_report(loaded, status, folder, winner=winner, tested=tested, bias=bias)
         if winner is not None:
             tie = tie_sentence(status) if winner in tied(status) else None
             result = f"Tie      {tie}; trial {winner.number}" if tie else f"Winner   trial {winner.number}"
             print(f"{result}, {_percent(tested)}")
+            if status.recommendation is not None and winner == status.recommended:
+                print(f"         {status.recommendation}")
+            for sentence in () if bias is None else bias.sentences:
+                print(f"         {sentence}")
             print(f"Retrain  {retrain_command(trial_folder(winner, folder))}")
         print(f"Report   {report}")
         self._log(study, status, folder, winner, tested)
@@ -117,6 +139,8 @@ class StudyRun:
         self, study: StudyHandle, status: StudyStatus, folder: Path, winner: TrialRow | None, tested: dict[str, float]
     ) -> None:
         from eyegender.studies.ties import tied
+        from eyegender.studies.winner import trial_folder
+        from eyegender.tracking.names import final_values
         from eyegender.tracking.tracker import now_ms
 
         writer = self._open_run(study, study.user_attrs[PARENT_KEY])
@@ -131,16 +155,25 @@ class StudyRun:
             best = {f"best.{name}": str(value) for name, value in status.best[0].params.items()}
             # These are tags, because parameters could not change when the study continues.
             best["best.trial"] = str(status.best[0].number)
+            best["recommended.trial"] = "none" if status.recommended is None else str(status.recommended.number)
             best["best.tied"] = " ".join(str(trial.number) for trial in tied(status)) or "no"
             writer.apply({"op": "tags", "values": best})
+            writer.apply_metrics(list(_best_so_far(status)))
         if winner is not None and tested:
             writer.apply({"op": "tags", "values": {"tested.trial": str(winner.number)}})
-        writer.apply({"op": "metrics", "values": {**values, **tested}, "step": counts.finished, "time": now_ms()})
+        values |= final_values(tested)
+        writer.apply({"op": "metrics", "values": values, "step": 0, "replaces": True, "time": now_ms()})
         for path in sorted((folder / "report").rglob("*")):
             if path.is_file():
                 inside = path.parent.relative_to(folder / "report")
                 to = str(inside) if inside.parts else None
                 writer.apply({"op": "artifact", "path": str(path.relative_to(folder)), "to": to})
+        if winner is not None:
+            add_model_of_winner(writer, winner)
+        subject = None
+        if winner is not None and tested:
+            subject = winner, trial_folder(winner, folder), tested["test/accuracy"]
+        writer.apply({"op": "note", "text": what_it_found(writer, study, status, tested=subject)})
         if counts.pruned:
             self._end_paused_runs(writer)
         writer.apply({"op": "end", "status": "FAILED" if status.aborted else "FINISHED", "time": now_ms()})
@@ -162,6 +195,7 @@ class StudyRun:
         folder.mkdir(parents=True, exist_ok=True)
         writer = RunWriter(location.uri, location.artifacts, folder)
         tags: dict[str, Any] = {"study.name": study.name, "study.storage": study.storage, "study": "parent"}
+        tags |= {**environment.commit(), **environment.mlflow_tags()}
         writer.apply(
             {
                 "op": "run",
@@ -176,13 +210,26 @@ class StudyRun:
         return writer
 
 
+def _best_so_far(status: StudyStatus) -> Iterator[Entry]:
+    """The best value after each complete trial, in the order in which they ended."""
+    better = max if status.directions[0] == "maximize" else min
+    best = None
+    trials = [trial for trial in status.trials if trial.state == "complete" and trial.feasible and trial.ended]
+    for step, trial in enumerate(sorted(trials, key=lambda trial: (trial.ended, trial.number)), start=1):
+        best = trial.values[0] if best is None else better(best, trial.values[0])
+        if math.isfinite(best) and trial.ended is not None:
+            time = int(trial.ended.timestamp() * 1000)
+            yield {"op": "metrics", "values": {"study/best_value": best}, "step": step, "time": time}
+
+
 def _best_usable(status: StudyStatus, sweep_dir: Path) -> TrialRow | None:
     """The best trial whose files are complete. Prints which trials are skipped, and whether none is left."""
     from eyegender.studies.winner import find_damage, trial_folder
 
     if status.no_best is not None:
         print(f"Winner   none, {status.no_best}")
-    for trial in status.best:
+    first = [] if status.recommended is None else [status.recommended]
+    for trial in [*first, *(trial for trial in status.best if trial not in first)]:
         damage = find_damage(trial_folder(trial, sweep_dir))
         if damage is None:
             return trial

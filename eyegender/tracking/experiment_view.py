@@ -12,17 +12,18 @@ NAME = "eyegender"
 COLUMNS = (
     "attributes.`Created`",
     "metrics.`test/accuracy`",
-    "metrics.`best/val/accuracy`",
-    "metrics.`val/accuracy`",
+    "metrics.`val_best/accuracy`",
+    "metrics.`best/val/accuracy`",  # of runs of earlier versions
     "params.`model.name`",
     "params.`model.finetune_depth`",
     "params.`model.lr`",
     "params.`input_size`",
 )
 
+VIEW = f"mlflow.sharedViewState.{NAME}"
 TAGS = {
     "mlflow.experimentKind": "custom_model_development",
-    f"mlflow.sharedViewState.{NAME}": json.dumps({"selectedColumns": list(COLUMNS)}),
+    VIEW: json.dumps({"selectedColumns": list(COLUMNS)}),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import shutil
 import tempfile
 import warnings
@@ -80,7 +81,7 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
         if same
         else client.create_logged_model(
             run.info.experiment_id,
-            name="model",
+            name=model_name(run.info.run_name or "model"),
             source_run_id=run_id,
             model_type="eye-classifier" if is_eye_study(classes) else "image-classifier",
             params=facts["params"],
@@ -104,6 +105,11 @@ def log_model(client: MlflowClient, run_id: str, folder: Path, facts: dict[str, 
             _write(Path(temporary) / "model", folder, description)
         _upload(client, model.model_id, Path(temporary) / "model")
     client.finalize_logged_model(model.model_id, "READY")
+
+
+def model_name(run_name: str) -> str:
+    """The name of a run's model: that of the run, with `_` for each character that MLflow refuses in it."""
+    return re.sub(r"[/:.%\"']", "_", run_name)
 
 
 def _write(target: Path, folder: Path, description: Model) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -13,16 +14,18 @@ from eyegender.core.errors import UserError, disk_full_error, is_disk_full
 from eyegender.core.secrets import redact_config, redact_urls
 from eyegender.tracking.journal import Entry, Journal
 from eyegender.tracking.sender import Sender
+from eyegender.tracking.system_metrics import SystemMetrics
 from eyegender.tracking.writer import RunWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from eyegender.tracking.location import Location
 
 
 LAST_EPOCH = "tracking.epoch"
+LONGEST_WAIT = 300  # seconds that system metrics wait for the first epoch
 
 
 def now_ms() -> int:
@@ -61,6 +64,10 @@ class Tracker:
         self.journal = Journal(folder)
         self.writer = RunWriter(location.uri, location.artifacts, folder, is_new=resume is None)
         self.sender = Sender(self.journal, self.writer)
+        self._system: SystemMetrics | None = None
+        self._waiting: list[Entry] = []  # system metrics: MLflow's comparison begins with what was logged first
+        self._has_epoch = False
+        self._lock = threading.Lock()
         self._append(
             op="run", key=self.key, run_id=run_id, experiment=experiment, name=redact_urls(name), tags=_tags(tags),
             uri=redact_urls(location.uri), artifacts=location.artifacts, **_relative_database(location, folder),
@@ -85,12 +92,22 @@ class Tracker:
         """Log finite metrics after `step` finished epochs; JSON and SQL treat NaN and infinity differently."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         self._append(op="metrics", values=finite, step=step)
+        self._has_epoch = True
         if step > last_epoch(self.began_in):
             with contextlib.suppress(OSError):
                 (self.began_in / LAST_EPOCH).write_text(str(step))
 
+    def log_values(self, values: Mapping[str, float]) -> None:
+        """Log finite metrics that a run has one value of; another value replaces it.
+
+        At step 0, MLflow draws a bar; at any other, it would draw a curve of one point.
+        """
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        self._append(op="metrics", values=finite, step=0, replaces=True)
+
     def set_tags(self, values: Mapping[str, str]) -> None:
-        self._append(op="tags", values=_tags(values))
+        if values:
+            self._append(op="tags", values=_tags(values))
 
     def log_dataset(self, *, name: str, digest: str, source: str, profile: str) -> None:
         self._append(op="dataset", name=name, digest=digest, source=redact_urls(source), profile=profile)
@@ -103,8 +120,42 @@ class Tracker:
         """Log the model in the folder `path` of the output folder, in the layout of `model_logging.log_model`."""
         self._append(op="model", path=path, **facts)
 
+    def log_note(self, text: str) -> None:
+        """Describe the run in Markdown, see `notes`; a description that somebody has edited stays."""
+        self._append(op="note", text=redact_urls(text))
+
+    def measure_system(self, interval: float, gpu_usage: Callable[[], Mapping[str, float]]) -> None:
+        """Measure processor, memory and GPU until the run ends, every `interval` seconds; 0 measures nothing."""
+        if interval > 0:
+            self._system = SystemMetrics(self._log_system, interval, gpu_usage)
+            self._system.start()
+
+    def _log_system(self, values: Mapping[str, float]) -> None:
+        time_ms = now_ms()
+        # Seconds as steps, because a resumed run measures anew.
+        entry: Entry = {"op": "metrics", "values": dict(values), "step": time_ms // 1000, "time": time_ms}
+        with self._lock:
+            self._waiting.append(entry)
+            first = self._waiting[0]["time"]
+        if self._has_epoch or time_ms - first > 1000 * LONGEST_WAIT:
+            self._send_system()
+
+    def _send_system(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            for entry in waiting:
+                self.journal.append(entry)
+        self.sender.wake()
+
+    def _stop_measuring(self) -> None:
+        if self._system is not None:
+            self._system.stop()
+            with contextlib.suppress(UserError):  # a full disk, which was reported before
+                self._send_system()
+
     def close(self, status: str, seconds: float) -> bool:
         """End the run as FINISHED, FAILED or KILLED; True if the store contains everything after at most `seconds`."""
+        self._stop_measuring()
         end: Entry = {"op": "end", "status": status, "time": now_ms()}
         try:
             self.journal.append(end)
@@ -124,6 +175,7 @@ class Tracker:
 
     def abandon(self) -> None:
         """Stop tracking, because another process continues the run."""
+        self._stop_measuring()
         self.sender.close(0)
         self.journal.close()
 

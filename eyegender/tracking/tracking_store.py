@@ -96,7 +96,7 @@ class TrackingStore:
 
 def is_training(run: Run) -> bool:
     """Whether the run trained a network; comparisons and studies are stored as runs, too."""
-    return "model.name" in run.data.params
+    return "model.name" in run.data.params and run.data.tags.get("study") != "parent"
 
 
 def open_store(tracking: TrackingSection) -> TrackingStore:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from eyegender.core.atomic_write import atomic_write
 from eyegender.tracking.client import CONCURRENT_REQUESTS, connect_again, upload_timeout
 from eyegender.tracking.errors import is_gone, is_refused
-from eyegender.tracking.experiment_view import TAGS
+from eyegender.tracking.experiment_view import TAGS, VIEW
 from eyegender.tracking.local_store import adapt_addresses
 from eyegender.tracking.location import database_file
 from eyegender.tracking.model_logging import log_model
+from eyegender.tracking.names import SYSTEM
+from eyegender.tracking.notes import with_links, write_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,7 @@ class RunWriter:
         self._client: MlflowClient | None = None
         # Steps of each metric that the store contains; None until they are read for a run that existed before.
         self._stored_steps: dict[str, set[int]] | None = None
+        self._stored_values: dict[str, float] = {}  # the last ones, as far as `_stored_steps` knows them
         self._reported_gone: str | None = None  # id of a run about whose loss a warning was logged
 
     @property
@@ -101,7 +104,7 @@ class RunWriter:
 
     def detach(self) -> None:
         """Forget a run that no longer exists; its first entry then creates a new one."""
-        self.run_id, self._stored_steps = None, None
+        self.run_id, self._stored_steps, self._stored_values = None, None, {}
 
     def _with_restore(self, call: Callable[[], None]) -> None:
         """Make a call, and repeat it if it failed because the run or its experiment had been deleted."""
@@ -152,10 +155,19 @@ class RunWriter:
             self.client.log_batch(self._run(), metrics=batch)
             for metric in batch:
                 self._steps(metric.key).add(metric.step)
+                self._stored_values[metric.key] = metric.value
 
     def _new_metrics(self, entry: Entry) -> list[Metric]:
         from mlflow.entities import Metric
 
+        if entry.get("replaces"):
+            # Behind what an earlier version may have logged at another step: the last step is the one that counts.
+            steps = {name: max(self._steps(name), default=entry["step"]) for name in entry["values"]}
+            return [
+                Metric(name, value, entry["time"], steps[name])
+                for name, value in entry["values"].items()
+                if value != self._stored_values.get(name)
+            ]
         return [
             Metric(name, value, entry["time"], entry["step"])
             for name, value in entry["values"].items()
@@ -165,15 +177,17 @@ class RunWriter:
     def _steps(self, name: str) -> set[int]:
         """The steps of this metric in the store. A resumed run repeats the epochs after its last checkpoint."""
         if self._stored_steps is None:
-            names = self.client.get_run(self._run()).data.metrics
+            self._stored_values = dict(self.client.get_run(self._run()).data.metrics)
             self._stored_steps = {
-                known: {metric.step for metric in self.client.get_metric_history(self._run(), known)} for known in names
+                known: {metric.step for metric in self.client.get_metric_history(self._run(), known)}
+                for known in self._stored_values
+                if not known.startswith(SYSTEM)  # thousands of points, and none is sent again
             }
         return self._stored_steps.setdefault(name, set())
 
     def _apply_run(self, entry: Entry) -> None:
         """Create the run or find it: by its id if a checkpoint contains it, otherwise by the key of all attempts."""
-        self._stored_steps = None
+        self._stored_steps, self._stored_values = None, {}
         run = self._find(entry)
         if run is None:
             experiment_id = self._experiment(entry["experiment"])
@@ -229,7 +243,7 @@ class RunWriter:
                 return created
         self._restore_experiment(experiment)
         for tag, value in TAGS.items():
-            if tag not in experiment.tags:
+            if tag not in experiment.tags or (tag == VIEW and experiment.tags[tag] != value):
                 self.client.set_experiment_tag(experiment.experiment_id, tag, value)
         experiment_id: str = experiment.experiment_id
         return experiment_id
@@ -251,6 +265,10 @@ class RunWriter:
         from mlflow.entities import RunTag
 
         self.client.log_batch(self._run(), tags=[RunTag(name, value) for name, value in entry["values"].items()])
+
+    def _apply_note(self, entry: Entry) -> None:
+        run_id = self._run()
+        write_note(self.client, run_id, with_links(self.client, run_id, entry["text"]))
 
     def _apply_dataset(self, entry: Entry) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -20,8 +20,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from eyegender.core.command_line.durations import duration_text
+from eyegender.tracking.names import curve_points
 from eyegender.training.averaging import AveragedWeights
 from eyegender.training.checkpoints import BestCheckpoint
+from eyegender.training.display.epoch_bar import epoch_label
 from eyegender.training.interruptions import StoppedBySignalError
 from hydra_plugins.optuna_study import TrialPaused, TrialPruned
 
@@ -86,15 +89,13 @@ class EpochHistory(pl.Callback):
         self.rows.append(row)
         if trainer.is_global_zero:
             log.info(
-                "epoch %*d/%d  train loss %.4f accuracy %5.2f%%   val loss %.4f accuracy %5.2f%%   %.1f s",
-                len(str(trainer.max_epochs)),
-                epoch,
-                trainer.max_epochs,
+                "%s  loss %.4f val %.4f  accuracy %.2f%% val %.2f%%  %s",
+                epoch_label(epoch, trainer.max_epochs),
                 row["train/loss"],
-                100 * row["train/accuracy"],
                 row["val/loss"],
+                100 * row["train/accuracy"],
                 100 * row["val/accuracy"],
-                row["epoch_seconds"],
+                duration_text(seconds),
             )
 
     def send(self) -> None:
@@ -105,8 +106,7 @@ class EpochHistory(pl.Callback):
         if self.tracker is None:
             return
         for row in self.rows[self._sent :]:
-            values = {name: value for name, value in row.items() if name != "epoch"}
-            self.tracker.log_metrics(values, step=int(row["epoch"]))
+            self.tracker.log_metrics(curve_points(row), step=int(row["epoch"]))
         self._sent = len(self.rows)
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +40,37 @@ def commit() -> dict[str, str]:
         }
     except (OSError, subprocess.SubprocessError):
         return {}
+
+
+def mlflow_tags() -> dict[str, str]:
+    """MLflow's own tags for who ran what: user, program and, if known, the git commit."""
+    found = {"mlflow.source.type": "LOCAL", "mlflow.source.name": Path(sys.argv[0]).name or "python"}
+    with contextlib.suppress(OSError, KeyError, ImportError):  # a user id without a name, as in a container
+        found["mlflow.user"] = getpass.getuser()
+    if sha := commit().get("git.commit"):
+        found["mlflow.source.git.commit"] = sha
+    return found
+
+
+def gpu_usage() -> dict[str, float]:
+    """Use of each GPU that this process works on, by the names of MLflow's system metrics; empty without one.
+
+    The share of time in which a GPU computes needs the package nvidia-ml-py, without which only memory is measured.
+    """
+    import torch
+
+    found: dict[str, float] = {}
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
+        return found
+    for device in range(torch.cuda.device_count()):
+        if torch.cuda.memory_reserved(device) == 0:
+            continue  # asking for its memory would open the GPU for this process
+        free, total = torch.cuda.mem_get_info(device)
+        found[f"gpu_{device}_memory_usage_megabytes"] = (total - free) / 1e6
+        found[f"gpu_{device}_memory_usage_percentage"] = 100 * (total - free) / total
+        with contextlib.suppress(ImportError, RuntimeError):
+            found[f"gpu_{device}_utilization_percentage"] = float(torch.cuda.utilization(device))
+    return found
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -10,8 +10,11 @@ import numpy as np
 
 from eyegender.core.atomic_write import atomic_write
 from eyegender.models.heads import probabilities_of
+from eyegender.tracking.names import count_tags, final_values
+from eyegender.tracking.notes import MODEL, accuracy_text, artifact_links, link
 from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
 from eyegender.training import environment
+from eyegender.training.tracking import what_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,9 +65,8 @@ def write_outputs(
         val_outputs: as `test_outputs`, from the validation of the best epoch; None for an old checkpoint.
         with_model: draw the figures and log the model, too. `run.evaluate_best` does that later for a trial.
     """
-    final = {name: value for name, value in metrics.items() if name.startswith("test/")}
-    final |= {f"best/{name}": value for name, value in metrics.items() if name.startswith("val/")}
-    tracker.log_metrics(final | facts, step=len(history))
+    tracker.log_values(final_values(metrics) | facts)
+    tracker.set_tags(count_tags(metrics))
     spec = built.spec
     write_json(
         output_dir / METRICS_FILE,
@@ -85,9 +87,15 @@ def write_outputs(
         },
     )
     tracker.log_artifact(METRICS_FILE)
+    results = []
     if val_outputs is not None:
-        write_json(output_dir / VAL_PREDICTIONS_FILE, collect_predictions(data, val_outputs).to_table())
+        validated = collect_predictions(data, val_outputs)
+        write_json(output_dir / VAL_PREDICTIONS_FILE, validated.to_table())
+        epoch = f"epoch {facts['best_epoch']:.0f} of {len(history)}"
+        results = [f"Validation accuracy {accuracy_text(validated, data.samples.classes)}, {epoch}."]
+    what = what_it_is(cfg, data, built)
     if not with_model:
+        tracker.log_note("\n\n".join([*results, what]))
         return
     from eyegender.plots import figures
 
@@ -95,6 +103,7 @@ def write_outputs(
     plots = {"learning_curves": figures.learning_curves(history, note=note)}
     if test_outputs is not None:
         predictions = collect_predictions(data, test_outputs)
+        results = [f"Test accuracy {accuracy_text(predictions, data.samples.classes)}.", *results]
         write_json(output_dir / PREDICTIONS_FILE, predictions.to_table())
         tracker.log_artifact(PREDICTIONS_FILE)
         # MLflow lists tables by this tag.
@@ -103,8 +112,9 @@ def write_outputs(
         plots |= prediction_figures(
             predictions, lambda rows: data.pixels(index[rows]), classes=data.samples.classes, note=note
         )
-    for path in figures.save_figures(plots, output_dir / "figures"):
-        tracker.log_artifact(str(path.relative_to(output_dir)), "figures")
+    drawn = [str(path.relative_to(output_dir)) for path in figures.save_figures(plots, output_dir / "figures")]
+    for path in drawn:
+        tracker.log_artifact(path, "figures")
     example = data.pixels(data.split.val[:1]).transpose(0, 2, 3, 1)
     save_for_logging(output_dir / "model", built.classifier.network, spec, example)
     tracker.log_model(
@@ -112,6 +122,9 @@ def write_outputs(
         metadata=_model_metadata(spec, data.source),
         params={"model": cfg.model.name, "finetune_depth": str(spec.depth)},
     )
+    # After the model, so that its address is known.
+    links = f"Figures: {artifact_links(drawn)}\\\nModel: {link(tracker.name, MODEL)}"
+    tracker.log_note("\n\n".join([*results, links, what]))  # MLflow shows the first lines
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -27,7 +27,7 @@ _PRECISIONS = {"32-true", "bf16-mixed"}
 def can_train_plainly(cfg: TrainConfig, trainer: pl.Trainer, precision: str) -> bool:
     """Whether `PlainEpochs` can train: one process, no micro-batches, no gradient scaler.
 
-    The caller sees to the rest: batches of stored activations, and no callbacks but those of `fit_callbacks`.
+    The caller sees to the rest: batches of stored activations, and no callbacks but those of a run itself.
     """
     one_device = trainer.world_size == 1 and type(trainer.strategy) is SingleDeviceStrategy
     return one_device and precision in _PRECISIONS and cfg.trainer.on_oom == "stop"

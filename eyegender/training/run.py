@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from pytorch_lightning.callbacks import RichProgressBar
 
 from eyegender.core.command import quiet_libraries
+from eyegender.core.command_line.live_bar import display_as
 from eyegender.core.errors import UserError, translate_disk_errors
 from eyegender.core.processes import is_requeued
 from eyegender.core.progress import stoppable
@@ -38,12 +38,15 @@ from eyegender.training.build import (
 from eyegender.training.callbacks import EpochHistory, SaveOrigin, fit_callbacks, row_of_epoch, stored_history
 from eyegender.training.checkpoints import SafeCheckpointIO, latest_checkpoint, load_checkpoint
 from eyegender.training.classes import named_class_metrics, with_classes
+from eyegender.training.display.epoch_bar import EpochBar
+from eyegender.training.display.first_lines import first_lines
+from eyegender.training.environment import gpu_usage
 from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, not_finite_error
 from eyegender.training.output_of_runs import remove_result
 from eyegender.training.outputs import collect_predictions, write_outputs
 from eyegender.training.plain_epochs import PlainEpochs, can_train_plainly
 from eyegender.training.resume import ResumePoint, find_resume_point, restore_weights
-from eyegender.training.summary import RunResult, print_summary, use_progress_bars
+from eyegender.training.summary import RunResult, headline, print_summary
 from eyegender.training.tracking import begin_tracking, checkpoint_origin, finish_on_error
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, current_trial
 
@@ -111,7 +114,9 @@ def train(
     if cfg.ckpt_path is None and (trial is not None or is_requeued()):
         checkpoint = latest_checkpoint(output_dir)
         cfg = cfg.model_copy(update={"ckpt_path": None if checkpoint is None else str(checkpoint)})
-    with StopSignal(trial).caught() as stop, _quiet_lightning(), RunLock(refuse=trial is None) as lock:
+    # A trial writes to its own log only; the sweep's command shows its progress.
+    shown = display_as(cfg.trainer.progress if trial is None else "lines")
+    with StopSignal(trial).caught() as stop, _quiet_lightning(), RunLock(refuse=trial is None) as lock, shown:
         try:
             lock.take(output_dir)
             if cfg.overwrite and trial is None:
@@ -137,7 +142,7 @@ def _train(request: _Request) -> RunResult:
     start = time.monotonic()
     # 1. Mistakes show before any data is read: the tracking store, the device, the network.
     check = check_store if request.trial is None else check_store_once
-    check(find_location(cfg.tracking.uri, cfg.tracking.root))
+    check(location := find_location(cfg.tracking.uri, cfg.tracking.root))
     settings = trainer_settings(cfg)
     ranks = check_trainer(settings)
     network = prepare_network(cfg, fresh=request.resume is None)
@@ -146,6 +151,9 @@ def _train(request: _Request) -> RunResult:
     built = prepare_model(cfg, data, network)
     if request.resume is not None:
         restore_weights(request.resume, built.classifier, data, cfg)
+    if ranks.is_zero:
+        for line in first_lines(cfg, built, data, request.output_dir, location=location, resume=request.resume):
+            log.info("%s", line)
     # 3. Choose what the config leaves to a measurement.
     settings = autotune(cfg, settings, network.network, len(data.split.train), data.size)
     check_batches(cfg, data, network.network, ranks)
@@ -156,6 +164,7 @@ def _train(request: _Request) -> RunResult:
             cfg, request.output_dir, request.overrides, built, data, precision=settings.precision,
             resume=request.resume, trial=request.trial,
         )  # fmt: skip
+        tracker.measure_system(cfg.tracking.system_interval, gpu_usage)
     with finish_on_error(tracker, cfg, built.classifier, data, request.stop):
         # 5. Train, test the best checkpoint, write the outputs.
         fit = _fit(request, built, data, settings, tracker)
@@ -170,6 +179,7 @@ def _train(request: _Request) -> RunResult:
         print_summary(
             cfg, result.metrics, request.output_dir, tracker, source=data.source,
             positive=classes[1] if len(classes) == 2 else None, complete=complete,
+            headline=headline(cfg, result, time.monotonic() - start),
         )  # fmt: skip
         if not complete and (disk_full := tracker.disk_full_error()):
             raise disk_full
@@ -194,11 +204,12 @@ def _read_data(cfg: TrainConfig, stop: StopSignal) -> EyesDataModule:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A finished fit: Lightning's trainer, the metrics of each epoch, and the path of the best checkpoint."""
+    """A finished fit: trainer, the metrics of each epoch, the path of the best checkpoint, and the trainer's bar."""
 
     trainer: pl.Trainer
     history: History
     best: Path
+    bar: EpochBar
 
 
 def _fit(
@@ -214,16 +225,14 @@ def _fit(
     )  # fmt: skip
     if tracker is not None:
         callbacks.append(SaveOrigin(partial(checkpoint_origin, tracker, cfg, data)))
-    bars = use_progress_bars(cfg.trainer.progress) and request.trial is None
-    if bars:
-        callbacks.append(RichProgressBar(leave=False))
+    callbacks.append(bar := EpochBar())
     if resume is not None and 0 < cfg.trainer.max_steps <= resume.progress.steps:
         settings = replace(settings, max_epochs=resume.progress.epochs)  # no step is left
     # Of a sweep's many trials; the checkpoints of a single run can be moved as they are.
     frozen = () if request.trial is None else built.classifier.frozen_names()
     trainer = build_trainer(
         settings, callbacks=[*request.callbacks, *callbacks], plugins=[SafeCheckpointIO(frozen)],
-        default_root_dir=request.output_dir, enable_progress_bar=bars, num_sanity_val_steps=0,
+        default_root_dir=request.output_dir, enable_progress_bar=False, num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )  # fmt: skip
     if not trainer.is_global_zero:
@@ -239,17 +248,17 @@ def _fit(
         reuse=expected_reuse(request.trial),
         kept=None if request.trial is None else kept_cuts(request.trial.study_attrs, cfg),
     )
-    ours_alone = not request.callbacks and not bars
-    if data.batch_source is not None and ours_alone and can_train_plainly(cfg, trainer, settings.precision):
+    if data.batch_source is not None and not request.callbacks and can_train_plainly(cfg, trainer, settings.precision):
         PlainEpochs(trainer, built.classifier)
-    trainer.fit(built.classifier, datamodule=data, ckpt_path=cfg.ckpt_path)
+    with bar.shown("training") if trainer.is_global_zero else nullcontext():
+        trainer.fit(built.classifier, datamodule=data, ckpt_path=cfg.ckpt_path)
     history.send()
     if not best.best_model_path:
         raise UserError(
             f"the best.ckpt of ckpt_path={cfg.ckpt_path} is missing, and no epoch is left to train; put it back, or "
             f"set trainer.max_epochs={cfg.trainer.max_epochs + 1} or more"
         )
-    return _Fit(trainer, history.rows, Path(best.best_model_path))
+    return _Fit(trainer, history.rows, Path(best.best_model_path), bar)
 
 
 def _test_and_write(
@@ -268,7 +277,8 @@ def _test_and_write(
     row = row_of_epoch(fit.history, best["epoch"] + 1)
     metrics = {name: value for name, value in row.items() if "/" in name}
     if cfg.run_test:
-        fit.trainer.test(module, datamodule=data, verbose=False)
+        with fit.bar.shown("testing") if fit.trainer.is_global_zero else nullcontext():
+            fit.trainer.test(module, datamodule=data, verbose=False)
         metrics |= _test_metrics(module, data)
     if tracker is not None:
         size = sum(tensor.nbytes for tensor in module.state_dict().values())

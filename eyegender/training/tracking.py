@@ -16,6 +16,7 @@ from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.micro_batches import is_out_of_memory
 from eyegender.tracking.location import find_location
 from eyegender.tracking.names import MOST_CLASSES, class_keys, key_of
+from eyegender.tracking.run_names import run_name, trial_name
 from eyegender.tracking.tracker import Tracker, last_epoch
 from eyegender.training import environment
 from eyegender.training.callbacks import HAS_PAUSED
@@ -74,9 +75,10 @@ def begin_tracking(
         trial: trial of a sweep that this run is, or None.
     """
     config = redact_config(cfg.model_dump(mode="json", by_alias=True))
+    flat = flatten(config)
     overrides = [redact_override(override) for override in overrides]
     resumed_run, branched_from = _run_to_resume(cfg, output_dir, resume, trial)
-    tags = {**environment.commit(), "overrides": " ".join(overrides), **_data_tags(data)}
+    tags = {**environment.commit(), **environment.mlflow_tags(), "overrides": " ".join(overrides), **_data_tags(data)}
     tags |= {**_weights_tags(built.weights), "output_dir": str(output_dir)}
     tags |= {} if branched_from is None else {"branched_from": branched_from}
     tags |= {} if trial is None else trial_tags(trial)
@@ -84,7 +86,7 @@ def begin_tracking(
         find_location(cfg.tracking.uri, cfg.tracking.root),
         output_dir,
         experiment=cfg.tracking.experiment,
-        name=cfg.tracking.run_name or run_name(cfg, overrides),
+        name=cfg.tracking.run_name or name_of(cfg, overrides, flat, trial),
         tags=tags,
         resume=resumed_run,
         began_in=None if resumed_run is None or resume is None else resume.began_in,
@@ -96,7 +98,7 @@ def begin_tracking(
     facts = {"versions": environment.versions(), "hardware": environment.hardware()}
     (output_dir / ENVIRONMENT_FILE).write_text(json.dumps(facts, indent=2))
     counts = data.counts()
-    params = flatten(config) | {"finetune_stages": str(built.spec.depth), "input_size": str(built.spec.size)}
+    params = flat | {"finetune_stages": str(built.spec.depth), "input_size": str(built.spec.size)}
     params |= _count_params(counts)
     # MLflow does not allow a parameter to change, and a resumed run may have more epochs. Its run may also be gone.
     tracker.log_params(params, unless_there=resumed_run is not None)
@@ -112,9 +114,29 @@ def begin_tracking(
     if changed := _changed_tags(cfg, output_dir, resume, resumes_run=resumed_run is not None):
         tracker.set_tags(changed)
     tracker.set_tags({"precision": precision, **{f"hardware.{k}": v for k, v in environment.hardware().items()}})
+    tracker.log_note(what_it_is(cfg, data, built))
     tracker.log_artifact(CONFIG_FILE)
     tracker.log_artifact(ENVIRONMENT_FILE)
     return tracker
+
+
+def what_it_is(cfg: TrainConfig, data: EyesDataModule, built: BuiltModel) -> str:
+    """One or two sentences that begin the description of a run."""
+    spec, counts = built.spec, {split: sum(by_class.values()) for split, by_class in data.counts().items()}
+    stages = len(built.classifier.network.stages)
+    images = ", ".join(f"{n:,} {split}" for split, n in counts.items())
+    what = (
+        f"**{cfg.model.name}**: {spec.depth} of {stages} stages and the head train, from {built.weights.kind} weights. "
+        f"Images: {data.source}, {spec.size} pixels, split by {data.split.kind} ({images})."
+    )
+    return f"{what} **Synthetic eyes say nothing about real ones.**" if data.source == "synthetic" else what
+
+
+def name_of(cfg: TrainConfig, overrides: list[str], flat: Mapping[str, str], trial: TrialHandle | None) -> str:
+    """The name of the MLflow run; `flat` is the flattened config."""
+    if trial is None:
+        return run_name(cfg.model.name, overrides, flat)
+    return trial_name(trial.number, redact_config(dict(trial.params)), flat)
 
 
 def _count_params(counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
@@ -241,28 +263,6 @@ def checkpoint_origin(tracker: Tracker, cfg: TrainConfig, data: EyesDataModule) 
     identity = {"run": run, "config": checkpoint_config(cfg), "data": data_identity(data)}
     classes = data.samples.classes
     return identity | ({"classes": list(classes)} if len(classes) > 2 else {})
-
-
-def run_name(cfg: TrainConfig, overrides: list[str]) -> str:
-    """Name of the backbone and the overrides, except for those that lists of runs show in their own columns."""
-    hidden = (
-        "model=",
-        "data.root=",
-        "data.reader.",
-        "tracking",
-        "trainer.progress",
-        "ckpt_path",
-        "output",
-        "overwrite",
-        "hydra",
-    )
-    changed = [o.lstrip("+~").partition("=") for o in overrides if "=" in o and not o.lstrip("+~").startswith(hidden)]
-    # Keys lose only their section, because `split.seed` and `seed` differ. Paths keep only the name of the file.
-    short = [
-        f"{key.partition('.')[2] or key}={value.rpartition('/')[2] if value.startswith('/') else value}"
-        for key, _, value in changed
-    ]
-    return " ".join([cfg.model.name, *short])[:120]
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, str]:

@@ -1,8 +1,7 @@
-"""A study as others see it: its state, read from its storage alone, its handle for callbacks, and its printed lines."""
+"""A study as others see it: its state, read from its storage alone, and its printed lines."""
 
-import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ._trial import StudyError
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.trial import FrozenTrial
 
-    from ._budget import Counts, Progress
+    from ._budget import Counts
     from ._storage import Storage
 
 
@@ -75,6 +73,8 @@ class StudyStatus:
     Args:
         n_trials: number of finished trials that complete the study, or None if it has none or is of another sweeper.
         best: the feasible trials from best to worst; for several objectives the Pareto front.
+        recommended: the complete trial that can be relied on most (`recommend`), which need not have the best value;
+            None with several objectives or too few trials.
         stopped: why the sweep ended before it used its budget; only set for on_study_end.
         aborted: whether it ended because too many trials failed; only set for on_study_end.
         pruned_objective: index of the objective that the trials report.
@@ -95,6 +95,20 @@ class StudyStatus:
     aborted: bool = False
     pruned_objective: int = 0
     spent: str | None = None
+    recommended: TrialRow | None = None
+
+    @property
+    def winner(self) -> TrialRow | None:
+        """The recommended trial, or without one the best; None with several objectives or without a trial."""
+        return self.recommended or (self.best[0] if self.best and len(self.directions) == 1 else None)
+
+    @property
+    def recommendation(self) -> str | None:
+        """Why the recommended trial is not the best one; None if it is."""
+        if self.recommended is None or self.recommended.values == self.best[0].values:
+            return None
+        best = self.best[0]
+        return f"trial {best.number} has the best value, {best.values[0]:.4g}, but trials similar to it did worse"
 
     @property
     def failures(self) -> Sequence[TrialRow]:
@@ -134,9 +148,10 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
     Raises:
         StudyError: there is no such study; the message lists the existing ones.
     """
-    from ._budget import SETTINGS, continued_attempts, count_trials, feasible_trials, is_interrupted
+    from ._budget import SETTINGS, continued_attempts, count_trials, feasible_trials, first_number, is_interrupted
+    from ._monitoring._recommendation import recommend
     from ._optuna import pareto_front
-    from ._schedulers._pausing import spent_text
+    from ._schedulers._pausing import curves_of, spent_text
 
     inner = storage.optuna
     try:
@@ -146,10 +161,12 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         raise StudyError(f"no study '{name}' in {storage.spec.shown}; known: {known}") from None
     directions = inner.get_study_directions(study_id)
     trials = inner.get_all_trials(study_id, deepcopy=False)
-    best = feasible_trials(trials)
+    best, recommended = feasible_trials(trials), None
     if len(directions) == 1:
         sign = -1.0 if directions[0].name == "MAXIMIZE" else 1.0
         best.sort(key=lambda trial: (sign * trial.values[0], trial.number))
+        finals = {first_number(trial): -sign * trial.values[0] for trial in best}
+        recommended = recommend(curves_of(trials, maximize=sign < 0), finals)
     else:
         best = pareto_front(best, directions)
     settings = inner.get_study_system_attrs(study_id).get(SETTINGS, {})
@@ -169,6 +186,7 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         user_attrs=inner.get_study_user_attrs(study_id),
         pruned_objective=settings.get("pruned_objective", 0),
         spent=spent_text(settings.get("budget"), trials),
+        recommended=next((trial_row(trial) for trial in best if first_number(trial) == recommended), None),
     )
 
 
@@ -183,41 +201,6 @@ def _worker_row(trial: "FrozenTrial") -> WorkerRow | None:
     last = heartbeat[1] if heartbeat else trial.datetime_start.timestamp() if trial.datetime_start else None
     since = max(0.0, time.time() - last) if last is not None else None
     return WorkerRow(owner.worker, owner.host, owner.pid, first_number(trial), since)
-
-
-class StudyHandle:
-    """The study as callbacks see it.
-
-    Args:
-        storage: storage of the study.
-        name: name of the study.
-        directions: minimize or maximize for each objective.
-        sweep_dir: sweep directory of the command.
-    """
-
-    def __init__(self, storage: "Storage", name: str, directions: tuple[str, ...], sweep_dir: str) -> None:
-        self._storage = storage.optuna
-        self._id = self._storage.get_study_id_from_name(name)
-        self.name = name
-        self.storage = storage.spec.shown
-        """The URL of the storage, without its password."""
-        self.directions = directions
-        self.sweep_dir = sweep_dir
-
-    @property
-    def user_attrs(self) -> dict[str, Any]:
-        """The study's user attributes as they are now."""
-        return self._storage.get_study_user_attrs(self._id)
-
-    def set_user_attr(self, key: str, value: Any) -> None:
-        """Store a JSON-serializable value with the study; trials that start later see it in `study_attrs`."""
-        self._storage.set_study_user_attr(self._id, key, value)
-
-    def load(self) -> "optuna.Study":
-        """Optuna's own study, for plots and importances."""
-        import optuna
-
-        return optuna.load_study(study_name=self.name, storage=self._storage)
 
 
 def study_status(storage: Any, name: str) -> StudyStatus:
@@ -244,87 +227,3 @@ def study_status(storage: Any, name: str) -> StudyStatus:
         return status_of(opened, name)
     finally:
         opened.close()
-
-
-# ---- text
-
-
-def print_line(line: str) -> None:
-    # Not through logging, which Hydra sends to the file of a trial while one runs in this process.
-    # A sweep must not end because its output is closed.
-    with contextlib.suppress(OSError, ValueError):
-        print(line, flush=True)
-
-
-def _number_text(value: float) -> str:
-    return f"{value:.6g}"
-
-
-def _values_text(values: Iterable[float]) -> str:
-    return " ".join(_number_text(value) for value in values) or "-"
-
-
-def _params_text(row: TrialRow) -> str:
-    shown = (f"{key}={_number_text(value) if isinstance(value, float) else value}" for key, value in row.params.items())
-    return " ".join(shown) or "-"
-
-
-def trial_line(trial: "FrozenTrial", best: "FrozenTrial | None", finished: int, n_trials: int | None) -> str:
-    """The line of a trial that has ended.
-
-    Args:
-        trial: the trial.
-        best: the best trial by then, if there is one.
-        finished: number of trials that had finished by then.
-        n_trials: number of finished trials that complete the study, if it has one.
-    """
-    from ._budget import first_number, is_failed, is_interrupted
-
-    row = trial_row(trial)
-    number = f"trial {row.number}" + (f" (attempt {row.attempt + 1})" if row.attempt else "")
-    if is_interrupted(trial):
-        return f"{number:<10} interrupted: {row.reason}; requeued"
-    parts = [f"{number:<10} {row.state:<8} {_values_text(row.values)}", _params_text(row)]
-    if row.state == "complete" and not row.feasible:
-        parts.append("infeasible")
-    if is_failed(trial):
-        parts.append(row.reason or "unknown reason")
-    if best is not None:
-        parts.append(f"best {_number_text(best.values[0])} (trial {first_number(best)})")
-    return " | ".join([*parts, f"{finished} finished" if n_trials is None else f"{finished}/{n_trials}"])
-
-
-def duration_text(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
-def summary(status: StudyStatus, progress: "Progress", most: int = 5) -> list[str]:
-    """The lines at the end of a sweep, with at most this many best trials and failures."""
-    counts = progress.counts
-    parts = [f"{counts.complete} complete", f"{counts.pruned} pruned"]
-    failed = counts.failed + counts.failed_before
-    if failed:
-        parts.append(f"{failed} failed")
-    parts += [f"{getattr(counts, name)} {name}" for name in ("running", "paused", "waiting") if getattr(counts, name)]
-    if counts.interrupted:
-        parts.append(f"{counts.interrupted} interrupted attempts")
-    target = "" if status.n_trials is None else f", of {status.n_trials} trials"
-    lines = [f"study '{status.name}': {', '.join(parts)}{target} ({status.storage})"]
-    if progress.stopped:
-        lines.append(f"stopped: {progress.stopped}")
-    if status.best:
-        lines.append("best trials:" if len(status.directions) == 1 else "Pareto front:")
-        lines += [
-            f"  trial {row.number}: {_values_text(row.values)} | {_params_text(row)}" for row in status.best[:most]
-        ]
-    if status.no_best is not None:
-        lines.append(status.no_best)
-    failures = status.failures
-    if failures:
-        lines.append("failures:")
-        lines += [f"  trial {row.number}: {row.reason or 'unknown reason'}" for row in failures[:most]]
-        if len(failures) > most:
-            lines.append(f"  and {len(failures) - most} more")
-    return lines

@@ -23,10 +23,11 @@ from ._budget import (
     has_too_many_failures,
 )
 from ._heartbeat import Heartbeat, WorkerId
+from ._monitoring._handle import StudyHandle
 from ._redaction import one_line, redact_override
 from ._schedulers._reopening import is_larger, reopen
 from ._search_space._enqueue import enqueued
-from ._status import StudyHandle, StudyStatus, status_of
+from ._status import StudyStatus, status_of
 from ._trial import StudyError
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed: b
     found += [f"'{key}' was not swept, now is" for key in new if key not in old]
     for key in old:
         if key in new and old[key] != new[key]:
-            found.append(f"'{key}' was {_range_text(old[key])}, now {_range_text(new[key])}")
+            found.append(f"'{key}' was {range_text(old[key])}, now {range_text(new[key])}")
     name = "custom_search_space"
     if stored.get(name) != wanted[name]:
         found.append(f"{name} was {stored.get(name)}, now {wanted[name]}")
@@ -257,7 +258,7 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed: b
     return found
 
 
-def _range_text(branches: Mapping[str, Any]) -> str:
+def range_text(branches: Mapping[str, Any]) -> str:
     parts = []
     for condition, written in branches.items():
         text = str(written)

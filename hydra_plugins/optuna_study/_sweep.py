@@ -18,20 +18,16 @@ from ._heartbeat import Heartbeat, Stopped, WorkerId
 from ._history._ended_lines import EndedLines
 from ._job import as_hydra_config
 from ._launch import Launch, LaunchResult, WorkerSpec, is_in_process, is_submitit, launcher_name, workers_are_children
+from ._monitoring._handle import StudyHandle
+from ._monitoring._lines import print_line, summary
+from ._monitoring._live import LiveStudy, RunningRows, has_terminal
 from ._monitoring._signals import SignalForwarder, stop_local_workers
 from ._planning._planner import Planner
 from ._queue import TrialQueue
 from ._redaction import one_line
 from ._schedulers._pausing import PausedLines, build_scheduler
-from ._status import (
-    StudyHandle,
-    StudyStatus,
-    TrialRow,
-    print_line,
-    status_of,
-    summary,
-    trial_row,
-)
+from ._search_space._common_settings import warn_of_other_settings
+from ._status import StudyStatus, TrialRow, status_of, trial_row
 from ._storage import Storage
 from ._storage_wrappers import is_storage_error, outages_of
 from ._study import Callbacks, final_status, finalize, next_worker, open_study, write_results
@@ -86,6 +82,7 @@ class Sweep:
         storage = Storage(settings.storage, settings.storage_retry_minutes)
         try:
             open_study(storage, spec, settings, planner.enqueued(storage))
+            warn_of_other_settings(storage, spec.study_name, settings, validation.composed)
             worker_id = WorkerId.of_this_process(spec.launch_id, -1, settings.heartbeat)
             queue = TrialQueue(
                 storage,
@@ -213,6 +210,8 @@ class Sweep:
 class StudyMonitor:
     """A thread of the command that prints each trial once when it ends, and requeues trials of dead workers.
 
+    In a terminal it also shows the running trials.
+
     Args:
         queue: the command's queue.
         directions: minimize or maximize for each objective.
@@ -234,11 +233,15 @@ class StudyMonitor:
         self.failure: Exception | None = None
         trials = queue.trials()
         self._print_paused = PausedLines(trials)
-        self._print_ended = EndedLines(trials, directions, queue.budget.n_trials)
+        self._live = LiveStudy() if has_terminal() else None
+        self._running = RunningRows()
+        self._print_ended = EndedLines(trials, directions, queue.budget.n_trials, with_state=self._live is None)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="optuna-study-monitor", daemon=True)
 
     def __enter__(self) -> "StudyMonitor":
+        if self._live is not None:
+            self._live.start()
         self._thread.start()
         return self
 
@@ -254,6 +257,9 @@ class StudyMonitor:
             # The reason why the sweep ended is more important than that the storage is still unreachable.
             if kind is None:
                 raise
+        finally:
+            if self._live is not None:
+                self._live.stop()
 
     def _run(self) -> None:
         outages, looks = outages_of(self.queue.storage), 0
@@ -285,3 +291,10 @@ class StudyMonitor:
         trials = self.queue.trials()
         self._print_paused(self.queue.tally.paused())
         self._print_ended(trials)
+        if self._live is not None:
+            self._live.update(self._running(trials), ", ".join([*self._print_ended.state(), *self._open_trials()]))
+
+    def _open_trials(self) -> list[str]:
+        counts = self.queue.tally.counts()
+        names = ("running", "paused", "waiting", "failed")
+        return [f"{getattr(counts, name)} {name}" for name in names if getattr(counts, name)]

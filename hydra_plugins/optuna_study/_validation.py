@@ -25,6 +25,7 @@ from ._budget import Budget
 from ._heartbeat import WorkerId
 from ._job import sweep_folders
 from ._launch import WorkerSpec, check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
+from ._monitoring._lines import print_line
 from ._optuna import build_pruner, build_sampler, is_finite, random_parameters_message
 from ._redaction import one_line, raw_overrides, without_secrets
 from ._schedulers._pausing import build_scheduler
@@ -33,7 +34,6 @@ from ._search_space._custom import check_function
 from ._search_space._grammar import domains_of
 from ._search_space._packages import check_packages
 from ._search_space._space import Space, build_space
-from ._status import print_line
 from ._storage import StorageSpec, storage_spec
 from ._study import Callbacks
 from ._trial import StudyError
@@ -256,7 +256,7 @@ class Validation:
             The overrides of each example.
         """
         examples = space.examples()
-        composed = [self._composed([*space.fixed, *example]) for example in examples]
+        composed = self.composed = [self._composed([*space.fixed, *example]) for example in examples]
         callbacks = Callbacks(settings.callbacks, settings.storage.secrets)
         for config in composed:
             callbacks.check_config(config)

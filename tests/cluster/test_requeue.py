@@ -118,6 +118,6 @@ def runs(folder: Path) -> list[mlflow.entities.Run]:
 def assert_whole(folder: Path, run: mlflow.entities.Run, epochs: int) -> None:
     assert run.info.status == "FINISHED"
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
-    for name in ("val/accuracy", "train/loss", "lr"):
+    for name in ("accuracy/val", "loss/train", "train/lr"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
         assert steps == list(range(1, epochs + 1)), name

@@ -43,6 +43,6 @@ def test_a_cancelled_job_costs_neither_a_trial_nor_an_epoch(cluster: dict[str, s
     assert len(trials) == 4
     for trial in trials:
         assert trial.info.status == "FINISHED"
-        steps = [point.step for point in client.get_metric_history(trial.info.run_id, "val/accuracy")]
+        steps = [point.step for point in client.get_metric_history(trial.info.run_id, "accuracy/val")]
         assert steps == list(range(1, 9))
     assert sum("test/accuracy" in trial.data.metrics for trial in trials) == 1

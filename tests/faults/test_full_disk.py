@@ -74,7 +74,7 @@ def test_a_tracking_store_that_fills_costs_nothing_but_the_exit_code(small_disk:
     [run] = runs(tmp_path)
     assert run.info.status == "FINISHED"
     client = mlflow.MlflowClient(f"sqlite:///{disk}/mlflow.db")
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "loss/val")] == [1, 2]
 
 
 @pytest.mark.parametrize("full", ["pixels", "activations"])

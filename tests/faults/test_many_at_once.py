@@ -34,7 +34,7 @@ def test_eight_runs_at_once_on_one_sqlite_store(tmp_path: Path) -> None:
     assert sorted(run.data.params["seed"] for run in runs) == [str(number) for number in range(RUNS)]
     for run in runs:
         assert run.info.status == "FINISHED"
-        assert len(client.get_metric_history(run.info.run_id, "val/loss")) == 1
+        assert len(client.get_metric_history(run.info.run_id, "loss/val")) == 1
         assert len(run.outputs.model_outputs) == 1
         assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {
             "config.yaml",

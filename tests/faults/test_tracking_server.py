@@ -12,6 +12,7 @@ import pytest
 
 from eyegender.core.errors import UserError
 from eyegender.tracking import sender as sender_module
+from eyegender.tracking.names import stored_name
 from eyegender.tracking.sender import pending, send
 from eyegender.training.callbacks import EpochHistory
 from eyegender.training.run import RunResult, train
@@ -70,10 +71,10 @@ def assert_whole(server: Server, folder: Path, result: RunResult) -> None:
     [run] = client.search_runs([client.get_experiment_by_name(folder.name).experiment_id])
     assert run.info.status == "FINISHED"
     for name in ("train/loss", "train/accuracy", "val/loss", "val/auroc", "lr", "epoch_seconds"):
-        points = client.get_metric_history(run.info.run_id, name)
+        points = client.get_metric_history(run.info.run_id, stored_name(name))
         assert [point.step for point in points] == list(range(1, EPOCHS + 1)), name
         assert [point.value for point in points] == [row[name] for row in result.history], name
-    assert len(client.get_metric_history(run.info.run_id, "best/val/accuracy")) == 1
+    assert len(client.get_metric_history(run.info.run_id, "val_best/accuracy")) == 1
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == ARTIFACTS
     assert len(run.inputs.dataset_inputs) == 1
     assert len(run.outputs.model_outputs) == 1
@@ -175,7 +176,7 @@ def test_uploads_that_a_proxy_refuses_are_postponed_and_everything_else_is_sent(
     client = mlflow.MlflowClient(server.url)
     run = client.get_run(str(result.run_id))
     assert run.info.status == "FINISHED"
-    assert len(client.get_metric_history(run.info.run_id, "train/loss")) == EPOCHS
+    assert len(client.get_metric_history(run.info.run_id, "loss/train")) == EPOCHS
     [folder] = pending(tmp_path)
     with pytest.raises(UserError, match="sent all but .* failed 3 times"):
         send(folder, None)

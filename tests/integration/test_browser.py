@@ -72,7 +72,7 @@ def test_the_link_lists_runs_with_what_matters_and_two_are_compared(
 ) -> None:
     expect = sync_api.expect
     page.goto(link(*mlflow_page))
-    for header in ("test/accuracy", "best/val/accuracy", "model.name", "model.lr"):
+    for header in ("test/accuracy", "val_best/accuracy", "model.name", "model.lr"):
         expect(page.get_by_role("columnheader", name=header, exact=True).first).to_be_visible(timeout=SLOW)
     cells = page.get_by_role("gridcell")
     expect(cells.get_by_text("inception_v3", exact=True).first).to_be_visible(timeout=SLOW)
@@ -88,7 +88,7 @@ def test_the_link_lists_runs_with_what_matters_and_two_are_compared(
 
 def test_the_accuracy_chart_draws(mlflow_page: tuple[str, str], page: sync_api.Page) -> None:
     page.goto(f"{link(*mlflow_page)}&compareRunsMode=CHART")
-    page.get_by_placeholder("Search metric charts").fill("val/accuracy")
+    page.get_by_placeholder("Search metric charts").fill("accuracy/val")
     sync_api.expect(page.locator(".js-plotly-plot svg.main-svg").first).to_be_visible(timeout=SLOW)
     shoot(page, "mlflow-charts")
 

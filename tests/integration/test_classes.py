@@ -18,6 +18,7 @@ from eyegender.inference.grad_cam import grad_cam
 from eyegender.inference.load import LoadedModel, load_model
 from eyegender.inference.onnx_export import TOLERANCE, export_onnx
 from eyegender.registry.promotion import promote
+from eyegender.tracking.run_artifacts import logged_model
 from eyegender.tracking.tracking_store import TrackingStore, open_store
 from eyegender.training.run import RunResult, train
 from tests import processes
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 LABELS = tuple(sorted(NAMES))
 # A train with a run's own words, such as "seventy-two eyes", is none of these.
-OF_EYES = re.compile(r"\b(fe)?males?\b|\beyes?\b|gender\b(?<!eyegender)", re.IGNORECASE)
+OF_EYES = re.compile(r"\b(fe)?males?\b|\beyes?\b|gender\b(?<!eyegender)|\bpersons?\b(?<!by=person)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,9 @@ def test_served_and_exported(digits: Digits, tmp_path: Path, monkeypatch: pytest
     expected = model.probabilities(pixels[None])
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with digits.store.as_global():
-        served = mlflow.pyfunc.load_model(f"runs:/{digits.id('head')}/model")
+        logged = logged_model(digits.store, digits.id("head"))
+        assert logged is not None
+        served = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
     np.testing.assert_allclose(served.predict(np.array([picture.read_bytes()], dtype=object)), expected, atol=1e-5)
     assert served.metadata.signature.outputs.inputs[0].shape == (-1, 10)
     assert served.metadata.metadata["classes"] == list(LABELS)

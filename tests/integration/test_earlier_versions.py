@@ -72,7 +72,7 @@ def test_a_run_that_was_killed_continues_and_its_last_checkpoint_is_read(code: P
     assert done.returncode == 0, done.stdout + done.stderr
     [tracked] = runs_of(tmp_path)
     assert tracked.info.status == "FINISHED"
-    history = client_of(tmp_path).get_metric_history(tracked.info.run_id, "val/loss")
+    history = client_of(tmp_path).get_metric_history(tracked.info.run_id, "loss/val")
     assert [point.step for point in history] == list(range(1, EPOCHS + 1))
     assert "test/accuracy" in tracked.data.metrics
 

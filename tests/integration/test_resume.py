@@ -13,6 +13,7 @@ from eyegender.core.errors import UserError
 from eyegender.core.schema import TrainConfig
 from eyegender.data.data_module import EyesDataModule
 from eyegender.models.classifier import Classifier
+from eyegender.tracking.names import stored_name
 from eyegender.training.build import build_optimization
 from eyegender.training.run import train
 from tests.composing import TINY, tiny_config
@@ -68,7 +69,7 @@ def test_a_longer_run_logs_the_rates_of_its_whole_length_and_all_its_epochs(
     assert second.history[:2] == first.history
     client, run = only_run(tmp_path)
     for name in ("lr", "val/loss", "train/accuracy"):
-        history = client.get_metric_history(run.info.run_id, name)
+        history = client.get_metric_history(run.info.run_id, stored_name(name))
         assert [(point.step, point.value) for point in history] == [(row["epoch"], row[name]) for row in second.history]
     assert run.info.run_name == "longer"
     assert run.data.params["trainer.max_epochs"] == "2"
@@ -134,7 +135,7 @@ def test_the_second_of_two_processes_that_resume_a_run_is_refused(
     train(longer, tmp_path / "second")
     assert len(refused) == 2
     client, run = only_run(tmp_path)
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "lr")] == [1, 2]
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/lr")] == [1, 2]
     # Resuming from the second folder locks the first one, too: it is one run.
     stored = torch.load(tmp_path / "second/checkpoints/last.ckpt", weights_only=True)["run"]
     assert stored["began_in"] == str((tmp_path / "first").resolve())
@@ -151,7 +152,7 @@ def test_a_checkpoint_behind_its_run_resumes_as_a_new_run(tmp_path: Path) -> Non
     assert runs["fourth"].run_id == runs["third"].run_id
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
     for name in ("second", "fourth"):
-        history = client.get_metric_history(runs[name].run_id, "lr")
+        history = client.get_metric_history(runs[name].run_id, "train/lr")
         assert [(point.step, point.value) for point in history] == [
             (row["epoch"], row["lr"]) for row in runs[name].history
         ]
@@ -165,9 +166,9 @@ def test_a_run_resumed_in_another_experiment_is_new_and_has_all_epochs(tmp_path:
     last = f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"
     train(tiny_config(*HEAD, "trainer.max_epochs=2", "tracking.experiment=other", last), tmp_path / "second")
     client, run = only_run(tmp_path)
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "lr")] == [1]
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/lr")] == [1]
     [other] = client.search_runs([client.get_experiment_by_name("other").experiment_id])
-    assert [point.step for point in client.get_metric_history(other.info.run_id, "lr")] == [1, 2]
+    assert [point.step for point in client.get_metric_history(other.info.run_id, "train/lr")] == [1, 2]
     assert other.data.params["trainer.max_epochs"] == "2"
 
 

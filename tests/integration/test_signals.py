@@ -89,7 +89,7 @@ def test_a_signal_leaves_a_checkpoint_and_a_killed_run_that_resumes(
     resumed = train(tiny_config(*config, f"ckpt_path={tmp_path / 'first/checkpoints/last.ckpt'}"), tmp_path / "second")
     run = only_run(tmp_path)  # still the one run
     assert run.info.status == "FINISHED"
-    history = store(tmp_path).get_metric_history(run.info.run_id, "train/loss")
+    history = store(tmp_path).get_metric_history(run.info.run_id, "loss/train")
     assert [point.step for point in history] == [1, 2, 3]
     # Interrupted or not, the result is the same.
     assert [row["train/loss"] for row in resumed.history] == pytest.approx(
@@ -123,7 +123,7 @@ def test_sigterm_in_the_middle_of_a_stage_lets_it_end(
     assert f"resume with ckpt_path={tmp_path / 'out/checkpoints/last.ckpt'}" in caplog.text
     run = only_run(tmp_path)
     assert run.info.status == "KILLED"
-    assert [point.step for point in store(tmp_path).get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
+    assert [point.step for point in store(tmp_path).get_metric_history(run.info.run_id, "loss/val")] == [1, 2]
 
 
 def test_a_signal_while_images_are_decoded_ends_the_run_at_once(

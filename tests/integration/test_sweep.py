@@ -114,7 +114,7 @@ def test_paused_trials_continue_from_their_checkpoints_and_their_runs_say_so(tmp
         assert trial.info.status == "FINISHED"
         assert trial.data.tags.get("pruned") == (None if last == 4 else "true")
         assert trial.data.tags.get("paused") == "false"
-        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        history = client.get_metric_history(trial.info.run_id, "accuracy/val")
         assert [point.step for point in history] == list(range(1, last + 1))
     assert "tested once" in output
 
@@ -125,7 +125,7 @@ def test_a_budget_of_epochs_holds_for_all_trainings_together(tmp_path: Path) -> 
         "hydra.sweeper.n_trials=null", "hydra.sweeper.budget='9 epochs'", "trainer.max_epochs=4",
     )  # fmt: skip
     client, _, trials = runs(tmp_path)
-    epochs = [len(client.get_metric_history(trial.info.run_id, "val/accuracy")) for trial in trials]
+    epochs = [len(client.get_metric_history(trial.info.run_id, "accuracy/val")) for trial in trials]
     assert sum(epochs) <= 9
     assert max(epochs) == 4
     status = study_status(f"sqlite:///{tmp_path}/mlruns/optuna.db", "finetune")
@@ -162,7 +162,7 @@ def test_a_larger_budget_continues_the_runs_of_trials_that_a_smaller_one_pruned(
     for trial in trials:
         assert (trial.info.status, trial.data.tags.get("paused")) == ("FINISHED", "false")
         assert trial.data.tags.get("pruned") in (None, "false")
-        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        history = client.get_metric_history(trial.info.run_id, "accuracy/val")
         assert [point.step for point in history] == [1, 2, 3]
     assert parent.data.metrics["trials.complete"] == 3
     assert parent.data.metrics["trials.pruned"] == 0
@@ -196,7 +196,7 @@ def test_a_paused_trial_continues_after_all_processes_were_killed(tmp_path: Path
     epochs = {trial.number: max(trial.reported) for trial in status.trials}
     assert [int(trial.data.tags["trial.number"]) for trial in trials] == sorted(epochs)  # one run a trial
     for trial in trials:
-        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        history = client.get_metric_history(trial.info.run_id, "accuracy/val")
         assert [point.step for point in history] == list(range(1, epochs[int(trial.data.tags["trial.number"])] + 1))
         assert trial.info.status == "FINISHED"
         assert trial.data.tags.get("paused") in (None, "false")
@@ -247,7 +247,7 @@ def test_a_pruned_trial_is_a_finished_run_with_its_metrics_up_to_there(tmp_path:
     for trial in trials:
         assert trial.info.status == "FINISHED"
         assert trial.data.tags["pruned"] == "true"
-        assert len(client.get_metric_history(trial.info.run_id, "val/accuracy")) < 3
+        assert len(client.get_metric_history(trial.info.run_id, "accuracy/val")) < 3
 
 
 def test_a_trial_that_diverges_is_a_failed_run_with_its_reason_and_the_sweep_continues(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_after_a_kill_the_same_command_resumes_the_study(tmp_path: Path) -> None
     client, _, trials = runs(tmp_path)
     assert len(trials) == 2  # one run a trial, whatever happened
     for trial in trials:
-        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        history = client.get_metric_history(trial.info.run_id, "accuracy/val")
         assert [point.step for point in history] == list(range(1, 9))
         assert trial.info.status == "FINISHED"
 
@@ -323,7 +323,7 @@ def test_both_processes_of_a_trial_pause_and_continue_together(tmp_path: Path) -
     ]  # fmt: skip
     client, _, trials = runs(tmp_path)
     for trial, epochs in zip(trials, (2, 1), strict=True):
-        history = client.get_metric_history(trial.info.run_id, "val/accuracy")
+        history = client.get_metric_history(trial.info.run_id, "accuracy/val")
         assert [point.step for point in history] == list(range(1, epochs + 1))
 
 

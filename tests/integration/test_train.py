@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from eyegender.core.errors import UserError
+from eyegender.tracking.names import stored_name
 from eyegender.training.run import RunResult, train
 from tests import processes
 from tests.composing import SMALL, TINY, tiny_config
@@ -81,7 +82,7 @@ def test_the_run_holds_parameters_metrics_and_tags(finished: tuple[Path, RunResu
     client = store(folder)
     for part in ("train", "val"):
         for metric in ("loss", "accuracy", "precision", "recall", "specificity", "f1", "auroc", "calibration_error"):
-            history = client.get_metric_history(run.info.run_id, f"{part}/{metric}")
+            history = client.get_metric_history(run.info.run_id, stored_name(f"{part}/{metric}"))
             assert [point.step for point in history] == [1, 2], metric
     assert run.data.metrics["test/accuracy"] == pytest.approx(result.metrics["test/accuracy"])
     assert run.inputs.dataset_inputs[0].dataset.name == "synthetic"
@@ -200,8 +201,10 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     run = only_run(tmp_path)
     assert run.info.status == "FINISHED"
-    metrics = run.data.metrics
-    counted = sum(metrics[f"test/{name}"] for name in ("tp", "fp", "tn", "fn"))
+    counted = sum(int(part.split()[1]) for part in run.data.tags["confusion.test"].split(", "))
+    # The table has the images of both processes, each once.
+    names = [row[0] for row in json.loads((tmp_path / "out/test_predictions.json").read_text())["data"]]
+    assert len(set(names)) == len(names) == counted
     assert counted == sum(
         json.loads((tmp_path / "out" / "metrics.json").read_text())["data"]["counts"]["test"].values()
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from eyegender.core.errors import UserError, one_line
+from eyegender.core.eye_study import unit_of
 from eyegender.data.readers import subset_labels
 from eyegender.data.splits.assignment import assign_groups
 
@@ -121,9 +122,10 @@ def split_by_group(
                 f"train, val and test need at least one image each of class {name!r}, got {images}; add images"
             )
         if persons < len(SPLITS):
+            unit = unit_of(samples.classes)
             raise UserError(
-                f"train, val and test need at least one person each of class {name!r}, got {persons} in {images} "
-                "images; add images of others, or set data.split.by=random, which separates images of one person"
+                f"train, val and test need at least one {unit} each of class {name!r}, got {persons} in {images} "
+                f"images; add images of others, or set data.split.by=random, which separates images of one {unit}"
             )
     wanted = wanted_counts(totals, test, val)
     contents = [hashlib.sha256("\n".join(sorted(samples.digests[i] for i in member)).encode()).digest()
@@ -219,11 +221,13 @@ def warn_separated_persons(samples: Samples, split: Split) -> None:
     """Log a warning if a split that is not made by person separates images of one person."""
     separated = {} if samples.persons is None else separated_persons(samples.persons, split)
     if separated:
+        unit = unit_of(samples.classes)
         person, names = next(iter(separated.items()))
         _log.warning(
-            "PERSONS IN SEVERAL SPLITS: data.split.by=%s puts images of %d of %d persons into more than one split "
-            "(person %s into %s first), so results are too optimistic; data.split.by=person keeps each person in one",
-            split.kind, len(separated), len(set(samples.persons or ())), one_line(person), " and ".join(names),
+            "%sS IN SEVERAL SPLITS: data.split.by=%s puts images of %d of %d %ss into more than one split "
+            "(%s %s into %s first), so results are too optimistic; data.split.by=person keeps each %s in one",
+            unit.upper(), split.kind, len(separated), len(set(samples.persons or ())), unit, unit, one_line(person),
+            " and ".join(names), unit,
         )  # fmt: skip
 
 
@@ -240,8 +244,10 @@ def warn_missed_fractions(samples: Samples, split: Split, *, test: float, val: f
     if missed:
         _log.warning(
             "SPLITS OF OTHER SIZES: groups are too large for data.split.test and data.split.val: %s; "
-            "data.split.by=random meets them but separates persons, data.split.by=file accepts a list of persons",
+            "data.split.by=random meets them but separates %ss, data.split.by=file accepts a list of %ss",
             one_line(_first(missed, ", ")),
+            unit_of(samples.classes),
+            unit_of(samples.classes),
         )
 
 

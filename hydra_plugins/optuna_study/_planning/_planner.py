@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from .._job import Composer
 from .._launch import is_in_process, workers_are_children
-from .._status import print_line
+from .._monitoring._lines import print_line
 from .._study import Callbacks
 from .._trial import StudyError
 from ._preview import StudyPlan, StudyPreview

@@ -24,8 +24,8 @@ from .._budget import (
     state_name,
 )
 from .._history._follower import Follower
+from .._monitoring._lines import print_line
 from .._optuna import id_of
-from .._status import print_line
 from .._trial import StudyError
 from . import START, Curve, Scheduler
 from ._spending import Ledger, Limit
@@ -275,7 +275,7 @@ class PausedLines:
             if is_paused(trial) and self._steps.get(number) != step:
                 self._steps[number] = step
                 reports = reports_of(trial)
-                value = f" {reports[step]:.6g}" if step in reports else ""
+                value = f" {reports[step]:.4g}" if step in reports else ""
                 print_line(f"{f'trial {number}':<10} paused  {value} | after step {step}")
 
 

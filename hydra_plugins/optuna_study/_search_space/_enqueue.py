@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .._monitoring._lines import print_line
 from .._optuna import contains
-from .._status import print_line
 from .._trial import StudyError
 from ._grammar import bare_key, normalized, value_text
 

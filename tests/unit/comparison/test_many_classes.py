@@ -18,6 +18,7 @@ from eyegender.tracking.predictions import Predictions
 from tests.unit.comparison.example_runs import run, table
 
 CLASSES = ("ant", "bee", "cow")
+TWO = (("weak", 1.0), ("strong", 4.0))
 
 
 def many(seed: int, skill: float, n: int = 90) -> Predictions:
@@ -96,3 +97,27 @@ def test_failures_of_many_classes_name_the_confusion() -> None:
     assert len([line for line in sentences if ", most often as *" in line]) == 3
     assert describe(CLASSES) == "Predicts which of 3 classes an image belongs to: *ant*, *bee* or *cow*."
     assert describe(("female", "male")).startswith("Predicts the class of an image of one eye: *female* (label 0)")
+
+
+@pytest.mark.parametrize(
+    ("per_group", "said", "level"),
+    [(2, "on 90 test images of 45 image groups.", "by image group"), (1, "on 90 test images.", "by image")],
+)
+def test_groups_of_other_images_are_not_called_persons(per_group: int, said: str, level: str) -> None:
+    groups = tuple(str(i // per_group) for i in range(90))
+    runs = [run(name, replace(many(seed, skill), persons=groups)) for seed, (name, skill) in enumerate(TWO)]
+    comparison = compare(runs, classes=CLASSES, n_resamples=100)
+    page = render_markdown(comparison, {})
+    assert said in comparison.headlines[0]
+    assert f"({level})" in page
+    card = model_card(runs[0], name="zoo", version="1", classes=CLASSES, comparison=())
+    assert ("45 image groups in test" in card) == (per_group == 2)
+    assert "person" not in page + card
+
+
+def test_eyes_are_of_persons() -> None:
+    runs = [run(name, table(seed, skill)) for seed, (name, skill) in enumerate(TWO)]
+    page = render_markdown(compare(runs, n_resamples=100), {})
+    assert "on 120 test images of 60 persons." in page
+    assert "(by person)" in page
+    assert "image group" not in page

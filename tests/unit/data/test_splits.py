@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,15 @@ from PIL import Image
 from eyegender.core.errors import UserError
 from eyegender.data.readers import Samples
 from eyegender.data.split_file import read_split_csv
-from eyegender.data.splits import SPLITS, Split, official_split, sample_subset, split_at_random, split_by_group
+from eyegender.data.splits import (
+    SPLITS,
+    Split,
+    official_split,
+    sample_subset,
+    split_at_random,
+    split_by_group,
+    warn_separated_persons,
+)
 
 
 def made_up(labels: list[int], splits: list[str] | None = None) -> Samples:
@@ -138,6 +147,18 @@ def test_two_persons_of_a_class_cannot_be_split_in_three() -> None:
     persons = [str(i // 5) for i in range(10)] + [f"m{i}" for i in range(10)]
     with pytest.raises(UserError, match="need at least one person each of class 'female', got 2"):
         split_by_group(samples, persons, kind="person", test=0.2, val=0.1, seed=0)
+
+
+def test_groups_of_other_images_are_not_called_persons(caplog: pytest.LogCaptureFixture) -> None:
+    samples = replace(made_up([0] * 10 + [1] * 10), classes=("ant", "bee"))
+    groups = [str(i // 5) for i in range(10)] + [f"m{i}" for i in range(10)]
+    with pytest.raises(UserError, match="need at least one image group each of class 'ant', got 2") as error:
+        split_by_group(samples, groups, kind="person", test=0.2, val=0.1, seed=0)
+    assert "person" not in str(error.value)
+    split = split_at_random(samples, 0.3, 0.3, 0)
+    warn_separated_persons(replace(samples, persons=tuple(groups)), split)
+    assert "IMAGE GROUPS IN SEVERAL SPLITS" in caplog.text
+    assert "person" not in caplog.text.replace("data.split.by=person", "")
 
 
 def test_official_needs_a_partition() -> None:

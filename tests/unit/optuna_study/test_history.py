@@ -224,7 +224,7 @@ def test_each_ended_trial_gets_one_line_with_the_study_as_it_was_then(capsys):
     history.add(system_attrs={RETRY_HISTORY: [4], FIRST_ATTEMPT: 4})
     history.change(5, TrialState.COMPLETE, [0.5], **{COMPLETION: 5})
     lines(history.trials)
-    assert capsys.readouterr().out.strip().endswith("best 0.5 (trial 4) | 5/5")
+    assert capsys.readouterr().out.strip().endswith("best 0.5 (trial 4) | 5/5 finished")
     # Which the sweep pruned at its end, and a larger one continues.
     before = History()
     before.add()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 import pytest
+from mlflow.entities import RunData
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from rich.console import Console
 
@@ -19,7 +20,11 @@ from eyegender.studies.report import write_report
 from eyegender.studies.status_table import show_status
 from eyegender.studies.study_run import PARENT_KEY, StudyRun
 from eyegender.studies.ties import tie_sentence
+from eyegender.tracking.location import find_location
+from eyegender.tracking.notes import NOTE
+from eyegender.tracking.writer import RunWriter
 from hydra_plugins.optuna_study import study_status
+from tests.stores import give_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,7 +168,7 @@ def test_a_tie_for_the_best_value_is_reported_and_has_no_winner(
     assert f"Tie      {sentence}; trial 0, tested once: test accuracy 87.50%" in output
     assert "Winner" not in output
     assert tags == {"tied": True}
-    assert stored["best.tied"] == "0 2 3 5"
+    assert stored.tags["best.tied"] == "0 2 3 5"
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
@@ -205,7 +210,15 @@ def test_a_single_best_trial_is_the_winner(
     tags, stored = study_end(study, status, tmp_path, monkeypatch)
     assert "Winner   trial 1, tested once: test accuracy 87.50%" in capsys.readouterr().out
     assert tags == {"tied": False}
-    assert (stored["best.trial"], stored["best.tied"]) == ("1", "no")
+    assert (stored.tags["best.trial"], stored.tags["best.tied"]) == ("1", "no")
+    assert stored.metrics == {
+        "study/best_value": 0.9, "best_value": 0.9, "test/accuracy": 0.875,
+        "trials.complete": 3, "trials.pruned": 0, "trials.failed": 0,
+    }  # fmt: skip
+    note = stored.tags[NOTE]
+    assert note.startswith("Trial 1 was tested once: accuracy **87.5%**.")
+    assert "3 complete trials, 0 pruned, 0 failed. [Report](#/experiments/" in note
+    assert "- `depth`: range(0, 20)" in note
 
 
 def test_many_tied_trials_are_counted(tmp_path: Path) -> None:
@@ -215,28 +228,22 @@ def test_many_tied_trials_are_counted(tmp_path: Path) -> None:
 
 def study_end(
     study: optuna.Study, status: StudyStatus, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the study's end asks of the test of its best trial, and the tags that it stores."""
+) -> tuple[dict[str, Any], RunData]:
+    """What the study's end asks of the test of its best trial, and what its run has then."""
     asked: dict[str, Any] = {}
-    stored: dict[str, str] = {}
 
     def no_evaluation(*_: object, **options: object) -> dict[str, float]:
         asked.update(options)
         return {"test/accuracy": 0.875}
 
-    class Client:
-        def search_runs(self, *_: Any) -> list[Any]:
-            return []  # no run is paused
-
-    class Writer:
-        run_id, experiment_id, client = "run", "1", Client()
-
-        def apply(self, operation: dict[str, Any]) -> None:
-            if operation["op"] == "tags":
-                stored.update(operation["values"])
+    location = find_location(None, str(folder / "mlruns"))
+    give_store(folder / "mlruns")
+    writer = RunWriter(location.uri, location.artifacts, folder)
+    writer.apply({"op": "run", "key": "key", "experiment": "e", "name": "study s", "tags": {}, "time": 1})
 
     class Handle:
-        sweep_dir, user_attrs = folder, {PARENT_KEY: "key"}
+        name, sweep_dir, user_attrs, directions = "s", folder, {PARENT_KEY: "key"}, status.directions
+        definition = {"depth": "range(0, 20)"}  # noqa: RUF012
 
         def load(self) -> optuna.Study:
             return study
@@ -244,6 +251,6 @@ def study_end(
     monkeypatch.setattr(study_run, "_best_usable", lambda status, _: status.best[0])  # these trials left no files
     monkeypatch.setattr(winner, "evaluate_winner", no_evaluation)
     monkeypatch.setattr(winner, "retrain_command", lambda _: "")
-    monkeypatch.setattr(study_run.StudyRun, "_open_run", lambda *_: Writer())
+    monkeypatch.setattr(study_run.StudyRun, "_open_run", lambda *_: writer)
     StudyRun("e", None, None).on_study_end(Handle(), status)  # type: ignore[arg-type]
-    return asked, stored
+    return asked, writer.client.get_run(str(writer.run_id)).data

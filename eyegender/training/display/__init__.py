@@ -1,0 +1,1 @@
+"""What a training shows in the terminal while it runs."""
