@@ -26,6 +26,7 @@ from ._planning._planner import Planner
 from ._queue import TrialQueue
 from ._redaction import one_line
 from ._schedulers._pausing import PausedLines, build_scheduler
+from ._search_space._common_settings import warn_of_other_settings
 from ._status import StudyStatus, TrialRow, status_of, trial_row
 from ._storage import Storage
 from ._storage_wrappers import is_storage_error, outages_of
@@ -81,6 +82,7 @@ class Sweep:
         storage = Storage(settings.storage, settings.storage_retry_minutes)
         try:
             open_study(storage, spec, settings, planner.enqueued(storage))
+            warn_of_other_settings(storage, spec.study_name, settings, validation.composed)
             worker_id = WorkerId.of_this_process(spec.launch_id, -1, settings.heartbeat)
             queue = TrialQueue(
                 storage,
