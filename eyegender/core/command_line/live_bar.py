@@ -34,10 +34,15 @@ def display_as(display: str) -> Iterator[None]:
         _display.reset(before)
 
 
-def shows_bars() -> bool:
-    """Whether progress is shown as bars; `auto` shows them only in a terminal."""
-    display = _display.get()
-    return display == "bars" or (display == "auto" and (_is_terminal(sys.stdout) or _is_terminal(sys.stderr)))
+def shows_bars(*, among_lines: bool = False) -> bool:
+    """Whether progress is shown as bars; `auto` shows them only in a terminal.
+
+    Args:
+        among_lines: lines are printed to standard output meanwhile. If that is a pipe, as before `tee`, it may end in
+            the same terminal and write over the bar, so there is none.
+    """
+    streams = (sys.stdout,) if among_lines else (sys.stdout, sys.stderr)
+    return _display.get() == "bars" or (_display.get() == "auto" and any(map(_is_terminal, streams)))
 
 
 def shows_lines() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from eyegender.core.command_line.durations import duration_text
-from eyegender.core.command_line.live_bar import display_as
+from eyegender.core.command_line.live_bar import display_as, shows_bars
 from eyegender.core.progress import show_progress
 from tests.terminals import Terminal
 
@@ -67,6 +68,18 @@ def test_after_an_error_or_ctrl_c_no_bar_is_left(program: list[str], argument: s
     assert terminal.lines[-1] == said
     assert not any(line.startswith("decoding") for line in terminal.lines)
     assert terminal.shows_cursor
+
+
+def test_a_bar_among_lines_needs_standard_output_to_be_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, terminal = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert (shows_bars(), shows_bars(among_lines=True)) == (True, False)
+    with display_as("bars"):
+        assert shows_bars(among_lines=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert shows_bars(among_lines=True)
 
 
 @pytest.fixture
