@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from optuna.trial import TrialState
 from benchmarks.search_outcome import Outcome
 from hydra_plugins.optuna_study._budget import Budget
 from hydra_plugins.optuna_study._heartbeat import WorkerId
+from hydra_plugins.optuna_study._monitoring._recommendation import LEAST, recommend
 from hydra_plugins.optuna_study._optuna import build_pruner, build_sampler, finish, provide_trials, suggest
 from hydra_plugins.optuna_study._queue import Claim, TrialQueue
 from hydra_plugins.optuna_study._running_trial import RunningTrial
+from hydra_plugins.optuna_study._schedulers import Curve
 from hydra_plugins.optuna_study._schedulers._pausing import build_scheduler
 from hydra_plugins.optuna_study._schedulers._spending import Limit
 from hydra_plugins.optuna_study._storage import Storage, storage_spec
@@ -37,12 +39,43 @@ class Policy:
     Args:
         sampler, pruner, scheduler: configs with `_target_`, as in `hydra.sweeper`.
         column: the metric that trials report.
+        recommends: whether the sweep ends with the trial that the sweeper recommends, instead of the best value.
     """
 
     sampler: Mapping[str, Any]
     pruner: Mapping[str, Any]
     scheduler: Mapping[str, Any]
     column: str
+    recommends: bool = False
+
+
+class _Incumbent:
+    """The trial that the sweep would end with now."""
+
+    def __init__(self, table: CurveTable, policy: Policy) -> None:
+        self.table, self.policy = table, policy
+        self.best: dict[int, float] = {}  # best value by trial
+        self.complete: dict[int, float] = {}
+        self.curves: dict[int, Curve] = {}
+        self.chosen, self._is_recommended, self._next = -1, False, LEAST
+
+    def see(self, number: int, value: float, epoch: int, params: Mapping[str, Any]) -> None:
+        if not self._is_recommended and value > self.best.get(self.chosen, -np.inf):
+            self.chosen = number
+        self.best[number] = max(value, self.best.get(number, -np.inf))
+        if not self.policy.recommends:
+            return
+        seen = self.curves.get(number)
+        reports = {epoch: value} if seen is None else {**seen.values, epoch: value}
+        self.curves[number] = Curve(number, "running", reports, params, distributions=self.table.distributions())
+        if epoch < self.table.epochs:
+            return
+        self.complete[number] = self.best[number]
+        if len(self.complete) >= self._next:
+            self._next = int(1.05 * len(self.complete)) + 1  # looking less often saves time in long sweeps
+            found = recommend(list(self.curves.values()), self.complete)
+            if found is not None:
+                self.chosen, self._is_recommended = found, True
 
 
 class _Beating:
@@ -125,11 +158,12 @@ def replay(
     """
     storage = Storage(storage_spec(None))
     optuna.create_study(study_name=NAME, storage=storage.optuna, direction="maximize")
-    seeded = Policy({**policy.sampler, "seed": seed * workers}, policy.pruner, policy.scheduler, policy.column)
+    seeded = replace(policy, sampler={**policy.sampler, "seed": seed * workers})
     budget = Budget(n_trials, limit=Limit.parse(limit))
     pool = [_Worker(index, storage, seeded, table, budget) for index in range(workers)]
     rng = np.random.default_rng(seed)
-    outcome, curves, best, now = Outcome(), {}, -np.inf, 0.0
+    outcome, curves, now, incumbent = Outcome(), {}, 0.0, _Incumbent(table, policy)
+    reached: dict[int, float] = {}  # quality of each trial so far
     order = itertools.count()
     events: list[tuple[float, int, int, bool]] = [(0.0, next(order), index, False) for index in range(workers)]
     idle: list[int] = []
@@ -140,9 +174,9 @@ def replay(
             number, epoch = worker.running.number, (worker.running.last_step or 0) + 1
             value = float(curves[number][epoch - 1])
             outcome.epochs += 1
-            if value > best:
-                best = value
-                outcome.incumbents.append((now, float(table.quality(worker.params, policy.column)[epoch - 1])))
+            reached[number] = float(table.quality(worker.params, policy.column)[epoch - 1])
+            incumbent.see(number, value, epoch, worker.params)
+            outcome.incumbents.append((now, reached[incumbent.chosen]))
             if worker.report(value, epoch):
                 trains = False
                 events += [(now, next(order), waiting, False) for waiting in idle]

@@ -17,8 +17,9 @@ class Outcome:
     """What a replayed sweep came to.
 
     Args:
-        incumbents: seconds and quality each time a better value was reported. The quality is that of its configuration
-            at its best epoch so far, as a mean over the seeds: what a value owes to luck does not count.
+        incumbents: after each report, the seconds, and the quality of the trial that the sweep would end with. This is
+            the best value of its configuration in the epochs that the trial has trained, as a mean over the seeds:
+            what a value owes to luck does not count.
         seconds: until the last worker ended.
         worker_seconds: sum over the workers of the seconds in which they trained.
         epochs: number of trained epochs.

@@ -1,12 +1,13 @@
 """What a trial costs besides its objective, with several workers, in PostgreSQL and in SQLite, and in large studies.
 
 Run: python -m benchmarks.study_overhead [--workers 8] [--trials 200] [--sizes 100 1000 5000 10000] [--many 64]
-Each line shows trials per second, wall-clock milliseconds per trial of the whole study, and CPU milliseconds per trial
-(of all workers together, without their start). The last is the cost of a trial if each worker has a core of its own.
+         [--write]
+The first table shows trials per second, wall-clock milliseconds per trial of the whole study, and CPU milliseconds per
+trial (of all workers together, without their start). The last is the cost of a trial if each worker has its own core.
 
-The table has CPU milliseconds per trial in studies that have this many trials already: with one worker in SQLite, and
-with many in PostgreSQL. The many are threads of one process, each with a storage and queue of its own; they claim,
-sample and finish trials, but compose no config and run no job.
+The second table has CPU milliseconds per trial in studies that have this many trials already: with one worker in
+SQLite, and with many in PostgreSQL. The many are threads of one process, each with a storage and queue of its own; they
+claim, sample and finish trials, but compose no config and run no job.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import table
+from benchmarks.measuring import report, table
 
 ROOT = Path(__file__).parents[1]
 NAME = "overhead"
@@ -45,12 +46,12 @@ if __name__ == "__main__":
 """
 
 
-def measure(url: str, workers: int, trials: int, folder: Path) -> str:
+def measure(url: str, workers: int, trials: int, folder: Path) -> list[str]:
     seen = sweep(url, workers, trials, folder)
     times = sorted(mark[0] for worker in seen for mark in worker)
     # From trial to trial: processes started and modules imported are no cost of a trial.
     wall = (times[-1] - times[0]) / (len(times) - 1)
-    return f"{1 / wall:6.1f} trials/s  {wall * 1000:6.1f} ms/trial  {cost_of(seen):6.1f} processor ms/trial"
+    return [f"{1 / wall:.1f}", f"{wall * 1000:.1f}", f"{cost_of(seen):.1f}"]
 
 
 def sweep(url: str, workers: int, trials: int, folder: Path, *overrides: str) -> list[list[tuple[float, float]]]:
@@ -196,18 +197,20 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1000, 5000, 10000])
     parser.add_argument("--many", type=int, default=64)
+    parser.add_argument("--write", action="store_true", help="replace the section in benchmarks/RESULTS.md")
     options = parser.parse_args()
     sizes = sorted(options.sizes)
-    print(f"{options.trials} trials, {options.workers} workers, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         begun = time.monotonic()
         (folder / "sqlite").mkdir()
         (folder / "postgresql").mkdir()
         url = f"sqlite:///{name}/study.db"
-        print("sqlite     ", measure(url, options.workers, options.trials, folder / "sqlite"), flush=True)
+        shared = [["storage", "trials per second", "ms per trial", "processor ms per trial"]]
+        shared.append(["SQLite", *measure(url, options.workers, options.trials, folder / "sqlite")])
         with postgres() as url:
-            print("PostgreSQL ", measure(url, options.workers, options.trials, folder / "postgresql"), flush=True)
+            shared.append(["PostgreSQL", *measure(url, options.workers, options.trials, folder / "postgresql")])
+        text = [f"{options.trials} trials of {options.workers} workers:", table(shared)]
         if sizes:
             rows = [["processor ms around a trial, in a study of", *map(str, sizes)]]
             for sampler in ("random", "tpe"):
@@ -218,8 +221,9 @@ def main() -> None:
                 with postgres() as url:
                     costs = growth_with_many(url, sizes, options.trials, folder / "many", options.many)
                 rows.append([f"PostgreSQL, {options.many} workers, no jobs", *(f"{cost:.1f}" for cost in costs)])
-            print(f"\n{table(rows)}\n")
-        print(f"in {time.monotonic() - begun:.0f} s, processes started included")
+            text += ["From trial to trial, in studies that grow:", table(rows)]
+        text.append(f"The whole command took {time.monotonic() - begun:.0f} s.")
+        report("study_overhead", "\n\n".join(text), write=options.write)
 
 
 if __name__ == "__main__":

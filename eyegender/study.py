@@ -23,6 +23,7 @@ def main(cfg: DictConfig) -> None:
     import optuna
 
     from eyegender.studies.report import write_report
+    from eyegender.studies.selection_bias import selection_bias
     from eyegender.studies.status_table import show_status
     from hydra_plugins.optuna_study import load_study, study_status
 
@@ -32,7 +33,10 @@ def main(cfg: DictConfig) -> None:
     study = load_study(options.storage, options.name)
     if options.overwrite:
         remove_old(folder, REPORT_FOLDER)
-    print(f"Report   {write_report(study, status, folder)}")
+    bias = selection_bias(study, status, folder)
+    for sentence in () if bias is None else bias.sentences:
+        print(f"         {sentence}")
+    print(f"Report   {write_report(study, status, folder, bias=bias)}")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
+from tests.composing import remember_config_files
+
 # The tests' modules import torch, MLflow and Lightning, in which there is no garbage; neither do later collections look
 # at them.
 gc.disable()
+
+remember_config_files()
 
 EYES, CELEBA, WEIGHTS = "EYEGENDER_TEST_EYES", "EYEGENDER_TEST_CELEBA", "EYEGENDER_TEST_WEIGHTS"
 

@@ -58,8 +58,8 @@ def compare(
     """Compare runs as `eyegender compare` does: intervals, tests, a page, and the same page in MLflow.
 
     Args:
-        runs: results of `train` or ids of runs; the result of a sweep, for its trials; None for the best run of each
-            backbone on each split.
+        runs: results of `train` or ids of runs; the result of a sweep, for those of its trials that were tested; None
+            for the best run of each backbone on each split.
         overrides: further keys of the command, such as `{"latency": False}` or `{"tracking.root": FOLDER}`.
 
     Raises:
@@ -81,7 +81,16 @@ def compare(
         result = compare_from_config(cfg)
         comparison = result.comparison
         sentences = (*comparison.headlines, *comparison.warnings, *(pair.sentence for pair in comparison.pairs))
+        if isinstance(runs, SweepResult) and comparison.left_out:
+            sentences += (_untested(len(comparison.left_out), len(comparison.runs)),)
         return ComparisonResult(_frame(comparison), sentences, result.run_id, result.folder.absolute(), comparison)
+
+
+def _untested(left_out: int, compared: int) -> str:
+    return (
+        f"{left_out} of {left_out + compared} trials have no test predictions and are not compared, because a sweep "
+        "tests only its winner; the sweep's history has the validation of all trials"
+    )
 
 
 def _frame(comparison: Comparison) -> pd.DataFrame:

@@ -46,16 +46,19 @@ class SweepResult:
 
     @cached_property
     def best(self) -> TrainResult | None:
-        """The best trial as a run, tested if the sweep has tested it; None if no trial is complete.
+        """The winner as a run, tested if the sweep has tested it; None if no trial is complete.
+
+        It is the trial that `status.winner` recommends, which need not have the best value.
 
         Raises:
             UserError: the files of the best trial are gone.
         """
         from eyegender.studies.winner import trial_folder
 
-        if not self.status.best:
+        winner = self.status.winner or next(iter(self.status.best), None)
+        if winner is None:
             return None
-        folder = trial_folder(self.status.best[0], self.output_dir)
+        folder = trial_folder(winner, self.output_dir)
         try:
             return read_result(folder)
         except (OSError, ValueError) as error:

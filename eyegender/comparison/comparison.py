@@ -227,7 +227,9 @@ def short_names(records: Sequence[RunRecord]) -> dict[str, str]:
     A name that is cut off in a legend therefore still identifies its run.
     """
     # A value may contain blanks, as {female: 300, male: 300} does: a word without = belongs to the option before it.
-    words = {record.run_id: re.split(r" (?=\S*=)", record.name or record.run_id[:8]) for record in records}
+    split = {record.run_id: re.split(r" (?=\S*=)", record.name or record.run_id[:8]) for record in records}
+    # An option that is given twice has its last value.
+    words = {run_id: list({word.partition("=")[0]: word for word in own}.values()) for run_id, own in split.items()}
     counts = Counter(word for own in words.values() for word in set(own))
     names = {}
     for run_id, own in words.items():

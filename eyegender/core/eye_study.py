@@ -32,6 +32,19 @@ def unit_of(classes: Sequence[str]) -> str:
     return "person" if is_eye_study(classes) else "image group"
 
 
+def counted_units(persons: Sequence[object] | None, classes: Sequence[str]) -> str:
+    """How many persons or image groups some images are of, as a phrase; empty if unknown, or if a group is one image.
+
+    Example:
+        >>> counted_units("aabb", ("cats", "dogs")), counted_units("abcd", ("cats", "dogs"))
+        (' of 2 image groups', '')
+    """
+    count = None if persons is None else len(set(persons))
+    if persons is None or (count == len(persons) and not is_eye_study(classes)):
+        return ""
+    return f" of {count:,} {unit_of(classes)}s"
+
+
 def split_title(kind: str, classes: Sequence[str]) -> str:
     """The kind of a split as a word: `person` only in the eye study, otherwise `group`."""
     return "group" if kind == "person" and not is_eye_study(classes) else kind

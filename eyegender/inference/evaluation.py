@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eyegender.core.errors import UserError, one_line
-from eyegender.core.eye_study import is_eye_study, unit_of
+from eyegender.core.eye_study import counted_units, is_eye_study
 from eyegender.core.progress import show_progress
 from eyegender.models.intervals import Interval, bootstrap_intervals
 from eyegender.models.metrics import class_metrics
@@ -170,9 +170,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     from eyegender.inference.confusion_table import confusion_table
 
     images = evaluation.images
-    count, unit = evaluation.persons, unit_of(images.samples.classes)
-    known = count is not None and (unit == "person" or count < len(images))
-    groups = f" of {count:,} {unit}s" if known else ""
+    groups = counted_units(images.persons, images.samples.classes)
     which = "all images" if evaluation.split == "all" else f"the {evaluation.split} split"
     title = f"{evaluation.model.reference} on {images.samples.source}, {which}: {len(images):,}{groups}"
     table = Table("metric", "value", "95% interval")

@@ -271,8 +271,8 @@ class Classifier(pl.LightningModule):
             self._resumed_metrics = {}
 
     def predictions(self, split: str) -> dict[str, Tensor]:
-        """Logits, labels, losses and index of the last evaluation of `split`, in order of index."""
-        return self._metrics(split).collected()
+        """Logits, labels, losses and index of the last evaluation of `split` by all ranks, in order of index."""
+        return self._metrics(split).computed_on
 
     def _metrics(self, split: str) -> SplitMetrics:
         metrics = self.split_metrics[f"on_{split}"]

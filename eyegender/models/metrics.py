@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 THRESHOLD = 0.5
 CALIBRATION_BINS = 15
 COUNT_METRICS = ("accuracy", "precision", "recall", "specificity", "f1")
+# The most images of a class that are compared with all others one by one, and cells of such a table at once.
+_SMALL_CLASS, _CELLS = 400, 2**21
 METRICS = (*COUNT_METRICS, "auroc", "calibration_error")
 
 
@@ -133,8 +135,7 @@ def _weighted_for_many(
         found |= {name: (values * occurs).sum(axis=1) / occurs.sum(axis=1) for name, values in by_class.items()}
         found["accuracy"] = tp.sum(axis=1) / weights.sum(axis=1)
     if "auroc" in wanted:
-        classes = range(probabilities.shape[1])
-        areas = np.stack([_auroc((labels == k).astype(np.int64), probabilities[:, k], weights) for k in classes])
+        areas = _aurocs_of_classes(labels, probabilities, weights)
         known = ~np.isnan(areas)
         sums, counts = np.where(known, areas, 0.0).sum(axis=0), known.sum(axis=0)
         found["auroc"] = np.divide(sums, counts, out=np.full(len(weights), np.nan), where=counts > 0)
@@ -179,6 +180,36 @@ def _auroc(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) ->
     ranked_correctly: Floats = (positive * below).sum(axis=1)
     area: Floats = np.divide(ranked_correctly, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
     return area
+
+
+def _aurocs_of_classes(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> Floats:
+    """`_auroc` of each class against the rest, shape (K, R).
+
+    The images of a small class are compared with all others in a matrix product: with hundreds of classes that is far
+    faster than to sort all images for each one. Its sums are whole or half numbers, so both ways are exact.
+    """
+    n, n_classes = probabilities.shape
+    small = np.bincount(labels, minlength=n_classes) <= _SMALL_CLASS
+    positive = np.stack([weights[:, labels == k].sum(axis=1) for k in range(n_classes)])
+    pairs = positive * (weights.sum(axis=1) - positive)
+    ranked_correctly = np.zeros(pairs.shape)
+    images = np.argsort(labels, kind="stable")
+    images = images[small[labels[images]]]
+    single = weights.astype(np.float32)
+    rows_at_once = max(1, _CELLS // n)
+    for start in range(0, len(images), rows_at_once):
+        rows = images[start : start + rows_at_once]
+        own = labels[rows]
+        others, mine = probabilities[:, own], probabilities[rows, own]
+        below = (others < mine) + np.float32(0.5) * (others == mine)
+        below[labels[:, None] == own] = 0
+        found = (single @ below) * weights[:, rows]
+        starts = np.flatnonzero(np.diff(own, prepend=-1))
+        ranked_correctly[own[starts]] += np.add.reduceat(found, starts, axis=1).T
+    areas: Floats = np.divide(ranked_correctly, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
+    for k in np.flatnonzero(~small).tolist():
+        areas[k] = _auroc((labels == k).astype(np.int64), probabilities[:, k], weights)
+    return areas
 
 
 def _calibration_error(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> Floats:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-# The most classes whose cells have room for shares, and for counts; a larger matrix shows colours only.
+# The most classes whose cells have room for shares, and for counts; of more, those with the most errors are shown.
 _WITH_SHARES, _WITH_COUNTS = 4, 30
 _LARGEST = 12.0  # inches that a figure grows at most
 _LONGEST_NAME = 24
@@ -27,6 +27,8 @@ def confusion_matrix(
     counts: ArrayLike, classes: Sequence[str] = ("female", "male"), split: str = "test", note: str | None = None
 ) -> Figure:
     """A 2x2 (or CxC) table, coloured by the share of the true class.
+
+    Of more than 30 classes, it shows the 29 with the most errors, and the others as one.
 
     Args:
         counts: [[tn, fp], [fn, tp]]: one row per true class and one column per predicted class, in label order.
@@ -40,7 +42,7 @@ def confusion_matrix(
     table = _check_counts(counts, len(classes))
     n_correct, n = int(np.trace(table)), int(table.sum())
     title = f"{split.capitalize()} accuracy {percent(n_correct / n)} (n={n:,}), {n - n_correct:,} wrong"
-    side = min(_LARGEST, max(0.0, 0.62 * (len(classes) - 4)))
+    side = min(_LARGEST, max(0.0, 0.62 * (min(len(classes), _WITH_COUNTS) - 4)))
     figure = new_figure(4.9 + side, 4.3 + side, title, note)
     draw_confusion_matrix(figure.subplots(), table, classes)
     return figure
@@ -48,6 +50,7 @@ def confusion_matrix(
 
 def draw_confusion_matrix(axes: Axes, table: NDArray[np.int64], classes: Sequence[str], title: str = "") -> None:
     """Draw the table on given axes, so that one figure can show several runs."""
+    table, classes = _worst(table, classes)
     totals = table.sum(axis=1, keepdims=True)
     shares = np.divide(table, totals, out=np.zeros(table.shape), where=totals > 0)
     axes.imshow(shares, cmap=_BLUES, vmin=0.0, vmax=1.0, aspect="equal")
@@ -75,14 +78,24 @@ def _label_many(axes: Axes, table: NDArray[np.int64], shares: NDArray[np.float64
     """The class names in small print, and the counts as far as there is room; empty cells stay empty."""
     positions = range(len(classes))
     names = [plain(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…") for name in classes]
-    size = SMALL_SIZE if len(classes) <= _WITH_COUNTS else 5.0
-    axes.set_xticks(positions, names, fontsize=size, color=INK, rotation=90)
-    axes.set_yticks(positions, names, fontsize=size, color=INK)
-    if len(classes) > _WITH_COUNTS:
-        return
+    axes.set_xticks(positions, names, fontsize=SMALL_SIZE, color=INK, rotation=90)
+    axes.set_yticks(positions, names, fontsize=SMALL_SIZE, color=INK)
     for row, column in np.argwhere(table > 0).tolist():
         ink = "white" if shares[row, column] > 0.6 else INK
         axes.text(column, row, f"{table[row, column]:,}", ha="center", va="center", fontsize=SMALL_SIZE, color=ink)
+
+
+def _worst(table: NDArray[np.int64], classes: Sequence[str]) -> tuple[NDArray[np.int64], Sequence[str]]:
+    """The table of the classes with the most errors, and of all others together; small tables as they are."""
+    if len(classes) <= _WITH_COUNTS:
+        return table, classes
+    errors = table.sum(axis=0) + table.sum(axis=1) - 2 * np.diag(table)
+    shown = np.sort(np.argsort(-errors, kind="stable")[: _WITH_COUNTS - 1])
+    place = np.full(len(classes), len(shown))
+    place[shown] = np.arange(len(shown))
+    smaller = np.zeros((_WITH_COUNTS, _WITH_COUNTS), dtype=np.int64)
+    np.add.at(smaller, (place[:, None], place[None, :]), table)
+    return smaller, [*(classes[k] for k in shown), f"{len(classes) - len(shown)} other classes"]
 
 
 def _check_counts(counts: ArrayLike, classes: int) -> NDArray[np.int64]:

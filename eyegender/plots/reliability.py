@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
+_MOST_LINES = 30  # more would hide each other and the line of the model
+
 
 def reliability_diagram(
     labels: ArrayLike,
@@ -107,10 +109,10 @@ def _of_predicted(
 def _draw_classes(
     axes: Axes, labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]
 ) -> None:
-    """Thin lines for each class against the rest; the legend names the most frequent ones."""
+    """Thin lines for each class against the rest; the legend names the most frequent ones, of many classes the only."""
     frequent = np.argsort(-np.bincount(labels, minlength=len(classes)), kind="stable").tolist()
     named = frequent[: len(PALETTE) - 1]
-    for k in reversed(frequent):
+    for k in reversed(frequent if len(classes) <= _MOST_LINES else named):
         own = (labels == k).astype(np.int64)
         bins = list(_filled_bins(probabilities[:, k]))
         x, y = ([float(values[inside].mean()) for inside in bins] for values in (probabilities[:, k], own))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from eyegender.core.command_line.durations import duration_text
 from eyegender.features.cut_choice import IMAGES
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ class PlanTable:
     def lines(self) -> list[str]:
         """The table, one text per line."""
         nbytes = sum(row.nbytes for _, rows in self.parts for row in rows)
+        with_stored, without = (duration_text(seconds, tenths=False) for seconds in (self.seconds, self.without))
         found = [
-            f"plan: {_number(self.trials)} trials in {duration(self.seconds)}; {duration(self.without)} without stored "
-            "activations",
+            f"plan: {_number(self.trials)} trials in {with_stored}; {without} without stored activations",
             f"stored for the whole sweep: {_gigabytes(nbytes)} of at most {_gigabytes(max(0.0, self.limit))} GB",
         ]
         head = _cells("depth", "trials", "reads", "compute s", "store s", "epoch s", "without", "GB", "total s")
@@ -117,10 +118,3 @@ def _gigabytes(nbytes: float) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as text, such as `45 s`, `12m 05s` or `3h 20m`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {rest:02d}s" if minutes else f"{rest} s"

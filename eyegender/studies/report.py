@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from eyegender.studies.importance import Importances
+    from eyegender.studies.selection_bias import SelectionBias
     from hydra_plugins.optuna_study import StudyStatus, TrialRow
 
 SHOWN = 10
@@ -32,6 +33,7 @@ def write_report(
     *,
     winner: TrialRow | None = None,
     tested: dict[str, float] | None = None,
+    bias: SelectionBias | None = None,
 ) -> Path:
     """Write `report.md`, `trials.csv`, `best.json` and `figures/` into `folder`/report; returns the path of the page.
 
@@ -41,6 +43,7 @@ def write_report(
         folder: folder of the sweep, or an output folder.
         winner: trial that was evaluated on the test set, if any.
         tested: its test metrics.
+        bias: what the best value owes to luck, if it is known.
     """
     report = folder / "report"
     (report / "figures").mkdir(parents=True, exist_ok=True)
@@ -71,14 +74,17 @@ def write_report(
     content: dict[str, Any] = {
         "study": status.name,
         "best": best,
+        "recommended": None if status.recommended is None else status.recommended.number,
         "importances": [group.to_json() for group in found],
         "test": tested or {},
+        "selection_bias": None if bias is None else bias.to_json(),
     }
     if winner is not None and tested:
         content["tested_trial"] = winner.number
     (report / "best.json").write_text(json.dumps(content, indent=2, default=str))
     page = report / "report.md"
-    page.write_text("\n".join(_lines(status, found, figures, winner, tested or {})) + "\n", encoding="utf-8")
+    lines = _lines(status, found, figures, _best_lines(status, winner, tested or {}, bias))
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return page
 
 
@@ -126,13 +132,7 @@ def _saved(figure: Figure, path: Path) -> bool:
     return path.exists()
 
 
-def _lines(
-    status: StudyStatus,
-    found: Sequence[Importances],
-    figures: list[str],
-    winner: TrialRow | None,
-    tested: dict[str, float],
-) -> list[str]:
+def _lines(status: StudyStatus, found: Sequence[Importances], figures: list[str], best: list[str]) -> list[str]:
     counts = status.counts
     lines = [
         f"# Study {status.name}",
@@ -145,21 +145,7 @@ def _lines(
         "| trial | value | parameters |",
         "|---|---|---|",
     ]
-    for trial in status.best[:SHOWN]:
-        values = ", ".join(f"{value:.4f}" for value in trial.values)
-        lines.append(f"| {trial.number} | {values} | {_params(trial.params)} |")
-    if status.no_best is not None:
-        lines += ["", f"{status.no_best.capitalize()}."]
-    tie = tie_sentence(status)
-    if tie:
-        lines += ["", f"{tie}. There is no evidence that one of them is better."]
-    if winner is not None and tested:
-        if winner != status.best[0]:
-            subject = f"Trial {winner.number}, the best one whose files are complete,"
-        else:
-            subject = f"Trial {winner.number}, the first of them," if tie else "The winner"
-        lines += ["", f"{subject} was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
-        lines.append("It is the best of many trials on the validation set, so only the test accuracy is unbiased.")
+    lines += best
     lines += ["", "## Parameter importance", ""]
     for group in found:
         lines += [f"Of {group.subset}, {group.n_trials} finished:", ""]
@@ -181,6 +167,35 @@ def _lines(
         lines += ["", "## Failures", "", "| trial | reason |", "|---|---|"]
         lines += [f"| {trial.number} | {trial.reason} |" for trial in status.failures]
     lines += ["", "## Figures", "", *(f"![{name}](figures/{name}.png)" for name in figures)]
+    return lines
+
+
+def _best_lines(
+    status: StudyStatus, winner: TrialRow | None, tested: dict[str, float], bias: SelectionBias | None
+) -> list[str]:
+    """The rows of the best trials, and what is to be thought of them."""
+    lines = []
+    for trial in status.best[:SHOWN]:
+        values = ", ".join(f"{value:.4f}" for value in trial.values)
+        lines.append(f"| {trial.number} | {values} | {_params(trial.params)} |")
+    if status.no_best is not None:
+        lines += ["", f"{status.no_best.capitalize()}."]
+    tie = tie_sentence(status)
+    if status.recommended is not None and status.recommendation is not None:
+        lines += ["", f"Trial {status.recommended.number} is recommended: {status.recommendation}."]
+    if tie:
+        lines += ["", f"{tie}. There is no evidence that one of them is better."]
+    if bias is not None:
+        lines += ["", *bias.sentences]
+    if winner is not None and tested:
+        if winner not in (status.winner, status.best[0]):
+            subject = f"Trial {winner.number}, the best one whose files are complete,"
+        elif winner != status.best[0]:
+            subject = "The recommended trial"
+        else:
+            subject = f"Trial {winner.number}, the first of them," if tie else "The winner"
+        lines += ["", f"{subject} was tested once: accuracy {100 * tested['test/accuracy']:.2f}%."]
+        lines.append("It is the best of many trials on the validation set, so only the test accuracy is unbiased.")
     return lines
 
 

@@ -38,6 +38,8 @@ def show_status(status: StudyStatus, console: Console | None = None) -> None:
         console.print(table)
     if status.no_best is not None:
         console.print(f"Best     {status.no_best}")
+    if status.recommended is not None and status.recommendation is not None:
+        console.print(f"Winner   trial {status.recommended.number}; {status.recommendation}")
     if tie := tie_sentence(status):
         console.print(f"Best     {tie}")
     if status.workers:

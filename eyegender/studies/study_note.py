@@ -105,7 +105,8 @@ def _with_interval(folder: Path) -> str | None:
 
     try:
         table = json.loads((folder / PREDICTIONS_FILE).read_text(encoding="utf-8"))
+        facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except OSError:
         return None
     columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
-    return accuracy_text(Predictions.from_columns(columns))
+    return accuracy_text(Predictions.from_columns(columns), list(facts["data"]["counts"]["test"]))

@@ -109,6 +109,7 @@ class StudyRun:
     def on_study_end(self, study: StudyHandle, status: StudyStatus) -> None:
         """Test the winner, write the report, and log both."""
         from eyegender.studies.report import write_report
+        from eyegender.studies.selection_bias import selection_bias
         from eyegender.studies.ties import tie_sentence, tied
         from eyegender.studies.winner import evaluate_winner, retrain_command, trial_folder
 
@@ -119,11 +120,17 @@ class StudyRun:
         tested: dict[str, float] = {}
         if winner is not None and self.test_winner:
             tested = evaluate_winner(trial_folder(winner, folder), self.uri, self.root, tied=winner in tied(status))
-        report = write_report(study.load(), status, folder, winner=winner, tested=tested)
+        loaded = study.load()
+        bias = selection_bias(loaded, status, folder)
+        report = write_report(loaded, status, folder, winner=winner, tested=tested, bias=bias)
         if winner is not None:
             tie = tie_sentence(status) if winner in tied(status) else None
             result = f"Tie      {tie}; trial {winner.number}" if tie else f"Winner   trial {winner.number}"
             print(f"{result}, {_percent(tested)}")
+            if status.recommendation is not None and winner == status.recommended:
+                print(f"         {status.recommendation}")
+            for sentence in () if bias is None else bias.sentences:
+                print(f"         {sentence}")
             print(f"Retrain  {retrain_command(trial_folder(winner, folder))}")
         print(f"Report   {report}")
         self._log(study, status, folder, winner, tested)
@@ -148,6 +155,7 @@ class StudyRun:
             best = {f"best.{name}": str(value) for name, value in status.best[0].params.items()}
             # These are tags, because parameters could not change when the study continues.
             best["best.trial"] = str(status.best[0].number)
+            best["recommended.trial"] = "none" if status.recommended is None else str(status.recommended.number)
             best["best.tied"] = " ".join(str(trial.number) for trial in tied(status)) or "no"
             writer.apply({"op": "tags", "values": best})
             writer.apply_metrics(list(_best_so_far(status)))
@@ -220,7 +228,8 @@ def _best_usable(status: StudyStatus, sweep_dir: Path) -> TrialRow | None:
 
     if status.no_best is not None:
         print(f"Winner   none, {status.no_best}")
-    for trial in status.best:
+    first = [] if status.recommended is None else [status.recommended]
+    for trial in [*first, *(trial for trial in status.best if trial not in first)]:
         damage = find_damage(trial_folder(trial, sweep_dir))
         if damage is None:
             return trial

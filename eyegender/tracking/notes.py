@@ -6,6 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from eyegender.core.eye_study import counted_units
 from eyegender.models.intervals import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -24,13 +25,12 @@ RUNS, RUN, MODEL = "{runs}", "{run}", "{model}"
 COMPARED = "Compared in "
 
 
-def accuracy_text(predictions: Predictions) -> str:
-    """The accuracy with its 95% interval, over persons if they are known."""
+def accuracy_text(predictions: Predictions, classes: Sequence[str]) -> str:
+    """The accuracy with its 95% interval, over persons or image groups if they are known."""
     found = bootstrap_interval("accuracy", predictions.labels, predictions.probabilities, predictions.persons)
-    persons = "" if predictions.persons is None else f" of {len(set(predictions.persons)):,} persons"
     return (
         f"**{100 * found.value:.1f}%** (95% interval {100 * found.low:.1f} to {100 * found.high:.1f}%) on "
-        f"{len(predictions):,} images{persons}"
+        f"{len(predictions):,} images{counted_units(predictions.persons, classes)}"
     )
 
 

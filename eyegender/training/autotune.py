@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import logging
+import math
 import os
 import platform
 import shutil
@@ -16,7 +17,17 @@ import torch
 from eyegender.core.errors import UserError
 from eyegender.features.prefix import FrozenPrefix
 from eyegender.training.build import measured_name
-from eyegender.training.measurements import MARGIN, cached_measurement, clock, fastest, machine, measure_seconds
+from eyegender.training.measurements import (
+    LEAST_STEPS,
+    MARGIN,
+    SHARE,
+    cached_measurement,
+    clock,
+    fastest,
+    machine,
+    measure_seconds,
+    step_seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,13 +42,14 @@ if TYPE_CHECKING:
 # In images of 224x224 pixels.
 MEASURE_TRAINING_FROM, MEASURE_FORWARD_FROM = 3000, 500
 _SAMPLE = {"cpu": 8, "cuda": 64}  # images per measured step, enough to keep a GPU busy
+# The first step on stored activations first computes them for its images, which takes longer than many such steps.
+_LEAST_STEPS_FROM_FEATURES = 4 * LEAST_STEPS
 
 LIGHTNING = {"bfloat16": "bf16-mixed", "float32": "32-true"}
 _MEASURED_AS = {lightning: precision for precision, lightning in LIGHTNING.items()}
 
-# Compiling is tried only if saving this share of all steps would save this many seconds.
-HOPED_SHARE = 0.3
-WORTH_A_TRY = 60.0
+# Seconds that trying to compile may take. Nothing can end an attempt that takes longer.
+COMPILING = 120.0
 _COMPILERS = ("g++", "clang++", "c++")
 
 # Parameter numbers of mallopt(3).
@@ -84,10 +96,14 @@ def autotune(
     if work(images, size) < MEASURE_TRAINING_FROM:
         return settings
     device = torch.device("cuda" if settings.accelerator == "gpu" else "cpu")
+    steps = images / _SAMPLE[device.type]
+    if from_features and steps < _LEAST_STEPS_FROM_FEATURES:
+        return settings
     if trainer.precision == "auto":
         precision, channels_last = fastest_training(
-            network, measured_name(cfg.model), size, device, from_features=from_features
-        )
+            network, measured_name(cfg.model), size, device, from_features=from_features,
+            steps=steps,
+        )  # fmt: skip
         settings = replace(settings, precision=precision)
         if trainer.channels_last == "auto" and not channels_last:
             network.use_memory_format(torch.contiguous_format)
@@ -100,13 +116,19 @@ def autotune(
             for compiled in (False, True)
         )
         what = f"{name}, {measured_as}, channels last {channels_last}"
-        if compiling_pays(what, plain, compiled, steps=images / _SAMPLE[device.type]):
+        if compiling_pays(what, plain, compiled, steps=steps):
             network.compile_steps()
     return settings
 
 
 def fastest_training(
-    network: Network, name: str, size: int, device: torch.device, *, from_features: bool
+    network: Network,
+    name: str,
+    size: int,
+    device: torch.device,
+    *,
+    from_features: bool,
+    steps: float = math.inf,
 ) -> tuple[str, bool]:
     """Lightning's name of the fastest precision, and whether channels last is faster, measured on random images.
 
@@ -116,16 +138,17 @@ def fastest_training(
         size: side of the images in pixels.
         device: device to train on.
         from_features: training starts from stored activations, so the frozen stages do not run.
+        steps: number of such steps in the whole run; see `fastest`.
     """
     options = {
         f"{precision} {'channels-last' if channels_last else 'contiguous'}": (precision, channels_last)
         for precision, channels_last in (("float32", True), ("bfloat16", True), ("float32", False))
     }
-    steps = {
+    runs = {
         option: _step(network, size, device, *values, from_features=from_features) for option, values in options.items()
     }
     what = _measurement_name(network, name, size, device, from_features=from_features)
-    precision, channels_last = options[fastest(what, steps)]
+    precision, channels_last = options[fastest(what, runs, steps=steps)]
     return LIGHTNING[precision], channels_last
 
 
@@ -154,13 +177,13 @@ def frozen_stages_dtype(
     if precision == "auto":
         if work(passes, size) < MEASURE_FORWARD_FROM:
             return torch.float32
-        return _fastest_prefix_dtype(network, measured_name(cfg.model), size, device)
+        return _fastest_prefix_dtype(network, measured_name(cfg.model), size, device, passes)
     if precision.startswith("16"):
         return torch.float16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if precision.startswith("bf16") else torch.float32
 
 
-def _fastest_prefix_dtype(network: Network, name: str, size: int, device: torch.device) -> torch.dtype:
+def _fastest_prefix_dtype(network: Network, name: str, size: int, device: torch.device, passes: int) -> torch.dtype:
     pixels = torch.randint(0, 256, (_SAMPLE[device.type], 1, size, size), dtype=torch.uint8)
 
     def option(dtype: torch.dtype) -> Callable[[], object]:
@@ -176,6 +199,7 @@ def _fastest_prefix_dtype(network: Network, name: str, size: int, device: torch.
     chosen = fastest(
         f"stages of {name}, {size} pixels, {device.type}",
         {"float32": option(torch.float32), "bfloat16": option(torch.bfloat16)},
+        steps=passes / _SAMPLE[device.type],
     )
     return torch.bfloat16 if chosen == "bfloat16" else torch.float32
 
@@ -222,6 +246,8 @@ def compiling_pays(
 ) -> bool:
     """Whether compiling the training step saves more time than it takes; measured once per machine and `what`.
 
+    It is tried only in runs of which `COMPILING` seconds are no more than the `SHARE` that a measurement may take.
+
     Args:
         what: network, size, direction, precision and device.
         plain: computes a step.
@@ -230,10 +256,7 @@ def compiling_pays(
         cache: cache folder, see `cache_folder`.
     """
     key = f"{what}; {machine()}; torch {torch.__version__}; triton"
-    step, _ = cached_measurement(
-        f"step of {key}", lambda found: found["plain"] > 0, lambda: {**measure_seconds({"plain": plain})}, cache
-    )
-    if HOPED_SHARE * steps * step["plain"] < WORTH_A_TRY:
+    if steps < LEAST_STEPS or SHARE * steps * step_seconds(key, plain, cache)["seconds"] < COMPILING:
         return False
     found, is_new = cached_measurement(
         f"compiled {key}",

@@ -92,7 +92,7 @@ def write_outputs(
         validated = collect_predictions(data, val_outputs)
         write_json(output_dir / VAL_PREDICTIONS_FILE, validated.to_table())
         epoch = f"epoch {facts['best_epoch']:.0f} of {len(history)}"
-        results = [f"Validation accuracy {accuracy_text(validated)}, {epoch}."]
+        results = [f"Validation accuracy {accuracy_text(validated, data.samples.classes)}, {epoch}."]
     what = what_it_is(cfg, data, built)
     if not with_model:
         tracker.log_note("\n".join(results) + f"\n\n{what}")
@@ -103,7 +103,7 @@ def write_outputs(
     plots = {"learning_curves": figures.learning_curves(history, note=note)}
     if test_outputs is not None:
         predictions = collect_predictions(data, test_outputs)
-        results = [f"Test accuracy {accuracy_text(predictions)}.", *results]
+        results = [f"Test accuracy {accuracy_text(predictions, data.samples.classes)}.", *results]
         write_json(output_dir / PREDICTIONS_FILE, predictions.to_table())
         tracker.log_artifact(PREDICTIONS_FILE)
         # MLflow lists tables by this tag.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.eye_study import split_title
 from eyegender.core.processes import is_requeued
 from eyegender.core.secrets import redact_config, redact_override
 from eyegender.models.finite_check import NotFiniteError
@@ -125,9 +126,10 @@ def what_it_is(cfg: TrainConfig, data: EyesDataModule, built: BuiltModel) -> str
     spec, counts = built.spec, {split: sum(by_class.values()) for split, by_class in data.counts().items()}
     stages = len(built.classifier.network.stages)
     images = ", ".join(f"{n:,} {split}" for split, n in counts.items())
+    split = split_title(data.split.kind, data.samples.classes)
     what = (
         f"**{cfg.model.name}**: {spec.depth} of {stages} stages and the head train, from {built.weights.kind} weights. "
-        f"Images: {data.source}, {spec.size} pixels, split by {data.split.kind} ({images})."
+        f"Images: {data.source}, {spec.size} pixels, split by {split} ({images})."
     )
     return f"{what} **Synthetic eyes say nothing about real ones.**" if data.source == "synthetic" else what
 

@@ -13,6 +13,7 @@ Hydra executes every module here whose name has no leading underscore again when
 state live in the underscore modules, and this one only exports them. Nothing imports Optuna before a sweep starts.
 """
 
+from ._monitoring._handle import StudyHandle
 from ._monitoring._lines import params_text
 from ._monitoring._loading import load_study
 from ._planning._preview import ExpectedTrials, StudyPlan, StudyPreview
@@ -30,7 +31,7 @@ from ._redaction import (
 from ._schedulers import START, Curve, Scheduler
 from ._schedulers._freeze_thaw import FreezeThawScheduler
 from ._schedulers._promotion import PromotionScheduler
-from ._status import StudyHandle, StudyStatus, TrialRow, study_status
+from ._status import StudyStatus, TrialRow, study_status
 from ._trial import StudyError, TrialHandle, TrialInterrupted, TrialLost, TrialPaused, TrialPruned, current_trial
 
 __all__ = [

@@ -44,6 +44,7 @@ FAILURE = "failure"
 
 # System attributes of a study.
 DEFINITION = _PREFIX + "definition"  # search space, directions and fixed overrides
+COMMON = _PREFIX + "common_settings"  # the values of all keys that are no part of the search space
 SETTINGS = _PREFIX + "settings"  # n_trials and whatever else a status needs
 WORKERS = _PREFIX + "workers_launched"
 EXHAUSTED = _PREFIX + "exhausted"

@@ -1,4 +1,4 @@
-"""A study as others see it: its state, read from its storage alone, its handle for callbacks, and its printed lines."""
+"""A study as others see it: its state, read from its storage alone, and its printed lines."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ._trial import StudyError
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.trial import FrozenTrial
 
     from ._budget import Counts
@@ -74,6 +73,8 @@ class StudyStatus:
     Args:
         n_trials: number of finished trials that complete the study, or None if it has none or is of another sweeper.
         best: the feasible trials from best to worst; for several objectives the Pareto front.
+        recommended: the complete trial that can be relied on most (`recommend`), which need not have the best value;
+            None with several objectives or too few trials.
         stopped: why the sweep ended before it used its budget; only set for on_study_end.
         aborted: whether it ended because too many trials failed; only set for on_study_end.
         pruned_objective: index of the objective that the trials report.
@@ -94,6 +95,20 @@ class StudyStatus:
     aborted: bool = False
     pruned_objective: int = 0
     spent: str | None = None
+    recommended: TrialRow | None = None
+
+    @property
+    def winner(self) -> TrialRow | None:
+        """The recommended trial, or without one the best; None with several objectives or without a trial."""
+        return self.recommended or (self.best[0] if self.best and len(self.directions) == 1 else None)
+
+    @property
+    def recommendation(self) -> str | None:
+        """Why the recommended trial is not the best one; None if it is."""
+        if self.recommended is None or self.recommended.values == self.best[0].values:
+            return None
+        best = self.best[0]
+        return f"trial {best.number} has the best value, {best.values[0]:.4g}, but trials similar to it did worse"
 
     @property
     def failures(self) -> Sequence[TrialRow]:
@@ -133,9 +148,10 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
     Raises:
         StudyError: there is no such study; the message lists the existing ones.
     """
-    from ._budget import SETTINGS, continued_attempts, count_trials, feasible_trials, is_interrupted
+    from ._budget import SETTINGS, continued_attempts, count_trials, feasible_trials, first_number, is_interrupted
+    from ._monitoring._recommendation import recommend
     from ._optuna import pareto_front
-    from ._schedulers._pausing import spent_text
+    from ._schedulers._pausing import curves_of, spent_text
 
     inner = storage.optuna
     try:
@@ -145,10 +161,12 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         raise StudyError(f"no study '{name}' in {storage.spec.shown}; known: {known}") from None
     directions = inner.get_study_directions(study_id)
     trials = inner.get_all_trials(study_id, deepcopy=False)
-    best = feasible_trials(trials)
+    best, recommended = feasible_trials(trials), None
     if len(directions) == 1:
         sign = -1.0 if directions[0].name == "MAXIMIZE" else 1.0
         best.sort(key=lambda trial: (sign * trial.values[0], trial.number))
+        finals = {first_number(trial): -sign * trial.values[0] for trial in best}
+        recommended = recommend(curves_of(trials, maximize=sign < 0), finals)
     else:
         best = pareto_front(best, directions)
     settings = inner.get_study_system_attrs(study_id).get(SETTINGS, {})
@@ -168,6 +186,7 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         user_attrs=inner.get_study_user_attrs(study_id),
         pruned_objective=settings.get("pruned_objective", 0),
         spent=spent_text(settings.get("budget"), trials),
+        recommended=next((trial_row(trial) for trial in best if first_number(trial) == recommended), None),
     )
 
 
@@ -182,53 +201,6 @@ def _worker_row(trial: "FrozenTrial") -> WorkerRow | None:
     last = heartbeat[1] if heartbeat else trial.datetime_start.timestamp() if trial.datetime_start else None
     since = max(0.0, time.time() - last) if last is not None else None
     return WorkerRow(owner.worker, owner.host, owner.pid, first_number(trial), since)
-
-
-class StudyHandle:
-    """The study as callbacks see it.
-
-    Args:
-        storage: storage of the study.
-        name: name of the study.
-        directions: minimize or maximize for each objective.
-        sweep_dir: sweep directory of the command.
-    """
-
-    def __init__(self, storage: "Storage", name: str, directions: tuple[str, ...], sweep_dir: str) -> None:
-        self._storage = storage.optuna
-        self._id = self._storage.get_study_id_from_name(name)
-        self.name = name
-        self.storage = storage.spec.shown
-        """The URL of the storage, without its password."""
-        self.directions = directions
-        self.sweep_dir = sweep_dir
-
-    @property
-    def user_attrs(self) -> dict[str, Any]:
-        """The study's user attributes as they are now."""
-        return self._storage.get_study_user_attrs(self._id)
-
-    def set_user_attr(self, key: str, value: Any) -> None:
-        """Store a JSON-serializable value with the study; trials that start later see it in `study_attrs`."""
-        self._storage.set_study_user_attr(self._id, key, value)
-
-    @property
-    def definition(self) -> dict[str, str]:
-        """What the sweep searches, without secrets: the range of each swept key, and the value of each fixed one."""
-        from ._budget import DEFINITION
-        from ._study import range_text
-
-        stored = self._storage.get_study_system_attrs(self._id).get(DEFINITION) or {}
-        fixed = (line.lstrip("+~").partition("=") for line in stored.get("fixed", ()))
-        return {key: value for key, _, value in fixed} | {
-            key: range_text(branches) for key, branches in stored.get("space", {}).items()
-        }
-
-    def load(self) -> "optuna.Study":
-        """Optuna's own study, for plots and importances."""
-        import optuna
-
-        return optuna.load_study(study_name=self.name, storage=self._storage)
 
 
 def study_status(storage: Any, name: str) -> StudyStatus:

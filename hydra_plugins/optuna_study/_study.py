@@ -23,10 +23,11 @@ from ._budget import (
     has_too_many_failures,
 )
 from ._heartbeat import Heartbeat, WorkerId
+from ._monitoring._handle import StudyHandle
 from ._redaction import one_line, redact_override
 from ._schedulers._reopening import is_larger, reopen
 from ._search_space._enqueue import enqueued
-from ._status import StudyHandle, StudyStatus, status_of
+from ._status import StudyStatus, status_of
 from ._trial import StudyError
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from ._heartbeat import Heartbeat, Stopped, WorkerId
 from ._history._ended_lines import EndedLines
 from ._job import as_hydra_config
 from ._launch import Launch, LaunchResult, WorkerSpec, is_in_process, is_submitit, launcher_name, workers_are_children
+from ._monitoring._handle import StudyHandle
 from ._monitoring._lines import print_line, summary
 from ._monitoring._live import LiveStudy, RunningRows, has_terminal
 from ._monitoring._signals import SignalForwarder, stop_local_workers
@@ -25,7 +26,8 @@ from ._planning._planner import Planner
 from ._queue import TrialQueue
 from ._redaction import one_line
 from ._schedulers._pausing import PausedLines, build_scheduler
-from ._status import StudyHandle, StudyStatus, TrialRow, status_of, trial_row
+from ._search_space._common_settings import warn_of_other_settings
+from ._status import StudyStatus, TrialRow, status_of, trial_row
 from ._storage import Storage
 from ._storage_wrappers import is_storage_error, outages_of
 from ._study import Callbacks, final_status, finalize, next_worker, open_study, write_results
@@ -80,6 +82,7 @@ class Sweep:
         storage = Storage(settings.storage, settings.storage_retry_minutes)
         try:
             open_study(storage, spec, settings, planner.enqueued(storage))
+            warn_of_other_settings(storage, spec.study_name, settings, validation.composed)
             worker_id = WorkerId.of_this_process(spec.launch_id, -1, settings.heartbeat)
             queue = TrialQueue(
                 storage,

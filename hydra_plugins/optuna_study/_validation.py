@@ -256,7 +256,7 @@ class Validation:
             The overrides of each example.
         """
         examples = space.examples()
-        composed = [self._composed([*space.fixed, *example]) for example in examples]
+        composed = self.composed = [self._composed([*space.fixed, *example]) for example in examples]
         callbacks = Callbacks(settings.callbacks, settings.storage.secrets)
         for config in composed:
             callbacks.check_config(config)

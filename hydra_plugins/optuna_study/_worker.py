@@ -24,6 +24,7 @@ from ._directories import reserve_directory
 from ._heartbeat import Heartbeat, Stopped, WorkerId
 from ._job import TrialJob, error_of
 from ._launch import WorkerSpec, ends_process, is_time_limit
+from ._monitoring._handle import StudyHandle
 from ._monitoring._lines import print_line
 from ._optuna import build_pruner, build_sampler, finish, id_of, provide_trials, read_objectives, samples_one_at_a_time
 from ._queue import Claim, TrialQueue
@@ -32,7 +33,7 @@ from ._running_trial import RunningTrial
 from ._schedulers._pausing import build_scheduler
 from ._search_space._custom import add_custom_parameters
 from ._search_space._space import Suggestion
-from ._status import StudyHandle, trial_row
+from ._status import trial_row
 from ._storage import Storage
 from ._storage_wrappers import TrialCache, is_storage_error
 from ._study import Callbacks, final_status, finalize, write_results

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from eyegender.core.errors import UserError
+from eyegender.core.schema import parse
 from eyegender.models.classifier import Classifier
 from eyegender.training.run import train
-from tests.composing import tiny_config
+from tests.composing import SMALL, compose_config, tiny_config
+from tests.digits import NAMES, write_digits
 
 pytestmark = pytest.mark.integration
 
@@ -74,3 +76,14 @@ def test_micro_batches_give_the_same_result(
     assert [line.partition(";")[0] for line in told if "training" in line] == [
         "out of memory while training on 15 images at once", "out of memory while training on 8 images at once"
     ]  # fmt: skip
+
+
+def test_micro_batches_of_three_classes_give_the_same_result(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    pictures = write_digits(tmp_path / "pictures", per_class=20, names=NAMES[:3])
+    three = (*SMALL, *EXACT, "data=folder", f"data.root={pictures}", "model.pos_weight={one: 2}", "model.mixup=0.2")
+    whole = train(parse(compose_config(*three)), tmp_path / "whole")
+    request.getfixturevalue("at_most_five")
+    parts = train(parse(compose_config(*three, "trainer.on_oom=halve")), tmp_path / "parts")
+    for name in ("train/loss", "val/loss", "val/f1"):
+        assert [row[name] for row in parts.history] == pytest.approx([row[name] for row in whole.history], rel=1e-4)
+    assert parts.metrics["test/loss"] == pytest.approx(whole.metrics["test/loss"], rel=1e-4)

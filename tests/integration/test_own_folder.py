@@ -113,7 +113,7 @@ def test_the_page_from_a_folder_to_an_answer_over_http(folder: Path, environment
         typed = line.replace("run=ID", f"run={trained[-1]}") if "run=ID" in line else line
         said[line] = shell.type(typed + QUICK if train else typed)
         if train:
-            trained += re.findall(r"^Run +(\w{32}) in sqlite:", said[line], re.MULTILINE)
+            trained += re.findall(r"^Run +(\w{32}) in ", said[line], re.MULTILINE)
 
     # Trained at the first attempt, logged and described.
     metrics = [json.loads(path.read_text()) for path in sorted(folder.glob("outputs/*/*/metrics.json"))]

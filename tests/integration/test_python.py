@@ -121,6 +121,8 @@ def test_a_sweep_its_best_trial_and_its_continuation(tmp_path: Path) -> None:
     assert len(more.study().trials) == len(eyegender.load_study("rates").trials) == 3
     compared = eyegender.compare(more, {"latency": False})
     assert found.best.run_id in compared.metrics.index
+    untested = 3 - len(compared.metrics)
+    assert any(f"{untested} of 3 trials have no test predictions" in sentence for sentence in compared.sentences)
     failing = {**named, "hydra.sweeper.study_name": "failing", "hydra.sweeper.n_trials": 2}
     failing |= {"hydra.sweeper.custom_search_space": "tests.integration.test_python.no_values"}
     with pytest.raises(

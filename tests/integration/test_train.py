@@ -202,6 +202,9 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     run = only_run(tmp_path)
     assert run.info.status == "FINISHED"
     counted = sum(int(part.split()[1]) for part in run.data.tags["confusion.test"].split(", "))
+    # The table has the images of both processes, each once.
+    names = [row[0] for row in json.loads((tmp_path / "out/test_predictions.json").read_text())["data"]]
+    assert len(set(names)) == len(names) == counted
     assert counted == sum(
         json.loads((tmp_path / "out" / "metrics.json").read_text())["data"]["counts"]["test"].values()
     )

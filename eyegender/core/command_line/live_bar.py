@@ -34,10 +34,15 @@ def display_as(display: str) -> Iterator[None]:
         _display.reset(before)
 
 
-def shows_bars() -> bool:
-    """Whether progress is shown as bars; `auto` shows them only in a terminal."""
-    display = _display.get()
-    return display == "bars" or (display == "auto" and (_is_terminal(sys.stdout) or _is_terminal(sys.stderr)))
+def shows_bars(*, among_lines: bool = False) -> bool:
+    """Whether progress is shown as bars; `auto` shows them only in a terminal.
+
+    Args:
+        among_lines: lines are printed to standard output meanwhile. If that is a pipe, as before `tee`, it may end in
+            the same terminal and write over the bar, so there is none.
+    """
+    streams = (sys.stdout,) if among_lines else (sys.stdout, sys.stderr)
+    return _display.get() == "bars" or (_display.get() == "auto" and any(map(_is_terminal, streams)))
 
 
 def shows_lines() -> bool:
@@ -75,14 +80,20 @@ def live_bar(what: str, total: int | None = None) -> Iterator[LiveBar]:
     to the terminal write above the bar meanwhile.
     """
     from rich.console import Console
+    from rich.constrain import Constrain
     from rich.progress import Progress
+
+    class Bars(Progress):
+        def get_renderables(self) -> Iterator[Constrain]:
+            # Room for the ^C that terminals echo: in a new line, it would hide from rich where the bar is.
+            yield Constrain(self.make_tasks_table(self.tasks), console.width - 3)
 
     streams = sys.stdout, sys.stderr
     on_stdout, on_stderr = map(_is_terminal, streams)
     console = _shared[-1] if _shared else Console(
         stderr=on_stderr and not on_stdout, force_terminal=True if _display.get() == "bars" else None
     )  # fmt: skip
-    bars = Progress(
+    bars = Bars(
         *_columns(), console=console, transient=True, expand=True, refresh_per_second=_FRAMES,
         redirect_stdout=on_stdout or not on_stderr, redirect_stderr=on_stderr,
     )  # fmt: skip

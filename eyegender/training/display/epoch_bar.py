@@ -37,7 +37,7 @@ class EpochBar(pl.Callback):
     @contextmanager
     def shown(self, what: str) -> Iterator[None]:
         """Show the bar in this block; without a terminal, show nothing."""
-        if not shows_bars():
+        if not shows_bars(among_lines=True):
             yield
             return
         with live_bar(what) as bar:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.core.errors import one_line
+from eyegender.core.eye_study import split_title
 from eyegender.core.secrets import redact
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ def first_lines(
         names = f"{len(classes)} classes"
     where = relative(location.database) if location.database is not None else redact(location.uri)
     made = {"synthetic": "synthetic eyes: they say nothing about real eyes"}.get(data.source, _named_source(cfg, data))
+    split = split_title(cfg.data.split.by, classes)
     return [
         f"Train    {cfg.model.name} ({trained}) for {epochs}",
         f"Data     {one_line(made)}",
-        f"Images   {sizes}, {data.size} x {data.size} pixels, split by {cfg.data.split.by}",
+        f"Images   {sizes}, {data.size} x {data.size} pixels, split by {split}",
         f"Classes  {one_line(names)}",
         f"Weights  {_weights_text(built.weights)}",
         f"Log      experiment {one_line(cfg.tracking.experiment)} in {where}",

@@ -96,6 +96,10 @@ def summary(status: "StudyStatus", progress: "Progress", most: int = 5) -> list[
             f"  trial {row.number}: {values_text(row.values)} | {params_text(row.params, keys)}"
             for row in status.best[:most]
         ]
+        if status.recommended is not None and status.recommendation is not None:
+            row = status.recommended
+            lines.append(f"recommended, because {status.recommendation}:")
+            lines.append(f"  trial {row.number}: {values_text(row.values)} | {params_text(row.params, keys)}")
     if status.no_best is not None:
         lines.append(status.no_best)
     failures = status.failures

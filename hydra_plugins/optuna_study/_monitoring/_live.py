@@ -93,8 +93,9 @@ class LiveStudy:
 
         self._rows: Sequence[RunningRow] = ()
         self._state = ""
+        self._console = Console()
         self._live = Live(
-            console=Console(), get_renderable=self._draw, transient=True, refresh_per_second=_FRAMES,
+            console=self._console, get_renderable=self._draw, transient=True, refresh_per_second=_FRAMES,
             redirect_stderr=sys.stderr is not None and sys.stderr.isatty(),
         )  # fmt: skip
 
@@ -110,6 +111,7 @@ class LiveStudy:
 
     def _draw(self) -> Any:
         from rich.console import Group
+        from rich.constrain import Constrain
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -133,4 +135,5 @@ class LiveStudy:
                 duration_text(now - row.since),
             )
         more = [Text(f"and {len(rows) - _MOST_ROWS} more running trials")] if len(rows) > _MOST_ROWS else []
-        return Group(table, *more, Text(self._state)) if self._state else table
+        # Room for the ^C that terminals echo: in a new line, it would hide from rich where the display is.
+        return Constrain(Group(table, *more, Text(self._state)), self._console.width - 3)

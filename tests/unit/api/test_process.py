@@ -22,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 
 import eyegender
 from eyegender.api.isolation import isolated, pretend_command
+from tests import processes
 
 WRONG = (
     ["model.lrr=1"],
@@ -44,9 +45,7 @@ def test_a_mistake_is_one_exception_with_the_line_of_the_command(
         eyegender.train(overrides)
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "")
-    done = subprocess.run(
-        [sys.executable, "-m", "eyegender.train", *overrides], capture_output=True, text=True, timeout=120
-    )
+    done = processes.run("eyegender.train", *overrides)
     assert done.stderr.splitlines()[0] == f"eyegender: {caught.value}"
     assert caught.value.__cause__ is None
 

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,3 +132,39 @@ def test_promotion_trains_fewer_epochs_and_one_trial_to_the_end(path):
     assert promoted.epochs < 0.8 * whole.epochs
     assert whole.epochs == 12 * EPOCHS
     assert promoted.complete >= 1
+
+
+def test_the_incumbent_is_judged_by_the_epochs_that_its_trial_has_trained(tmp_path):
+    path = tmp_path / "table.csv"
+    falling, rising = np.linspace(0.9, 0.7, EPOCHS), np.linspace(0.5, 0.95, EPOCHS)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["lr", "seed", "epoch", PLAIN, AVERAGED, "val_loss", "seconds", "seconds_stored"])
+        for rate, (seed, curve) in itertools.product((1e-3, 1e-2), enumerate((falling, rising))):
+            for epoch, value in enumerate(curve, 1):
+                writer.writerow([rate, seed, epoch, value, value, 0, 1, 1])
+    best = (falling.max() + rising.max()) / 2
+    for seed in range(4):  # whichever of the two trainings it is
+        outcome = replay(CurveTable(path), POLICIES["random"], 1, 1, seed=seed, overhead=0.0)
+        assert outcome.incumbents[-1] == pytest.approx((EPOCHS, best), abs=1e-6)
+        assert [quality for _, quality in outcome.incumbents] == sorted(quality for _, quality in outcome.incumbents)
+
+
+def test_a_policy_that_recommends_does_not_end_with_a_lucky_trial(tmp_path):
+    path = tmp_path / "table.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["lr", "seed", "epoch", PLAIN, AVERAGED, "val_loss", "seconds", "seconds_stored"])
+        for rate, values in {1e-4: (0.92, 0.92), 1e-3: (0.93, 0.93), 1e-2: (0.94, 0.7), 1e-1: (0.94, 0.6)}.items():
+            for seed, value in enumerate(values):
+                writer.writerows([rate, seed, epoch, value, value, 0, 1, 1] for epoch in (1, 2, 3))
+    table, policy = CurveTable(path), POLICIES["random"]
+    off = {
+        recommends: [
+            table.best - replay(table, replace(policy, recommends=recommends), 1, 24, seed, 0.0).incumbents[-1][1]
+            for seed in range(10)
+        ]
+        for recommends in (False, True)
+    }
+    assert np.median(off[False]) > 0.025
+    assert np.median(off[True]) < 0.015

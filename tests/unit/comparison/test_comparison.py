@@ -44,6 +44,9 @@ def test_short_names_keep_the_options_that_differ() -> None:
     assert list(short_names(records[:1]).values()) == [names["a"]]
     alike = [replace(record, name="lr=0.1") for record in records]
     assert list(short_names(alike).values()) == ["lr=0.1", "lr=0.1"]
+    # The value that counted of an option that was given twice.
+    twice = [replace(record, name=f"net lr=0.1 seed=3 lr={1 + k}") for k, record in enumerate(records)]
+    assert list(short_names(twice).values()) == ["net lr=1", "net lr=2"]
 
 
 def test_headline_names_the_runs_that_the_leader_beats() -> None:

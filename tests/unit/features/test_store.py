@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from eyegender.features.store import (
     ActivationStore,
     DamagedActivationsError,
 )
+from tests import processes
 from tests.unit.features.numbered_entry import IMAGES, VIEWS, check_whole, entry, expected
 
 if TYPE_CHECKING:
@@ -43,13 +44,8 @@ def not_again(_: torch.Tensor) -> torch.Tensor:
     raise AssertionError("computed again")
 
 
-def start(folder: Path, speed: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.features.numbered_entry", str(folder), speed],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    )
+def start(folder: Path, speed: str) -> processes.Command:
+    return processes.Command("tests.unit.features.numbered_entry", str(folder), speed, cwd=Path(__file__).parents[3])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -91,11 +87,10 @@ def test_several_builders_at_once_make_one_entry(folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_builder_is_cleaned_up_by_the_next(folder: Path, number: signal.Signals) -> None:
     process = start(folder, "slow")
-    assert process.stdout is not None
-    process.stdout.readline()
+    while not process.said() and process.returncode is None:
+        time.sleep(0.02)
     process.send_signal(number)
-    process.wait()
-    process.stdout.close()
+    process.communicate()
     assert len(left(folder)) == 1
     assert left(folder) != ["entry"]
     check_whole(open_or_build(entry(folder)))

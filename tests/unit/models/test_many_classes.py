@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torchmetrics.functional import classification as tm
 
 from eyegender.data.loader import Batch
@@ -14,7 +15,13 @@ from eyegender.models.classifier import Classifier
 from eyegender.models.heads import HEADS, build_head, outputs_for
 from eyegender.models.intervals import bootstrap_intervals
 from eyegender.models.losses import losses, mixed, most_likely
-from eyegender.models.metrics import CALIBRATION_BINS, METRICS, class_metrics, metrics_from_predictions
+from eyegender.models.metrics import (
+    CALIBRATION_BINS,
+    METRICS,
+    _aurocs_of_classes,
+    class_metrics,
+    metrics_from_predictions,
+)
 from eyegender.models.mobilenet_v2 import MobileNetV2
 from eyegender.models.network import Network
 from eyegender.models.saved_network import ModelSpec, probabilities, untrained
@@ -110,3 +117,22 @@ def test_a_saved_network_gives_probabilities_of_each_class() -> None:
     assert probabilities(untrained(spec), spec, np.zeros((0, 1, 32, 32), np.uint8)).shape == (0, 3)
     with pytest.raises(ValueError, match="2..65536 names, got 1"):
         ModelSpec("x", "linear", 0, 32, "gray", ("a",))
+
+
+@pytest.mark.parametrize("small", [0, 7, 400])
+def test_the_auroc_of_many_classes_is_the_same_in_both_ways(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compared in a matrix product, by sorting, and some of each; with ties, weights and a class that no image has."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice([*range(12), *range(4, 12)], 90)
+    scores = rng.integers(1, 5, (90, 13)).astype(float)
+    weights = rng.poisson(1.0, (6, 90)).astype(float)
+    weights[2, labels == 4] = 0  # a resample without a class
+    monkeypatch.setattr("eyegender.models.metrics._SMALL_CLASS", small)
+    monkeypatch.setattr("eyegender.models.metrics._CELLS", 1000)  # some tables for a class
+    found = _aurocs_of_classes(labels, scores, weights)
+    for k in range(13):
+        for row, area in zip(weights, found[k], strict=True):
+            if 0 < row[labels == k].sum() < row.sum():
+                assert area == pytest.approx(roc_auc_score(labels == k, scores[:, k], sample_weight=row), abs=1e-12)
+            else:
+                assert math.isnan(area)

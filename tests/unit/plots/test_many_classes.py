@@ -44,7 +44,22 @@ def test_a_large_confusion_matrix_shows_no_empty_cells() -> None:
     figure = confusion_matrix(table, [f"class {i}" for i in range(10)])
     assert title(figure) == "Test accuracy 91.7% (n=60), 5 wrong"
     assert len(texts(figure).splitlines()) == 11
-    assert len(confusion_matrix(np.eye(40, dtype=int), [str(i) for i in range(40)]).axes[0].texts) == 0
+
+
+def test_of_many_classes_the_figures_show_the_worst() -> None:
+    table = 5 * np.eye(45, dtype=int)
+    table[40, 3], table[44, 41] = 7, 2
+    axes = confusion_matrix(table, [f"class {i}" for i in range(45)]).axes[0]
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert {"class 3", "class 40", "class 41", "class 44"} < set(rows)
+    assert (len(rows), rows[-1]) == (30, "16 other classes")
+    shown = {text.get_position(): text.get_text() for text in axes.texts}
+    assert shown[(29, 29)] == str(16 * 5)
+    assert shown[(rows.index("class 3"), rows.index("class 40"))] == "7"
+    assert sum(int(count) for count in shown.values()) == table.sum()
+    labels, scores, classes = sample(45, 450)
+    lines = reliability_diagram(labels, scores, classes=classes).axes[0].lines
+    assert len(lines) < 2 + 8 + 15  # of chance, the model with its intervals, and of classes
 
 
 def test_the_most_wrong_images_name_the_predicted_class() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from eyegender.studies.plan_table import WIDTH, PlanRow, PlanTable, duration
+from eyegender.studies.plan_table import WIDTH, PlanRow, PlanTable
 
 
 def row(depth: int, **values: float) -> PlanRow:
@@ -19,7 +17,7 @@ def test_the_columns_say_what_each_depth_costs() -> None:
     table = PlanTable(trials=4, seconds=88, without=200, limit=5e9)
     table.add("", [row(0), row(19, start=0, nbytes=0.0, chance=0.0, epoch=5.0)])
     lines = table.lines()
-    assert lines[0] == "plan: 4 trials in 1m 28s; 3m 20s without stored activations"
+    assert lines[0] == "plan: 4 trials in 1 min 28 s; 3 min 20 s without stored activations"
     assert lines[1] == "stored for the whole sweep: 1.000 of at most 5.000 GB"
     assert lines[3].split() == ["0", "2", "stage", "19", "3.00", "1.00", "2.00", "5.00", "1.000", "44.0"]
     assert lines[4].split() == ["19", "2", "images", "-", "-", "5.00", "5.00", "-", "40.0"]
@@ -38,8 +36,3 @@ def test_it_fits_a_terminal_with_large_numbers_and_long_labels() -> None:
     table.add("model=inception_v3", [wide])
     assert all(len(line) <= WIDTH for line in table.lines())
     assert any("model=inception_v3" in line for line in table.lines())
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1m 00s"), (125, "2m 05s"), (7320, "2h 02m")])
-def test_a_duration_is_short(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -86,8 +86,19 @@ def test_a_moved_sweep_folder_is_found(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def selected(sweep_dir: Path, folders: list[Path | None]) -> int | None:
+def test_the_recommended_trial_is_tested_before_the_best_ones(tmp_path, capsys):
+    folders = [complete(tmp_path / str(number)) for number in range(4)]
+    assert selected(tmp_path, folders, recommended=2) == 2
+    shutil.rmtree(folders[2])
+    assert selected(tmp_path, folders, recommended=2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["Skipped  trial 2"]
+
+
+def selected(sweep_dir: Path, folders: list[Path | None], recommended: int | None = None) -> int | None:
     best = [trial(number, folder) for number, folder in enumerate(folders)]
-    status = StudyStatus("s", "memory", ("maximize",), 3, Counts(complete=len(best)), True, best, best)
+    chosen = None if recommended is None else best[recommended]
+    counts = Counts(complete=len(best))
+    status = StudyStatus("s", "memory", ("maximize",), 3, counts, True, best, best, recommended=chosen)
     found = study_run._best_usable(status, sweep_dir)
     return None if found is None else found.number

@@ -64,7 +64,8 @@ def test_the_accuracy_has_an_interval_over_persons() -> None:
         names=tuple(map(str, range(40))), keys=tuple(map(str, range(40))), labels=labels,
         probabilities=np.where(right, labels, 1 - labels) * 0.8 + 0.1, persons=tuple(str(i // 2) for i in range(40)),
     )  # fmt: skip
-    text = accuracy_text(predictions)
+    assert accuracy_text(predictions, ("cats", "dogs")).endswith(" on 40 images of 20 image groups")
+    text = accuracy_text(predictions, ("female", "male"))
     assert text.startswith("**75.0%** (95% interval ")
     assert text.endswith(" on 40 images of 20 persons")
     low, high = (float(part) for part in text.partition("interval ")[2].partition("%")[0].split(" to "))

@@ -29,7 +29,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is measured; the measurement runs each option once and chooses the last one, float32 contiguous."""
     names: list[str] = []
 
-    def fastest(what: str, options: Mapping[str, Callable[[], object]]) -> str:
+    def fastest(what: str, options: Mapping[str, Callable[[], object]], *, steps: float) -> str:
+        assert steps > 0
         names.append(what)
         for run in options.values():
             run()
@@ -94,7 +95,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
         asked.append((what, steps))
         return True
 
-    monkeypatch.setattr(autotune_module, "fastest", lambda _, options: list(options)[-1])
+    monkeypatch.setattr(autotune_module, "fastest", lambda _, options, steps: list(options)[-1])
     monkeypatch.setattr(autotune_module, "compiling_pays", pays)
     return asked
 

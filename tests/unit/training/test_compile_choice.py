@@ -33,15 +33,20 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
 
 def test_a_short_run_does_not_try(steps: Steps, tmp_path: Path) -> None:
-    assert not steps.pays(190, tmp_path)  # three tenths of its 190 s are less than a try is worth
+    assert not steps.pays(11_900, tmp_path)  # trying may take 120 s, which is more than a hundredth of the run
     assert set(steps.calls) == {"plain"}
 
 
 def test_compiling_pays_if_it_saves_more_than_it_takes(steps: Steps, tmp_path: Path) -> None:
-    steps.cost = 120
-    assert not steps.pays(240, tmp_path)  # 120 s would be saved, and compiling takes as long
-    assert steps.pays(250, tmp_path)
+    steps.cost, steps.compiled = 1400, 0.89
+    assert not steps.pays(12_000, tmp_path)  # 1,320 s would be saved
+    assert steps.pays(13_000, tmp_path)  # 1,430 s
     assert steps.calls.count("compiled") == 5
+
+
+def test_a_short_run_does_not_follow_what_a_long_one_has_measured(steps: Steps, tmp_path: Path) -> None:
+    assert steps.pays(1e6, tmp_path)
+    assert not steps.pays(11_900, tmp_path)
 
 
 @pytest.mark.parametrize(("compiled", "pays"), [(0.8, True), (0.95, False), (1.2, False)])

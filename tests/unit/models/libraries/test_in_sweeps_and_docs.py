@@ -57,7 +57,7 @@ def test_any_list_of_networks_is_one_conditional_space(tmp_path: Path, monkeypat
     sweep = {"hydra": {"sweeper": {"params": example_params()}}}
     (tmp_path / "mine/sweep.yaml").write_text("# @package _global_\n" + yaml.safe_dump(sweep))
     multirun(task, *TINY, "+mine=sweep", f"hydra.searchpath=[file://{tmp_path}]", "hydra/sweeper=optuna_study",
-             "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0", "hydra.sweeper.n_trials=40",
+             "hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0", "hydra.sweeper.n_trials=24",
              "hydra.sweep.dir=out", "hydra.sweeper.direction=maximize",
              config_dir=config_folder("conf").resolve(), name="train", version_base="1.3")  # fmt: skip
     assert {(kind, name) for kind, name, _ in drawn} == {
