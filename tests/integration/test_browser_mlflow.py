@@ -91,7 +91,7 @@ def test_a_runs_charts_open_on_accuracy_and_loss(
         expect(page.get_by_text(name, exact=True).first).to_be_in_viewport()
     for name in ("train", "val"):
         expect(page.get_by_text(name, exact=True).first).to_be_in_viewport()
-    shoot(page, "mlflow-charts")
+    shoot(page, "mlflow-run-charts")
 
 
 def test_runs_are_compared_by_their_curves_and_their_accuracy(
