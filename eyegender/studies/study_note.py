@@ -10,6 +10,7 @@ from eyegender.tracking.run_names import short_keys, short_value
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from eyegender.studies.selection_bias import SelectionBias
     from eyegender.tracking.writer import RunWriter
     from hydra_plugins.optuna_study import StudyHandle, StudyStatus, TrialRow
 
@@ -24,7 +25,12 @@ def what_it_searches(study: StudyHandle) -> str:
 
 
 def what_it_found(
-    writer: RunWriter, study: StudyHandle, status: StudyStatus, *, tested: tuple[TrialRow, Path, float] | None
+    writer: RunWriter,
+    study: StudyHandle,
+    status: StudyStatus,
+    *,
+    tested: tuple[TrialRow, Path, float] | None,
+    bias: SelectionBias | None = None,
 ) -> str:
     """The result on the test set, the counts, the best trials with links to their runs, and the report.
 
@@ -33,6 +39,7 @@ def what_it_found(
         study: the study.
         status: its state.
         tested: the trial that was tested, with its folder and its accuracy.
+        bias: what the best value owes to luck, if it is known.
     """
     from eyegender.tracking.notes import RUN
 
@@ -41,6 +48,8 @@ def what_it_found(
         trial, folder, accuracy = tested
         result = _with_interval(folder) or f"**{100 * accuracy:.1f}%**"
         lines.append(f"{_link(trial, runs, f'Trial {trial.number}')} was tested once: accuracy {result}.")
+    if bias is not None:
+        lines.append(" ".join(bias.sentences))
     if status.no_best is not None:
         lines.append(f"No best trial: {status.no_best}.")
     lines.append(

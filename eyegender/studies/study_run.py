@@ -21,6 +21,7 @@ from eyegender.training import environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from eyegender.studies.selection_bias import SelectionBias
     from eyegender.tracking.journal import Entry
     from eyegender.tracking.writer import RunWriter
     from hydra_plugins.optuna_study import StudyHandle, StudyPlan, StudyPreview, StudyStatus, TrialRow
@@ -133,10 +134,17 @@ class StudyRun:
                 print(f"         {sentence}")
             print(f"Retrain  {retrain_command(trial_folder(winner, folder))}")
         print(f"Report   {report}")
-        self._log(study, status, folder, winner, tested)
+        self._log(study, status, folder, winner=winner, tested=tested, bias=bias)
 
     def _log(
-        self, study: StudyHandle, status: StudyStatus, folder: Path, winner: TrialRow | None, tested: dict[str, float]
+        self,
+        study: StudyHandle,
+        status: StudyStatus,
+        folder: Path,
+        *,
+        winner: TrialRow | None,
+        tested: dict[str, float],
+        bias: SelectionBias | None,
     ) -> None:
         from eyegender.studies.ties import tied
         from eyegender.studies.winner import trial_folder
@@ -173,7 +181,7 @@ class StudyRun:
         subject = None
         if winner is not None and tested:
             subject = winner, trial_folder(winner, folder), tested["test/accuracy"]
-        writer.apply({"op": "note", "text": what_it_found(writer, study, status, tested=subject)})
+        writer.apply({"op": "note", "text": what_it_found(writer, study, status, tested=subject, bias=bias)})
         if counts.pruned:
             self._end_paused_runs(writer)
         writer.apply({"op": "end", "status": "FAILED" if status.aborted else "FINISHED", "time": now_ms()})
