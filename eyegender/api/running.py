@@ -86,6 +86,8 @@ class ConfigOf:
         if flags := [line for line in lines if line.startswith("-")]:
             raise UserError(f"overrides must be key=value, got the flag {flags[0]}; remove it")
         if self.config_dir is not None:
+            if not isinstance(self.config_dir, str | os.PathLike):
+                raise UserError(f"config_dir must be a folder, got {self.config_dir!r}; give its path")
             folder = os.path.abspath(os.fspath(self.config_dir))  # noqa: PTH100 - as Hydra does
             if not os.path.isdir(folder):  # noqa: PTH112
                 raise UserError(f"config_dir must be a folder, got {folder}; correct it")
