@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
+from eyegender.core.dict_values import settle
 from eyegender.core.errors import USER_MISTAKE, UserError
 from eyegender.core.objectives import check_directions
 from eyegender.core.output_folder import check_folder
@@ -34,9 +35,10 @@ _RENAMED_SECTIONS = {"model", "optimizer", "scheduler"}
 
 
 class RenameKeys(Callback):
-    """Gives the keys that config files of earlier versions set their new names."""
+    """Gives the keys that config files of earlier versions set their new names, and dicts their keys."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        settle(config)
         sections = [name for name in _RENAMED_SECTIONS if name in config]
         old = OmegaConf.to_container(OmegaConf.masked_copy(config, sections))
         renamed = rename_keys(old)
