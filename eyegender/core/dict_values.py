@@ -20,6 +20,7 @@ from eyegender.core.errors import UserError
 
 RESOLVER = "eyegender.json"
 _PREFIX = f"${{{RESOLVER}:"
+_ENCODED = re.compile(re.escape(_PREFIX) + r"([^{}]*)\}")
 _DICT = re.compile(r"([+~]*[\w./@]+=)(\{.*\})", re.DOTALL)
 
 
@@ -31,6 +32,11 @@ def as_interpolation(value: Any) -> str:
 def from_interpolation(text: str) -> Any:
     """What our resolver makes of the text."""
     return json.loads(unquote(text))
+
+
+def shown(override: str) -> str:
+    """An override for people, which `readable` accepts as well."""
+    return _ENCODED.sub(lambda found: json.dumps(from_interpolation(found[1]), ensure_ascii=False), override)
 
 
 def settle(config: Any) -> None:

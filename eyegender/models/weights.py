@@ -245,7 +245,8 @@ def _reachable(address: str) -> bool:
 def _reason(error: Exception) -> str:
     """What a library says about a file; of a lookup that failed inside of it, only that the format is another one."""
     line = _first_line(error)
-    return line if " " in line else "no file that torch.save or safetensors wrote"
+    known = " " in line and not isinstance(error, LookupError)
+    return line if known else "no file that torch.save or safetensors wrote"
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 import eyegender
 from eyegender.api.overrides import as_lines
-from eyegender.core.dict_values import as_interpolation, settle
+from eyegender.core.dict_values import as_interpolation, readable, settle, shown
 from eyegender.core.objectives import register_resolvers
 
 VALUES = [
@@ -98,6 +98,8 @@ def test_any_name_is_a_key_of_a_dict(name: str) -> None:
         assert OmegaConf.to_container(cfg.data.subset) == plain
         assert OmegaConf.to_container(cfg, resolve=False)["data"]["subset"] == plain  # what a run stores
     assert parsed(lines({"key": [{name: 1}]})[0]) is not None
+    (line,) = lines({"data.subset": plain})
+    assert readable(shown(line)) == line
 
 
 @pytest.mark.parametrize("written", ["{'Žába': 3}", "{Žába: 3}", "{Žába:3}", '{"Žába": 3}', "{'Žába':3}"])
