@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from eyegender.core.errors import UserError
+from eyegender.core.eye_study import is_eye_study
 from eyegender.models.saved_network import SPEC_FILE, load_network, parse_spec, probabilities, untrained
 from eyegender.tracking.errors import is_gone, is_refused
 from eyegender.tracking.model_logging import NETWORK
@@ -25,12 +27,12 @@ from eyegender.tracking.tracking_store import open_store
 from eyegender.training.checkpoints import load_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-    import numpy as np
     import pandas as pd
     from mlflow.entities import LoggedModel
     from numpy.typing import NDArray
+    from PIL import Image
 
     from eyegender.core.schema import TrackingSection
     from eyegender.models.network import Network
@@ -62,26 +64,59 @@ class LoadedModel:
     store: TrackingStore | None = field(default=None, repr=False)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of label 1 (N,), or of each of K classes (N, K), from pixels (N, C, size, size)."""
-        return probabilities(self.network, self.spec, pixels)
-
-    def predict(self, images: str | Path | Sequence[str | Path], *, min_confidence: float = 0.5) -> pd.DataFrame:
-        """Predict image files: one row per file, with the columns that `eyegender.predict` writes.
+        """Probabilities of label 1 (N,), or of each of K classes (N, K).
 
         Args:
-            images: a folder (with all its subfolders), a file, or several of them.
-            min_confidence: give no label if the more likely class has a lower probability; 0.5..1.
+            pixels: uint8 of shape (N, C, size, size), with the size and the color of `spec`; C = 1 for gray, else 3.
+                `predict` takes images of any size.
 
         Raises:
-            UserError: a path does not exist, or there is no image file at all.
+            UserError: another type or shape.
+        """
+        shape = (1 if self.spec.color == "gray" else 3, self.spec.size, self.spec.size)
+        if not isinstance(pixels, np.ndarray):
+            raise UserError(
+                f"pixels must be a uint8 array (N, {_dims(shape)}), got {type(pixels).__name__}; use predict"
+            )
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+            raise UserError(
+                f"pixels must be a uint8 array (N, {_dims(shape)}), got {pixels.dtype} ({_dims(pixels.shape)}); "
+                "use predict, which takes images of any size"
+            )
+        return probabilities(self.network, self.spec, pixels)
+
+    def predict(
+        self,
+        images: str | Path | Image.Image | NDArray[np.uint8] | Iterable[str | Path | Image.Image | NDArray[np.uint8]],
+        *,
+        min_confidence: float | None = None,
+    ) -> pd.DataFrame:
+        """Predict images: one row per image, with the columns that `eyegender predict` writes.
+
+        Args:
+            images: a folder (with all its subfolders), a file, an image of Pillow, an array (H, W) or (H, W, 3) of
+                uint8, or several of them. The `path` of an image in memory is its position, such as `[0]`.
+            min_confidence: give no label if the most likely class has a lower probability; 0..1, None always gives a
+                label.
+
+        Raises:
+            UserError: a path does not exist, there is no image at all, or something is no image.
         """
         import pandas as pd
 
-        from eyegender.inference.prediction import find_image_files, predict
+        from eyegender.inference.given_images import find_images
+        from eyegender.inference.prediction import columns, predict
 
-        given = [images] if isinstance(images, str | Path) else images
-        batches = predict(self, find_image_files([str(path) for path in given]), min_confidence=min_confidence)
-        return pd.DataFrame([asdict(row) for batch in batches for row in batch])
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
+            raise UserError(f"min_confidence must be 0..1 or None, got {min_confidence}; correct it")
+        batches = predict(self, find_images(images), min_confidence=min_confidence or 0.0)
+        classes = self.spec.classes
+        with_eyes = is_eye_study(classes)
+        return pd.DataFrame([columns(row, classes, with_eyes=with_eyes) for batch in batches for row in batch])
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
 
 
 def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eyegender.core.errors import UserError
+from eyegender.core.errors import UserError, one_line
 from eyegender.core.progress import show_progress
 from eyegender.data.decode import SUFFIXES, decode, read_image_bytes, to_pixels
 from eyegender.data.readers import UnreadableImageError
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     EyeCropper = Callable[[Path, Image.Image], dict[str, Image.Image]]
 
 BATCH_SIZE = 256
+_LONGEST_SHOWN = 200  # characters of a path in an error
+_log = logging.getLogger("eyegender")
 ABSTAINED, UNREADABLE, NO_EYES = "abstained", "unreadable", "no eyes"
 
 
@@ -57,7 +60,7 @@ class PredictionRow:
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """An image file: its decoded image, or the reason why it cannot be read."""
+    """An image: its path or, in memory, its name; the decoded image, or the reason why it cannot be read."""
 
     path: Path
     image: Image.Image | None
@@ -65,13 +68,17 @@ class DecodedFile:
 
 
 def predict(
-    model: LoadedModel, paths: Sequence[Path], *, min_confidence: float, crop_eyes: EyeCropper | None = None
+    model: LoadedModel,
+    paths: Sequence[Path | DecodedFile],
+    *,
+    min_confidence: float,
+    crop_eyes: EyeCropper | None = None,
 ) -> Iterator[list[PredictionRow]]:
     """Yield the rows of the files, batch by batch and in order.
 
     Args:
         model: the model that predicts.
-        paths: paths of the image files.
+        paths: paths of the image files, or decoded images.
         min_confidence: the model abstains if the probability of the most likely class is lower; 0..1.
         crop_eyes: crops the eyes out of the image of a face; None if the images are eyes.
     """
@@ -114,34 +121,62 @@ def _predict_batch(
 def find_image_files(images: Sequence[str]) -> list[Path]:
     """The given files, and all image files in the given folders and below, sorted by name within each folder.
 
+    A subfolder that disappears meanwhile is left out, and so is one that may not be read, with a warning.
+
     Raises:
-        UserError: a path does not exist, or there is no image file at all.
+        UserError: a path does not exist or cannot be read, or there is no image file at all.
     """
     found: dict[Path, None] = {}
     for given in images:
-        path = Path(given).expanduser()
-        if path.is_dir():
-            inside = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-            # A broken link is listed too; its row gives the reason.
-            found.update(dict.fromkeys(sorted(p for p in inside if not p.is_dir())))
-        elif os.path.lexists(path):
-            found[path] = None
-        else:
-            raise UserError(f"images must exist, got {given}; correct images=")
+        try:
+            path = Path(given).expanduser()
+            if path.is_dir():
+                found.update(dict.fromkeys(sorted(_image_files_below(path))))
+            elif os.path.lexists(path):
+                found[path] = None
+            else:
+                raise UserError(f"images must exist, got {given}; correct images=")
+        except OSError as error:  # such as a name that is too long
+            reason = error.strerror or type(error).__name__
+            shown = given if len(given) <= _LONGEST_SHOWN else f"{given[:_LONGEST_SHOWN]}..."
+            raise UserError(f"images must be readable, got {shown} ({reason}); correct images=") from error
     if not found:
         raise UserError(f"no image ({', '.join(sorted(SUFFIXES))}) in {', '.join(images)}; correct images=")
     return list(found)
 
 
-def decode_batches(paths: Sequence[Path], *, upright: bool = True) -> Iterator[list[DecodedFile]]:
+def _image_files_below(folder: Path) -> Iterator[Path]:
+    """Image files in a folder and below; a broken link is one, too, and its row gives the reason.
+
+    Raises:
+        OSError: the folder itself cannot be listed.
+    """
+
+    def skip(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise error
+        if not isinstance(error, FileNotFoundError):
+            reason = error.strerror or type(error).__name__
+            _log.warning("%s cannot be listed (%s); its images are left out", one_line(str(error.filename)), reason)
+
+    for inside, _, names in os.walk(folder, onerror=skip):
+        for name in names:
+            path = Path(inside, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield path
+
+
+def decode_batches(paths: Sequence[Path | DecodedFile], *, upright: bool = True) -> Iterator[list[DecodedFile]]:
     """Decode the files in order, `BATCH_SIZE` at a time, and the next batch while the caller processes one.
 
     Args:
-        paths: paths of the image files.
+        paths: paths of the image files; what is decoded already stays as it is.
         upright: whether to rotate images by their EXIF orientation.
     """
 
-    def decode_file(path: Path) -> DecodedFile:
+    def decode_file(path: Path | DecodedFile) -> DecodedFile:
+        if isinstance(path, DecodedFile):
+            return path
         try:
             return DecodedFile(path, decode(read_image_bytes(path), upright=upright))
         except UnreadableImageError as error:
@@ -156,6 +191,23 @@ def decode_batches(paths: Sequence[Path], *, upright: bool = True) -> Iterator[l
             yield [future.result() for future in batch]
 
 
+def columns(row: PredictionRow, classes: Sequence[str], *, with_eyes: bool) -> dict[str, object]:
+    """A row as the output has it.
+
+    Args:
+        row: the row.
+        classes: the model's classes; of more than two, each gets a column `probability: NAME` with its probability.
+        with_eyes: whether there is a column `eye`.
+    """
+    own = {name: value for name, value in asdict(row).items() if name != "probabilities"}
+    if not with_eyes:
+        del own["eye"]
+    if len(classes) == 2:
+        return own
+    each = row.probabilities or (None,) * len(classes)
+    return own | {f"probability: {name}": p for name, p in zip(classes, each, strict=True)}
+
+
 @contextmanager
 def row_writer(
     path: Path, classes: Sequence[str] = ("female", "male"), *, with_eyes: bool = True
@@ -164,21 +216,12 @@ def row_writer(
 
     Args:
         path: path of the file.
-        classes: the model's classes; of more than two, each gets a column `probability: NAME` with its probability.
-        with_eyes: whether there is a column `eye`.
+        classes: as for `columns`.
+        with_eyes: as for `columns`.
 
     Raises:
         UserError: the file cannot be written.
     """
-
-    def columns(row: PredictionRow) -> dict[str, object]:
-        own = {name: value for name, value in asdict(row).items() if name != "probabilities"}
-        if not with_eyes:
-            del own["eye"]
-        if len(classes) == 2:
-            return own
-        each = row.probabilities or (None,) * len(classes)
-        return own | {f"probability: {name}": p for name, p in zip(classes, each, strict=True)}
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,14 +235,15 @@ def row_writer(
         if path.suffix == ".jsonl":
 
             def write(rows: list[PredictionRow]) -> None:
-                file.writelines(json.dumps(columns(row)) + "\n" for row in rows)
+                file.writelines(json.dumps(columns(row, classes, with_eyes=with_eyes)) + "\n" for row in rows)
                 file.flush()
         else:
             table = csv.writer(file)
-            table.writerow(columns(PredictionRow("", "", None, "", "")))
+            table.writerow(columns(PredictionRow("", "", None, "", ""), classes, with_eyes=with_eyes))
 
             def write(rows: list[PredictionRow]) -> None:
-                table.writerows(("" if value is None else value for value in columns(row).values()) for row in rows)
+                found = (columns(row, classes, with_eyes=with_eyes).values() for row in rows)
+                table.writerows(("" if value is None else value for value in values) for values in found)
                 file.flush()
 
         yield write
