@@ -29,7 +29,7 @@ def train_job(cfg: DictConfig, *, callbacks: Sequence[Callback] = ()) -> RunResu
 
     check_single_run(HydraConfig.get())
     parsed = parse(cfg)  # before torch is imported, so that a mistake is reported at once
-    check_source(parsed.data)
+    check_source(parsed.data, to_train=True)
     parsed = with_classes(parsed)
     with imports_of_command():
         from eyegender.training.run import train

@@ -15,8 +15,9 @@ import numpy as np
 from eyegender.core.errors import UserError
 from eyegender.core.progress import check_stop
 from eyegender.data.annotations import Annotations, check_attributes, eye_columns, read_annotations
+from eyegender.data.class_folders import is_folder, link_target
 from eyegender.data.decode import decode
-from eyegender.data.folder import is_folder, link_target, read_unchanged
+from eyegender.data.folder import read_unchanged
 from eyegender.data.image_facts import ImageFacts, image_facts
 from eyegender.data.readers import Samples, UnreadableImageError
 

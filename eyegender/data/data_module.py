@@ -21,6 +21,7 @@ from eyegender.data.split_file import read_split_csv
 from eyegender.data.splits import (
     SPLIT_KINDS,
     Split,
+    check_counts,
     official_split,
     sample_subset,
     split_at_random,
@@ -185,6 +186,8 @@ class EyesDataModule(pl.LightningDataModule):
     def _read(self, samples: Samples, *, to_split: bool) -> None:
         if to_split:
             self._check_persons(samples)
+            if self.subset is None:  # `sample_subset` checks the others
+                check_counts(samples)
         # Groups are found among all images: in a subset, the runs of consecutive file numbers have gaps.
         groups = self._groups(samples)
 

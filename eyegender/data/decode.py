@@ -45,10 +45,16 @@ def read_image_bytes(path: Path) -> bytes:
     """The bytes of a regular file.
 
     Raises:
-        UnreadableImageError: not a regular file. Reading a named pipe could wait forever, and a device may never end.
+        UnreadableImageError: not a regular file, or a broken link. Reading a named pipe could wait forever, and a
+            device may never end.
         OSError: the file cannot be read.
     """
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise UnreadableImageError("a broken link") from error
+        raise
     if not stat.S_ISREG(mode):
         raise UnreadableImageError(f"{_FILE_TYPES.get(stat.S_IFMT(mode), 'something else')}, not a file")
     return path.read_bytes()

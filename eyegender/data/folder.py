@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Mapping
 from functools import cache
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,16 @@ import numpy as np
 from eyegender.core.cache import cache_folder
 from eyegender.core.errors import UserError, one_line
 from eyegender.core.eye_study import EYE_FOLDERS
+from eyegender.data.class_folders import (
+    class_folders,
+    folders_in,
+    has_image,
+    image_names,
+    images_of,
+    link_target,
+    named,
+    read_contents,
+)
 from eyegender.data.decode import SUFFIXES, decode, read_image_bytes
 from eyegender.data.image_facts import ImageFacts, has_settled, image_facts
 from eyegender.data.readers import Samples, UnreadableImageError, label_type
@@ -25,9 +36,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _log = logging.getLogger(__name__)
-
-_NO_CLASSES = {"__MACOSX"}  # besides hidden folders
-_MOST_NAMED = 20  # folders in a message
 
 _Listing = tuple[object, ...]
 # What the last reader of this process found, and the listing of its files: trials of a sweep read the same folder.
@@ -55,7 +63,7 @@ class FolderReader:
         cache: str | Path | None = None,
     ) -> None:
         self.root = Path(root).expanduser()
-        self._given = None if classes is None else _class_of_folders(classes)
+        self._given = None if classes is None else _class_of_folders(classes, self.root)
         self.cache = cache
 
     def check(self) -> None:
@@ -71,6 +79,32 @@ class FolderReader:
         class_of = self._class_of() if self._given is None else self._given
         return tuple(dict.fromkeys(class_of.values()))
 
+    def check_counts(self, least: int) -> None:
+        """Raises UserError if a class has fewer than `least` files that are images by their suffix; reads no image."""
+        class_of = self._class_of()
+        counts = {folder: sum(1 for _ in islice(image_names(self.root / folder), least)) for folder in class_of}
+        self._check_counts(class_of, counts, least)
+
+    def _check_counts(self, class_of: Mapping[str, str], counts: Mapping[str, int], least: int) -> None:
+        """Raises UserError for all classes of fewer than `least` images; `counts` are those of the folders."""
+        few = []
+        for name in dict.fromkeys(class_of.values()):
+            folders = [folder for folder in class_of if class_of[folder] == name]
+            count = sum(counts[folder] for folder in folders)
+            if count < least:
+                paths = [self.root.absolute() / folder for folder in folders]
+                unread = ", ".join(filter(None, (read_contents(path).unread() for path in paths)))
+                few.append(f"{images_of(count)} in {' and '.join(map(str, paths))}{f' ({unread})' if unread else ''}")
+        if few:
+            more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+            rule = (
+                "two images or more" if least == 2 else f"{least} images or more, one for each of train, val and test"
+            )
+            raise UserError(
+                f"each class needs {rule} ({', '.join(sorted(SUFFIXES))}), got {', '.join(few[:5])}{more}; add images, "
+                "or set data.classes"
+            )
+
     def _class_of(self) -> dict[str, str]:
         """The class of each class folder, by the name of the folder."""
         if not self.root.is_dir():
@@ -81,30 +115,41 @@ class FolderReader:
             if not (self.root / name).is_dir():
                 raise UserError(
                     f"data.root must hold a folder per class, got {self.root.absolute()} without {name!r} "
-                    f"(folders there: {_listed(_subfolders(self.root))}); set data.classes=[LABEL0,LABEL1]"
+                    f"(folders there: {named(class_folders(self.root))}); set data.classes=[LABEL0,LABEL1]"
                 )
         return self._given
 
     def _find_classes(self) -> dict[str, str]:
         """The folders that contain an image; each is a class of its own name."""
-        folders = _subfolders(self.root)
+        folders = class_folders(self.root)
         if set(EYE_FOLDERS) <= set(folders):
             if others := [name for name in folders if name not in EYE_FOLDERS]:
                 _mention(
                     f"{one_line(str(self.root))}: the classes are {' and '.join(EYE_FOLDERS)}; other folders are "
-                    f"ignored ({_listed(others)}), data.classes chooses"
+                    f"ignored ({named(others)}), data.classes chooses"
                 )
             return {name: name for name in EYE_FOLDERS}
-        found = [name for name in folders if _has_image(self.root / name)]
+        found = [name for name in folders if has_image(self.root / name)]
+        below = [name for name in folders if sum(map(has_image, folders_in(self.root / name))) > 1]
+        empty = [name for name in folders if name not in found]
+        lost = {name: unread for name in empty if (unread := read_contents(self.root / name).unread())}
+        if lost and (len(found) > 1 or not below):
+            # A class that is missing without a word is worse than a folder that has to be named.
+            what = "; ".join(f"{one_line(name)} with {unread}" for name, unread in list(lost.items())[:3])
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            choose = f", or choose the classes with data.classes=[{named(found)}]" if len(found) > 1 else ""
+            raise UserError(
+                f"each class folder must hold JPEG, PNG, BMP or WebP images itself, got {what}{more} in "
+                f"{self.root.absolute()}; move or convert the images{choose}"
+            )
         if len(found) < 2:
-            below = [name for name in folders if sum(map(_has_image, _paths(self.root / name))) > 1]
             raise UserError(
                 f"data.root must hold a folder of images per class, two or more, got {self.root.absolute()} with "
-                f"{len(found)} (folders there: {_listed(folders)}); "
+                f"{len(found)} (folders there: {named(folders)}); "
                 + (f"set data.root={self.root / below[0]}" if below else "add folders of images, or set data.root")
             )
-        if empty := [name for name in folders if name not in found]:
-            _mention(f"{one_line(str(self.root))}: folders without an image are no classes ({_listed(empty)})")
+        if empty:
+            _mention(f"{one_line(str(self.root))}: folders without an image are no classes ({named(empty)})")
         return {name: name for name in found}
 
     def read(self) -> Samples:
@@ -138,18 +183,9 @@ class FolderReader:
         return tuple(found) if has_settled(newest) else None
 
     def _read(self, class_of: Mapping[str, str]) -> Samples:
-        classes = tuple(dict.fromkeys(class_of.values()))
         paths_of = {folder: self._image_paths(folder) for folder in class_of}
-        for name in classes:
-            folders = [folder for folder in class_of if class_of[folder] == name]
-            count = sum(len(paths_of[folder]) for folder in folders)
-            if count < 2:
-                raise UserError(
-                    f"each class needs two images or more ({', '.join(sorted(SUFFIXES))}), got "
-                    f"{'one image' if count else 'no image'} in "
-                    f"{' and '.join(str((self.root / folder).absolute()) for folder in folders)}; add images or set "
-                    "data.classes"
-                )
+        self._check_counts(class_of, {folder: len(paths) for folder, paths in paths_of.items()}, 2)
+        classes = tuple(dict.fromkeys(class_of.values()))
         label_of = {name: label for label, name in enumerate(classes)}
         listed = [(f"{folder}/{path.name}", label_of[class_of[folder]], path) for folder, paths in paths_of.items()
                   for path in paths]  # fmt: skip
@@ -168,16 +204,11 @@ class FolderReader:
 
     def _image_paths(self, name: str) -> list[Path]:
         folder = self.root / name
-        try:
-            with os.scandir(folder) as entries:
-                files = [Path(entry.path) for entry in entries if entry.name[0] != "." and not is_folder(entry)]
-        except OSError as error:
-            raise UserError(f"class folder must be readable, got {folder} ({error.strerror}); allow reading") from error
-        images = [path for path in files if path.suffix.lower() in SUFFIXES]
-        self._check_links(folder, images)
-        if ignored := len(files) - len(images):
-            _log.warning("%s: %d files have no suffix of an image and are ignored", one_line(str(folder)), ignored)
-        return images
+        contents = read_contents(folder)
+        self._check_links(folder, contents.images)
+        for line in contents.warnings():
+            _log.warning("%s: %s", one_line(str(folder)), line)
+        return contents.images
 
     def _check_links(self, folder: Path, images: list[Path]) -> None:
         allowed = (self.root.resolve(), folder.resolve())
@@ -189,70 +220,21 @@ class FolderReader:
                 )
 
 
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one. A link to itself is not; opening it reports the error."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def link_target(path: Path) -> Path | None:
-    """The final target of a link, as far as it can be resolved; None if `path` is no link."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else None  # resolve() raises on a link to itself
-
-
 @cache  # once per process: a command looks for the classes several times
 def _mention(line: str) -> None:
     _log.info("%s", line)
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(one_line(name) for name in names[:_MOST_NAMED]) or "none"
-    return shown + (f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else "")
-
-
-def _subfolders(root: Path) -> list[str]:
-    """The names of the folders that can be classes, sorted."""
-    return sorted(path.name for path in _paths(root) if path.name[0] != "." and path.name not in _NO_CLASSES)
-
-
-def _paths(folder: Path) -> list[Path]:
-    """The folders in a folder, links to folders included.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return [Path(entry.path) for entry in entries if is_folder(entry)]
-    except OSError as error:
-        raise UserError(f"class folder must be readable, got {folder} ({error.strerror}); allow reading") from error
-
-
-def _has_image(folder: Path) -> bool:
-    """Whether a file in the folder has the suffix of an image; true if that cannot be known, which reading reports."""
-    try:
-        with os.scandir(folder) as entries:
-            return any(
-                entry.name[0] != "." and Path(entry.name).suffix.lower() in SUFFIXES and not is_folder(entry)
-                for entry in entries
-            )
-    except OSError:
-        return True
-
-
-def _class_of_folders(classes: Sequence[object] | Mapping[object, object]) -> dict[str, str]:
+def _class_of_folders(classes: Sequence[object] | Mapping[object, object], root: Path) -> dict[str, str]:
     """The class of each folder, as `data.classes` gives it: a list of folders, or a map from folders to classes."""
     if isinstance(classes, str):
         raise UserError(f"data.classes must be two or more different names, label 0 first, got {classes!r}")
-    # YAML reads folder names such as 0 and 1 as numbers.
     if isinstance(classes, Mapping):
-        class_of = {str(folder): str(name) for folder, name in classes.items()}
+        class_of = {_folder_name(folder, root): _class_name(name) for folder, name in classes.items()}
         if len(set(class_of.values())) < 2 or not all(class_of.values()):
             raise UserError(f"data.classes must map folders to two or more class names, got {dict(classes)}")
     else:
-        names = [str(name) for name in classes]
+        names = [_folder_name(name, root) for name in classes]
         class_of = {name: name for name in names}
         if len(names) < 2 or len(class_of) < len(names):
             raise UserError(f"data.classes must be two or more different names, label 0 first, got {names}")
@@ -260,6 +242,54 @@ def _class_of_folders(classes: Sequence[object] | Mapping[object, object]) -> di
         if not folder or PurePath(folder).name != folder or folder == "..":
             raise UserError(f"data.classes must name folders inside data.root, got {folder!r}")
     return class_of
+
+
+def _folder_name(item: object, root: Path) -> str:
+    """The name of a folder in `data.classes`: YAML reads names such as 0, 007, 1e3, true and null as other values.
+
+    Raises:
+        UserError: no folder has a name that is read as this value, or several folders have.
+    """
+    name = str(item)
+    if isinstance(item, str) or (root / name).is_dir():
+        return name
+    found = [each for each in class_folders(root) if _reads_as(each, item)] if root.is_dir() else []
+    if len(found) == 1:
+        return found[0]
+    if isinstance(item, int) and not isinstance(item, bool) and not found:
+        return name  # a missing folder of this name, which is reported with those that exist
+    there = f" (folders there: {named(found)})" if found else ""
+    raise UserError(
+        f"data.classes must name folders as text, got {_as_written(item)}, which is read as another value{there}; "
+        f"quote it, as in 'data.classes=[\"{found[0] if found else _as_written(item)}\",...]'"
+    )
+
+
+def _class_name(item: object) -> str:
+    """The name of a class in `data.classes`; raises UserError if YAML has read it as true, false or null."""
+    if item is None or isinstance(item, bool):
+        written = _as_written(item)
+        raise UserError(
+            f"data.classes must map folders to names as text, got {written}, which is read as another value; quote it, "
+            f"as in 'data.classes={{FOLDER: \"{written}\",...}}'"
+        )
+    return str(item)
+
+
+def _as_written(item: object) -> str:
+    return "null" if item is None else str(item).lower() if isinstance(item, bool) else str(item)
+
+
+def _reads_as(name: str, item: object) -> bool:
+    """Whether YAML or Hydra reads this text as that value."""
+    if item is None:
+        return name.lower() in {"null", "~", "none"}
+    if isinstance(item, bool):
+        return name.lower() in ({"true", "yes", "on"} if item else {"false", "no", "off"})
+    try:
+        return isinstance(item, int | float) and float(name) == item
+    except ValueError:
+        return False
 
 
 def _open(path: Path, facts: ImageFacts) -> Image.Image:

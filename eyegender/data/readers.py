@@ -83,8 +83,9 @@ class Samples:
 class Reader(Protocol):
     """A data source: a class in one file of `eyegender/data/`, named by `_target_` in one file of `conf/data/`.
 
-    It may have two more methods: `check()` raises UserError if the source cannot be read, and `class_names()` returns
-    the class names in the order of the labels, before anything is read. A source of three classes or more needs it.
+    It may have three more methods: `check()` raises UserError if the source cannot be read, `check_counts(least)` if a
+    class has fewer than `least` images, and `class_names()` returns the class names in the order of the labels, before
+    anything is read. A source of three classes or more needs the last one.
     """
 
     def read(self) -> Samples:
@@ -134,8 +135,12 @@ def split_options(data: DataSection) -> dict[str, Any]:
     }
 
 
-def check_source(data: DataSection) -> None:
+def check_source(data: DataSection, *, to_train: bool = False) -> None:
     """Check a data source without reading an image, so that a misspelt folder is reported at once.
+
+    Args:
+        data: config of the source.
+        to_train: check, too, that each class has an image for each of train, val and test.
 
     Raises:
         UserError: as `build_reader` and as the reader's own `check`, if it has one; or no split can be made.
@@ -151,6 +156,14 @@ def check_source(data: DataSection) -> None:
     check = getattr(reader, "check", None)
     if check is not None:
         check()
+    if to_train:
+        if data.subset is not None and min(data.subset.values(), default=3) < 3:
+            raise UserError(
+                "data.subset must be 3 or more for each class, one image for each of train, val and test, got "
+                f"{dict(data.subset)}; set larger numbers"
+            )
+        if hasattr(reader, "check_counts"):
+            reader.check_counts(3)
     if data.subset is not None and hasattr(reader, "class_names"):
         subset_labels(data.subset, reader.class_names())
 
@@ -206,5 +219,18 @@ def _check_types(cls: type[Reader], arguments: Mapping[str, Any]) -> None:
         kind = getattr(parameter.annotation, "__name__", parameter.annotation)
         if name in arguments and kind in _TYPES and type(arguments[name]) not in _TYPES[kind]:
             raise UserError(f"data.reader.{name} must be {_TYPE_NAMES[kind]}, got {arguments[name]!r}; correct it")
+        if kind == "str | Path" and name in arguments:
+            _check_path(name, arguments[name])
         if kind == "float" and name in arguments and not math.isfinite(arguments[name]):
             raise UserError(f"data.reader.{name} must be a finite number, got {arguments[name]!r}; correct it")
+
+
+def _check_path(name: str, value: Any) -> None:
+    """Raises UserError unless a path is text: YAML reads a folder's name such as 2024 as a number."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise UserError(
+            f"data.{name} must be a folder as text, got the number {value}; quote it: 'data.{name}=\"{value}\"'"
+        )
+    if not isinstance(value, str | Path) or not str(value).strip():
+        got = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+        raise UserError(f"data.{name} must be a folder, got {got}; set data.{name}=FOLDER")

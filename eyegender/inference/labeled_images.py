@@ -41,12 +41,31 @@ class ClassMapping:
         """Raises UserError if these classes of the data are not those of the model."""
         unknown = [name for name in self.renamed if name not in data]
         if unknown or sorted(self._mapped(data)) != sorted(self.model):
-            example = ", ".join(f"{theirs}: {ours}" for theirs, ours in zip(data, self.model, strict=False))
             raise UserError(
                 f"the data must have the model's classes, {_enumerated(self.model)}, got {_enumerated(data)}"
-                f"{f' with classes={dict(self.renamed)}' if self.renamed else ''}; give other data or another "
-                f"model, or map the class names, as in 'classes={{{example}}}'"
+                f"{f' with classes={dict(self.renamed)}' if self.renamed else ''}; {self._repair(data)}"
             )
+
+    def _repair(self, data: tuple[str, ...]) -> str:
+        """What to do about data with other classes: equal names stay, and no pair of names is guessed."""
+        if set(data) == set(self.model):
+            return "remove classes=, because these names are already the model's"
+        if len(data) != len(self.model):
+            missing = [name for name in self.model if name not in self._mapped(data)]
+            unknown = [name for name in data if self.renamed.get(name, name) not in self.model]
+            what = [f"{_enumerated(tuple(missing))} missing" if missing else "",
+                    f"{_enumerated(tuple(unknown))} unknown to the model" if unknown else ""]  # fmt: skip
+            return f"give other data ({', '.join(filter(None, what)) or 'two classes have one name'}) or another model"
+        kept = {theirs: ours for theirs, ours in self.renamed.items()
+                if theirs in data and theirs not in self.model and ours in self.model and ours not in data}  # fmt: skip
+        if len(set(kept.values())) < len(kept):
+            kept = {}
+        theirs = [name for name in data if name not in self.model and name not in kept]
+        ours = [name for name in self.model if name not in data and name not in kept.values()]
+        pairs = kept | (dict(zip(theirs, ours, strict=True)) if len(ours) == 1 else dict.fromkeys(theirs, "NAME"))
+        names = f", each NAME one of {_enumerated(tuple(ours))}" if len(ours) > 1 else ""
+        example = ", ".join(f"{name}: {pair}" for name, pair in pairs.items())
+        return f"give other data or another model, or map the class names with 'classes={{{example}}}'{names}"
 
     def relabel(self, samples: Samples) -> Samples:
         """The samples with the model's class names and labels."""
@@ -59,7 +78,7 @@ class ClassMapping:
 
 
 def _enumerated(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 @dataclass(frozen=True)

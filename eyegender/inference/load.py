@@ -232,7 +232,10 @@ def _from_folder(path: Path, reference: str) -> LoadedModel:
     spec_file = _spec_file(path)
     if spec_file is not None:
         network, spec = load_network(spec_file.parent)
-        return _on_device(network, spec, reference)
+        # A run's output has config.yaml beside model/network; elsewhere, such a file may belong to something else.
+        output = spec_file.absolute().parents[2]
+        config = _read_config_file(output) if spec_file.absolute() == output / "model" / "network" / SPEC_FILE else None
+        return _on_device(network, spec, reference, config=config)
     raise UserError(f"{path} holds no {SPEC_FILE}; give the model/network folder of a run's output, or a .ckpt file")
 
 

@@ -49,16 +49,18 @@ class StudyRun:
         """Refuse a config at once that every trial would refuse."""
         from eyegender.core.schema import parse
         from eyegender.data.readers import check_source
+        from eyegender.models.libraries.network_names import check_label, fixed_names
         from eyegender.training.classes import with_classes
 
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         parsed = parse(own)
         parsed.model.check_weights_file()
-        if parsed.model.backbone.arguments:  # such as a name, which may be misspelt
+        # Torch is imported only for a name that may be wrong.
+        if parsed.model.backbone.arguments or parsed.model.name not in fixed_names():
             from eyegender.training.build import backbone_class
 
-            backbone_class(parsed.model)
-        check_source(parsed.data)
+            check_label(parsed.model.name, backbone_class(parsed.model))
+        check_source(parsed.data, to_train=True)
         with_classes(parsed)  # checks the options that depend on the number of classes
 
     def plan_study(self, preview: StudyPreview) -> StudyPlan | None:

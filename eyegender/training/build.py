@@ -23,6 +23,7 @@ from eyegender.models.backbone import Backbone, load_backbone, resolve_depth
 from eyegender.models.classifier import Classifier
 from eyegender.models.heads import build_head, outputs_for
 from eyegender.models.initial_backbone import build_backbone
+from eyegender.models.libraries.network_names import check_label
 from eyegender.models.network import Network
 from eyegender.models.optimization import Optimization
 from eyegender.models.saved_network import ModelSpec, as_pairs
@@ -129,10 +130,13 @@ def build_network(cfg: TrainConfig, *, fresh: bool = True) -> BuiltNetwork:
         fresh: load the initial weights; a run that resumes does not need them.
 
     Raises:
-        UserError: the backbone, head or depth does not exist, or the weights are missing or do not fit.
+        UserError: the backbone, head or depth does not exist, `model.name` is that of another network, or the weights
+            are missing or do not fit.
     """
     model = cfg.model
     cls = backbone_class(model)
+    if fresh:  # a run of an earlier version may go on with any label
+        check_label(model.name, cls)
     cls.check_size(cfg.data.size)
     backbone, weights = build_backbone(cls, model.weights if fresh else None)
     if not fresh:

@@ -112,21 +112,22 @@ def split_by_group(
         UserError: the fractions leave nothing to train on, or a class has too few groups to be in every set.
     """
     check_fractions(test, val)
+    check_counts(samples)
     members = _members(groups)
     sizes = [_counts(samples.labels[member]) for member in members]
     totals = _per_class(samples)
     groups_of = np.bincount([label for counts in sizes for label, _ in counts], minlength=len(totals))
-    for name, persons, images in zip(samples.classes, groups_of.tolist(), totals.tolist(), strict=True):
-        if images < len(SPLITS):
-            raise UserError(
-                f"train, val and test need at least one image each of class {name!r}, got {images}; add images"
-            )
-        if persons < len(SPLITS):
-            unit = unit_of(samples.classes)
-            raise UserError(
-                f"train, val and test need at least one {unit} each of class {name!r}, got {persons} in {images} "
-                f"images; add images of others, or set data.split.by=random, which separates images of one {unit}"
-            )
+    few = [
+        f"of class {name!r}, got {persons} in {images} images"
+        for name, persons, images in zip(samples.classes, groups_of.tolist(), totals.tolist(), strict=True)
+        if persons < len(SPLITS)
+    ]
+    if few:
+        unit = unit_of(samples.classes)
+        raise UserError(
+            f"train, val and test need at least one {unit} each {_first(few, ', ')}; add images of others, or set "
+            f"data.split.by=random, which separates images of one {unit}"
+        )
     wanted = wanted_counts(totals, test, val)
     contents = [hashlib.sha256("\n".join(sorted(samples.digests[i] for i in member)).encode()).digest()
                 for member in members]  # fmt: skip
@@ -143,6 +144,17 @@ def split_by_group(
         for i in member:
             assigned[i] = SPLITS[split]
     return make_split(samples, assigned, kind)
+
+
+def check_counts(samples: Samples) -> None:
+    """Raises UserError for all classes that have too few images to be in every set, however they are split."""
+    few = [
+        f"of class {name!r}, got {images}"
+        for name, images in zip(samples.classes, _per_class(samples).tolist(), strict=True)
+        if images < len(SPLITS)
+    ]
+    if few:
+        raise UserError(f"train, val and test need at least one image each {_first(few, ', ')}; add images")
 
 
 def split_at_random(samples: Samples, test: float, val: float, seed: int) -> Split:

@@ -42,7 +42,8 @@ def test_a_few_numbered_images_are_audited(folder: Callable[..., Path], tmp_path
     report, text = audited(folder(range(count), range(count)), tmp_path / "out")
     if count < 3:
         assert report.no_split == (
-            "train, val and test need at least one image each of class 'femaleeyes', got 2; add images"
+            "train, val and test need at least one image each of class 'femaleeyes', got 2, "
+            "of class 'maleeyes', got 2; add images"
         )
         assert f"no split: {report.no_split}" in text
         assert report.split_counts == {}

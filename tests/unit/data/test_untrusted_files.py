@@ -130,7 +130,7 @@ STRANGE = {
     listening: "a socket, not a file",
     endless: "a device, not a file",
     link_to_itself: "Too many levels of symbolic links",
-    link_to_nothing: "No such file or directory",
+    link_to_nothing: "a broken link",
 }
 ODD_NAME = "a\nb\x1b[31m\u202e.png"
 

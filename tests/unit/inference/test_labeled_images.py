@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,37 @@ def test_classes_with_other_names_are_mapped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "renamed",
-    [{}, {"cats": "female"}, {"cats": "male", "dogs": "male"}, {"cats": "female", "dogs": "man"}, {"x": "female"}],
+    ("renamed", "example"),
+    [
+        ({}, "{cats: NAME, dogs: NAME}', each NAME one of female and male"),
+        ({"cats": "male", "dogs": "male"}, "{cats: NAME, dogs: NAME}', each NAME one of female and male"),
+        ({"x": "female"}, "{cats: NAME, dogs: NAME}', each NAME one of female and male"),
+        ({"cats": "female"}, "{cats: female, dogs: male}'"),
+        ({"cats": "male", "dogs": "man"}, "{cats: male, dogs: female}'"),
+    ],
 )
 def test_other_classes_are_refused_before_an_image_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: dict[str, str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: dict[str, str], example: str
 ) -> None:
     monkeypatch.setattr("eyegender.data.folder.decode", lambda *_, **__: pytest.fail("decoded"))
-    message = r"must have the model's classes, female and male, got cats and dogs.*'classes={cats: female, dogs: male}'"
+    message = f"the model's classes, female and male, got cats and dogs.* with 'classes={re.escape(example)}$"
     with pytest.raises(UserError, match=message):
         labels(class_folders(tmp_path, "cats", "dogs"), **renamed)
+
+
+@pytest.mark.parametrize(
+    ("data", "renamed", "repair"),
+    [
+        (("ant", "bee", "fly"), {}, "or map the class names with 'classes={fly: wasp}'"),
+        (("ant", "fly", "wasp"), {}, "or map the class names with 'classes={fly: bee}'"),
+        (("ant", "bee", "wasp"), {"ant": "bee"}, "; remove classes=, because these names are already the model's"),
+        (("ant", "bee", "wasp"), {"x": "ant"}, "; remove classes=, because these names are already the model's"),
+        (("bee", "wasp"), {}, "; give other data (ant missing) or another model"),
+        (("bee", "fly"), {}, "; give other data (ant and wasp missing, fly unknown to the model) or another model"),
+        (("ant", "bee", "fly", "wasp"), {}, "; give other data (fly unknown to the model) or another model"),
+    ],
+)
+def test_equal_names_are_never_mapped_to_others(data: tuple[str, ...], renamed: dict[str, str], repair: str) -> None:
+    with pytest.raises(UserError, match=f"{re.escape(repair)}$") as refused:
+        ClassMapping(("ant", "bee", "wasp"), renamed).check(data)
+    assert "\n" not in str(refused.value)
