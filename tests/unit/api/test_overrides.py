@@ -98,7 +98,7 @@ def test_any_name_is_a_key_of_a_dict(name: str) -> None:
         assert OmegaConf.to_container(cfg.data.subset) == plain
         assert OmegaConf.to_container(cfg, resolve=False)["data"]["subset"] == plain  # what a run stores
     assert parsed(lines({"key": [{name: 1}]})[0]) is not None
-    (line,) = lines({"data.subset": plain})
+    line = f"data.subset={as_interpolation(plain)}"
     assert readable(shown(line)) == line
 
 
