@@ -71,7 +71,8 @@ def readable(override: str) -> str:
     if not override.strip():
         raise UserError(f"overrides must be KEY=VALUE, got {override!r}; remove it")
     if "=" not in override:
-        raise UserError(f"overrides must be KEY=VALUE, got {override!r}; write {override}=VALUE")
+        repair = f"write {override}=VALUE" if re.fullmatch(r"[\w./@+~-]+", override) else "correct or remove it"
+        raise UserError(f"overrides must be KEY=VALUE, got {override!r}; {repair}")
     key = override.partition("=")[0]
     raise UserError(
         f"overrides must be KEY=VALUE as Hydra reads them, got {override!r}; close brackets and quotes, or put a text "

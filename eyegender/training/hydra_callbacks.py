@@ -117,7 +117,7 @@ def _output_folder(config: DictConfig, key: str) -> Path:
         raise UserError(
             f"output and {key} must name one folder, got output={config.output} and {key}={folder}; give one of them"
         )
-    check_folder(Path(str(OmegaConf.select(config, key))), key if config.output is None else "output")
+    check_folder(Path(str(OmegaConf.select(config, key))), "output")
     return folder
 
 

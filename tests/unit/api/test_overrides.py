@@ -132,6 +132,7 @@ def test_any_plain_dict_comes_back(value: dict[str, object]) -> None:
         ({"model.weights": "a\nb"}, r"model.weights must be printable text"),
         ({"data.subset": {"ž": object()}}, r"data.subset must be None, bool, int, .* got object; convert it"),
         ([""], r"overrides must be KEY=VALUE, got ''; remove it"),
+        (["''"], "got \"''\"; correct or remove it"),
         (["seed"], r"overrides must be KEY=VALUE, got 'seed'; write seed=VALUE"),
         (
             ["model.weights=a{b"],

@@ -49,7 +49,8 @@ def test_a_read_only_disk_is_reported_in_one_line(tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "cannot write outputs" in done.stderr
+    assert "output must be in a writable folder" in done.stderr
+    assert "Read-only file system" in done.stderr
 
 
 def test_a_working_folder_that_hydra_would_interpolate_is_refused_in_one_line(
