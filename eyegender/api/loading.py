@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from eyegender.api.running import ConfigOf
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,11 @@ def load_model(reference: str | os.PathLike[str], overrides: Overrides = None) -
     Example:
         >>> load_model("models:/eyegender@champion").predict("pictures")  # doctest: +SKIP
     """
+    if not isinstance(reference, str | os.PathLike):
+        raise UserError(
+            "model must be models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a .ckpt file or a folder with card.json"
+            f", got {reference!r}; give one of them"
+        )
     with ConfigOf("predict", ("tracking",)).opened() as config:
         tracking = tracking_of(config, overrides)
         from eyegender.inference.load import load_model as load
@@ -67,6 +73,10 @@ def load_study(name: str, storage: str | None = None) -> optuna.Study:
     Raises:
         UserError: the storage cannot be opened or has no such study.
     """
+    if not isinstance(name, str) or not name:
+        raise UserError(f"name must be the name of a study, got {name!r}; give hydra.sweeper.study_name of the sweep")
+    if not isinstance(storage, str | None):
+        raise UserError(f"storage must be a text such as sqlite:///FILE, or None, got {storage!r}; correct it")
     with ConfigOf("study").opened() as config:
         cfg = config.composed(config.lines({"name": name} | ({} if storage is None else {"storage": storage})))
         from hydra_plugins.optuna_study import load_study as load

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from eyegender.core.dict_values import as_interpolation
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,7 +92,11 @@ def _as_text(value: Any, key: str, *, ranges: bool) -> str:
     elif isinstance(value, str):
         text = _quoted(value, key, ranges=ranges)
     elif isinstance(value, Mapping):
-        text = "{" + ",".join(f"{_key(name, key)}:{_item(inner, key)}" for name, inner in value.items()) + "}"
+        names = {name: _key(name) for name in value}
+        if None in names.values():
+            text = as_interpolation(_plain(value, key))
+        else:
+            text = "{" + ",".join(f"{names[name]}:{_item(inner, key)}" for name, inner in value.items()) + "}"
     elif isinstance(value, list | tuple):
         text = "[" + ",".join(_item(item, key) for item in value) + "]"
     elif isinstance(value, int | float):
@@ -104,16 +109,26 @@ def _as_text(value: Any, key: str, *, ranges: bool) -> str:
     return text
 
 
-def _key(name: Any, key: str) -> str:
-    """A key of a dict that is a value; Hydra knows no quotes there."""
+def _key(name: Any) -> str | None:
+    """A key of a dict that is a value; None if Hydra cannot read it, which knows no quotes there."""
     text = re.sub(r"([\\()\[\]{}:=,\s])", r"\\\1", str(name))
     try:
         parsed: Any = OverridesParser.create().parse_override(f"key={{{text}:0}}").value()
     except HydraException:
         parsed = {}
-    if list(map(str, parsed)) != [str(name)]:
-        raise UserError(f"{key} must have keys that Hydra can read, got {name!r}; use a config file")
-    return text
+    return text if list(map(str, parsed)) == [str(name)] else None
+
+
+def _plain(value: Any, key: str) -> Any:
+    """A value as JSON has it, after the same checks as for a text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner, key) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, key) for item in value]
+    _as_text(value, key, ranges=False)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") else value
 
 
 def _item(value: Any, key: str) -> str:

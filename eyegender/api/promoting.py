@@ -51,7 +51,9 @@ def run_id_of(run: str | TrainResult) -> str:
     """The MLflow id of a run."""
     if isinstance(run, str):
         return run
-    run_id = getattr(run, "run_id", None)
+    if not hasattr(run, "run_id"):
+        raise UserError(f"a run must be a result of train or the id of a run in MLflow, got {run!r}; give one of them")
+    run_id = run.run_id
     if run_id is None:
         raise UserError(f"a run must be in MLflow, got {run!r} without an id; send it with eyegender sync")
     return str(run_id)

@@ -21,6 +21,7 @@ from eyegender.core.command import (
     unsupported,
 )
 from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
+from eyegender.core.dict_values import settle
 from eyegender.core.errors import UserError
 from eyegender.core.objectives import register_resolvers
 
@@ -86,6 +87,8 @@ class ConfigOf:
         if flags := [line for line in lines if line.startswith("-")]:
             raise UserError(f"overrides must be key=value, got the flag {flags[0]}; remove it")
         if self.config_dir is not None:
+            if not isinstance(self.config_dir, str | os.PathLike):
+                raise UserError(f"config_dir must be a folder, got {self.config_dir!r}; give its path")
             folder = os.path.abspath(os.fspath(self.config_dir))  # noqa: PTH100 - as Hydra does
             if not os.path.isdir(folder):  # noqa: PTH112
                 raise UserError(f"config_dir must be a folder, got {folder}; correct it")
@@ -96,7 +99,9 @@ class ConfigOf:
 
     def composed(self, lines: list[str]) -> DictConfig:
         """The composed config."""
-        return compose(self.name, overrides=lines)
+        config = compose(self.name, overrides=lines)
+        settle(config)
+        return config
 
     def composed_sweep(self, lines: list[str]) -> DictConfig:
         """The config of a sweep with Hydra's own part, in which ranges are not values yet."""
@@ -111,6 +116,7 @@ class ConfigOf:
             if not is_user_mistake(error) and (self.begun or not is_raised_by_hydra(error)):
                 raise
             message = error_message(error, config_files(self.name, self.groups))
+            message = message.replace("add --multirun to your command line", "call eyegender.sweep")
             cause = error if os.environ.get("HYDRA_FULL_ERROR") else None
             raise UserError(message, getattr(error, "details", ())) from cause
         except SystemExit as end:

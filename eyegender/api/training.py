@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from eyegender.api.isolation import pretend_command
 from eyegender.api.running import ConfigOf
 from eyegender.api.tables import lines, table
+from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,10 +87,33 @@ def train(
     """
     with ConfigOf("train", config_dir=config_dir).opened() as config:
         arguments = config.lines(overrides)
+        callbacks = _checked_callbacks(callbacks)
         pretend_command("eyegender.train", arguments)
         task = _Task(config, callbacks)
         config.hydra.run("train", task, arguments)
         return task.result()
+
+
+def _checked_callbacks(callbacks: Any) -> list[Callback]:
+    """The callbacks as a list.
+
+    Raises:
+        UserError: it is no list, or something in it is no callback.
+    """
+    rule = "callbacks must be a list of callbacks of pytorch_lightning"
+    if isinstance(callbacks, str | Mapping) or not isinstance(callbacks, Iterable):
+        raise UserError(f"{rule}, got {callbacks!r}; write it as [CALLBACK, CALLBACK]")
+    given = list(callbacks)
+    if given:
+        from pytorch_lightning import Callback
+
+        for one in given:
+            if isinstance(one, type):
+                raise UserError(f"{rule}, got the class {one.__name__}; write {one.__name__}(...)")
+            if not isinstance(one, Callback):
+                kind = type(one)
+                raise UserError(f"{rule}, got {one!r} of {kind.__module__}.{kind.__qualname__}; correct it")
+    return given
 
 
 class _Task:

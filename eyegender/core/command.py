@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from eyegender.core.command_line.command_help import help_text
 from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
 from eyegender.core.config_keys import rename_override, suggest_key
+from eyegender.core.dict_values import readable, settle
 from eyegender.core.errors import USER_MISTAKE, UserError, install_hint, is_disk_full, one_line
 from eyegender.core.imports import leave_quickly
 from eyegender.core.objectives import register_resolvers
@@ -120,6 +121,7 @@ def command(
 
 def prepare_job(cfg: DictConfig) -> None:
     """Keep the secrets of a job's config out of its log, and let the log accept every character."""
+    settle(cfg)
     register_secrets(cfg)
     redact_logs()
     log_in_utf8()
@@ -161,7 +163,7 @@ def prepare_arguments(arguments: list[str], config_name: str = "train") -> list[
     are in the environment.
 
     Raises:
-        UserError: a flag that Hydra does not know, or the one with which Hydra would unpickle a file.
+        UserError: a flag or an override that Hydra cannot read, or the one with which Hydra would unpickle a file.
     """
     parser = get_args_parser()
 
@@ -175,7 +177,11 @@ def prepare_arguments(arguments: list[str], config_name: str = "train") -> list[
     # Both spellings are accepted; Hydra itself refuses the plus for a group that has a default.
     arguments = [a.removeprefix("+") if a.startswith("+experiment=") else a for a in arguments]
     arguments = rename_run_dir(arguments, config_name, sweep=parsed.multirun)
-    return [override_without_secrets(rename_override(argument)) for argument in arguments]
+    if config_name == "demo":  # the other commands have one model
+        arguments = [re.sub(r"^(\+*)model=", r"\1models=", argument) for argument in arguments]
+    arguments = [override_without_secrets(rename_override(argument)) for argument in arguments]
+    overrides = set(parser.parse_args(arguments).overrides)
+    return [readable(argument) if argument in overrides else argument for argument in arguments]
 
 
 def unsupported() -> UserError | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
+from eyegender.core.dict_values import RESOLVER, from_interpolation
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ def register_resolvers() -> None:
     """Register the resolvers of our config files.
 
     They are `${eyegender.mode:METRIC}`, `${eyegender.directions:MONITOR,MODE,OBJECTIVES}` and, for a folder that may be
-    null, `${eyegender.folder:FOLDER,OTHERWISE}`.
+    null, `${eyegender.folder:FOLDER,OTHERWISE}`. `${eyegender.json:TEXT}` is for `dict_values`.
     """
     OmegaConf.register_new_resolver("eyegender.mode", lambda metric: mode_of(str(metric)), replace=True)
     OmegaConf.register_new_resolver("eyegender.directions", directions, replace=True)
     OmegaConf.register_new_resolver("eyegender.folder", _folder, replace=True)
+    OmegaConf.register_new_resolver(RESOLVER, from_interpolation, replace=True)
 
 
 def _folder(given: str | None, otherwise: str) -> str:

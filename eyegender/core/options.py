@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from eyegender.core.schema import DataSection, TrackingSection  # noqa: TC001 - pydantic reads it
 
@@ -16,6 +17,17 @@ def _as_list(value: object) -> object:
 def _as_texts(value: object) -> object:
     """YAML parses folder names such as 0 and 1 as numbers."""
     return {str(key): str(name) for key, name in value.items()} if isinstance(value, dict) else value
+
+
+def _of(pattern: str, rule: str) -> AfterValidator:
+    """A check of a whole text that says its rule in words."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {rule}")
+        return text
+
+    return AfterValidator(check)
 
 
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
@@ -50,7 +62,7 @@ class CompareOptions(_Options):
     runs: Names | None
     study: Annotated[str, Field(min_length=1)] | None
     pick: Literal["best", "all"]
-    by: Annotated[str, Field(pattern=r"^val/\w+$")]
+    by: Annotated[str, _of(r"val/\w+", "a validation metric, such as val/accuracy")]
     mode: Literal["min", "max"]
     latency: bool
     output: Annotated[str, Field(min_length=1)]
@@ -88,8 +100,8 @@ class PromoteOptions(_Options):
     """The run, and the registered name and alias of its model."""
 
     run: Annotated[str, Field(min_length=1)]
-    name: Annotated[str, Field(pattern=r"^[\w. -]+$")]
-    alias: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    name: Annotated[str, _of(r"[\w. -]+", "letters, digits, spaces, dots, _ and - only")]
+    alias: Annotated[str, _of(r"[\w-]+", "letters, digits, _ and - only")]
     force: bool
 
 
@@ -106,5 +118,5 @@ class DemoOptions(_Options):
     """The models to choose between, and the address of the page."""
 
     models: Names | None
-    host: Annotated[str, Field(pattern=r"^[\w.:-]+$")]
+    host: Annotated[str, _of(r"[\w.:-]+", "an address or a name of this machine, such as 127.0.0.1")]
     port: Annotated[int, Field(ge=0, le=65535)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -83,6 +84,7 @@ def new_folder(given: str, key: str, *names: str, overwrite: bool = False) -> Pa
     path = _output_path(given, key)
     if path.exists() and not path.is_dir():
         raise UserError(f"{key} must be a folder, got the file {path}; set another {key}=")
+    _check_can_be_made(path, key)
     if overwrite:
         return path
     inside = {found.name for found in path.iterdir()} if path.is_dir() else set()
@@ -90,6 +92,24 @@ def new_folder(given: str, key: str, *names: str, overwrite: bool = False) -> Pa
         what = f"without {taken[0]}" if names else "that is empty or does not exist"
         raise UserError(f"{key} must be a folder {what}, got {path}; set another {key}=, or overwrite=true")
     return path
+
+
+def check_folder(path: Path, key: str) -> None:
+    """Refuse a path at which no folder can be made; leaves nothing behind.
+
+    Args:
+        path: relative to the working directory.
+        key: the config key that holds it, for the error message.
+
+    Raises:
+        UserError: there is a file at the path or above it, or its folder does not accept another one.
+    """
+    try:
+        if os.path.lexists(path) and not path.is_dir():
+            raise UserError(f"{key} must be a folder, got the file {path}; set another {key}=")
+        _check_can_be_made(path, key)
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"{key} must be a folder, got {path} ({error.strerror}); set another {key}=") from error
 
 
 def remove_old(folder: Path, *names: str) -> None:
@@ -111,8 +131,28 @@ def _output_path(given: str, key: str) -> Path:
     for folder in resolved.parents if not resolved.is_dir() else (resolved, *resolved.parents):
         if any((folder / name).exists() for name in RUN_FILES):
             raise UserError(f"{key} must lie outside of training runs, got {path} in the run {folder}; set {key}=")
-    existing = next(folder for folder in (resolved.parent, *resolved.parents) if folder.exists())
+    existing = _nearest_existing(resolved.parent)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         reason = "not writable" if existing.is_dir() else "not a folder"
         raise UserError(f"{key} must be in a writable folder, got {path} ({existing} is {reason}); set {key}=")
+    _check_can_be_made(resolved.parent, key)
     return path
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _check_can_be_made(path: Path, key: str) -> None:
+    """Raises UserError if no folder can be made at a path; some file systems, such as /proc, only say so when asked."""
+    path = path.absolute().resolve()
+    if path.exists():
+        return
+    existing = _nearest_existing(path)
+    try:
+        Path(tempfile.mkdtemp(prefix=".eyegender-", dir=existing)).rmdir()
+    except OSError as error:
+        reason = "is not a folder" if not existing.is_dir() else f"accepts no folder: {error.strerror}"
+        raise UserError(
+            f"{key} must be in a writable folder, got {path} ({existing} {reason}); set another {key}="
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -95,7 +96,7 @@ Monitor = Literal[
     "val/calibration_error", "val/tn", "val/fp", "val/fn", "val/tp",
 ]  # fmt: skip
 Mode = Literal["min", "max"]
-Objective = Literal[Monitor, "latency_ms", "parameters"]
+Objective = Literal["latency_ms", "parameters", Monitor]
 
 
 class AugmentSection(_Section):
@@ -339,4 +340,7 @@ def _describe(fault: ErrorDetails) -> tuple[str, str]:
         path.pop()
     received = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
     message = fault["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
+    message = re.sub(r"^(Value|List|String|Dictionary) should", "must", message)
+    message = re.sub(r" after validation, not \d+$", "", message)
+    message = message.replace("'val/tn'", "of two classes 'val/tn'")  # here the classes are not known yet
     return ".".join(path), f"{message[0].lower()}{message[1:]}{received}"

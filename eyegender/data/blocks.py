@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from eyegender.data.readers import Samples
 
+_SHOWN = 3  # classes that the warning names
 FEWEST = 3  # groups of each class: one each for train, val and test
 
 
@@ -125,11 +126,14 @@ def _warning(
     separated_near = sum(a in block_of and b in block_of and block_of[a] != block_of[b] for a, b in near_pairs)
     longest = max(int(np.unique(blocks[samples.labels == label], return_counts=True)[1].max()) for label in short)
     counts = {label: int(np.sum(samples.labels == label)) for label in short}
+    worst = sorted(short, key=lambda label: _count(samples, group, label))[:_SHOWN]
+    more = f" (and few of {len(short) - len(worst)} more classes)" if len(short) > len(worst) else ""
     found = " and ".join(
-        f"{_count(samples, group, label)} from {count} images of class {samples.classes[label]!r}"
-        for label, count in counts.items()
+        f"{_count(samples, group, label)} from {counts[label]} images of class {samples.classes[label]!r}"
+        for label in worst
     )
-    made = " and ".join(str(_count(samples, blocks, label)) for label in short)
+    found += more
+    made = " and ".join(str(_count(samples, blocks, label)) for label in worst)
     near = f" and {separated_near} of {len(near_pairs)} pairs of near-duplicates" if separated_near else ""
     eyes = is_eye_study(samples.classes)
     one, unit = ("one person", "person") if eyes else ("one group", "group")

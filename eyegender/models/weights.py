@@ -184,7 +184,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:
         raise UserError(
-            f"model.weights: {path} cannot be read ({_first_line(error)}); download or save it again"
+            f"model.weights: {path} cannot be read ({_reason(error)}); download or save it again"
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
@@ -240,6 +240,13 @@ def _reachable(address: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _reason(error: Exception) -> str:
+    """What a library says about a file; of a lookup that failed inside of it, only that the format is another one."""
+    line = _first_line(error)
+    known = " " in line and not isinstance(error, LookupError)
+    return line if known else "no file that torch.save or safetensors wrote"
 
 
 def _first_line(error: Exception) -> str:

@@ -14,10 +14,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
 
 from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
+from eyegender.core.dict_values import settle
 from eyegender.core.errors import USER_MISTAKE, UserError
 from eyegender.core.objectives import check_directions
+from eyegender.core.output_folder import check_folder
 from eyegender.core.schema import check_sweep_metrics, parse
 from eyegender.core.secrets import move_secrets_to_environment, register_secrets
 from eyegender.training.output_of_runs import check_run_folder, check_sweep_folder
@@ -32,9 +35,10 @@ _RENAMED_SECTIONS = {"model", "optimizer", "scheduler"}
 
 
 class RenameKeys(Callback):
-    """Gives the keys that config files of earlier versions set their new names."""
+    """Gives the keys that config files of earlier versions set their new names, and dicts their keys."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        settle(config)
         sections = [name for name in _RENAMED_SECTIONS if name in config]
         old = OmegaConf.to_container(OmegaConf.masked_copy(config, sections))
         renamed = rename_keys(old)
@@ -91,14 +95,14 @@ class CheckOutput(Callback):
         if self.enabled:
             with _exit_on_mistake():
                 folder = _output_folder(config, "hydra.run.dir")
-                check_run_folder(folder, ckpt_path=config.ckpt_path, overwrite=config.overwrite is True)
+                check_run_folder(folder, ckpt_path=config.ckpt_path, overwrite=_is_true(config.overwrite))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
         if not self.enabled or OmegaConf.select(config, "hydra.sweeper.plan"):  # a plan runs nothing
             return
         with _exit_on_mistake(), suppress(OmegaConfBaseException):  # the sweeper says what is wrong with its folder
             folder = _output_folder(config, "hydra.sweep.dir")
-            overwrite = config.overwrite is True
+            overwrite = _is_true(config.overwrite)
             check_sweep_folder(folder, continues=lambda: _is_study_of(config, folder), overwrite=overwrite)
 
 
@@ -113,7 +117,16 @@ def _output_folder(config: DictConfig, key: str) -> Path:
         raise UserError(
             f"output and {key} must name one folder, got output={config.output} and {key}={folder}; give one of them"
         )
+    check_folder(Path(str(OmegaConf.select(config, key))), key if config.output is None else "output")
     return folder
+
+
+def _is_true(value: object) -> bool:
+    """Whether the config's schema reads a value as true, such as `yes`; false for what it refuses."""
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return False
 
 
 def _is_study_of(config: DictConfig, folder: Path) -> bool:

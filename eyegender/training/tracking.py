@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.dict_values import shown
 from eyegender.core.eye_study import split_title
 from eyegender.core.processes import is_requeued
 from eyegender.core.secrets import redact_config, redact_override
@@ -79,7 +80,12 @@ def begin_tracking(
     flat = flatten(config)
     overrides = [redact_override(override) for override in overrides]
     resumed_run, branched_from = _run_to_resume(cfg, output_dir, resume, trial)
-    tags = {**environment.commit(), **environment.mlflow_tags(), "overrides": " ".join(overrides), **_data_tags(data)}
+    tags = {
+        **environment.commit(),
+        **environment.mlflow_tags(),
+        "overrides": " ".join(map(shown, overrides)),
+        **_data_tags(data),
+    }
     tags |= {**_weights_tags(built.weights), "output_dir": str(output_dir)}
     tags |= {} if branched_from is None else {"branched_from": branched_from}
     tags |= {} if trial is None else trial_tags(trial)

@@ -128,7 +128,7 @@ def test_a_missing_value_without_default_is_reported() -> None:
         (["model=torchvision"], "model.name must be given"),
         (["model=torchvision", "model.name=resnet8"], "must be a classification network of torchvision, got 'resnet8'"),
         (["model=timm", "model.name=vit_tiny_patch16_224", "data.size=224"], "cannot be divided into stages: after"),
-        (["model.lr"], "Error parsing override 'model.lr'"),
+        (["model.lr"], "overrides must be KEY=VALUE, got 'model.lr'; write model.lr=VALUE"),
         (["trainer.max_epochs=none"], "trainer.max_epochs must be a valid integer"),
         (["data=folder", "data.root=nowhere"], "nowhere"),
         (["model.finetune_depth=20"], "finetune_depth must be 0..19 for mobilenet_v2 or 'all', got 20"),

@@ -10,9 +10,12 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 import eyegender
 from eyegender.api.overrides import as_lines
+from eyegender.core.dict_values import as_interpolation, readable, settle, shown
+from eyegender.core.objectives import register_resolvers
 
 VALUES = [
     None, True, False, 0, -3, 1e-5, 2.0, math.inf, "", "plain", "null", "true", "3", "1e-5", "a b", "it's", "a,b",
@@ -84,6 +87,41 @@ def test_a_dict_is_a_value_where_the_config_has_one() -> None:
     assert dict(eyegender.compose({"data.subset": {"female": 30, "male": 20}}).data.subset) == cfg.data.subset
 
 
+NAMES = ["Žába", "it's", 'the "big" one', "back\\slash", "C:\\", "${seed}", "猫 犬", "a: b, {c}"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_a_key_of_a_dict(name: str) -> None:
+    plain = {name: 30, "male": 20}
+    for overrides in ({"data.subset": plain}, {"data": {"subset": plain}}):
+        cfg = eyegender.compose(overrides)
+        assert OmegaConf.to_container(cfg.data.subset) == plain
+        assert OmegaConf.to_container(cfg, resolve=False)["data"]["subset"] == plain  # what a run stores
+    assert parsed(lines({"key": [{name: 1}]})[0]) is not None
+    line = f"data.subset={as_interpolation(plain)}"
+    assert readable(shown(line)) == line
+
+
+@pytest.mark.parametrize("written", ["{'Žába': 3}", "{Žába: 3}", "{Žába:3}", '{"Žába": 3}', "{'Žába':3}"])
+def test_a_command_reads_such_keys_with_and_without_quotes(written: str) -> None:
+    assert dict(eyegender.compose([f"data.subset={written}"]).data.subset) == {"Žába": 3}
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=6),
+        st.integers() | st.text(st.characters(exclude_characters="$"), max_size=6),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_any_plain_dict_comes_back(value: dict[str, object]) -> None:
+    register_resolvers()
+    config = OmegaConf.create({"key": as_interpolation(value), "inner": [as_interpolation(value)]})
+    settle(config)
+    assert OmegaConf.to_container(config, resolve=False) == {"key": value, "inner": [value]}
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -92,7 +130,14 @@ def test_a_dict_is_a_value_where_the_config_has_one() -> None:
         ({1: 2}, r"keys of overrides must be texts, got 1"),
         ({"seed": object()}, r"seed must be None, bool, int, .* got object; convert it"),
         ({"model.weights": "a\nb"}, r"model.weights must be printable text"),
-        ({"data.subset": {"it's": 3}}, r"data.subset must have keys that Hydra can read, got \"it's\""),
+        ({"data.subset": {"ž": object()}}, r"data.subset must be None, bool, int, .* got object; convert it"),
+        ([""], r"overrides must be KEY=VALUE, got ''; remove it"),
+        (["seed"], r"overrides must be KEY=VALUE, got 'seed'; write seed=VALUE"),
+        (
+            ["model.weights=a{b"],
+            r"as Hydra reads them, got 'model.weights=a\{b'; close brackets .*model.weights=\"'TEXT'\"",
+        ),
+        (["seed=1,2"], r"seed=.*call eyegender.sweep"),
         (["--multirun"], r"overrides must be key=value, got the flag --multirun"),
     ],
 )

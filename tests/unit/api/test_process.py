@@ -11,9 +11,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir, version
 from hydra.core.config_store import ConfigStore
@@ -34,6 +36,7 @@ WRONG = (
     ["hydra.job_logging.formatters=2"],
     ["model.lr=["],
     ["ckpt_path=nowhere.ckpt"],
+    ["output=/dev/null"],
 )
 
 
@@ -82,11 +85,34 @@ def test_a_mistake_in_a_sweep(overrides: list[str], message: str, tmp_path: Path
         (lambda: eyegender.compare(None), "no runs are tracked in"),
         (lambda: eyegender.compare(overrides={"by": "val/loss", "mode": "max"}), "mode must be min for by=val/loss"),
         (lambda: eyegender.compose(config_dir="nowhere"), "config_dir must be a folder"),
+        (lambda: eyegender.compose(config_dir=5), "config_dir must be a folder, got 5"),  # type: ignore[arg-type]
+        (lambda: eyegender.load_model(3.5), "model must be models:/.*, got 3.5; give one"),  # type: ignore[arg-type]
+        (lambda: eyegender.load_study(7), "name must be the name of a study, got 7"),  # type: ignore[arg-type]
+        (lambda: eyegender.load_study(""), "name must be the name of a study, got ''"),
+        (lambda: eyegender.load_study("x", 5), "storage must be a text .* got 5"),  # type: ignore[arg-type]
+        (lambda: eyegender.promote(7), "a run must be a result of train or the id .* got 7"),  # type: ignore[arg-type]
+        (lambda: eyegender.compare([None]), "a run must be a result of train .* got None"),  # type: ignore[list-item]
     ],
 )
 def test_mistakes_of_the_other_functions(call: Callable[[], object], message: str) -> None:
     with pytest.raises(eyegender.UserError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        (7, r"got 7; write it as \[CALLBACK"),
+        (pl.Callback(), r"write it as \[CALLBACK"),
+        ({"a": pl.Callback()}, r"write it as \[CALLBACK"),
+        ([pl.Callback(), "y"], "got 'y' of builtins.str; correct it"),
+        ([pl.callbacks.Timer], r"got the class Timer; write Timer\(\.\.\.\)"),
+    ],
+)
+def test_what_is_no_callback_is_refused_before_the_run_begins(callbacks: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(eyegender.UserError, match=f"callbacks must be a list .* of pytorch_lightning, .*{message}"):
+        eyegender.train({"output": "out"}, callbacks=callbacks)
+    assert list(tmp_path.iterdir()) == []
 
 
 def state() -> dict[str, object]:

@@ -11,7 +11,7 @@ import pytest
 
 from eyegender.core.config_files import config_folder
 from eyegender.core.errors import UserError
-from eyegender.core.output_folder import RUN_FILES, new_file, new_folder, remove_old
+from eyegender.core.output_folder import RUN_FILES, check_folder, new_file, new_folder, remove_old
 from eyegender.tracking.journal import JOURNAL
 from tests.composing import compose_config
 
@@ -129,3 +129,35 @@ def test_outputs_leave_a_checkout_clean(tmp_path: Path) -> None:
         (tmp_path / folder / "x.csv").touch()
     done = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["??", ".gitignore"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("taken", "output must be a folder, got the file taken; set another output="),
+        ("dead", "output must be a folder, got the file dead; set another output="),
+        ("taken/a/b", "taken is not a folder"),
+        ("n" * 300, "File name too long"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_written(path: str, message: str) -> None:
+    Path("taken").touch()
+    Path("dead").symlink_to("nowhere")
+    before = sorted(Path.cwd().iterdir())
+    with pytest.raises(UserError, match=message):
+        check_folder(Path(path), "output")
+    for good in ("new", "new/and/deeper", "."):
+        check_folder(Path(good), "output")
+    assert sorted(Path.cwd().iterdir()) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_file_system_that_takes_no_folders_is_refused() -> None:
+    message = "output must be in a writable folder, got /proc/none.* accepts no folder: .*; set another output="
+    for refused in (
+        lambda: check_folder(Path("/proc/none/a"), "output"),
+        lambda: new_folder("/proc/none", "output", "page.html"),
+        lambda: new_file("/proc/none/rows.csv", "output"),
+    ):
+        with pytest.raises(UserError, match=message):
+            refused()

@@ -179,6 +179,18 @@ def test_runs_across_classes_are_split_too() -> None:
     assert "19 of 59 pairs" in warning
 
 
+def test_the_warning_names_only_the_classes_with_the_fewest_groups() -> None:
+    names = tuple(f"{k:03d}.png" for k in range(90))
+    labels = np.repeat(np.arange(9, dtype=np.uint8), 10)
+    classes = tuple(f"kind {label}" for label in range(9))
+    digests = tuple(map(str, range(90)))
+    samples = Samples("made up", names, labels, digests, lambda i: Image.new("L", (8, 8), i), classes)
+    _, warning = split_into_blocks(samples, np.zeros(90, np.int64), [], 0.1)
+    assert warning is not None
+    assert warning.count("images of class") == 3
+    assert "and few of 6 more classes" in warning
+
+
 def test_three_groups_of_a_class_are_not_split_but_reported(
     folder: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:

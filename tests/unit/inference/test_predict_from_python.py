@@ -115,7 +115,7 @@ def test_a_subfolder_that_cannot_be_listed_stops_nothing(
     scandir = os.scandir
 
     def scan(folder: Any) -> Any:
-        if Path(folder).name == "lost":
+        if isinstance(folder, str | Path) and Path(folder).name == "lost":
             raise error(13, "reason", str(folder))
         return scandir(folder)
 

@@ -78,6 +78,15 @@ def test_a_planted_pickle_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "planted").exists()
 
 
+@pytest.mark.parametrize("content", [b"hello\n", b"e", bytes(range(256))])
+def test_a_file_of_another_format_is_called_so(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_weights(MobileNetV2(), str(tmp_path / "w.pth"))
+    reason = str(caught.value)
+    assert " (no file that torch.save or safetensors wrote); download" in reason or "not loaded" in reason
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>quota</html>"])
 def test_a_damaged_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     for name in ("w.pth", "w.safetensors"):
