@@ -154,9 +154,9 @@ def images_of(count: int) -> str:
     return {0: "no image", 1: "one image", 2: "two images"}.get(count, f"{count} images")
 
 
-def named(names: Sequence[str]) -> str:
+def named(names: Sequence[str], between: str = ", ") -> str:
     """The first names of a list, in one line."""
-    shown = ", ".join(one_line(name) for name in names[:_MOST_NAMED]) or "none"
+    shown = between.join(one_line(name) for name in names[:_MOST_NAMED]) or "none"
     return shown + (f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else "")
 
 

@@ -80,7 +80,7 @@ class FolderReader:
         return tuple(dict.fromkeys(class_of.values()))
 
     def check_counts(self, least: int) -> None:
-        """Raises UserError if a class has fewer than `least` files that are images by their suffix; reads no image."""
+        """Raises UserError if a class has fewer than `least` (2 or 3) files with the suffix of an image."""
         class_of = self._class_of()
         counts = {folder: sum(1 for _ in islice(image_names(self.root / folder), least)) for folder in class_of}
         self._check_counts(class_of, counts, least)
@@ -97,9 +97,7 @@ class FolderReader:
                 few.append(f"{images_of(count)} in {' and '.join(map(str, paths))}{f' ({unread})' if unread else ''}")
         if few:
             more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-            rule = (
-                "two images or more" if least == 2 else f"{least} images or more, one for each of train, val and test"
-            )
+            rule = {2: "two images or more", 3: "three images or more, one for each of train, val and test"}[least]
             raise UserError(
                 f"each class needs {rule} ({', '.join(sorted(SUFFIXES))}), got {', '.join(few[:5])}{more}; add images, "
                 "or set data.classes"
@@ -137,7 +135,7 @@ class FolderReader:
             # A class that is missing without a word is worse than a folder that has to be named.
             what = "; ".join(f"{one_line(name)} with {unread}" for name, unread in list(lost.items())[:3])
             more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-            choose = f", or choose the classes with data.classes=[{named(found)}]" if len(found) > 1 else ""
+            choose = f", or choose the classes with data.classes=[{named(found, ',')}]" if len(found) > 1 else ""
             raise UserError(
                 f"each class folder must hold JPEG, PNG, BMP or WebP images itself, got {what}{more} in "
                 f"{self.root.absolute()}; move or convert the images{choose}"

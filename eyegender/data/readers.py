@@ -180,18 +180,19 @@ def class_names(data: DataSection) -> tuple[str, ...] | None:
 
 
 def with_class_names(data: DataSection) -> DataSection:
-    """The data section with the classes that its source finds, if `reader.classes` is null; otherwise unchanged.
+    """The data section with the classes that its source finds, if `reader.classes` is null or has other names for them.
 
-    A stored config thus says what the labels mean, even if the source gets another class later.
+    A stored config thus says what the labels mean, even if the source gets another class later. Other names are values
+    such as true, which YAML has read in place of a folder's name.
 
     Raises:
         UserError: as `class_names`.
     """
     arguments = data.reader.arguments
-    if "classes" not in arguments or arguments["classes"] is not None:
+    if "classes" not in arguments or not (arguments["classes"] is None or isinstance(arguments["classes"], list)):
         return data
     names = class_names(data)
-    if names is None:
+    if names is None or (arguments["classes"] is not None and names == tuple(map(str, arguments["classes"]))):
         return data
     reader = type(data.reader).model_validate({"_target_": data.reader.target, **arguments, "classes": list(names)})
     return data.model_copy(update={"reader": reader, "classes": list(names)})

@@ -14,7 +14,7 @@ from eyegender.core.errors import UserError
 from eyegender.core.schema import DataSection
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.folder import FolderReader
-from eyegender.data.readers import check_source
+from eyegender.data.readers import check_source, with_class_names
 
 
 def fill(root: Path, names: dict[str, int], suffix: str = "png") -> Path:
@@ -27,9 +27,10 @@ def fill(root: Path, names: dict[str, int], suffix: str = "png") -> Path:
 
 
 def section(root: object, **options: Any) -> DataSection:
+    classes = {"classes": options["classes"]} if "classes" in options else {}
     return DataSection.model_validate(
         {
-            "reader": {"_target_": "eyegender.data.folder.FolderReader", "root": root},
+            "reader": {"_target_": "eyegender.data.folder.FolderReader", "root": root, **classes},
             "size": 32,
             "color": "gray",
             "subset": None,
@@ -65,7 +66,7 @@ def test_a_class_whose_images_are_all_below_it_is_refused(tmp_path: Path, classe
     assert "5 images in subfolders (raw)" in line
     assert "empty" not in line
     if classes is None:
-        assert line.endswith("move or convert the images, or choose the classes with data.classes=[green, red]")
+        assert line.endswith("move or convert the images, or choose the classes with data.classes=[green,red]")
         assert FolderReader(root, ["green", "red"]).read().classes == ("green", "red")
 
 
@@ -118,7 +119,7 @@ def test_all_classes_of_too_few_images_are_named_before_anything_is_read(tmp_pat
     with pytest.raises(UserError) as refused:
         check_source(section(str(root)), to_train=True)
     message = str(refused.value)
-    assert message.startswith("each class needs 3 images or more, one for each of train, val and test")
+    assert message.startswith("each class needs three images or more, one for each of train, val and test")
     assert f"got one image in {root}/blue, two images in {root}/green; add images" in message
     check_source(section(str(root)))  # an evaluation splits nothing
 
@@ -159,6 +160,8 @@ def test_folders_whose_names_yaml_reads_as_other_values_are_found(tmp_path: Path
     samples = FolderReader(root, [None, 200.0, 12, 7]).read()
     assert samples.classes == ("None", "2e2", "012", "7")
     assert np.bincount(samples.labels).tolist() == [2, 2, 2, 2]
+    stored = with_class_names(section(str(root), classes=[None, 12]))
+    assert (stored.reader.arguments["classes"], stored.model_extra) == (["None", "012"], {"classes": ["None", "012"]})
     line = refusal(root, [False, 7])  # false or no
     assert "got false, which is read as another value (folders there: false, no); quote it" in line
     assert FolderReader(root, ["false", "no"]).read().classes == ("false", "no")
