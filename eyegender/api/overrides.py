@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from eyegender.core.dict_values import as_interpolation
+from eyegender.core.command_line.dict_values import as_interpolation
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from eyegender.core.command import (
     prepare_arguments,
     unsupported,
 )
+from eyegender.core.command_line.dict_values import settle
 from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
-from eyegender.core.dict_values import settle
 from eyegender.core.errors import UserError
 from eyegender.core.objectives import register_resolvers
 

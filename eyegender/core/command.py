@@ -23,9 +23,9 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.core.command_line.command_help import help_text
+from eyegender.core.command_line.dict_values import readable, settle
 from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
 from eyegender.core.config_keys import rename_override, suggest_key
-from eyegender.core.dict_values import readable, settle
 from eyegender.core.errors import USER_MISTAKE, UserError, install_hint, is_disk_full, one_line
 from eyegender.core.imports import leave_quickly
 from eyegender.core.objectives import register_resolvers

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from eyegender.core.dict_values import RESOLVER, from_interpolation
+from eyegender.core.command_line.dict_values import RESOLVER, from_interpolation
 from eyegender.core.errors import UserError
 
 if TYPE_CHECKING:

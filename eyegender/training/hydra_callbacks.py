@@ -16,8 +16,8 @@ from omegaconf import OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
+from eyegender.core.command_line.dict_values import settle
 from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
-from eyegender.core.dict_values import settle
 from eyegender.core.errors import USER_MISTAKE, UserError
 from eyegender.core.objectives import check_directions
 from eyegender.core.output_folder import check_folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from eyegender.core.dict_values import shown
+from eyegender.core.command_line.dict_values import shown
 from eyegender.core.eye_study import split_title
 from eyegender.core.processes import is_requeued
 from eyegender.core.secrets import redact_config, redact_override

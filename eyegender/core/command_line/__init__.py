@@ -1,1 +1,1 @@
-"""What the command line shows: the help of each command, and shell completion."""
+"""What the command line takes and shows: overrides, the help of each command, and shell completion."""

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 import eyegender
 from eyegender.api.overrides import as_lines
-from eyegender.core.dict_values import as_interpolation, readable, settle, shown
+from eyegender.core.command_line.dict_values import as_interpolation, readable, settle, shown
 from eyegender.core.objectives import register_resolvers
 
 VALUES = [
