@@ -69,8 +69,9 @@ def test_a_network_is_trained_stored_loaded_and_exported(
     tracking = TrackingSection(
         experiment="eyegender", run_name=None, close_timeout=1, uri=None, root=str(tmp_path / "mlruns")
     )
-    pixels = np.random.default_rng(1).integers(0, 256, (3, 1, size, size), dtype=np.uint8)
     of_run = load_model(f"runs:/{images.run_id}", tracking)
+    channels = 1 if of_run.spec.color == "gray" else 3
+    pixels = np.random.default_rng(1).integers(0, 256, (3, channels, size, size), dtype=np.uint8)
     of_checkpoint = load_model(str(tmp_path / "images/checkpoints/best.ckpt"), tracking)
     assert of_run.spec == of_checkpoint.spec
     np.testing.assert_allclose(of_run.probabilities(pixels), of_checkpoint.probabilities(pixels), rtol=1e-5)

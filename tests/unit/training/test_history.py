@@ -3,6 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from eyegender.tracking.names import stored_name
 from eyegender.training.callbacks import EpochHistory
 
 
@@ -14,4 +15,4 @@ def test_a_resumed_run_sends_the_epochs_before_its_checkpoint_again() -> None:
     history.load_state_dict({"history": [{"epoch": float(n), "val/loss": 1.0 / n} for n in (1, 2, 3)]})
     trainer: Any = SimpleNamespace(current_epoch=2)  # the third was interrupted
     history.on_train_start(trainer, None)
-    assert sent == [({"val/loss": 1.0}, 1), ({"val/loss": 0.5}, 2)]
+    assert sent == [({stored_name("val/loss"): 1.0}, 1), ({stored_name("val/loss"): 0.5}, 2)]

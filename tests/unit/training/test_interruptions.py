@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from eyegender.tracking.names import stored_name
 from eyegender.training.callbacks import EpochHistory, fit_callbacks, row_of_epoch, stored_history
 from eyegender.training.checkpoints import BestCheckpoint, SafeCheckpointIO, load_checkpoint
 from eyegender.training.interruptions import StoppedBySignalError, StopSignal
@@ -62,7 +63,7 @@ class Recorder:
         self.rows: dict[int, float] = {}
 
     def log_metrics(self, values: dict[str, float], step: int) -> None:
-        self.rows.setdefault(step, values["val/accuracy"])
+        self.rows.setdefault(step, values[stored_name("val/accuracy")])
 
 
 class Interrupt(pl.Callback):
