@@ -67,7 +67,8 @@ class LoadedModel:
         """Probabilities of label 1 (N,), or of each of K classes (N, K).
 
         Args:
-            pixels: uint8 of shape (N, C, size, size), with the size and the color of `spec`; C = 1 for gray, else 3.
+            pixels: uint8 of shape (N, C, size, size), with the size of `spec`; C = 1 for gray images, which a model of
+                color images takes, too, else 3.
                 `predict` takes images of any size.
 
         Raises:
@@ -78,7 +79,7 @@ class LoadedModel:
             raise UserError(
                 f"pixels must be a uint8 array (N, {_dims(shape)}), got {type(pixels).__name__}; use predict"
             )
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+        if pixels.dtype != np.uint8 or pixels.shape[1:] not in (shape, (1, *shape[1:])):
             raise UserError(
                 f"pixels must be a uint8 array (N, {_dims(shape)}), got {pixels.dtype} ({_dims(pixels.shape)}); "
                 "use predict, which takes images of any size"
