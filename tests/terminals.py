@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -45,7 +46,7 @@ class Terminal:
         variables = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}}
         self._process = subprocess.Popen(
             command, cwd=cwd, env={**variables, "TERM": "xterm-256color", **(env or {})},
-            preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - no thread runs here
+            preexec_fn=lambda: _log_in(theirs),  # noqa: PLW1509 - no thread runs here
             close_fds=True,
         )  # fmt: skip
         os.close(theirs)
@@ -101,3 +102,9 @@ class Terminal:
             if not self.frames or self.lines != self.frames[-1]:
                 self.frames.append(self.lines)
         return True
+
+
+def _log_in(terminal: int) -> None:
+    """Make it the terminal of this process, in which Ctrl-C interrupts, even if whoever runs the tests ignores it."""
+    os.login_tty(terminal)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

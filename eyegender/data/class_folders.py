@@ -64,7 +64,7 @@ class FolderContents:
         return lines
 
     def _suffixes(self) -> str:
-        most = self.ignored.most_common()
+        most = sorted(self.ignored.items(), key=lambda item: (-item[1], item[0]))
         shown = [f"{count} {one_line(suffix[:12]) or 'without a suffix'}" for suffix, count in most[:_MOST_SUFFIXES]]
         rest = sum(count for _, count in most[_MOST_SUFFIXES:])
         return ", ".join(shown) + (f" and {rest} more" if rest else "")

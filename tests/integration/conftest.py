@@ -48,7 +48,12 @@ class TrackedRuns:
 
 @pytest.fixture(scope="session")
 def tracked(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> TrackedRuns:
-    folder = tmp_path_factory.mktemp("tracked")
+    """Shared by all tests, so none of them may add runs to the experiment."""
+    return train_runs(tmp_path_factory.mktemp("tracked"), session_cache)
+
+
+def train_runs(folder: Path, session_cache: Path) -> TrackedRuns:
+    """Train them in a store in the folder."""
     wanted = {
         "first": (),
         "second": ("seed=1",),

@@ -14,7 +14,7 @@ from eyegender.tracking.tracking_store import open_store
 from tests import processes
 from tests.composing import TINY
 from tests.integration.browser import MARKS, SLOW, mlflow_pages, opened_page, shoot
-from tests.integration.conftest import TrackedRuns
+from tests.integration.conftest import TrackedRuns, train_runs
 from tests.integration.test_compare import compared
 from tests.integration.test_use import tracking
 
@@ -28,6 +28,12 @@ TRAINING = "workflowType=machine_learning"
 def page() -> Iterator[sync_api.Page]:
     with opened_page(height=1000) as page:
         yield page
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> TrackedRuns:
+    """In a store of their own, because other tests compare all runs of theirs, and here a study is added."""
+    return train_runs(tmp_path_factory.mktemp("tracked"), session_cache)
 
 
 @pytest.fixture(scope="module")
