@@ -30,7 +30,18 @@ def _of(pattern: str, rule: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _one_of_list(value: object) -> object:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+def _named(value: str | list[str] | None) -> str | list[str] | None:
+    """Refuse empty names; one check for both types, whose errors pydantic would report apart."""
+    if value is not None and not all([value] if isinstance(value, str) else [value, *value]):
+        raise ValueError("must be the name of a study, or a list of names")
+    return value
 
 
 class _Options(BaseModel):
@@ -60,7 +71,8 @@ class CompareOptions(_Options):
     """The runs to compare."""
 
     runs: Names | None
-    study: Annotated[str, Field(min_length=1)] | None
+    study: Annotated[str | list[str] | None, BeforeValidator(_one_of_list), AfterValidator(_named)]
+    storage: Annotated[str, Field(min_length=1)]
     pick: Literal["best", "all"]
     by: Annotated[str, _of(r"val/\w+", "a validation metric, such as val/accuracy")]
     mode: Literal["min", "max"]
