@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -30,18 +30,15 @@ def _of(pattern: str, rule: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _one_of_list(value: object) -> object:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 
 
-def _named(value: str | list[str] | None) -> str | list[str] | None:
-    """Refuse empty names; one check for both types, whose errors pydantic would report apart."""
-    if value is not None and not all([value] if isinstance(value, str) else [value, *value]):
+def _study(value: object) -> object:
+    """The name of a study or a list of two names or more; one check, because pydantic would report two errors."""
+    names = value if isinstance(value, list) else [value]
+    if value is not None and not (names and all(isinstance(name, str) and name for name in names)):
         raise ValueError("must be the name of a study, or a list of names")
-    return value
+    return names[0] if len(names) == 1 else value
 
 
 class _Options(BaseModel):
@@ -71,7 +68,7 @@ class CompareOptions(_Options):
     """The runs to compare."""
 
     runs: Names | None
-    study: Annotated[str | list[str] | None, BeforeValidator(_one_of_list), AfterValidator(_named)]
+    study: Annotated[Any, AfterValidator(_study)]  # str | list[str] | None
     storage: Annotated[str, Field(min_length=1)]
     pick: Literal["best", "all"]
     by: Annotated[str, _of(r"val/\w+", "a validation metric, such as val/accuracy")]

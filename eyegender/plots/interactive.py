@@ -100,7 +100,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "tickfont": {"color": QUIET},
     }
     if axis.log:
-        found |= {"type": "log", "exponentformat": "e"}
+        found |= {"type": "log", "dtick": "D2", "exponentformat": "none"}
     else:
         found["type"] = "linear"  # texts that look like dates or numbers are neither
     if axis.ticks:

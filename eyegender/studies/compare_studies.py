@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def compare_studies(options: CompareOptions, names: Sequence[str], folder: Path)
     store = _store(options)
     curves, warnings = [], []
     for study, status in zip(studies, statuses, strict=True):
-        curve = study_curve(study, status, lambda row, name=status.name: _predictions(row, name, store))
+        curve = study_curve(study, status, partial(_predictions, study=status.name, store=store))
         if curve.values:
             curves.append(curve)
         else:
@@ -123,7 +124,7 @@ def _store(options: CompareOptions) -> TrackingStore | None:
         return None
 
 
-def _predictions(row: TrialRow, study: str, store: TrackingStore | None) -> dict[str, Predictions]:
+def _predictions(row: TrialRow, *, study: str, store: TrackingStore | None) -> dict[str, Predictions]:
     """What a trial predicted, from its folder or, on another machine, from its MLflow run."""
     found = stored_predictions(trial_folder(row, Path("multirun") / study))
     run_id = address_of(row.user_attrs).rpartition("/runs/")[2]

@@ -79,7 +79,7 @@ def history(status: StudyStatus, drawn: DrawnTrials) -> Chart | None:
         style = STATES[state]
         rows = [row for row in drawn.rows if row.state == state and row.values and row.number in position]
         if rows:
-            x, y = [position[row.number] for row in rows], [row.values[0] for row in rows]
+            x, y = [float(position[row.number]) for row in rows], [row.values[0] for row in rows]
             texts = [drawn.label(row) for row in rows]
             name = f"{style.name}, last value" if state == "pruned" else style.name
             series.append(Series(name, x, y, "points", style.colour, shape=style.shape, size=5, texts=texts))
@@ -185,8 +185,9 @@ def pareto_fronts(status: StudyStatus, drawn: DrawnTrials) -> list[Chart]:
         ):
             x, y = [row.values[first] for row in own], [row.values[second] for row in own]
             if name == "Pareto front" and len(drawn.metrics) == 2 and len(own) > 1:
-                line = sorted(zip(x, y, strict=True))
-                series.append(Series("", *zip(*line, strict=True), colour=colour, dash="dot", size=1.2))
+                at = sorted(zip(x, y, strict=True))
+                line = [point[0] for point in at], [point[1] for point in at]
+                series.append(Series("", line[0], line[1], colour=colour, dash="dot", size=1.2))
             if own:
                 texts = [drawn.label(row) for row in own]
                 series.append(Series(name, x, y, "points", colour, size=size, texts=texts))

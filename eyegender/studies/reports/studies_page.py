@@ -19,9 +19,11 @@ from eyegender.tracking.run_names import short_keys, short_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eyegender.plots.chart import Dash
     from eyegender.studies.reports.side_by_side import StudyCurve, StudyGroup, WinnerTest
 
 _SENTENCES = 3
+_DASHES: tuple[Dash, ...] = ("solid", "dash", "dot")
 ON_VALIDATION = (
     "Tests on validation images are marked. The winners were chosen on these same images, so the tests find too many "
     "differences; a test on test images decides."
@@ -83,8 +85,7 @@ def _chart(groups: Sequence[StudyGroup], metric: str, of: str) -> Chart:
     for i, group in enumerate(groups):
         colour = PALETTE[i % len(PALETTE)]
         if len(group.members) > 1:
-            x, low, mean, high = band(group.members, of)
-            lists = [values.tolist() for values in (x, low, mean, high)]
+            lists = [values.tolist() for values in band(group.members, of)]
             series.append(Series("", lists[0], lists[3], "band", colour, opacity=0.2, low=lists[1]))
             texts = [f"{group.name}: {value:.4g}" for value in lists[2]]
             series.append(Series(group.name, lists[0], lists[2], "steps", colour, size=2.2, texts=texts))
@@ -95,8 +96,9 @@ def _chart(groups: Sequence[StudyGroup], metric: str, of: str) -> Chart:
         texts = [
             f"{curve.name}: {value:.4g} after {position:.6g} {of}" for position, value in zip([*x, end], y, strict=True)
         ]
-        dash = ("solid", "dash", "dot")[i // len(PALETTE) % 3]
-        series.append(Series(curve.name, [*x, end], y, "steps", colour, dash, size=2.2, texts=texts))
+        series.append(
+            Series(curve.name, [*x, end], y, "steps", colour, _DASHES[i // len(PALETTE) % 3], size=2.2, texts=texts)
+        )
     label = {"trials": "trials that ended", "seconds": "seconds of all trials that ended"}[of]
     return Chart(f"best_against_{of}", f"Best {metric} against {of}", series, Axis(label, whole=True), Axis(metric))
 
