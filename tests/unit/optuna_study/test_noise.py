@@ -123,8 +123,9 @@ def test_paused_trials_are_pruned_when_it_ends(sweep_task: Callable[..., Any]) -
 
 
 def test_a_negative_error_is_refused_and_outside_of_a_sweep_nothing_happens(sweep_task: Callable[..., Any]) -> None:
-    study = sweep_task(task(-1.0), *SPACE, "hydra.sweeper.n_trials=1")
-    assert "standard_error must be 0 or more, got -1.0" in study.failures[0].reason
+    with pytest.raises(SystemExit):
+        sweep_task(task(-1.0), *SPACE, "hydra.sweeper.n_trials=1")
+    assert "standard_error must be 0 or more, got -1.0" in load().trials[0].user_attrs["failure"]
     handle = TrialHandle(
         number=0, study_name="s", params={}, attempt=0, directory=".", user_attrs={}, study_attrs={}, reported={}
     )

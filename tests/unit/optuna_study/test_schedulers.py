@@ -131,9 +131,9 @@ def test_what_counts_is_the_number_of_reports_whatever_their_steps(sweep_task, s
             current_trial().set_max_resource(STEPS)
             return task(cfg)
 
-        name = f"s{len(found)}"
-        sweep_task(with_length, *choice, f"hydra.sweeper.study_name={name}", "hydra.sweeper.sampler.seed=1")
-        trials = load(name).trials
+        url = f"sqlite:///study{len(found)}.db"
+        sweep_task(with_length, *choice, f"hydra.sweeper.storage={url}", "hydra.sweeper.sampler.seed=1")
+        trials = load(url=url).trials
         assert len(ran) == len(set(ran)) < 9 * STEPS
         found.append((ran, [trial.state for trial in trials]))
     # The decisions of freeze_thaw depend on measured seconds.
