@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 def test_one_command_trains_on_both_eyes_of_the_official_parts(real_celeba: Path, tmp_path: Path) -> None:
     done = processes.run(
-        "-m", "eyegender.train", "experiment=celeba", f"data.root={real_celeba}", "model.weights=null", "data.size=32",
+        "eyegender.train", "experiment=celeba", f"data.root={real_celeba}", "model.weights=null", "data.size=32",
         "trainer.max_epochs=1", "trainer=cpu", f"output={tmp_path / 'out'}", f"tracking.root={tmp_path / 'mlruns'}",
         cwd=tmp_path,
     )  # fmt: skip
