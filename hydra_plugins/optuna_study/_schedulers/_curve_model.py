@@ -332,7 +332,7 @@ def _log_odds(shares: Array) -> Array:
 
 def _share_of_log_odds(scaled: Array) -> Array:
     odds = np.exp(np.clip(scaled, -_FAR, _FAR))
-    return np.clip((odds * (1 + _MARGIN) - _MARGIN) / (1 + odds), 0.0, 1.0)
+    return np.asarray(np.clip((odds * (1 + _MARGIN) - _MARGIN) / (1 + odds), 0.0, 1.0))
 
 
 def measured_price(curve: Curve) -> float | None:
