@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from eyegender.core.errors import UserError
@@ -14,11 +14,13 @@ from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.names import read_metrics, stored_name
 from eyegender.tracking.run_artifacts import (
     downloaded,
+    logged_classes,
     logged_model,
     lost_predictions,
     network_files,
     read_config,
     read_predictions,
+    read_validation,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
+    from eyegender.comparison.compared import Part
     from eyegender.comparison.selection import SelectedRun
     from eyegender.tracking.predictions import Predictions
     from eyegender.tracking.tracking_store import TrackingStore
@@ -80,12 +83,13 @@ class RunRecord:
         params: composed config, flattened to dotted keys.
         metrics: last values, by the names of `metrics.json` (`test/accuracy`); `best/val/NAME` for the best epoch.
         history: one mapping of metrics per epoch, in order.
-        predictions: predictions for the test images; None if the run stored none or they are lost.
+        predictions: predictions for the test or the validation images; None if the run stored none or they are lost.
         tags: tags as logged.
         costs: costs of the model.
         trials: number of runs from which this one was selected; None if it was requested explicitly.
         selected_by: metric by which it was selected.
         lost: what happened to the predictions of a run that was tested and has none; otherwise None.
+        classes: its class names in label order, as it logged them; empty if it did not.
     """
 
     run_id: str
@@ -99,6 +103,7 @@ class RunRecord:
     trials: int | None = None
     selected_by: str = "val/accuracy"
     lost: str | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def backbone(self) -> str:
@@ -125,31 +130,43 @@ class RunRecord:
         return (*sorted(params.items()), ("data.fingerprint", self.tags.get("data.fingerprint", "")))
 
 
-def load_record(store: TrackingStore, selected: SelectedRun, by: str, *, latency: bool = True) -> RunRecord:
+def load_record(
+    store: TrackingStore, selected: SelectedRun, by: str, *, part: Part = "test", latency: bool = True
+) -> RunRecord:
     """Load one run with its predictions, curves and costs; whatever the run did not store is None or empty.
 
     Args:
         store: the store that holds the run.
         selected: the run, and from how many it was selected.
         by: validation metric by which it was selected.
+        part: whether to load the predictions for the test or for the validation images.
         latency: whether to measure the latency on this machine.
     """
     run = selected.run
-    run_id = run.info.run_id
-    predictions = read_predictions(store, run_id)
-    return RunRecord(
-        run_id=run_id,
+    without = RunRecord(
+        run_id=run.info.run_id,
         name=run.info.run_name or "",
         params=dict(run.data.params),
         metrics=read_metrics(run.data.metrics),
         history=_load_history(store, run),
-        predictions=predictions,
+        predictions=None,
         tags=dict(run.data.tags),
-        costs=_load_costs(store, run, None if predictions is None else predictions.classes, latency=latency),
         trials=selected.trials,
         selected_by=by,
-        lost=lost_predictions(run) if predictions is None else None,
+        classes=logged_classes(run),
     )
+    record = with_predictions(store, selected, without, part)
+    classes = None if record.predictions is None else record.predictions.classes
+    return replace(record, costs=_load_costs(store, run, classes, latency=latency))
+
+
+def with_predictions(store: TrackingStore, selected: SelectedRun, record: RunRecord, part: Part) -> RunRecord:
+    """The same record with the predictions for the test or the validation images, as far as they can be read."""
+    run = selected.run
+    if part == "val":
+        return replace(record, predictions=read_validation(store, run), lost=None)
+    predictions = read_predictions(store, run.info.run_id)
+    return replace(record, predictions=predictions, lost=lost_predictions(run) if predictions is None else None)
 
 
 def _load_history(store: TrackingStore, run: Run) -> list[dict[str, float]]:
