@@ -26,7 +26,7 @@ from eyegender.tracking.run_artifacts import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
     from eyegender.comparison.compared import Part
     from eyegender.comparison.selection import SelectedRun
@@ -179,22 +179,46 @@ def _load_history(store: TrackingStore, run: Run) -> list[dict[str, float]]:
 
 
 def _load_costs(store: TrackingStore, run: Run, classes: tuple[str, ...] | None, *, latency: bool) -> ModelCosts:
+    """The costs, of which those of an architecture are taken from another run that has the same."""
     seconds = run.data.metrics.get("fit_seconds")
-    model = logged_model(store, run.info.run_id)
-    if model is None:  # a trial, whose config says what its network is
-        config = read_config(store, run.info.run_id)
-        try:
-            spec = None if config is None else config.spec(classes or None)
-            parameters, multiply_adds, milliseconds = costs(spec, latency=latency) if spec else (None,) * 3
-        except UserError:
-            return ModelCosts(training_seconds=seconds)
-        return ModelCosts(parameters, multiply_adds, None, milliseconds, seconds)
-    size = network_files(store, model).get(WEIGHTS_FILE)
+    # A run without outputs has logged no model; a search for it would cost more than all else.
+    has_model = run.outputs is None or bool(run.outputs.model_outputs)
+    model = logged_model(store, run.info.run_id) if has_model else None
+    size = None if model is None else network_files(store, model).get(WEIGHTS_FILE)
+    architecture = (_architecture(run), len(classes or ()), latency)
+    measured = _COSTS.get(architecture) or _measure(store, run, model, classes, latency=latency)
+    if measured is None:
+        return ModelCosts(size_bytes=size, training_seconds=seconds)
+    if {"model.backbone._target_", "input_size"} <= run.data.params.keys():  # not of an earlier version
+        _COSTS[architecture] = measured
+    parameters, multiply_adds, milliseconds = measured
+    return ModelCosts(parameters, multiply_adds, size, milliseconds, seconds)
+
+
+_COSTS: dict[object, tuple[int, int, float | None]] = {}
+
+
+def _architecture(run: Run) -> tuple[tuple[str, str], ...]:
+    """The parameters on which a network depends, apart from its weights."""
+    keys = ("model.name", "model.backbone.", "model.head", "model.flip_test", "data.size", "data.color", "input_size")
+    # The number of outputs follows from the classes, which runs of earlier versions only count.
+    counted = (name for name in run.data.params if name.startswith("count.train"))
+    own = {name: value for name, value in run.data.params.items() if name.startswith(keys)}
+    return (*sorted(own.items()), *((name, "") for name in sorted(counted)))
+
+
+def _measure(
+    store: TrackingStore, run: Run, model: LoggedModel | None, classes: tuple[str, ...] | None, *, latency: bool
+) -> tuple[int, int, float | None] | None:
+    """Parameters, multiply-adds and milliseconds per image; None if the network cannot be built."""
     try:
+        if model is None:  # a trial, whose config says what its network is
+            config = read_config(store, run.info.run_id)
+            return None if config is None else costs(config.spec(classes or None), latency=latency)
         with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
             spec = parse_spec(path.read_text(encoding="utf-8"))
-        parameters, multiply_adds, milliseconds = costs(spec, latency=latency)
+        return costs(spec, latency=latency)
     except (UserError, ValueError, TypeError, KeyError) as error:
-        log.warning("run %s: its model cannot be measured (%s)", run.info.run_id, error)
-        return ModelCosts(size_bytes=size, training_seconds=seconds)
-    return ModelCosts(parameters, multiply_adds, size, milliseconds, seconds)
+        if model is not None:
+            log.warning("run %s: its model cannot be measured (%s)", run.info.run_id, error)
+        return None

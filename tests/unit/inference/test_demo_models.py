@@ -83,8 +83,8 @@ def test_models_are_named_by_what_they_are(runs: Runs) -> None:
     assert "%) in validation · 2024-10-0" in eyes.title
     assert eyes.eyes
     assert eyes.expects == (
-        "Expects an image of one eye, cropped closely. Its answer is female or male. The model sees it as 96 x 96 pixels "
-        "in gray."
+        "Expects an image of one eye, cropped closely. Its answer is female or male. The model sees it as 96 x 96 "
+        "pixels in gray."
     )
     assert pets.title.startswith("mobilenet_v2 on pets, trial 4 of finetune · 90.0% (85.")
     assert "in validation" not in pets.title
