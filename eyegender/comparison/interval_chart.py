@@ -70,13 +70,15 @@ def interval_chart(comparison: Comparison) -> IntervalChart:
         accuracy = run.metrics["accuracy"]
         at = position(accuracy.value)
         left, right = (position(limit) for limit in accuracy[1:])
-        texts = (f"{100 * value:.1f}" for value in accuracy)
+        value, lower, upper = (f"{100 * each:.1f}" for each in accuracy)
         note = _note(comparison, run, is_tied=run.number in tied)
         rows.append(
             IntervalRow(
                 f"#{run.number} {run.short_name}",
                 note,
-                *texts,
+                value,
+                lower,
+                upper,
                 at,
                 left,
                 round(right - left, 2),

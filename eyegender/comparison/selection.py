@@ -147,7 +147,7 @@ def best_runs(runs: Sequence[RunSummary], by: str, mode: str) -> list[RunSummary
         return math.inf if math.isnan(score) else -score
 
     ranks: Counter[str] = Counter()
-    ranked = []
+    ranked: list[tuple[int, float, int, RunSummary]] = []
     for run in sorted(runs, key=badness):
         ranked.append((ranks[_split(run)], badness(run), len(ranked), run))
         ranks[_split(run)] += 1

@@ -194,7 +194,8 @@ class _Statistics:
         n_persons = len(self.sums)
         bits = np.unpackbits(rng.integers(0, 256, (count, -(-n_persons // 8)), dtype=np.uint8), axis=1)
         signs = 2 * bits[:, :n_persons].astype(np.float32) - 1
-        return (self.sums.T @ signs.T).astype(np.float64)
+        totals: NDArray[np.float64] = (self.sums.T @ signs.T).astype(np.float64)
+        return totals
 
 
 def _sign_flip_p(differences: NDArray[np.int64]) -> float:

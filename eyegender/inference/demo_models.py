@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -170,17 +171,14 @@ def _described(store: TrackingStore, run: Run | None, reference: str, name: str 
 
 def _accuracy(store: TrackingStore, run: Run) -> tuple[Interval | None, float | None, str]:
     """The accuracy with its interval, the share of the most frequent class, and whether it is of the test images."""
-    for part, read in (
-        ("test", lambda: read_predictions(store, run.info.run_id)),
-        ("val", lambda: read_validation(store, run)),
-    ):
-        try:
-            table = read()
-        except UserError:  # the artifacts are away at the moment; the metrics are not
-            break
-        if table is not None and len(table) and np.isfinite(table.probabilities).all():
-            chance = max(Counter(table.labels.tolist()).values()) / len(table)
-            return share_interval(table.correct, table.persons), chance, part
+    part, table = "test", None
+    with contextlib.suppress(UserError):  # the artifacts are away at the moment; the metrics are not
+        table = read_predictions(store, run.info.run_id)
+        if table is None:
+            part, table = "val", read_validation(store, run)
+    if table is not None and len(table) and np.isfinite(table.probabilities).all():
+        chance = max(Counter(table.labels.tolist()).values()) / len(table)
+        return share_interval(table.correct, table.persons), chance, part
     for part, name in (("test", "test/accuracy"), ("val", "best/val/accuracy")):
         if (value := metric_value(run.data.metrics, name)) is not None:
             return Interval(value, float("nan"), float("nan")), None, part

@@ -103,7 +103,7 @@ class TrackingStore:
         """The runs with all that they logged, in the order of the summaries; without those deleted meanwhile."""
         experiments = list(dict.fromkeys(summary.experiment_id for summary in summaries))
         ids = [summary.run_id for summary in summaries]
-        found = {}
+        found: dict[str, Run] = {}
         for start in range(0, len(ids), _IDS):
             listed = ", ".join(f"'{run_id}'" for run_id in ids[start : start + _IDS])
             found |= {run.info.run_id: run for run in self.search(experiments, f"attributes.run_id IN ({listed})")}

@@ -48,7 +48,14 @@ def test_the_best_run_of_each_backbone_is_compared(tracked: TrackedRuns, tmp_pat
     assert "synthetic eyes" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # self-contained
     figures = {path.stem for path in (tmp_path / "page" / "figures").glob("*.png")}
-    assert {"accuracy", "accuracy_per_epoch", "roc", "reliability", "confusion_matrices", "accuracy_against_latency"} <= figures
+    assert {
+        "accuracy",
+        "accuracy_per_epoch",
+        "roc",
+        "reliability",
+        "confusion_matrices",
+        "accuracy_against_latency",
+    } <= figures
 
 
 def test_the_comparison_is_a_run_with_the_same_files(tracked: TrackedRuns, tmp_path: Path) -> None:

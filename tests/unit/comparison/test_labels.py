@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def of(number: int, name: str, params: dict[str, str], overrides: str = "", **tags: str) -> RunRecord:
-    record = run(name, None, params={"data.split.seed": "0", "count.train.male": "9", **params})
+    record = run(
+        name, None, params={"data.split.seed": "0", "count.train.female": "9", "count.train.male": "9", **params}
+    )
     tags = {"overrides": overrides} | {key.replace("_", "."): value for key, value in tags.items()}
     return replace(record, run_id=f"{number:08d}" + 24 * "0", tags=tags)
 

@@ -46,7 +46,7 @@ class Runs:
         part: str = "val",
         classes: tuple[str, ...] = ("female", "male"),
         source: str = "synthetic",
-        start: int = 0,
+        start: int = 1,
         **tags: str,
     ) -> str:
         experiment = self.client.get_experiment_by_name("eyegender").experiment_id
@@ -57,7 +57,9 @@ class Runs:
         for key, value in params.items():
             self.client.log_param(run_id, key, value)
         profile = json.dumps({"classes": list(classes)})
-        self.client.log_inputs(run_id, [DatasetInput(Dataset("d", "1", "local", "x", profile=profile))])
+        self.client.log_inputs(
+            run_id, [DatasetInput(Dataset("d", "-".join(classes)[:36], "local", "x", profile=profile))]
+        )
         output = self.folder / run_id
         (output / "checkpoints").mkdir(parents=True)
         (output / "checkpoints" / "best.ckpt").touch()
@@ -108,9 +110,9 @@ def test_if_all_are_at_chance_level_all_are_shown(runs: Runs) -> None:
 def test_pruned_trials_and_older_runs_are_counted(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_models, "MAX_MODELS", 2)
     for number in range(5):
-        runs.add(str(number), 0.8, start=number)
+        runs.add(str(number), 0.8, start=number + 1)
     for number in (5, 6):
-        runs.add(str(number), None, start=number, pruned="true")
+        runs.add(str(number), None, start=number + 1, pruned="true")
     offer = find_models(runs.store, "eyegender", None)
     assert [model.title.partition(" of")[0] for model in offer.models] == [
         "mobilenet_v2 on synthetic eyes, trial 4",
