@@ -27,12 +27,13 @@ from ._queue import TrialQueue
 from ._redaction import one_line
 from ._schedulers._pausing import PausedLines, build_scheduler
 from ._search_space._common_settings import warn_of_other_settings
+from ._settings._reading import Settings
 from ._status import StudyStatus, TrialRow, status_of, trial_row
 from ._storage import Storage
 from ._storage_wrappers import is_storage_error, outages_of
 from ._study import Callbacks, final_status, finalize, next_worker, open_study, write_results
 from ._trial import StudyError
-from ._validation import Settings, Validation
+from ._validation import Validation
 
 # Launches in a row without any progress after which the command gives up.
 _FRUITLESS_LAUNCHES = 3
