@@ -17,6 +17,7 @@ from eyegender.studies.reports.markdown import page_markdown
 from eyegender.studies.reports.page import write_page
 from eyegender.studies.reports.side_by_side import (
     TEST,
+    VALIDATION,
     check_comparable,
     seed_groups,
     stored_predictions,
@@ -27,7 +28,7 @@ from eyegender.studies.reports.studies_page import studies_page
 from eyegender.studies.winner import trial_folder
 from eyegender.tracking.errors import first_line
 from eyegender.tracking.notes import NOTE
-from eyegender.tracking.run_artifacts import read_predictions
+from eyegender.tracking.run_artifacts import read_predictions, read_validation
 from eyegender.tracking.tracking_store import TrackingStore, open_store
 from eyegender.training import environment
 from hydra_plugins.optuna_study import load_study, study_status
@@ -107,7 +108,8 @@ def compare_studies(options: CompareOptions, names: Sequence[str], folder: Path)
             details=tuple(warnings),
         )
     groups = seed_groups(curves)
-    tests, impossible = winner_tests(groups)
+    parts = {"test": (TEST,), "val": (VALIDATION,), None: (TEST, VALIDATION)}[options.split]
+    tests, impossible = winner_tests(groups, parts)
     page = studies_page(groups, tests, impossible, warnings)
     folder.mkdir(parents=True, exist_ok=True)
     remove_old(folder, FIGURES_FOLDER)
@@ -128,13 +130,14 @@ def _predictions(row: TrialRow, *, study: str, store: TrackingStore | None) -> d
     """What a trial predicted, from its folder or, on another machine, from its MLflow run."""
     found = stored_predictions(trial_folder(row, Path("multirun") / study))
     run_id = address_of(row.user_attrs).rpartition("/runs/")[2]
-    if TEST not in found and run_id and store is not None:
+    if run_id and store is not None:
         try:
-            table = read_predictions(store, run_id)
+            if TEST not in found and (tested := read_predictions(store, run_id)) is not None:
+                found[TEST] = tested
+            if VALIDATION not in found and (validated := read_validation(store, store.run(run_id))) is not None:
+                found[VALIDATION] = validated
         except Exception as error:  # of a database driver or an HTTP library
             log.warning("run %s: its predictions cannot be read (%s)", run_id, first_line(error))
-        else:
-            found |= {} if table is None else {TEST: table}
     return found
 
 

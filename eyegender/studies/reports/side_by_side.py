@@ -15,9 +15,11 @@ from eyegender.models.intervals import Interval, bootstrap_differences
 from eyegender.studies.reports.charts import best_so_far
 from eyegender.studies.reports.drawn_trials import metric_names, seconds_of_trial
 from eyegender.studies.selection_bias import read_predictions
+from eyegender.tracking.predictions import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -197,11 +199,17 @@ def band(members: Sequence[StudyCurve], of: str) -> tuple[NDArray[Any], NDArray[
     return x, values.min(axis=0), values.mean(axis=0), values.max(axis=0)
 
 
-def winner_tests(groups: Sequence[StudyGroup]) -> tuple[list[WinnerTest], list[str]]:
+def winner_tests(
+    groups: Sequence[StudyGroup], parts: Sequence[str] = (TEST, VALIDATION)
+) -> tuple[list[WinnerTest], list[str]]:
     """The tests of all pairs of winners of different groups, and one sentence for each pair that cannot be tested.
 
     A pair is tested on test images if both winners were tested on the same ones; else on the validation images, if
     these are the same. The p-values are corrected for all pairs; see `corrected_p_values`.
+
+    Args:
+        groups: the studies.
+        parts: on which images a pair may be tested, the preferred ones first.
     """
     curves = [curve for group in groups for curve in group.members]
     group_of = {curve.name: i for i, group in enumerate(groups) for curve in group.members}
@@ -209,7 +217,7 @@ def winner_tests(groups: Sequence[StudyGroup]) -> tuple[list[WinnerTest], list[s
     by_images: dict[tuple[str, str], list[tuple[StudyCurve, StudyCurve]]] = {}
     impossible = []
     for a, b in wanted:
-        for on in (TEST, VALIDATION):
+        for on in parts:
             if on in a.predictions and on in b.predictions:
                 fingerprint = a.predictions[on].fingerprint
                 if fingerprint == b.predictions[on].fingerprint:
@@ -272,13 +280,8 @@ def _common_name(names: Sequence[str]) -> str:
     return f"{stem} ({len(names)} seeds)"
 
 
-def stored_predictions(folder: Any) -> dict[str, Predictions]:
+def stored_predictions(folder: Path) -> dict[str, Predictions]:
     """The predictions in the folder of a trial, by `test` and `validation`."""
-    from eyegender.tracking.predictions import PREDICTIONS_FILE
-    from eyegender.training.outputs import VAL_PREDICTIONS_FILE
-
-    found = {
-        TEST: read_predictions(folder / PREDICTIONS_FILE),
-        VALIDATION: read_predictions(folder / VAL_PREDICTIONS_FILE),
-    }
+    files = {TEST: PREDICTIONS_FILE, VALIDATION: VAL_PREDICTIONS_FILE}
+    found = {on: read_predictions(folder / file) for on, file in files.items()}
     return {on: table for on, table in found.items() if table is not None}
