@@ -46,7 +46,7 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
         "showlegend": shown > 0,
         "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 12}},
         "xaxis": _axis(chart.x),
-        "yaxis": _axis(chart.y),
+        "yaxis": _axis(chart.y) | _room_around_one_value(chart),
         "annotations": [
             {
                 "x": x,
@@ -115,6 +115,16 @@ def _axis(axis: Axis) -> dict[str, Any]:
         low, high = axis.limits
         found["range"] = [math.log10(low), math.log10(high)] if axis.log else [low, high]
     return found
+
+
+def _room_around_one_value(chart: Chart) -> dict[str, Any]:
+    """The range of the vertical axis if all heights are equal, for which plotly.js would show one above and below."""
+    heights = {value for series in chart.series for value in (*series.y, *series.low) if math.isfinite(value)}
+    if chart.y.limits is not None or chart.y.log or len(heights) != 1:
+        return {}
+    [value] = heights
+    room = 0.1 * abs(value) or 0.1
+    return {"range": [value - room, value + room]}
 
 
 def _numbers(values: Sequence[float]) -> list[float | None]:

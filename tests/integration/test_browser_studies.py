@@ -84,8 +84,6 @@ def test_a_report_opens_from_its_file_without_a_network(large: Path, size: str) 
         expect(page.locator("figure.chart .still").first).to_be_hidden()
         expect(page.locator(".legendtext", has_text=re.compile(r"^pruned \(\d+\)$")).first).to_be_visible()
         expect(page.locator(".legendtext", has_text=re.compile(r"^paused \(\d+\)$")).first).to_be_visible()
-        if size == "desktop":
-            shoot(page, "study-report")
         page.get_by_text("All 48 trials").click()
         expect(page.get_by_role("cell", name="paused").first).to_be_visible()
 
@@ -139,6 +137,7 @@ def test_the_report_of_a_sweep_links_its_runs_and_trains_the_best_again(swept: P
         assert command.startswith("eyegender train ")
         assert f"model.lr={winner.params['model.lr']}" in command
         expect(page.get_by_text(re.compile("^Pruning and pausing saved|^No trial was pruned"))).to_be_visible()
+        shoot(page, "study-report")
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.get_by_role("button", name="Copy").click()
         expect(page.get_by_role("button", name=re.compile("Copied|Selected"))).to_be_visible()

@@ -138,9 +138,7 @@ def _best(status: StudyStatus, drawn: DrawnTrials, folder: Path) -> Section | No
         table.append([*cells, Cell(str(len(row.reported) or "-")), _cost(row)])
     several = len(status.directions) > 1
     more = len(status.best) - len(rows)
-    after = [
-        "Small numbers are 95% intervals over persons, if the persons are known; they do not correct for the choice."
-    ]
+    after = ["Small numbers are 95% intervals, over persons if these are known. They do not correct for the choice."]
     return Section(
         "Pareto front" if several else "Best trials",
         tables=[Table(columns, table)],

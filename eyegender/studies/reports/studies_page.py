@@ -71,10 +71,13 @@ def _answer(curves: Sequence[StudyCurve], tests: Sequence[WinnerTest], metric: s
     ranked = sorted(curves, key=lambda curve: -curve.values[-1] if maximize else curve.values[-1])
     best, last = ranked[0], ranked[-1]
     if best.values[-1] == last.values[-1]:
-        lines = [f"All {len(curves)} studies found the same best {metric}, {best.values[-1]:.4g}."]
+        which = "Both" if len(curves) == 2 else f"All {len(curves)}"
+        lines = [f"{which} studies found the same best {metric}, {best.values[-1]:.4g}."]
     else:
-        lines = [f"{best.name} found the best {metric}, {best.values[-1]:.4g}; {last.name} the worst of the bests, "
-                 f"{last.values[-1]:.4g}."]  # fmt: skip
+        lines = [
+            f"{best.name} found the best {metric}, {best.values[-1]:.4g}; the best that {last.name} found is "
+            f"{last.values[-1]:.4g}."
+        ]
     for test in tests[:_SENTENCES]:
         lines.append(f"{test.sentence} (validation)" if test.on == VALIDATION else test.sentence)
     return lines

@@ -79,6 +79,13 @@ def test_names_that_look_like_dates_are_places_on_a_linear_axis() -> None:
     assert len(axis["ticktext"][1]) == 24
 
 
+def test_one_value_is_in_the_middle_of_its_axis() -> None:
+    axis = plotly_figure(chart(Series("s", [1, 2], [0.5, 0.5])))["layout"]["yaxis"]
+    assert axis["range"] == pytest.approx([0.45, 0.55])
+    assert "range" not in plotly_figure(chart(Series("s", [1, 2], [0.5, 0.6])))["layout"]["yaxis"]
+    plotly_figure(chart(Series("s", [1], [math.nan])))
+
+
 def test_plotly_can_stand_in_a_script_element() -> None:
     assert "Plotly" in plotly_script()
     assert "</script" not in plotly_script()

@@ -210,7 +210,7 @@ def test_the_page_of_two_studies_without_mlflow(tmp_path: Path) -> None:
     result = stored.compare("tpe", "random")
     assert result.run_id is None  # its store is away
     page = Parsed(result.folder / "comparison.html")
-    assert "tpe found the best val/accuracy, 0.9; random the worst of the bests, 0.7." in page.text
+    assert "tpe found the best val/accuracy, 0.9; the best that random found is 0.7." in page.text
     assert "The winner of tpe is more accurate than the winner of random by 20.0 points" in page.text
     assert "(validation)" in page.text
     assert "The winners were chosen on these same images" in page.text
