@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -61,6 +62,36 @@ class TextColumn(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self[:3]))
         return f"TextColumn([{shown}{', ...' if len(self) > 3 else ''}], {len(self)} texts)"
+
+
+class PathColumn(Sequence[Path]):
+    """The paths of files in a folder, each made when it is asked for.
+
+    Args:
+        folder: the folder.
+        names: their names, which may include a subfolder.
+    """
+
+    def __init__(self, folder: Path, names: TextColumn) -> None:
+        self.folder = folder
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> PathColumn: ...
+
+    def __getitem__(self, index: int | slice) -> Path | PathColumn:
+        if isinstance(index, slice):
+            return PathColumn(self.folder, self.names[index])
+        return self.folder / self.names[index]
+
+    def __iter__(self) -> Iterator[Path]:
+        return (self.folder / name for name in self.names)
 
 
 def text_array(texts: Iterable[str]) -> NDArray[np.bytes_]:
