@@ -13,7 +13,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
     parser.add_argument("--sizes", help="instead of the default of each row")
-    parser.add_argument("--folder", type=Path, help="for the generated data, which stay there; default: a temporary one")
+    parser.add_argument("--folder", type=Path, help="of the generated data, which stay there; default: a temporary one")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     lines = [("what", "size", "processor s", "peak MB", "MB before")]
@@ -71,7 +70,9 @@ def main() -> None:
                     found[step].append(measure(row, size, step, folder))
             for what, each in zip(ROWS[row], found, strict=True):
                 for size, one in zip(sizes, each, strict=True):
-                    lines.append((what, f"{size:,}", f"{one['seconds']:.2f}", f"{one['peak']:.0f}", f"{one['base']:.0f}"))
+                    lines.append(
+                        (what, f"{size:,}", f"{one['seconds']:.2f}", f"{one['peak']:.0f}", f"{one['base']:.0f}")
+                    )
                 if len(sizes) > 1:
                     time_law = growth(sizes, [one["seconds"] for one in each])
                     memory_law = growth(sizes, [one["peak"] - one["base"] for one in each])

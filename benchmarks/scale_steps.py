@@ -9,11 +9,14 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COLUMNS = ["Male", *(f"Attribute_{k}" for k in range(39))]
 POINTS = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
@@ -94,7 +97,7 @@ class _Reader:
         return self.samples
 
 
-def _photographs(size: int) -> Callable[[int], np.ndarray]:
+def _photographs() -> Callable[[int], np.ndarray]:
     """Gray images (32, 32) with the spectrum of photographs; every hundredth one is an altered copy of another."""
     frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.rfftfreq(32), indexing="ij"))
     amplitude = 1 / np.maximum(frequencies, 1 / 32) ** 1.2
@@ -118,7 +121,7 @@ def near(size: int, step: int, folder: Path) -> Callable[[], object]:
 
     path = folder / "pixels.npy"
     if step < 0:
-        draw = _photographs(size)
+        draw = _photographs()
         np.save(path, np.stack([draw(number) for number in range(size)]))
         return lambda: None
     vectors = image_vectors(np.load(path))
@@ -126,11 +129,10 @@ def near(size: int, step: int, folder: Path) -> Callable[[], object]:
 
 
 def audit(size: int, step: int, folder: Path) -> Callable[[], object]:
-    import sklearn.neighbors
     from eyegender.data.audit import examine
     from eyegender.data.data_module import EyesDataModule
 
-    draw = _photographs(size)
+    draw = _photographs()
     samples = _samples(size, lambda i: Image.fromarray(draw(i)), persons=True)
     module = EyesDataModule(_Reader(samples), 32, cache_folder=folder / "cache", on_bad="skip", on_conflict="keep")
 

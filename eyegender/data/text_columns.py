@@ -102,6 +102,14 @@ def text_array(texts: Iterable[str]) -> NDArray[np.bytes_]:
     return np.array(encoded, dtype=np.bytes_) if encoded else np.empty(0, dtype="S1")
 
 
+@overload
+def take_texts(texts: TextColumn, index: NDArray[np.int64]) -> TextColumn: ...
+
+
+@overload
+def take_texts(texts: Sequence[str], index: NDArray[np.int64]) -> Sequence[str]: ...
+
+
 def take_texts(texts: Sequence[str], index: NDArray[np.int64]) -> Sequence[str]:
     """The texts at `index`, in that order: a column of a column, else a tuple."""
     if isinstance(texts, TextColumn):
