@@ -185,6 +185,7 @@ class EyesDataModule(pl.LightningDataModule):
         self._read(self.reader.read(), to_split=to_split)
 
     def _read(self, samples: Samples, *, to_split: bool) -> None:
+        samples = samples.in_columns()  # once, and not in every step
         if to_split:
             self._check_persons(samples)
             if self.subset is None:  # `sample_subset` checks the others
@@ -203,15 +204,18 @@ class EyesDataModule(pl.LightningDataModule):
         self.skipped = check_readable(samples, self.store.bad, self.on_bad)
         if self.skipped:
             select(np.flatnonzero(~is_unreadable(samples, self.store.bad)))
-        conflicts = find_conflicts(samples, self.store)
+        rows = self.store.rows(samples.digests)
+        conflicts = find_conflicts(samples, self.store, rows)
         left_out = check_conflicts(samples, conflicts, self.on_conflict)
         self.conflicts = tuple(tuple(samples.names[i] for i in copies) for copies in conflicts)
         self._left_out = (*self.skipped, *(samples.names[i] for i in left_out))
         if left_out:
-            select(np.setdiff1d(np.arange(len(samples)), left_out))
+            kept = np.setdiff1d(np.arange(len(samples)), left_out)
+            select(kept)
+            rows = rows[kept]
         self.samples, self.groups = samples, groups
         self._fingerprint = None
-        self._rows = self.store.rows(samples.digests)
+        self._rows = rows
 
     @property
     def source(self) -> str:

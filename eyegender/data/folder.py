@@ -190,14 +190,13 @@ class FolderReader:
         folders = sorted(names_of, key=lambda folder: f"{folder}/")
         names = TextColumn(text_array(f"{folder}/{name}" for folder in folders for name in sorted(names_of[folder])))
         label_of = [classes.index(class_of[folder]) for folder in folders]
-        paths = PathColumn(self.root, names)
-        facts = read_facts(paths, self.cache)
+        facts = read_facts(PathColumn(self.root, names), self.cache)
         return Samples(
             source="folder",
             names=names,
             labels=np.repeat(label_of, [len(names_of[folder]) for folder in folders]).astype(label_type(classes)),
             digests=facts.sha256,
-            open=lambda i: _open(paths[i], facts[i]),
+            open=lambda i: _open(self.root / names[i], facts[i]),
             classes=classes,
             sizes=facts.sizes,
         )

@@ -54,7 +54,7 @@ def is_unreadable(samples: Samples, bad: Mapping[str, str]) -> NDArray[np.bool_]
     return np.isin(text_array(samples.digests), text_array(bad))
 
 
-def find_conflicts(samples: Samples, store: PixelStore) -> list[list[int]]:
+def find_conflicts(samples: Samples, store: PixelStore, rows: NDArray[np.int64]) -> list[list[int]]:
     """For each image that is in two classes, the positions of its copies in ascending order.
 
     Copies are files of equal bytes, or images of equal pixels (in another format or with other metadata). Only images
@@ -63,11 +63,11 @@ def find_conflicts(samples: Samples, store: PixelStore) -> list[list[int]]:
     Args:
         samples: readable samples.
         store: their pixels.
+        rows: the row of each sample in the store.
     """
     labels = samples.labels
     found = [] if samples.files is None else _in_two_classes(labels, text_codes(text_array(samples.files))[0])
     known = {i for copies in found for i in copies}
-    rows = store.rows(samples.digests)
     for candidates in _in_two_classes(labels, store.checksums[rows].astype(np.int64)):
         example = {samples.digests[i]: i for i in candidates}
         pixels = {digest: _hash_pixels(samples, i) if len(example) > 1 else digest for digest, i in example.items()}

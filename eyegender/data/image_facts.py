@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from eyegender.data.text_columns import TextColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -34,6 +34,7 @@ _SETTLED_NS = 2_000_000_000
 _MANY = 2000  # files that are looked up in one pass over the table; fewer are looked up one by one
 _INT64 = (1 << 63) - 1  # a few file systems have larger numbers of inodes
 _TASK = 32  # files per task of a thread
+_LONG = 0.0002  # seconds per file
 _HEX = re.compile("[0-9a-f]{64}")
 _FIND_ONE = "SELECT size, mtime_ns, inode, sha256, width, height FROM pictures WHERE path = ?"
 _FIND_BETWEEN = (
@@ -86,17 +87,17 @@ class FactsTable:
 
 def image_facts(paths: Sequence[Path], cache: str | Path | None = None) -> list[ImageFacts]:
     """The facts of each file, in order, as `read_facts`."""
-    table = read_facts(paths, cache)
+    table = read_facts([os.fspath(path.absolute()) for path in paths], cache)
     return [table[i] for i in range(len(table))]
 
 
-def read_facts(paths: Sequence[Path], cache: str | Path | None = None) -> FactsTable:
+def read_facts(paths: Sequence[str], cache: str | Path | None = None) -> FactsTable:
     """The facts of each file, in order.
 
     Files whose size, modification time and inode are those of an earlier call are not read again.
 
     Args:
-        paths: the image files; a sequence may build them when it is asked for one.
+        paths: absolute paths of the image files; a sequence may make them when it is asked for one.
         cache: the cache folder, see `cache_folder`.
     """
     count = len(paths)
@@ -112,9 +113,9 @@ def read_facts(paths: Sequence[Path], cache: str | Path | None = None) -> FactsT
                 hashes[i], sizes[i] = found.sha256.encode(), (found.width, found.height)
                 if found.error:
                     errors[i] = found.error
-            stored = (i for i in fresh if i not in errors and stamps[i, 0] >= 0 and has_settled(int(stamps[i, 1])))
-            _store(database, ((_key(paths[i]), *stamps[i].tolist(), hashes[i].decode(), *sizes[i].tolist())
-                              for i in stored))  # fmt: skip
+            settled = (stamps[:, 0] >= 0) & (time.time_ns() - stamps[:, 1] > _SETTLED_NS)
+            _store(database, ((os.fsencode(paths[i]), *stamps[i].tolist(), hashes[i].decode(), *sizes[i].tolist())
+                              for i in fresh if settled[i] and i not in errors))  # fmt: skip
     return FactsTable(TextColumn(hashes), sizes, errors)
 
 
@@ -123,7 +124,7 @@ def has_settled(mtime_ns: int) -> bool:
     return time.time_ns() - mtime_ns > _SETTLED_NS
 
 
-def _stamp(path: Path) -> _Stamp:
+def _stamp(path: str) -> _Stamp:
     """Size, modification time and inode; -1 if there are none."""
     try:
         found = os.stat(path)  # noqa: PTH116 - half the time of the method, for each of very many files
@@ -149,15 +150,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _key(path: Path) -> bytes:
-    return os.fsencode(path.absolute())
-
-
 def _load(
-    database: sqlite3.Connection, paths: Sequence[Path], stamps: NDArray[np.int64]
+    database: sqlite3.Connection, paths: Sequence[str], stamps: NDArray[np.int64]
 ) -> Iterator[tuple[int, tuple[bytes, tuple[int, int]]]]:
     """Hash and size of each file whose stamp is that of a stored one."""
-    keys = [_key(path) for path in paths]
+    keys = [os.fsencode(path) for path in paths]
     with suppress(sqlite3.DatabaseError):
         for i, stored in (_find_all if len(keys) >= _MANY else _find_each)(database, keys):
             size, mtime_ns, inode, sha256, width, height = stored
@@ -190,22 +187,44 @@ def _store(database: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> 
         database.executemany("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-def _read_all(paths: Sequence[Path]) -> Iterator[ImageFacts]:
+def _read_all(paths: Sequence[str]) -> Iterator[ImageFacts]:
     tasks = [paths[start : start + _TASK] for start in range(0, len(paths), _TASK)]
-    with ThreadPoolExecutor() as pool, show_progress("reading images", len(paths)) as progress:
+    with show_progress("reading images", len(paths)) as progress:
+        for found in _read_tasks(tasks):
+            progress(len(found))
+            yield from found
+
+
+def _read_tasks(tasks: Sequence[Sequence[str]]) -> Iterator[list[ImageFacts]]:
+    """Files that take long, because they are large or far away, are read by several threads.
+
+    For small files in the memory of the operating system, threads would wait for each other most of the time.
+    """
+    done = 0
+    for task in tasks:
+        began = time.perf_counter()
+        found = _read_task(task)
+        taken = time.perf_counter() - began
+        yield found
+        done += 1
+        if taken > _LONG * len(task):
+            break
+    with ThreadPoolExecutor() as pool:
         try:
-            for found in pool.map(lambda task: [_read(path) for path in task], tasks):
-                progress(len(found))
-                yield from found
+            yield from pool.map(_read_task, tasks[done:])
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _read(path: Path) -> ImageFacts:
+def _read_task(paths: Sequence[str]) -> list[ImageFacts]:
+    return [_read(path) for path in paths]
+
+
+def _read(path: str) -> ImageFacts:
     try:
         data = read_image_bytes(path)
     except (OSError, UnreadableImageError) as error:
-        name_hash = hashlib.sha256(b"unread " + os.fsencode("/".join(path.parts[-2:]))).hexdigest()
+        name_hash = hashlib.sha256(b"unread " + os.fsencode("/".join(Path(path).parts[-2:]))).hexdigest()
         return ImageFacts(name_hash, 0, 0, getattr(error, "strerror", None) or str(error))
     return ImageFacts(hashlib.sha256(data).hexdigest(), *read_header(data))

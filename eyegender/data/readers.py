@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -61,6 +61,19 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def in_columns(self) -> Samples:
+        """The same samples with each sequence of texts as a `TextColumn`."""
+        from eyegender.data.text_columns import text_column
+
+        return replace(
+            self,
+            names=text_column(self.names),
+            digests=text_column(self.digests),
+            persons=None if self.persons is None else text_column(self.persons),
+            splits=None if self.splits is None else text_column(self.splits),
+            files=None if self.files is None else text_column(self.files),
+        )
 
     def take(self, index: NDArray[np.int64]) -> Samples:
         """The samples at `index`, in that order."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
 _BLOCK = 65536  # texts that exist as objects at a time
+_HEX_VALUE = np.zeros(256, dtype=np.uint64)
+_HEX_VALUE[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = range(16)
+_IS_HEX = _HEX_VALUE > 0
+_IS_HEX[ord("0")] = True
 
 
 class TextColumn(Sequence[str]):
@@ -64,8 +68,8 @@ class TextColumn(Sequence[str]):
         return f"TextColumn([{shown}{', ...' if len(self) > 3 else ''}], {len(self)} texts)"
 
 
-class PathColumn(Sequence[Path]):
-    """The paths of files in a folder, each made when it is asked for.
+class PathColumn(Sequence[str]):
+    """The absolute paths of files in a folder, each made when it is asked for.
 
     Args:
         folder: the folder.
@@ -73,25 +77,26 @@ class PathColumn(Sequence[Path]):
     """
 
     def __init__(self, folder: Path, names: TextColumn) -> None:
-        self.folder = folder
-        self.names = names
+        self._folder = folder
+        self._names = names
+        self._start = f"{folder.absolute()}/"
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self._names)
 
     @overload
-    def __getitem__(self, index: int) -> Path: ...
+    def __getitem__(self, index: int) -> str: ...
 
     @overload
     def __getitem__(self, index: slice) -> PathColumn: ...
 
-    def __getitem__(self, index: int | slice) -> Path | PathColumn:
+    def __getitem__(self, index: int | slice) -> str | PathColumn:
         if isinstance(index, slice):
-            return PathColumn(self.folder, self.names[index])
-        return self.folder / self.names[index]
+            return PathColumn(self._folder, self._names[index])
+        return self._start + self._names[index]
 
-    def __iter__(self) -> Iterator[Path]:
-        return (self.folder / name for name in self.names)
+    def __iter__(self) -> Iterator[str]:
+        return (self._start + name for name in self._names)
 
 
 def text_array(texts: Iterable[str]) -> NDArray[np.bytes_]:
@@ -100,6 +105,11 @@ def text_array(texts: Iterable[str]) -> NDArray[np.bytes_]:
         return texts.values
     encoded = [text.encode(errors="surrogateescape") for text in texts]
     return np.array(encoded, dtype=np.bytes_) if encoded else np.empty(0, dtype="S1")
+
+
+def text_column(texts: Sequence[str]) -> TextColumn:
+    """The texts as a column."""
+    return texts if isinstance(texts, TextColumn) else TextColumn(text_array(texts))
 
 
 @overload
@@ -119,7 +129,7 @@ def take_texts(texts: Sequence[str], index: NDArray[np.int64]) -> Sequence[str]:
 
 def sorting_order(values: NDArray[np.bytes_]) -> NDArray[np.int64]:
     """The positions of the texts in ascending order; equal texts stay in their order."""
-    first = _first_bytes(values)
+    first = _sort_keys(values)[0]
     order = np.argsort(first)  # faster than the whole texts, and than a stable sort
     ordered = first[order]
     if not np.any(ordered[1:] == ordered[:-1]):
@@ -155,9 +165,8 @@ def find_texts(wanted: NDArray[np.bytes_], among: NDArray[np.bytes_]) -> NDArray
     """The position of each wanted text among sorted, distinct ones; -1 if it is not there."""
     if not len(among):
         return np.full(len(wanted), -1, dtype=np.int64)
-    first = _first_bytes(among)
+    first, keys = _sort_keys(among, wanted)
     if np.all(first[1:] > first[:-1]):
-        keys = _first_bytes(wanted)
         order = np.argsort(keys)  # sorted keys are found several times as fast
         found = np.empty(len(wanted), dtype=np.int64)
         found[order] = np.searchsorted(first, keys[order])
@@ -183,9 +192,23 @@ def joined_lines(before: bytes, values: NDArray[np.bytes_], after: bytes = b"") 
             yield b"".join([before + text + after for text in some.tolist()])
 
 
-def _first_bytes(values: NDArray[np.bytes_]) -> NDArray[np.uint64]:
-    """The first eight bytes of each text as a number; numbers are in the order of these bytes."""
-    return values.astype("S8").view(">u8").astype(np.uint64)
+def _sort_keys(*columns: NDArray[np.bytes_]) -> list[NDArray[np.uint64]]:
+    """Numbers in the order of the first letters of the texts, of 16 hex digits or of 8 other bytes."""
+    letters = [_first_letters(column, 16) for column in columns]
+    if all(np.all(_IS_HEX[some]) for some in letters):
+        keys = []
+        for some in letters:
+            key = np.zeros(len(some), dtype=np.uint64)
+            for place in range(16):
+                key = (key << np.uint64(4)) | _HEX_VALUE[some[:, place]]
+            keys.append(key)
+        return keys
+    return [np.ascontiguousarray(some[:, :8]).view(">u8")[:, 0].astype(np.uint64) for some in letters]
+
+
+def _first_letters(values: NDArray[np.bytes_], count: int) -> NDArray[np.uint8]:
+    """The first bytes of each text, of shape (N, count); 0 after its end."""
+    return np.ascontiguousarray(values.astype(f"S{count}")).view(np.uint8).reshape(len(values), count)
 
 
 def _decoded(value: bytes) -> str:
