@@ -35,7 +35,8 @@ SIZES = {
 
 def measure(row: str, size: int, step: int, folder: Path) -> dict[str, float]:
     """Processor seconds and megabytes of a step, told by a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.scale_steps", row, str(size), str(step), str(folder)]
+    program = "from benchmarks.scale_steps import main; main()"
+    command = [sys.executable, "-c", program, row, str(size), str(step), str(folder)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}:\n{done.stderr[-3000:]}")

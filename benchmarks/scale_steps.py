@@ -161,7 +161,3 @@ def main() -> None:
     seconds = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"seconds": round(seconds, 3), "base": base / 1000, "peak": peak / 1000}))
-
-
-if __name__ == "__main__":
-    main()

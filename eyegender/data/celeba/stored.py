@@ -110,7 +110,7 @@ def load_eyes(folder: Path, key: str, listing: Listing) -> EyeTable | None:
     if not listing.fingerprint:
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if stored["listing"].tolist() != listing.fingerprint:
                 return None
             table = EyeTable(**{field.name: stored[field.name] for field in fields(EyeTable)})
