@@ -15,7 +15,7 @@ from eyegender.models.intervals import bootstrap_interval, standard_error
 from eyegender.models.metrics import METRICS
 from eyegender.tracking.names import count_tags, final_values
 from eyegender.tracking.notes import MODEL, accuracy_text, artifact_links, link
-from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
+from eyegender.tracking.predictions import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE, Predictions
 from eyegender.training import environment
 from eyegender.training.tracking import what_it_is
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from eyegender.training.build import BuiltModel
     from eyegender.training.callbacks import History
 
-METRICS_FILE, VAL_PREDICTIONS_FILE = "metrics.json", "val_predictions.json"
+METRICS_FILE = "metrics.json"
 MOST_WRONG = 24
 
 
@@ -94,6 +94,7 @@ def write_outputs(
     if val_outputs is not None:
         validated = collect_predictions(data, val_outputs)
         write_json(output_dir / VAL_PREDICTIONS_FILE, validated.to_table())
+        tracker.log_artifact(VAL_PREDICTIONS_FILE)  # trials, which are not tested, are compared by it
         epoch = f"epoch {facts['best_epoch']:.0f} of {len(history)}"
         results = [f"Validation accuracy {accuracy_text(validated, data.samples.classes)}, {epoch}."]
     what = what_it_is(cfg, data, built)

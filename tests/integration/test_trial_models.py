@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 from eyegender.core.errors import UserError
-from eyegender.inference.demo_page import find_models
+from eyegender.inference.demo_models import find_models
 from eyegender.inference.load import load_model
 from eyegender.models.intervals import standard_error
 from eyegender.registry.promotion import promote
@@ -68,7 +68,7 @@ def test_only_the_winner_logs_a_model_and_every_trial_can_be_used(folder: Path) 
         assert model.config is not None
         checkpoint = load_model(f"{run.data.tags['output_dir']}/checkpoints/best.ckpt", tracking(folder))
         np.testing.assert_array_equal(model.probabilities(pixels), checkpoint.probabilities(pixels))
-    offered = {model.reference for model in find_models(store(folder), "eyegender", None)}
+    offered = {model.reference for model in find_models(store(folder), "eyegender", None).models}
     assert offered == {f"runs:/{run_id}" for run_id in ranked}
 
 
