@@ -33,7 +33,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     give_store(folder / "mlruns")
     size = (*TINY, "trainer.max_epochs=4", "hydra.sweeper.n_trials=6")
     if SCREENSHOTS is not None and WEIGHTS in os.environ:  # a picture shows trials that have learned something
-        (folder / "mobilenet_v2.pth").symlink_to(Path(os.environ[WEIGHTS], "mobilenet_v2-imagenet.pth").absolute())
+        (folder / "mobilenet_v2.pth").symlink_to(Path(os.environ[WEIGHTS]).absolute())
         size = ("data.n=600", "data.size=48", "model.weights=mobilenet_v2.pth", "trainer=cpu", "trainer.progress=none")
         size += ("trainer.max_epochs=6", "hydra.sweeper.n_trials=10", "hydra.sweeper.heartbeat=60")
     for seed in (0, 1):
