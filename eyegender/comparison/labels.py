@@ -25,10 +25,10 @@ DATA = "data"  # stands for the images, where runs have different ones
 def run_labels(records: Sequence[RunRecord]) -> dict[str, str]:
     """A unique label for each run, by its id.
 
-    A label begins with the name that a user gave the run, the number of a trial, or the backbone. If that is not unique,
-    or a number, then come the parameters that differ, those that tell most runs apart first. They are read from the composed config, where the
-    last value of a key that was given twice has won. Parameters that the user set are preferred to those that follow
-    from them. Runs that do not differ at all end with their id.
+    A label begins with the name that a user gave the run, the number of a trial, or the backbone. If that is not
+    unique, or a number, then come the parameters that differ, those that tell most runs apart first. They are read from
+    the composed config, where the last value of a key that was given twice has won. Parameters that the user set are
+    preferred to those that follow from them. Runs that do not differ at all end with their id.
     """
     names = {record.run_id: _own_name(record) for record in records}
     if len(records) == 1:
