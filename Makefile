@@ -59,7 +59,7 @@ demo: .venv/ready-to-test  ## try a model in a browser; ARGS="models=[models:/NA
 	$(BIN)/eyegender demo $(ARGS)
 
 screenshots: .venv/ready-to-test  ## take the screenshots of the docs again
-	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py tests/integration/test_browser_mlflow.py --basetemp=/tmp/eyegender
+	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py tests/integration/test_browser_mlflow.py tests/integration/test_browser_studies.py --basetemp=/tmp/eyegender
 
 docs: .venv/ready-to-document  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -83,7 +83,7 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecod
 	@touch $@
 
 .venv/ready-to-test: .venv/ready
-	$(INSTALL) --editable '.[cluster,onnx,explain,faces,celeba]' --group test --group lint
+	$(INSTALL) --editable '.[cluster,kubernetes,onnx,explain,faces,celeba]' --group test --group lint
 	@touch $@
 
 .venv/ready-to-document: .venv/ready

@@ -26,7 +26,7 @@ TEXTS = {page.name: page.read_text() for page in PAGES} | {"reference.md": confi
 COMMANDS = [(name, words) for name, text in TEXTS.items() for words in commands_in(text)]
 OURS = sorted({tuple(words[1:]) for _, words in COMMANDS if words[0] == "eyegender" and words[1:2] != []})
 # Commands of the system and of others, which the environment need not have.
-ELSEWHERE = {"source", "export", "pip", "createdb", "curl", "echo"}
+ELSEWHERE = {"kubectl", "source", "export", "pip", "createdb", "curl", "echo"}
 HYDRAS_GROUPS = {
     "sweeps",
     "hydra/launcher",
@@ -87,6 +87,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("STUDY_URL", "sqlite:///study.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     monkeypatch.chdir(ROOT / "docs/examples")
 
 

@@ -20,21 +20,22 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ._budget import Budget
-from ._heartbeat import WorkerId
-from ._job import sweep_folders
-from ._launch import WorkerSpec, check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
-from ._monitoring._lines import print_line
-from ._optuna import build_pruner, build_sampler, is_finite, random_parameters_message
-from ._redaction import one_line
-from ._schedulers._pausing import build_scheduler
-from ._search_space._custom import check_function
-from ._search_space._grammar import domains_of
-from ._search_space._packages import check_packages
-from ._search_space._space import Space, build_space
-from ._settings._reading import Settings, is_from_command_line, read_settings
-from ._study import Callbacks
-from ._trial import StudyError
+from .._budget import Budget
+from .._heartbeat import WorkerId
+from .._job import sweep_folders
+from .._kubernetes._submission import is_kubernetes
+from .._launch import WorkerSpec, check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
+from .._monitoring._lines import print_line
+from .._optuna import build_pruner, build_sampler, is_finite, random_parameters_message
+from .._redaction import one_line
+from .._schedulers._pausing import build_scheduler
+from .._search_space._custom import check_function
+from .._search_space._grammar import domains_of
+from .._search_space._packages import check_packages
+from .._search_space._space import Space, build_space
+from .._study import Callbacks
+from .._trial import StudyError
+from ._reading import Settings, is_from_command_line, read_settings
 
 log = logging.getLogger("hydra_plugins.optuna_study")
 
@@ -116,8 +117,8 @@ class Validation:
         examples = space.examples()
         composed = self.composed = [self._composed([*space.fixed, *example]) for example in examples]
         callbacks = Callbacks(settings.callbacks, settings.storage.secrets)
-        for config in composed:
-            callbacks.check_config(config)
+        for config in () if is_kubernetes(self.config) else composed:
+            callbacks.check_config(config)  # where the data is; that of pods need not be here
         of_first = {_job_directory(composed[0], number) for number in _SOME_NUMBERS}
         self._has_numbered_directories = len(of_first) == len(_SOME_NUMBERS)
         directories = of_first | {_job_directory(config, _SOME_NUMBERS[0]) for config in composed}
