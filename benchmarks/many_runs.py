@@ -1,6 +1,7 @@
 """What the commands that read a store cost when it has many runs: processor seconds at several sizes, start included.
 
-Run: python -m benchmarks.many_runs [--sizes 300 1000 3000 10000] [--page 200] [--profile FOLDER] [--write]
+Run: python -m benchmarks.many_runs [--sizes 300 1000 3000 10000] [--commands ...] [--page 200] [--profile FOLDER]
+         [--write]
 One tiny run is trained, and its rows in the store are copied under other ids, with other metrics and with predictions
 of their own, as trials of one study. Measured are: `compare`, which chooses the best trial; `compare pick=all`, whose
 page has the best 200; `promote` of the trained run; and `study` on as many Optuna trials. The last table is a page of
@@ -43,6 +44,7 @@ TINY = (
     "trainer.progress=none",
 )
 IMAGES = {"val": 214, "test": 536}  # of the paper's 2,681 images
+COMMANDS = ("compare", "compare pick=all", "promote", "study")
 _OF_RUN = ("params", "tags", "latest_metrics", "metrics")
 
 
@@ -156,18 +158,20 @@ def trained_store(folder: Path) -> Path:
     return folder
 
 
-def measure(folder: Path, trained: Path, sizes: Sequence[int], profile: Path | None) -> list[list[str]]:
+def measure(
+    folder: Path, trained: Path, sizes: Sequence[int], wanted: Sequence[str], profile: Path | None
+) -> list[list[str]]:
     """Processor seconds of each command at each size, and how they grow from the last size but one to the last."""
     taken: dict[str, list[float]] = {}
     for size in sizes:
         store = Store(folder / str(size), trained, size)
-        commands: dict[str, tuple[str, ...]] = {
+        commands: dict[str, tuple[str, ...]] = {  # as in COMMANDS
             "compare": (f"study={STUDY}", "latency=false", "output=one"),
             "compare pick=all": (f"study={STUDY}", "pick=all", "latency=false", "output=all"),
             "promote": (f"run={store.run_id}",),
             "study": (f"name={STUDY}", "storage=sqlite:///optuna.db", "output=report"),
         }
-        for name, overrides in commands.items():
+        for name, overrides in ((name, commands[name]) for name in wanted):
             own = ("tracking.root=mlruns",) if name != "study" else ()
             place = None if profile is None else profile / str(size)
             taken.setdefault(name, []).append(store.seconds(name.split()[0], *overrides, *own, profile=place))
@@ -183,6 +187,7 @@ def measure(folder: Path, trained: Path, sizes: Sequence[int], profile: Path | N
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs="+", default=[300, 1000, 3000, 10000])
+    parser.add_argument("--commands", nargs="+", default=COMMANDS, choices=COMMANDS)
     parser.add_argument("--page", type=int, default=200)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--write", action="store_true")
@@ -191,7 +196,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         trained = trained_store(folder / "trained")
-        first = table(measure(folder, trained, options.sizes, profile))
+        first = table(measure(folder, trained, options.sizes, options.commands, profile))
         page = Store(folder / "page", trained, options.page, tested=True)
         place = None if profile is None else profile / "page"
         taken = page.seconds(
