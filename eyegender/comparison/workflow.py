@@ -76,7 +76,10 @@ def compare_runs(store: TrackingStore, options: CompareOptions, folder: Path) ->
     part, records = load_records(store, selection.runs, options)
     comparison = compare(records, classes=_classes_to_show(records), part=part, left_out=selection.omitted)
     folder.mkdir(parents=True, exist_ok=True)
-    created = f"Written {time.strftime('%Y-%m-%d %H:%M')} from {store.name}."
+    # Not where this machine keeps it, because the page may be sent to somebody.
+    database = store.location.database
+    source = store.name if database is None else f"{database.parent.name}/{database.name}"
+    created = f"Written {time.strftime('%Y-%m-%d %H:%M')} from {source}."
     write_comparison(comparison, folder, load_images=_images_of_largest_group(store, comparison), created=created)
     experiment_id = selection.runs[0].run.info.experiment_id
     run_id = _log(store, experiment_id, comparison, folder, options.tracking.run_name)
