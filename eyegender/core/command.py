@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import traceback
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from eyegender.core.command_line.alerts import on_failure
 from eyegender.core.command_line.command_help import help_text
 from eyegender.core.command_line.dict_values import readable, settle
 from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
@@ -82,8 +84,7 @@ def command(
                 print_error(error)
                 raise SystemExit(USER_MISTAKE) from None
 
-        @wraps(task)
-        def main() -> None:
+        def run() -> None:
             nonlocal begun
             begun = False
             user_folder = _prepare_process(config_name, groups)
@@ -112,6 +113,12 @@ def command(
                 print(f"eyegender: {_OUTPUT_LOST.format(reason)}", file=sys.stderr)
                 if config_name != "train":  # a training leaves a run; of other commands the text may be the only result
                     sys.exit(USER_MISTAKE)
+
+        @wraps(task)
+        def main() -> None:
+            # Of the other commands, somebody waits for the result.
+            with on_failure(failure_line) if config_name == "train" else nullcontext():
+                run()
 
         main.job = job  # type: ignore[attr-defined]  # what a sweep from Python runs
         return main
@@ -247,6 +254,13 @@ def error_message(error: Exception, files: Sequence[Path] = ()) -> str:
         message = str(error) if isinstance(error, UserError) else _hydra_message(error, files)
         message += install_hint(message)
     return one_line(redact(message))
+
+
+def failure_line(error: Exception) -> str:
+    """What ended a command, in one line without secrets: a user's mistake as it is printed, or a bug with its type."""
+    if is_user_mistake(error):
+        return error_message(error)
+    return one_line(redact(f"{type(error).__name__}: {error}"))
 
 
 def print_error(error: Exception, files: Sequence[Path] = ()) -> None:
