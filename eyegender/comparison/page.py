@@ -13,6 +13,7 @@ from eyegender.comparison.figures import comparison_figures
 from eyegender.comparison.paper import CITATION, REMARKS
 from eyegender.core.output_folder import remove_old
 from eyegender.plots.figures import save_figures
+from eyegender.plots.pages import render_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from eyegender.comparison.figures import LoadImages
     from eyegender.comparison.tables import Cell, Table
 
+TEMPLATE = Path(__file__).parent / "templates" / "comparison.html"
 PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER = "comparison.html", "comparison.md", "figures"
 # Figures at least this wide, in inches, span the whole page.
 _WIDE = 7.4
@@ -61,15 +63,14 @@ def write_comparison(
 
 def render_html(comparison: Comparison, figures: Mapping[str, Figure], created: str | None = None) -> str:
     """The page as a single HTML file, with inline style and embedded figures."""
-    # Jinja2 comes with MLflow and torch. It is imported here because the Markdown does not need it.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("eyegender.comparison"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     images = [_image(name, figure) for name, figure in figures.items()]
-    return environment.get_template("comparison.html").render(
-        title=_title(comparison), created=created, comparison=comparison, sections=sections(comparison), images=images
+    return render_page(
+        TEMPLATE,
+        title=_title(comparison),
+        created=created,
+        comparison=comparison,
+        sections=sections(comparison),
+        images=images,
     )
 
 

@@ -24,6 +24,7 @@ from eyegender.data.decode import decode, to_pixels
 from eyegender.data.readers import UnreadableImageError
 from eyegender.inference.grad_cam import grad_cam, overlay
 from eyegender.inference.load import classes_of
+from eyegender.plots.pages import render_page
 from eyegender.tracking.run_artifacts import logged_model, trial_folder
 from eyegender.tracking.tracking_store import is_training
 
@@ -179,10 +180,7 @@ def predict_image(model: LoadedModel, image: Image.Image) -> dict[str, Any]:
 
 
 def _render_page(models: Sequence[DemoModel]) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    return environment.from_string(PAGE.read_text(encoding="utf-8")).render(models=models)
+    return render_page(PAGE, models=models)
 
 
 def _data_uri(pixels: NDArray[np.uint8]) -> str:
