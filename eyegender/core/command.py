@@ -32,7 +32,7 @@ from eyegender.core.errors import USER_MISTAKE, UserError, install_hint, is_disk
 from eyegender.core.imports import leave_quickly
 from eyegender.core.objectives import register_resolvers
 from eyegender.core.output_folder import rename_run_dir
-from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secrets
+from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secret, register_secrets
 from eyegender.core.standard_streams import log_in_utf8, lost_output, make_output_safe
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _OUTPUT_LOST = (
     "standard output (stdout) must take what a command prints, got: {}; everything else is done, so free disk space or "
     "redirect the output"
 )
+# MLflow's own variables. Nothing prints them; a library's error might.
+_LOGIN = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _PACKAGE = Path(__file__).parents[1]
 # A package without folders. None would be that of the command, whose folder `models` looks like a config group.
 _NO_CONFIGS = "pkg://eyegender.core"
@@ -130,6 +132,8 @@ def prepare_job(cfg: DictConfig) -> None:
     """Keep the secrets of a job's config out of its log, and let the log accept every character."""
     settle(cfg)
     register_secrets(cfg)
+    for name in _LOGIN:
+        register_secret(os.environ.get(name, ""))
     redact_logs()
     log_in_utf8()
 

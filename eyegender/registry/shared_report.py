@@ -1,6 +1,6 @@
 """A run's report as one HTML page that opens from a file, with its figures inside and without anything of this machine.
 
-It contains no image of the data unless it is asked to, and no path: the figures are drawn again from numbers.
+The figures are drawn again from numbers, so that none of them shows an image of the data.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from eyegender.comparison.run_record import backbone_name
 from eyegender.core.eye_study import counted_units
 from eyegender.core.secrets import redact
 from eyegender.models.intervals import bootstrap_interval
+from eyegender.plots.pages import render_page
 from eyegender.registry.card_html import to_html
-from eyegender.registry.model_card import card_of_run, describe
+from eyegender.registry.model_card import card_of_run
+from eyegender.tracking.names import metric_value, stored_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,93 +26,82 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from eyegender.comparison.run_record import RunRecord
-    from eyegender.tracking.predictions import Predictions
     from eyegender.tracking.tracking_store import TrackingStore
 
-CURVES = tuple(f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy"))
+# The only figure of a run that shows images of the data, with the names of their files.
+WITH_IMAGES = "figures/most_wrong.png"
+TEMPLATE = Path(__file__).with_name("templates") / "report.html"
+_CURVES = tuple(f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy"))
 _WIDE = 7.4  # inches; wider figures span the page
+_NOT_TESTED = "The run was not tested: only its validation is known, which has chosen its epoch."
+_SYNTHETIC = "Trained on synthetic eyes. The metrics say nothing about real eyes."
 
 
 def report_page(
-    record: RunRecord, *, card: str | None, figures: Mapping[str, Figure], picture: bytes | None, created: str
+    record: RunRecord,
+    *,
+    classes: tuple[str, ...],
+    card: str | None,
+    figures: Mapping[str, Figure],
+    images: bytes | None,
+    created: str,
 ) -> str:
-    """The page.
+    """The page as HTML.
 
     Args:
         record: the run.
+        classes: class names in the order of their labels.
         card: the model card in Markdown; None for a run that was not tested.
         figures: the figures by name.
-        picture: a PNG with images of the data, or None.
+        images: a PNG with images of the data, or None.
         created: the line below the title.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("eyegender.registry"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    images = [_embedded(name, figure) for name, figure in figures.items()]
-    if picture is not None:
-        uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-        images.append({"name": "most_wrong", "uri": uri, "alt": "The most wrong test images", "wide": True})
-    # Without its first heading, which is the title of the page. All of its text is escaped.
-    body = "" if card is None else Markup(to_html(card.partition("\n")[2]))  # noqa: S704
-    remarks = []
-    if card is None:
-        remarks.append("The run was not tested: only its validation, which has chosen its epoch, is known.")
-        if record.synthetic:
-            remarks.append("Trained on synthetic eyes. The metrics say nothing about real eyes.")
-    return environment.get_template("report.html").render(
-        title=title_of(record), created=created, headlines=headlines(record), remarks=remarks, images=images, card=body
+    shown = [_embedded(name, figure) for name, figure in figures.items()]
+    if images is not None:
+        alt = "The most wrong test images"
+        shown.append({"name": "most_wrong", "uri": _uri("image/png", images), "alt": alt, "wide": True})
+    return render_page(
+        TEMPLATE,
+        title=title_of(record),
+        created=created,
+        answers=_answers(record, classes),
+        warnings=[] if card is not None else [_NOT_TESTED, *([_SYNTHETIC] if record.synthetic else [])],
+        images=shown,
+        # Without its first heading, which is the title of the page. Whatever looks like HTML in it is escaped.
+        card="" if card is None else Markup(to_html(card.partition("\n")[2])),  # noqa: S704
     )
 
 
 def title_of(record: RunRecord) -> str:
     """The run's name, after its backbone if the name does not begin with it."""
     backbone = backbone_name(record.params)
-    return record.name if record.name.startswith(backbone) else f"{backbone}: {record.name}"
-
-
-def headlines(record: RunRecord) -> list[str]:
-    """The accuracy in one sentence."""
-    predictions = record.predictions
-    if predictions is not None:
-        found = bootstrap_interval("accuracy", predictions.labels, predictions.probabilities, predictions.persons)
-        return [
-            f"Test accuracy {100 * found.value:.1f}% (95% interval {100 * found.low:.1f} to {100 * found.high:.1f}%) on "
-            f"{len(predictions):,} images{counted_units(predictions.persons, classes_of(predictions))}."
-        ]
-    best = record.metrics.get("best/val/accuracy")
-    return [] if best is None else [f"Validation accuracy {100 * best:.1f}% in the best epoch."]
-
-
-def classes_of(predictions: Predictions) -> tuple[str, ...]:
-    """The names of more than two classes; of two, predictions do not store them."""
-    return predictions.classes or ("0", "1")
+    return record.name if record.name.startswith(backbone) else f"{backbone} · {record.name}"
 
 
 def card_text(record: RunRecord, classes: tuple[str, ...], folder: str | None) -> str | None:
-    """The model card; None for a run without test predictions.
+    """The model card in Markdown; None for a run without test predictions.
 
     Args:
         record: the run.
         classes: class names in the order of their labels.
-        folder: what to call the shared folder in commands that use its model; None if it has no model.
+        folder: the shared folder in commands that use its model; None if it has no model.
     """
     if record.predictions is None:
         return None
     use = [] if folder is None else [
         f"eyegender predict model={folder} images=DIR",
         f"eyegender evaluate model={folder} data=folder data.root=DIR",
-        f"python -c 'import eyegender; print(eyegender.load_model(\"{folder}\").predict(\"DIR\"))'",
+        f"eyegender demo models=[{folder}]",
     ]  # fmt: skip
     return card_of_run(record, title=title_of(record), use=use, classes=classes)
 
 
 def report_figures(
-    record: RunRecord, history: Sequence[Mapping[str, float]], classes: tuple[str, ...]
+    record: RunRecord, curves: Sequence[Mapping[str, float]], classes: tuple[str, ...]
 ) -> dict[str, Figure]:
-    """The run's figures, drawn from its predictions and curves; none of them shows an image of the data."""
+    """The run's figures by name, drawn from its test predictions and its curves."""
     import numpy as np
 
     from eyegender.plots import figures
@@ -119,52 +110,60 @@ def report_figures(
     drawn = {}
     if (predictions := record.predictions) is not None:
         labels, probabilities = predictions.labels, predictions.probabilities
-        matrix = predictions.confusion_matrix
-        drawn["confusion_matrix"] = figures.confusion_matrix(matrix, classes=classes, note=note)
+        drawn["confusion_matrix"] = figures.confusion_matrix(predictions.confusion_matrix, classes=classes, note=note)
         if len(np.unique(labels)) > 1:
             drawn["roc"] = figures.roc_curve(labels, probabilities, classes=classes, note=note)
         drawn["reliability"] = figures.reliability_diagram(
             labels, probabilities, persons=predictions.persons, classes=classes, note=note
         )
-    if history:
-        drawn["learning_curves"] = figures.learning_curves(history, note=note)
+    if curves:
+        drawn["learning_curves"] = figures.learning_curves(curves, note=note)
     return drawn
-
-
-def without_places(text: str, run: Run) -> str:
-    """The text without secrets, and without the folders of this machine that the run knows of."""
-    params, tags = run.data.params, run.data.tags
-    known = {params.get("data.root"), params.get("data.reader.root"), params.get("tracking.root"), tags.get("output_dir")}
-    known |= {params.get("model.weights"), str(Path.home()), str(Path.cwd())}
-    for place in sorted((p for p in known if p and "/" in p and len(p) > 1), key=len, reverse=True):
-        text = text.replace(place, Path(place).name)
-    return redact(text)
 
 
 def read_curves(store: TrackingStore, run: Run) -> list[dict[str, float]]:
     """Loss and accuracy of each epoch."""
-    from eyegender.tracking.names import stored_name
-
     epochs: dict[int, dict[str, float]] = {}
-    for name in CURVES:
+    for name in _CURVES:
         stored = stored_name(name) if stored_name(name) in run.data.metrics else name
         if stored in run.data.metrics:
             for point in store.client.get_metric_history(run.info.run_id, stored):
-                epochs.setdefault(int(point.step), {"epoch": float(point.step)})[name] = float(point.value)
+                epochs.setdefault(int(point.step), {})[name] = float(point.value)
     return [epochs[step] for step in sorted(epochs)]
 
 
-def about(classes: tuple[str, ...]) -> str:
-    """What the model predicts."""
-    return describe(classes)
+def without_places(text: str, run: Run) -> str:
+    """The text without secrets, and without the folders of this machine that the run names."""
+    params, tags = run.data.params, run.data.tags
+    keys = ("data.root", "data.reader.root", "data.split.file", "model.weights", "tracking.root", "output", "ckpt_path")
+    places = [*(params.get(key, "") for key in keys), tags.get("output_dir", ""), str(Path.cwd()), str(Path.home())]
+    for place in sorted({place for place in places if "/" in place.rstrip("/")}, key=len, reverse=True):
+        text = text.replace(place, Path(place).name)
+    return redact(text)
+
+
+def _answers(record: RunRecord, classes: tuple[str, ...]) -> list[str]:
+    predictions = record.predictions
+    if predictions is None:
+        best = metric_value(record.metrics, "best/val/accuracy")
+        return [] if best is None else [f"Validation accuracy {100 * best:.1f}% in the best epoch."]
+    found = bootstrap_interval("accuracy", predictions.labels, predictions.probabilities, predictions.persons)
+    return [
+        f"Test accuracy {100 * found.value:.1f}% (95% interval {100 * found.low:.1f} to {100 * found.high:.1f}%) on "
+        f"{len(predictions):,} images{counted_units(predictions.persons, classes)}."
+    ]
 
 
 def _embedded(name: str, figure: Figure) -> dict[str, object]:
+    """The figure as a data URI: a bitmap if it shows a matrix, otherwise vector graphics."""
     content = io.BytesIO()
     kind = "png" if any(axes.get_images() for axes in figure.axes) else "svg"
     metadata: dict[str, None] = {"Software": None} if kind == "png" else {"Date": None}
     figure.savefig(content, format=kind, dpi=150, metadata=metadata)
     media = "image/png" if kind == "png" else "image/svg+xml"
-    encoded = base64.b64encode(content.getvalue()).decode()
     alt = figure.get_suptitle().replace("\n", " ").replace(r"\$", "$")
-    return {"name": name, "uri": f"data:{media};base64,{encoded}", "alt": alt, "wide": figure.get_figwidth() >= _WIDE}
+    return {"name": name, "uri": _uri(media, content.getvalue()), "alt": alt, "wide": figure.get_figwidth() >= _WIDE}
+
+
+def _uri(media: str, content: bytes) -> str:
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"

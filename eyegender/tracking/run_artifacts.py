@@ -53,6 +53,14 @@ def read_text(store: TrackingStore, run_id: str, path: str) -> str | None:
             return None
 
 
+def artifact_names(store: TrackingStore, run_id: str, folder: str) -> list[str]:
+    """The paths of the artifacts in a folder of a run."""
+    try:
+        return [item.path for item in store.client.list_artifacts(run_id, folder)]
+    except Exception as error:  # the type depends on where the artifacts are stored
+        raise store.unreadable(f"the artifacts of run {run_id}", error) from error
+
+
 def read_predictions(store: TrackingStore, run_id: str) -> Predictions | None:
     """The run's predictions for the test images; None if it stored none that can be read."""
     text = read_text(store, run_id, PREDICTIONS_FILE)

@@ -22,7 +22,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 def test_every_command_is_a_module_with_a_config() -> None:
     assert sorted(COMMANDS) == sorted(path.stem for path in config_folder("conf").glob("*.yaml"))
-    assert all(find_spec(f"eyegender.{name}") for name in COMMANDS)
+    assert all(find_spec(f"eyegender.{name.replace('-', '_')}") for name in COMMANDS)
 
 
 def test_the_installed_script_calls_main() -> None:
