@@ -48,7 +48,7 @@ def _table(lines: list[str]) -> str:
 
     def row(cells: list[str], tag: str) -> str:
         shown = (
-            f'<{tag}{" class=left" if is_left else ""}>{_inline(cell)}</{tag}>'
+            f"<{tag}{' class=left' if is_left else ''}>{_inline(cell)}</{tag}>"
             for cell, is_left in zip(cells, left, strict=True)
         )
         return f"<tr>{''.join(shown)}</tr>"

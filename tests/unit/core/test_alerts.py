@@ -112,7 +112,7 @@ def notes() -> list[Any]:
 
 
 def test_the_command_gets_its_arguments_as_they_are_and_the_facts() -> None:
-    odd = ["two words", "it's \"quoted\"", "; touch planted", "$(touch planted)", "`touch planted`", "*", ""]
+    odd = ["two words", 'it\'s "quoted"', "; touch planted", "$(touch planted)", "`touch planted`", "*", ""]
     error = ValueError("the disk\nis full")
     assert fail(error, command=[sys.executable, "-c", NOTE, *odd]) is error
     [[arguments, facts, _]] = notes()
@@ -192,15 +192,16 @@ def test_a_webhook_that_cannot_be_reached_is_one_line_without_the_address(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["no-such-program", "x"], "must be a program that can be run, got no-such-program (No such file or directory)"),
+        (
+            ["no-such-program", "x"],
+            "must be a program that can be run, got no-such-program (No such file or directory)",
+        ),
         (["/"], "must be a program that can be run, got / (Permission denied)"),
         ([sys.executable, "-c", "raise SystemExit(3)"], "ended with exit status 3"),
         (["a\0b"], "must be a program that can be run, got a\\x00b (embedded null byte)"),
     ],
 )
-def test_a_command_that_fails_is_one_line(
-    command: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_that_fails_is_one_line(command: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     error = SystemExit(143)
     assert fail(error, command=command) is error
     assert capsys.readouterr().err == f"alert: alert.command {said}\n"
@@ -210,7 +211,9 @@ def test_a_command_that_hangs_is_killed_with_all_that_it_started(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(alerts, "LIMIT_SECONDS", 2.0)
-    start = "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'])"
+    start = (
+        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'])"
+    )
     hang = f"{start}; open('pid', 'w').write(str(child.pid)); time.sleep(99)"
     error = ValueError("x")
     assert fail(error, command=[sys.executable, "-c", hang]) is error
@@ -303,7 +306,10 @@ def test_a_failed_training_sends_one_alert_and_ends_as_without_it(tmp_path: Path
     command = f"alert.command=[{sys.executable},-c,'{NOTE.replace(chr(39), chr(92) + chr(39))}','a b']"
     with_alert = run(*missing, command, "alert.webhook=http://127.0.0.1:9/x-y-z", cwd=tmp_path)
     assert (with_alert.returncode, with_alert.stdout) == (without.returncode, without.stdout) == (2, "")
-    assert with_alert.stderr == f"{without.stderr}alert: alert.webhook cannot be reached ([Errno 111] Connection refused)\n"
+    assert (
+        with_alert.stderr
+        == f"{without.stderr}alert: alert.webhook cannot be reached ([Errno 111] Connection refused)\n"
+    )
     [[arguments, facts, _]] = notes()
     assert arguments == ["a b"]
     assert facts["EYEGENDER_ERROR"] == without.stderr.removeprefix("eyegender: ").strip()

@@ -17,7 +17,7 @@ from tests.unit.docs.pages import ROOT, commands_in
         ("$ one   # what it does\n$ two '#3' a#b", "one\ntwo '#3' a#b"),
         ("$ one\nits output\n$ two\n\nmore $ output", "one\ntwo"),
         ("$ one \\\n    a=1 \\\n    b=2\noutput", "one \\\n    a=1 \\\n    b=2"),
-        ("$ echo \"a # b\n> c\"\nout", 'echo "a # b\nc"'),
+        ('$ echo "a # b\n> c"\nout', 'echo "a # b\nc"'),
         (r"$ echo \# \' # it's" + "\n$ two", "echo \\# \\'\ntwo"),
         ("only output", ""),
     ],

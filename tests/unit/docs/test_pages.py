@@ -28,7 +28,7 @@ COMMANDS = [(name, words) for name, text in TEXTS.items() for words in commands_
 COMMANDS += [("", shlex.split(code)) for code in inline_code(TEXTS["coming-from.md"]) if code.startswith("eyegender ")]
 OURS = sorted({tuple(words[1:]) for _, words in COMMANDS if words[0] == "eyegender" and words[1:2] != []})
 # Commands of the system and of others, which the environment need not have.
-ELSEWHERE = {"source", "export", "pip", "createdb", "curl", "echo"}
+ELSEWHERE = {"source", "export", "read", "pip", "conda", "createdb", "curl", "echo"}
 HYDRAS_GROUPS = {
     "sweeps",
     "hydra/launcher",
