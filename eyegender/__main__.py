@@ -61,7 +61,7 @@ def _overview() -> str:
     lines = ["Usage: eyegender COMMAND [KEY=VALUE ...]", "", "Commands"]
     for name in COMMANDS:
         about = read_config(config_folder("conf") / f"{name}.yaml").about
-        lines.append(f"  {name:<14} {re.split(r'(?<=[.])(?= |$)', about)[0]}")
+        lines.append(f"  {name:<13} {re.split(r'(?<=[.])(?= |$)', about)[0]}")
     lines += ["", "Options", *(f"  {flag:<30} {text}" for flag, text in _FLAGS.items())]
     return "\n".join([*lines, ""])
 

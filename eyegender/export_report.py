@@ -1,4 +1,4 @@
-"""`eyegender export-report run=ID`: a folder with a run's report, model card and model, to be given to somebody else."""
+"""`eyegender export-report run=ID`: a folder with a run's report, model card and model, to be passed on."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def page() -> Iterator[sync_api.Page]:
 )
 def test_the_search_finds_the_page_first(words: str, wanted: str, site: str, page: sync_api.Page) -> None:
     page.goto(f"{site}/index.html")
-    page.locator("[data-md-component=search-query]").fill(words)
+    page.locator("[data-md-component=search-query]").press_sequentially(words)  # the page listens to keys
     results = page.locator(".md-search-result__item > a")
     expect(results.first).to_be_visible(timeout=SLOW)
     found = [re.sub(r".*/|[?#].*", "", link.get_attribute("href") or "") for link in results.all()]

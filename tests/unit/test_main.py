@@ -36,7 +36,7 @@ def test_it_lists_every_command_in_one_line(
 ) -> None:
     call(monkeypatch, *arguments)
     lines = capsys.readouterr().out.splitlines()
-    listed = [found[1] for line in lines if (found := re.match(r"  ([a-z]+) +[A-Z].+\.$", line))]
+    listed = [found[1] for line in lines if (found := re.match(r"  ([a-z-]+) +[A-Z].+\.$", line))]
     assert listed == [*COMMANDS]
     assert all(len(line) <= 80 for line in lines)
 

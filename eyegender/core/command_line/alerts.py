@@ -230,7 +230,7 @@ def _post(webhook: str, facts: Mapping[str, str]) -> str | None:
         def redirect_request(self, *_: Any) -> None:
             return None
 
-    what = facts["study"] and f"the study {facts['study']}" or facts["run_name"] or "a training"
+    what = (facts["study"] and f"the study {facts['study']}") or facts["run_name"] or "a training"
     text = f"eyegender: {what} failed on {facts['host']}: {facts['error']}"
     body = json.dumps({"text": text, **facts}).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "eyegender"}

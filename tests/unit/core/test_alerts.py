@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -137,10 +136,13 @@ def test_the_command_gets_no_secret_of_this_process(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("hook", [status(200)], indirect=True)
 def test_the_webhook_gets_the_facts_as_json(hook: Hook) -> None:
-    with pytest.raises(SystemExit), alerts.on_failure(str):
+    def end() -> None:
         alerts.take_alert(config(webhook=hook.url), sweep=False)
         alerts.describe_run("inception_v3 · depth 4", lambda: "f" * 32)
         raise SystemExit(2) from UserError("data.root must exist")
+
+    with pytest.raises(SystemExit), alerts.on_failure(str):
+        end()
     [(path, kind, facts)] = hook.got
     assert path == f"/services/{SECRET}"
     assert kind == "application/json"
@@ -297,7 +299,7 @@ def test_a_run_knows_nothing_of_it() -> None:
 
 
 def run(*arguments: str, cwd: Path, **env: str) -> Any:
-    return processes.run("eyegender.train", *arguments, cwd=cwd, env=env, merged=False)
+    return processes.run("eyegender.train", *arguments, cwd=cwd, env=env)
 
 
 def test_a_failed_training_sends_one_alert_and_ends_as_without_it(tmp_path: Path) -> None:

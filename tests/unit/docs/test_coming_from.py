@@ -14,7 +14,7 @@ from tests.unit.docs.test_pages import one_value
 
 PAGE = ROOT / "docs/coming-from.md"
 CODE = dict.fromkeys(inline_code(ours_of(PAGE)))
-# Of a training or a sweep; tests/unit/docs/test_pages.py composes whole commands. Ray's launcher is not among the extras.
+# Of a training or a sweep; test_pages.py composes whole commands. Ray's launcher is not among the extras.
 OVERRIDES = [code for code in CODE if all("=" in word for word in shlex.split(code)) and "launcher=ray" not in code]
 
 

@@ -39,5 +39,6 @@ def test_the_page_says_what_is_copied() -> None:
 
 
 def test_the_tests_of_the_docs_read_commands_of_several_lines() -> None:
-    text = "```console\n$ eyegender train \\\n    seed=1 # one\nDone\n```\n```shell\nmake train\n# a remark\neyegender sync\n```\n"
+    text = "```console\n$ eyegender train \\\n    seed=1 # one\nDone\n```\n"
+    text += "```shell\nmake train\n# a remark\neyegender sync\n```\n"
     assert commands_in(text) == [["eyegender", "train", "seed=1"], ["make", "train"], ["eyegender", "sync"]]

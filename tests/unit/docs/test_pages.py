@@ -90,6 +90,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("STUDY_URL", "sqlite:///study.db")
+    monkeypatch.setenv("HOOK", "https://hooks.example/of-the-docs")
     monkeypatch.chdir(ROOT / "docs/examples")
 
 
