@@ -67,10 +67,9 @@ def report_page(
         title=title_of(record),
         created=created,
         answers=_answers(record, classes),
-        warnings=[] if card is not None else [_NOT_TESTED, *([_SYNTHETIC] if record.synthetic else [])],
+        warnings=[*([_SYNTHETIC] if record.synthetic else []), *([_NOT_TESTED] if card is None else [])],
         images=shown,
-        # Without its first heading, which is the title of the page. Whatever looks like HTML in it is escaped.
-        card="" if card is None else Markup(to_html(card.partition("\n")[2])),  # noqa: S704
+        card="" if card is None else Markup(to_html(_body(card))),  # noqa: S704 - to_html has escaped it
     )
 
 
@@ -140,6 +139,11 @@ def without_places(text: str, run: Run) -> str:
     for place in sorted({place for place in places if "/" in place.rstrip("/")}, key=len, reverse=True):
         text = text.replace(place, Path(place).name)
     return redact(text)
+
+
+def _body(card: str) -> str:
+    """The card without what the page says above the figures: its title, and that the eyes are synthetic."""
+    return "\n".join(line for line in card.splitlines()[1:] if not line.startswith("> **Trained on synthetic"))
 
 
 def _answers(record: RunRecord, classes: tuple[str, ...]) -> list[str]:

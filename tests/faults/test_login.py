@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import psutil
 import pytest
+from PIL import Image
 
 import eyegender
 from tests import processes
@@ -24,7 +25,7 @@ USER, PASSWORD, TOKEN = "admin", "c0rrect-horse-b4ttery", "t0ken-of-the-pr0xy"
 LOGIN = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 NAMES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_URI")
 REPAIR = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, to a valid login"
-SHORT = (*TINY, "trainer.max_epochs=1", "tracking=server")
+SHORT = (*TINY, "trainer.max_epochs=1", "tracking=server", "tracking.close_timeout=300")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     ini = folder / "auth.ini"
     ini.write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\nadmin_username = {USER}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 600\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     env = {
         "MLFLOW_AUTH_CONFIG_PATH": str(ini), "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
@@ -122,12 +123,13 @@ def test_without_a_valid_login_each_command_ends_at_once_in_one_line(
 ) -> None:
     log_in(monkeypatch, **login)
     where = f"tracking.uri={guarded.url}"
+    Image.new("RGB", (32, 32)).save(tmp_path / "eye.png")
     commands = [
         ("eyegender.train", *SHORT, where),
         ("eyegender.train", "-m", *SHORT, where, "+sweeps=finetune"),
         ("eyegender.compare", where, "output=page"),
         ("eyegender.promote", "run=x", where),
-        ("eyegender.predict", "model=models:/eyegender@champion", f"images={tmp_path}", where),
+        ("eyegender.predict", "model=models:/eyegender@champion", "images=eye.png", where),
         ("eyegender.export_report", "run=x", where, "output=shared"),
     ]
     # One of them is enough to know that the other two logins are no login.
@@ -135,8 +137,8 @@ def test_without_a_valid_login_each_command_ends_at_once_in_one_line(
         done = processes.run(*command, cwd=tmp_path)
         assert done.returncode == 2, done.stdout + done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
-        assert done.stderr.endswith(f"; {REPAIR}\n")
-        assert "401" in done.stderr
+        assert done.stderr.endswith(f"; {REPAIR}\n"), done.stderr
+        assert "401" in done.stderr, done.stderr
         assert "wr0ng-password" not in done.stdout + done.stderr
         assert "Train    " not in done.stdout
     assert not list(tmp_path.rglob("tracking.jsonl"))

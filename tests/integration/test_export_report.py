@@ -15,7 +15,8 @@ import eyegender
 from tests import processes
 from tests.composing import SMALL
 from tests.digits import write_digits
-from tests.integration.browser import MARKS, opened_page, shoot
+from tests.integration.browser import MARKS, SCREENSHOTS, opened_page, shoot
+from tests.integration.conftest import LONGER
 from tests.unit.docs.pages import ROOT
 
 pytestmark = pytest.mark.integration
@@ -121,7 +122,8 @@ class TestInABrowser:
 
     @pytest.mark.parametrize("width", [1440, 390])
     def test_the_report_opens_from_its_file(self, width: int, tmp_path: Path) -> None:
-        run = trained(tmp_path, *SYNTHETIC)
+        longer = () if SCREENSHOTS is None else (*LONGER, "tracking.run_name=mobilenet_v2 on synthetic eyes")
+        run = trained(tmp_path, *SYNTHETIC, *longer)
         exported(tmp_path, f"run={run}", "output=shared")
         with opened_page(width) as page:
             asked: list[str] = []

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+# The hooks of the site, the generator of the reference, and the examples.
+sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "docs/examples")]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -23,7 +26,7 @@ def commands_in(text: str) -> list[list[str]]:
 
     `python -m eyegender.train` becomes `eyegender train`.
     """
-    from copied_commands import commands  # of docs/, which conftest.py adds to the path
+    from copied_commands import commands
 
     found: list[str] = []
     for kind, block in re.findall(r"^```(console|shell|bash)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
