@@ -84,7 +84,7 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecod
 	@touch $@
 
 .venv/ready-to-test: .venv/ready
-	$(INSTALL) --editable '.[cluster,onnx,explain,faces,celeba]' --group test --group lint
+	$(INSTALL) --editable '.[cluster,kubernetes,onnx,explain,faces,celeba]' --group test --group lint
 	@touch $@
 
 .venv/ready-to-document: .venv/ready

@@ -1,29 +1,37 @@
 """A sweep of 24 trials over depths 0, 1, 2, 4, 8 and learning rates: one worker of ours against baseline trials.
 
 Run: python -m benchmarks.sweep [--eyes=FOLDER] [--weights FILE] [--quick] [--write]
-         [--seeds 3] [--without-grid]
+         [--seeds 3] [--without-grid] [--keep FILE]
 2,000 images at 224 pixels, 10 epochs. The baseline is the least that a sweeper that only hands out configurations can
 cost: one process, imports paid once, nothing shared between trials. Ours runs in two ways, each time from an empty
 cache: a grid with every trial to its end, unless left out, and the default of `+sweeps=finetune`, promotion of
 averaged weights with early TPE over the same ranges, once per seed. With --plain-epochs, the baseline runs each depth
 once for that many epochs; further epochs and learning rates of that depth are extrapolated as the mean of the epochs
-after the first. To compare accuracies, it then trains our best configuration to the end, which is not counted.
+after the first. To compare accuracies, it then trains our best configuration to the end, which is not counted. With
+--keep, sweeps that have finished are kept in a JSON file, and the same command on the same processor goes on with the
+others.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sqlite3
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.depth0 import arguments, our_command, parsed, plain_seconds
 from benchmarks.image_folders import class_folders
-from benchmarks.measuring import report, seconds_of, spread, table
+from benchmarks.measuring import machine, report, seconds_of, spread, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GRID, DEFAULT, PLAIN = "ours, every trial to its end", "ours, the default", "plain"
 DEPTHS = (0, 1, 2, 4, 8)
@@ -112,22 +120,61 @@ def plain(grid: list[tuple[int, float]], winner: tuple[int, float], root: Path, 
     return Sweep(around + sum(of_depth[depth] for depth, _ in grid), best, winner, len(grid), of_depth)
 
 
+class Kept:
+    """Sweeps that have finished, in a file of one set of options and one processor.
+
+    Args:
+        path: the file; None keeps nothing.
+        options: the options of the command.
+    """
+
+    def __init__(self, path: Path | None, options: argparse.Namespace) -> None:
+        self._path = path
+        of_all = {"processor": machine(), **{name: str(value) for name, value in vars(options).items()}}
+        # A file is valid for more seeds, too, and wherever the result is written.
+        self._conditions = {name: value for name, value in of_all.items() if name not in {"keep", "write", "seeds"}}
+        stored = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        if stored and stored["conditions"] != self._conditions:
+            raise SystemExit(f"{path} is of other conditions, got {stored['conditions']}; name another file")
+        self._sweeps = {name: _sweep_of(values) for name, values in stored.get("sweeps", {}).items()}
+
+    def get(self, name: str, run: Callable[[], Sweep]) -> Sweep:
+        """The sweep of this name, which runs unless it is kept."""
+        if name not in self._sweeps:
+            self._sweeps[name] = run()
+            if self._path is not None:
+                sweeps = {name: asdict(sweep) for name, sweep in self._sweeps.items()}
+                self._path.write_text(json.dumps({"conditions": self._conditions, "sweeps": sweeps}, indent=1))
+        return self._sweeps[name]
+
+
+def _sweep_of(values: dict[str, Any]) -> Sweep:
+    depth, rate = values.pop("winner")
+    of_depth = {int(depth): seconds for depth, seconds in values.pop("of_depth").items()}
+    return Sweep(**values, winner=(depth, rate), of_depth=of_depth)
+
+
 def main() -> None:
     parser = arguments(10)
+    parser.add_argument("--keep", type=Path, help="JSON file of what has finished")
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--without-grid", action="store_true")
     options = parsed(parser)
+    kept = Kept(options.keep, options)
     grid = [(depth, rate) for rate in RATES for depth in DEPTHS][: options.trials]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root = class_folders(folder / "eyes", options.images, options.eyes)
         found: dict[str, list[Sweep]] = {}
         if not options.without_grid:
-            found[GRID] = [ours(GRID, 0, root, folder / "ours", options)]
-        found[DEFAULT] = [ours(DEFAULT, seed, root, folder / "ours", options) for seed in range(options.seeds)]
+            found[GRID] = [kept.get(GRID, lambda: ours(GRID, 0, root, folder / "ours", options))]
+        found[DEFAULT] = [
+            kept.get(f"{DEFAULT}, seed {seed}", partial(ours, DEFAULT, seed, root, folder / "ours", options))
+            for seed in range(options.seeds)
+        ]
         winner = max((sweep for sweeps in found.values() for sweep in sweeps), key=lambda sweep: sweep.best).winner
-        found[PLAIN] = [plain(grid, winner, root, options)]
+        found[PLAIN] = [kept.get(PLAIN, lambda: plain(grid, winner, root, options))]
     rows = [("way", "seconds", "plain / this", "best validation accuracy", "trials to the end")]
     baseline = found[PLAIN][0].seconds
     for way, sweeps in found.items():

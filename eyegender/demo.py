@@ -44,12 +44,19 @@ def main(cfg: DictConfig) -> None:
     with listen(options.host, options.port) as listener:
         import uvicorn
 
-        from eyegender.inference.demo_page import LOOPBACK, demo_app, find_models
+        from eyegender.inference.demo_models import example_of, find_models
+        from eyegender.inference.demo_page import LOOPBACK, demo_app
         from eyegender.inference.load import load_model
         from eyegender.tracking.tracking_store import open_store
 
-        models = find_models(open_store(options.tracking), options.tracking.experiment, options.models)
-        app = demo_app(models, lambda reference: load_model(reference, options.tracking), host=options.host)
+        store = open_store(options.tracking)
+        offer = find_models(store, options.tracking.experiment, options.models)
+        app = demo_app(
+            offer,
+            lambda reference: load_model(reference, options.tracking),
+            lambda model: example_of(store, model),
+            host=options.host,
+        )
         server = uvicorn.Server(uvicorn.Config(app, host=options.host, log_level="warning"))
         if options.host not in LOOPBACK:
             print(

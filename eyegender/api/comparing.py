@@ -27,14 +27,17 @@ class ComparisonResult:
     """A comparison of runs.
 
     Args:
+        part: `test` or `val`: the images from which all numbers are.
         metrics: one row per run, the most accurate of each group first, with the run's id as index; each metric has the
             columns NAME, NAME_low and NAME_high, its 95% interval.
-        sentences: what the comparison found: the best run of each group, warnings, and the tested differences.
+        sentences: what the comparison found: the best run of each group, warnings, the tested differences, and which
+            runs are not compared.
         run_id: MLflow's id of the run that contains the page.
         output_dir: folder with comparison.html, comparison.md and figures/.
         comparison: everything that the page shows.
     """
 
+    part: str
     metrics: pd.DataFrame = field(repr=False)
     sentences: tuple[str, ...]
     run_id: str
@@ -58,8 +61,8 @@ def compare(
     """Compare runs as `eyegender compare` does: intervals, tests, a page, and the same page in MLflow.
 
     Args:
-        runs: results of `train` or ids of runs; the result of a sweep, for those of its trials that were tested; None
-            for the best run of each backbone on each split.
+        runs: results of `train` or ids of runs; the result of a sweep, for all its trials, which are compared on the
+            validation images unless all were tested; None for the best run of each backbone on each split.
         overrides: further keys of the command, such as `{"latency": False}` or `{"tracking.root": FOLDER}`.
 
     Raises:
@@ -81,16 +84,9 @@ def compare(
         result = compare_from_config(cfg)
         comparison = result.comparison
         sentences = (*comparison.headlines, *comparison.warnings, *(pair.sentence for pair in comparison.pairs))
-        if isinstance(runs, SweepResult) and comparison.left_out:
-            sentences += (_untested(len(comparison.left_out), len(comparison.runs)),)
-        return ComparisonResult(_frame(comparison), sentences, result.run_id, result.folder.absolute(), comparison)
-
-
-def _untested(left_out: int, compared: int) -> str:
-    return (
-        f"{left_out} of {left_out + compared} trials have no test predictions and are not compared, because a sweep "
-        "tests only its winner; the sweep's history has the validation of all trials"
-    )
+        sentences += comparison.left_out
+        folder = result.folder.absolute()
+        return ComparisonResult(comparison.part, _frame(comparison), sentences, result.run_id, folder, comparison)
 
 
 def _frame(comparison: Comparison) -> pd.DataFrame:

@@ -1,82 +1,76 @@
-"""Sentences about a comparison: warnings, headlines, and caveats that prevent wrong conclusions."""
+"""Sentences about a comparison: warnings, and caveats that prevent wrong conclusions."""
 
 from __future__ import annotations
 
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from eyegender.comparison.answer import listed
+from eyegender.comparison.compared import TITLES
 from eyegender.comparison.pairs import ALL_PAIRS_UP_TO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eyegender.comparison.comparison import ComparedRun, RunGroup
+    from eyegender.comparison.compared import ComparedRun, Part, RunGroup
     from eyegender.comparison.pairs import Pair
 
+# Said wherever numbers of validation images are shown.
+VALIDATION = (
+    "These numbers are from the validation images, which chose the best epoch of each run and may have chosen among "
+    "the runs: they are higher than on new images."
+)
 # The stored probabilities are rounded. A logged accuracy that differs by more than this contradicts the table.
 _ACCURACY_TOLERANCE = 0.002
 # With more groups than this, a single sentence replaces one sentence per pair of groups.
 _EACH_PAIR_UP_TO = 3
-# A sentence lists at most this many runs.
-_MOST_NUMBERS = 8
 
 
-def warnings(runs: Sequence[ComparedRun], groups: Sequence[RunGroup]) -> tuple[str, ...]:
-    """What a reader must know before the numbers: synthetic data, groups that cannot be compared, contradictions."""
+def warnings(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], part: Part = "test") -> tuple[str, ...]:
+    """What a reader must know before the numbers: which images, synthetic data, groups that cannot be compared."""
     sentences = []
+    if part == "val":
+        sentences.append(VALIDATION)
     if synthetic := [run.number for run in runs if run.record.synthetic]:
-        subject = ("Run " if len(synthetic) == 1 else "Runs ") + _numbers(synthetic)
+        subject = ("Run " if len(synthetic) == 1 else "Runs ") + listed(synthetic)
         verb = "was" if len(synthetic) == 1 else "were"
         sentences.append(f"{subject} {verb} trained on synthetic eyes: this says nothing about real eyes.")
     if len(groups) > _EACH_PAIR_UP_TO:
         letters = f"{groups[0].letter} to {groups[-1].letter}"
-        sentences.append(f"Groups {letters} differ in test or training images: compare numbers only within a group.")
+        sentences.append(
+            f"Groups {letters} differ in {TITLES[part]} or training images: compare numbers only within a group."
+        )
     for first, second in combinations(groups if len(groups) <= _EACH_PAIR_UP_TO else (), 2):
         a, b = runs[first.numbers[0] - 1].predictions, runs[second.numbers[0] - 1].predictions
         shared = len(set(a.keys) & set(b.keys))
         if a.fingerprint == b.fingerprint:
-            reason = f"they share their {first.n:,} test images but not their training images"
+            reason = f"they share their {first.n:,} {TITLES[part]} images but not their training images"
         elif shared:
-            reason = f"of {first.n:,} and {second.n:,} test images only {shared:,} are the same"
+            reason = f"of {first.n:,} and {second.n:,} {TITLES[part]} images only {shared:,} are the same"
         else:
-            reason = "they were tested on different images"
+            reason = f"they were {'tested' if part == 'test' else 'validated'} on different images"
         if first.split_kind != second.split_kind:
             reason += f", and one is split {_how_split(first)}, the other {_how_split(second)}"
         sentences.append(
             f"Do not compare numbers of group {first.letter} with numbers of group {second.letter}: {reason}."
         )
     for run in runs:
-        logged = run.record.metrics.get("test/accuracy")
+        logged = run.record.metrics.get("test/accuracy" if part == "test" else "best/val/accuracy")
         if logged is not None and abs(logged - run.metrics["accuracy"].value) > _ACCURACY_TOLERANCE:
             sentences.append(
-                f"#{run.number} logged a test accuracy of {100 * logged:.2f}%, but its stored predictions give "
-                f"{100 * run.metrics['accuracy'].value:.2f}%; the table shows the latter."
+                f"#{run.number} logged a {TITLES[part]} accuracy of {100 * logged:.2f}%, but its stored predictions "
+                f"give {100 * run.metrics['accuracy'].value:.2f}%; the table shows the latter."
             )
     return tuple(sentences)
 
 
-def headlines(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """One sentence per group: its leader, and whether the lead is significant."""
-    sentences = []
-    for group in groups:
-        leader = runs[group.numbers[0] - 1]
-        accuracy = leader.metrics["accuracy"]
-        sentence = (
-            f"Group {group.letter}: #{leader.number} {leader.short_name} reaches {100 * accuracy.value:.1f}% "
-            f"({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}%) on {group.test_set}."
-        )
-        rivals = [pair for pair in pairs if leader.number in (pair.first.number, pair.second.number)]
-        not_worse = [pair.other(leader).number for pair in rivals if not pair.significant]
-        if not_worse:
-            sentence += f" There is no evidence that it is better than {_numbers(sorted(not_worse))}."
-        elif rivals:
-            sentence += f" It is more accurate than {_numbers(sorted(pair.other(leader).number for pair in rivals))}."
-        sentences.append(sentence)
-    return tuple(sentences)
-
-
 def caveats(
-    runs: Sequence[ComparedRun], groups: Sequence[RunGroup], pairs: Sequence[Pair], *, n_compared: int
+    runs: Sequence[ComparedRun],
+    groups: Sequence[RunGroup],
+    pairs: Sequence[Pair],
+    *,
+    n_compared: int,
+    part: Part = "test",
 ) -> tuple[str, ...]:
     """How the numbers were made, and where they are too optimistic."""
     sentences = []
@@ -102,16 +96,15 @@ def caveats(
             )
     for run in runs:
         if run.record.trials is not None and run.record.trials > 1:
-            effect = (
-                "its test accuracy is therefore too high"
-                if run.record.selected_by.startswith("test/")
-                else "its validation accuracy is therefore too high; its test accuracy is not"
-            )
+            chosen_on = "test" if run.record.selected_by.startswith("test/") else "validation"
+            effect = f"its {chosen_on} accuracy is therefore too high"
+            if part == "test" and chosen_on != part:
+                effect += "; its test accuracy is not"
             sentences.append(
                 f"#{run.number} is the best of {run.record.trials:,} trials by {run.record.selected_by}: {effect}."
             )
     sentences += [
-        f"The leader of group {group.letter} is the best of {len(group.numbers)} runs on these same test images, so "
+        f"The leader of group {group.letter} is the best of {len(group.numbers)} runs on these same images, so "
         "its accuracy is too optimistic. The tests below take this into account; the table does not."
         for group in groups
         if len(group.numbers) > 2
@@ -136,11 +129,3 @@ def caveats(
 def _how_split(group: RunGroup) -> str:
     phrases = {"random": "at random", "blocks": "in blocks", "file": "by a file", "official": "officially"}
     return phrases.get(group.split_kind, f"by {group.split_kind}")
-
-
-def _numbers(numbers: Sequence[int]) -> str:
-    """`#1, #2 and #3`; of many numbers the first ones and how many more there are."""
-    items = [f"#{number}" for number in numbers]
-    if len(items) > _MOST_NUMBERS:
-        items = [*items[: _MOST_NUMBERS - 1], f"{len(items) - _MOST_NUMBERS + 1} more"]
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve as roc_points
 
+from eyegender.comparison.compared import TITLES
+from eyegender.comparison.interval_chart import accuracy_figure
 from eyegender.models.metrics import of_true_class
 from eyegender.plots.confusion_matrix import draw_confusion_matrix
 from eyegender.plots.image_sheet import image_sheet
@@ -34,12 +36,14 @@ from eyegender.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from eyegender.comparison.comparison import ComparedRun, Comparison
+    from eyegender.comparison.compared import ComparedRun
+    from eyegender.comparison.comparison import Comparison
     from eyegender.tracking.predictions import Predictions
 
 # Loads the images of K names: uint8 of shape (K, C, H, W).
 LoadImages = Callable[[Sequence[str]], NDArray[np.uint8]]
 
+ACCURACY = "accuracy"  # name of the figure that proves the answer
 # Figures show the first runs only: there are no more distinguishable colours. The table lists every run.
 MOST_RUNS = 8
 _MOST_ATTRIBUTES = 14
@@ -56,14 +60,15 @@ def comparison_figures(comparison: Comparison, load_images: LoadImages | None = 
         load_images: function that loads the images of the sheet of disagreements; None omits the sheet.
     """
     runs = comparison.runs[:MOST_RUNS]
-    note = _note(comparison)
+    note, part = _note(comparison), TITLES[comparison.part].capitalize()
     figures: dict[str, Figure | None] = {
+        ACCURACY: accuracy_figure(comparison, note),
         "accuracy_per_epoch": accuracy_per_epoch(runs, note),
-        "roc": roc_curves(runs, comparison.classes, note),
-        "reliability": reliability_diagrams(runs, comparison.classes, note),
-        "confusion_matrices": confusion_matrices(runs, note),
-        "accuracy_against_latency": accuracy_against_latency(runs, note),
-        "accuracy_by_attribute": accuracy_by_attribute(runs, note),
+        "roc": roc_curves(runs, comparison.classes, note, part),
+        "reliability": reliability_diagrams(runs, comparison.classes, note, part),
+        "confusion_matrices": confusion_matrices(runs, note, part),
+        "accuracy_against_latency": accuracy_against_latency(runs, note, part),
+        "accuracy_by_attribute": accuracy_by_attribute(runs, note, part),
         "disagreements": None if load_images is None else disagreements(comparison, load_images, note),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
@@ -96,12 +101,14 @@ def accuracy_per_epoch(runs: Sequence[ComparedRun], note: str | None = None) -> 
     return figure
 
 
-def roc_curves(runs: Sequence[ComparedRun], classes: Sequence[str], note: str | None = None) -> Figure | None:
-    """None if no run was tested on both classes."""
+def roc_curves(
+    runs: Sequence[ComparedRun], classes: Sequence[str], note: str | None = None, part: str = "Test"
+) -> Figure | None:
+    """None if no run has images of both classes."""
     drawable = [run for run in runs if not np.isnan(run.metrics["auroc"].value)]
     if not drawable:
         return None
-    figure = new_figure(6.0, 5.6, "Test ROC and its area (AUC)", note)
+    figure = new_figure(6.0, 5.6, f"{part} ROC and its area (AUC)", note)
     axes = roc_axes(figure.subplots(), _named_on_axes(drawable, classes))
     for run in drawable:
         x, y = _roc_of(run.predictions)
@@ -127,8 +134,10 @@ def _roc_of(table: Predictions) -> tuple[NDArray[np.float64], NDArray[np.float64
     return grid, np.mean([np.interp(grid, *curve) for curve in curves], axis=0)
 
 
-def reliability_diagrams(runs: Sequence[ComparedRun], classes: Sequence[str], note: str | None = None) -> Figure:
-    figure = new_figure(6.0, 5.0 + 0.2 * len(runs), "Test reliability and calibration error", note)
+def reliability_diagrams(
+    runs: Sequence[ComparedRun], classes: Sequence[str], note: str | None = None, part: str = "Test"
+) -> Figure:
+    figure = new_figure(6.0, 5.0 + 0.2 * len(runs), f"{part} reliability and calibration error", note)
     axes = reliability_axes(figure.subplots(), _named_on_axes(runs, classes))
     for run in runs:
         name = f"{plain(run.label)}: {percent(run.metrics['calibration_error'].value)}"
@@ -138,12 +147,12 @@ def reliability_diagrams(runs: Sequence[ComparedRun], classes: Sequence[str], no
     return figure
 
 
-def confusion_matrices(runs: Sequence[ComparedRun], note: str | None = None) -> Figure:
+def confusion_matrices(runs: Sequence[ComparedRun], note: str | None = None, part: str = "Test") -> Figure:
     most = max(len(run.classes) for run in runs)
     n_columns = min(len(runs), 3 if most <= 8 else 2)
     n_rows = -(-len(runs) // n_columns)
     side = 3.7 if most <= 4 else min(8.0, 3.7 + 0.3 * (most - 4))
-    figure = new_figure(max(4.9, side * n_columns), 0.5 + side * n_rows, "Test confusion matrices", note)
+    figure = new_figure(max(4.9, side * n_columns), 0.5 + side * n_rows, f"{part} confusion matrices", note)
     grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes, run in zip(grid, runs, strict=False):
         name = run.label if len(run.label) <= 24 else run.label[:23] + "…"
@@ -154,12 +163,12 @@ def confusion_matrices(runs: Sequence[ComparedRun], note: str | None = None) -> 
     return figure
 
 
-def accuracy_against_latency(runs: Sequence[ComparedRun], note: str | None = None) -> Figure | None:
+def accuracy_against_latency(runs: Sequence[ComparedRun], note: str | None = None, part: str = "Test") -> Figure | None:
     """With the Pareto front: the runs that no other run beats in both. None if no latency is known."""
     timed = [run for run in runs if run.record.costs.latency_ms is not None]
     if not timed:
         return None
-    figure = new_figure(7.5, 4.6 + 0.1 * len(timed), "Test accuracy against latency, with 95% intervals", note)
+    figure = new_figure(7.5, 4.6 + 0.1 * len(timed), f"{part} accuracy against latency, with 95% intervals", note)
     axes = style_axes(figure.subplots(), "milliseconds per image on this machine", "accuracy")
     latencies = [run.record.costs.latency_ms or 0.0 for run in timed]
     widest = 1.15 * max(latencies)
@@ -197,7 +206,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def accuracy_by_attribute(runs: Sequence[ComparedRun], note: str | None = None) -> Figure | None:
+def accuracy_by_attribute(runs: Sequence[ComparedRun], note: str | None = None, part: str = "Test") -> Figure | None:
     """One line per attribute, with a filled marker for images that have it and an empty one for the others.
 
     None if no attribute is known.
@@ -209,7 +218,9 @@ def accuracy_by_attribute(runs: Sequence[ComparedRun], note: str | None = None) 
     gap = {n: np.mean([one[n].difference for one in known.values() if n in one]) for n in names}
     shown = sorted(names, key=lambda name: (gap[name], name))[:_MOST_ATTRIBUTES]
     height = 1.5 + 0.24 * len(shown) * (1 + 0.35 * len(runs))
-    figure = new_figure(8.0, max(2.8, height), "Test accuracy where an attribute is present (filled) or absent", note)
+    figure = new_figure(
+        8.0, max(2.8, height), f"{part} accuracy where an attribute is present (filled) or absent", note
+    )
     axes = style_axes(figure.subplots(), "accuracy", grid="x")
     for position, run in enumerate(runs):
         for line, name in enumerate(shown):

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eyegender.comparison import tables
-from eyegender.comparison.figures import comparison_figures
+from eyegender.comparison.compared import TITLES
+from eyegender.comparison.figures import ACCURACY, comparison_figures
+from eyegender.comparison.interval_chart import interval_chart
 from eyegender.comparison.paper import CITATION, REMARKS
 from eyegender.core.output_folder import remove_old
 from eyegender.plots.figures import save_figures
@@ -63,13 +65,16 @@ def write_comparison(
 
 def render_html(comparison: Comparison, figures: Mapping[str, Figure], created: str | None = None) -> str:
     """The page as a single HTML file, with inline style and embedded figures."""
-    images = [_image(name, figure) for name, figure in figures.items()]
+    images = [
+        _image(name, figure) for name, figure in figures.items() if name != ACCURACY
+    ]  # which the page has as text
     return render_page(
         TEMPLATE,
         title=_title(comparison),
         created=created,
         comparison=comparison,
         sections=sections(comparison),
+        chart=interval_chart(comparison),
         images=images,
     )
 
@@ -80,17 +85,22 @@ def render_markdown(comparison: Comparison, figures: Mapping[str, Figure], creat
     lines += [created, ""] if created else []
     lines += [f"- {_safe(line)}" for line in comparison.headlines]
     lines += ["", *(f"> **Warning.** {_safe(line)}\n" for line in comparison.warnings)]
+    first = {name: figure for name, figure in figures.items() if name == ACCURACY}
+    lines += _markdown_figures(first)
     for section in sections(comparison):
         lines += [f"## {section.title}", ""]
         if section.table:
             lines += [*_markdown_table(section.table), ""]
         lines += [f"{paragraph}\n" for paragraph in section.paragraphs]
-    if figures:
-        lines += ["## Figures", ""]
-        lines += [f"![{_safe(_alt(figure))}]({FIGURES_FOLDER}/{name}.png)\n" for name, figure in figures.items()]
+    if others := {name: figure for name, figure in figures.items() if name != ACCURACY}:
+        lines += ["## Figures", "", *_markdown_figures(others)]
     if comparison.left_out:
         lines += ["## Left out", "", *(f"- {_safe(line)}" for line in comparison.left_out)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_figures(figures: Mapping[str, Figure]) -> list[str]:
+    return [f"![{_safe(_alt(figure))}]({FIGURES_FOLDER}/{name}.png)\n" for name, figure in figures.items()]
 
 
 def sections(comparison: Comparison) -> list[Section]:
@@ -106,7 +116,13 @@ def sections(comparison: Comparison) -> list[Section]:
             "Of more than two classes, the most likely one is predicted; precision, recall, specificity, F1 and AUROC "
             "are means over the classes."
         )
-    found = [Section("Test metrics", tables.metrics_table(comparison), (interval, *positive, *comparison.caveats))]
+    found = [
+        Section(
+            f"{TITLES[comparison.part].capitalize()} metrics",
+            tables.metrics_table(comparison),
+            (interval, *positive, *comparison.caveats),
+        )
+    ]
     found += [
         Section(f"Classes of group {group.letter}", tables.classes_table(comparison, group), (tables.CLASSES_NOTE,))
         for group in comparison.groups
@@ -118,7 +134,7 @@ def sections(comparison: Comparison) -> list[Section]:
         spread = "± is the sample standard deviation over seeds."
         found.append(Section("Mean over seeds", tables.seeds_table(comparison), (spread,)))
     found.append(Section("Configs and costs", tables.configs_table(comparison)))
-    if comparison.eye_study:
+    if comparison.paper:
         citation = f"The rows marked as paper in the first table are from {CITATION}."
         found.append(Section("The numbers of the paper", None, (citation, *REMARKS)))
     return found
@@ -127,8 +143,10 @@ def sections(comparison: Comparison) -> list[Section]:
 def _title(comparison: Comparison) -> str:
     count = len(comparison.runs)
     if count > 1:
-        return f"Comparison of {count} runs"
-    return "One run compared with the paper" if comparison.eye_study else "One run"
+        title = f"Comparison of {count} runs"
+    else:
+        title = "One run compared with the paper" if comparison.paper else "One run"
+    return title if comparison.part == "test" else f"{title} on validation images"
 
 
 def _image(name: str, figure: Figure) -> dict[str, object]:

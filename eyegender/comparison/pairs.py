@@ -14,7 +14,7 @@ from eyegender.models.intervals import Interval, bootstrap_differences
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eyegender.comparison.comparison import ComparedRun, RunGroup
+    from eyegender.comparison.compared import ComparedRun, RunGroup
 
 # In a larger group, each run is shown against the most accurate one only.
 ALL_PAIRS_UP_TO = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from eyegender.core.errors import UserError
@@ -14,18 +14,21 @@ from eyegender.tracking.model_logging import NETWORK
 from eyegender.tracking.names import read_metrics, stored_name
 from eyegender.tracking.run_artifacts import (
     downloaded,
+    logged_classes,
     logged_model,
     lost_predictions,
     network_files,
     read_config,
     read_predictions,
+    read_validation,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
+    from eyegender.comparison.compared import Part
     from eyegender.comparison.selection import SelectedRun
     from eyegender.tracking.predictions import Predictions
     from eyegender.tracking.tracking_store import TrackingStore
@@ -80,12 +83,13 @@ class RunRecord:
         params: composed config, flattened to dotted keys.
         metrics: last values, by the names of `metrics.json` (`test/accuracy`); `best/val/NAME` for the best epoch.
         history: one mapping of metrics per epoch, in order.
-        predictions: predictions for the test images; None if the run stored none or they are lost.
+        predictions: predictions for the test or the validation images; None if the run stored none or they are lost.
         tags: tags as logged.
         costs: costs of the model.
         trials: number of runs from which this one was selected; None if it was requested explicitly.
         selected_by: metric by which it was selected.
         lost: what happened to the predictions of a run that was tested and has none; otherwise None.
+        classes: its class names in label order, as it logged them; empty if it did not.
     """
 
     run_id: str
@@ -99,6 +103,7 @@ class RunRecord:
     trials: int | None = None
     selected_by: str = "val/accuracy"
     lost: str | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def backbone(self) -> str:
@@ -125,31 +130,43 @@ class RunRecord:
         return (*sorted(params.items()), ("data.fingerprint", self.tags.get("data.fingerprint", "")))
 
 
-def load_record(store: TrackingStore, selected: SelectedRun, by: str, *, latency: bool = True) -> RunRecord:
+def load_record(
+    store: TrackingStore, selected: SelectedRun, by: str, *, part: Part = "test", latency: bool = True
+) -> RunRecord:
     """Load one run with its predictions, curves and costs; whatever the run did not store is None or empty.
 
     Args:
         store: the store that holds the run.
         selected: the run, and from how many it was selected.
         by: validation metric by which it was selected.
+        part: whether to load the predictions for the test or for the validation images.
         latency: whether to measure the latency on this machine.
     """
     run = selected.run
-    run_id = run.info.run_id
-    predictions = read_predictions(store, run_id)
-    return RunRecord(
-        run_id=run_id,
+    without = RunRecord(
+        run_id=run.info.run_id,
         name=run.info.run_name or "",
         params=dict(run.data.params),
         metrics=read_metrics(run.data.metrics),
         history=_load_history(store, run),
-        predictions=predictions,
+        predictions=None,
         tags=dict(run.data.tags),
-        costs=_load_costs(store, run, None if predictions is None else predictions.classes, latency=latency),
         trials=selected.trials,
         selected_by=by,
-        lost=lost_predictions(run) if predictions is None else None,
+        classes=logged_classes(run),
     )
+    record = with_predictions(store, selected, without, part)
+    classes = None if record.predictions is None else record.predictions.classes
+    return replace(record, costs=_load_costs(store, run, classes, latency=latency))
+
+
+def with_predictions(store: TrackingStore, selected: SelectedRun, record: RunRecord, part: Part) -> RunRecord:
+    """The same record with the predictions for the test or the validation images, as far as they can be read."""
+    run = selected.run
+    if part == "val":
+        return replace(record, predictions=read_validation(store, run), lost=None)
+    predictions = read_predictions(store, run.info.run_id)
+    return replace(record, predictions=predictions, lost=lost_predictions(run) if predictions is None else None)
 
 
 def _load_history(store: TrackingStore, run: Run) -> list[dict[str, float]]:
@@ -162,22 +179,46 @@ def _load_history(store: TrackingStore, run: Run) -> list[dict[str, float]]:
 
 
 def _load_costs(store: TrackingStore, run: Run, classes: tuple[str, ...] | None, *, latency: bool) -> ModelCosts:
+    """The costs, of which those of an architecture are taken from another run that has the same."""
     seconds = run.data.metrics.get("fit_seconds")
-    model = logged_model(store, run.info.run_id)
-    if model is None:  # a trial, whose config says what its network is
-        config = read_config(store, run.info.run_id)
-        try:
-            spec = None if config is None else config.spec(classes or None)
-            parameters, multiply_adds, milliseconds = costs(spec, latency=latency) if spec else (None,) * 3
-        except UserError:
-            return ModelCosts(training_seconds=seconds)
-        return ModelCosts(parameters, multiply_adds, None, milliseconds, seconds)
-    size = network_files(store, model).get(WEIGHTS_FILE)
+    # A run without outputs has logged no model; a search for it would cost more than all else.
+    has_model = run.outputs is None or bool(run.outputs.model_outputs)
+    model = logged_model(store, run.info.run_id) if has_model else None
+    size = None if model is None else network_files(store, model).get(WEIGHTS_FILE)
+    architecture = (_architecture(run), len(classes or ()), latency)
+    measured = _COSTS.get(architecture) or _measure(store, run, model, classes, latency=latency)
+    if measured is None:
+        return ModelCosts(size_bytes=size, training_seconds=seconds)
+    if {"model.backbone._target_", "input_size"} <= run.data.params.keys():  # not of an earlier version
+        _COSTS[architecture] = measured
+    parameters, multiply_adds, milliseconds = measured
+    return ModelCosts(parameters, multiply_adds, size, milliseconds, seconds)
+
+
+_COSTS: dict[object, tuple[int, int, float | None]] = {}
+
+
+def _architecture(run: Run) -> tuple[tuple[str, str], ...]:
+    """The parameters on which a network depends, apart from its weights."""
+    keys = ("model.name", "model.backbone.", "model.head", "model.flip_test", "data.size", "data.color", "input_size")
+    # The number of outputs follows from the classes, which runs of earlier versions only count.
+    counted = (name for name in run.data.params if name.startswith("count.train"))
+    own = {name: value for name, value in run.data.params.items() if name.startswith(keys)}
+    return (*sorted(own.items()), *((name, "") for name in sorted(counted)))
+
+
+def _measure(
+    store: TrackingStore, run: Run, model: LoggedModel | None, classes: tuple[str, ...] | None, *, latency: bool
+) -> tuple[int, int, float | None] | None:
+    """Parameters, multiply-adds and milliseconds per image; None if the network cannot be built."""
     try:
+        if model is None:  # a trial, whose config says what its network is
+            config = read_config(store, run.info.run_id)
+            return None if config is None else costs(config.spec(classes or None), latency=latency)
         with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
             spec = parse_spec(path.read_text(encoding="utf-8"))
-        parameters, multiply_adds, milliseconds = costs(spec, latency=latency)
+        return costs(spec, latency=latency)
     except (UserError, ValueError, TypeError, KeyError) as error:
-        log.warning("run %s: its model cannot be measured (%s)", run.info.run_id, error)
-        return ModelCosts(size_bytes=size, training_seconds=seconds)
-    return ModelCosts(parameters, multiply_adds, size, milliseconds, seconds)
+        if model is not None:
+            log.warning("run %s: its model cannot be measured (%s)", run.info.run_id, error)
+        return None

@@ -14,7 +14,8 @@ from eyegender.models.metrics import METRICS, class_metrics
 from eyegender.plots.style import percent
 
 if TYPE_CHECKING:
-    from eyegender.comparison.comparison import ComparedRun, Comparison, RunGroup
+    from eyegender.comparison.compared import ComparedRun, RunGroup
+    from eyegender.comparison.comparison import Comparison
     from eyegender.models.intervals import Interval
 
 TITLES = {
@@ -54,17 +55,17 @@ class Table:
 
 
 def metrics_table(comparison: Comparison) -> Table:
-    """The test metrics of every run with their intervals; in the eye study, then those of the paper, marked as such."""
+    """The metrics of every run with their intervals; on the paper's data, then those of the paper, marked as such."""
     rows = [
         (
             Cell(f"#{run.number}"),
-            Cell(run.record.name, _notes(run), strong=run.leads),
+            Cell(run.short_name, _notes(run), strong=run.leads),
             Cell(run.group),
             *(_measured(name, run.metrics[name], strong=run.leads and name == "accuracy") for name in METRICS),
         )
         for run in comparison.runs
     ]
-    for result in PAPER if comparison.eye_study else ():
+    for result in PAPER if comparison.paper else ():
         others = "; ".join(f"{percent(value, 2)} in its {section}" for section, value in result.elsewhere)
         accuracy = Cell(percent(result.accuracy, 2), f"{_range(result.interval, 100)}, our estimate")
         unknown = [Cell(UNKNOWN)] * (len(METRICS) - 1)
@@ -129,7 +130,7 @@ def seeds_table(comparison: Comparison) -> Table:
     backbones = {run.number: run.record.backbone for run in comparison.runs}
     rows = []
     for group in comparison.seed_groups:
-        split = "same test images" if group.one_test_set else "different splits"
+        split = "same images" if group.one_test_set else "different splits"
         rows.append(
             (
                 Cell(", ".join(f"#{number}" for number in group.numbers)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
+from eyegender.comparison.compared import TITLES
 from eyegender.comparison.comparison import Comparison, compare
 from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE, write_comparison
-from eyegender.comparison.run_record import load_record
-from eyegender.comparison.selection import select_runs
+from eyegender.comparison.run_record import load_record, with_predictions
+from eyegender.comparison.selection import select_runs, was_tested
 from eyegender.comparison.tables import configs_table
 from eyegender.core.errors import UserError
 from eyegender.data.decode import to_pixels
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from eyegender.comparison.compared import Part
     from eyegender.comparison.figures import LoadImages
     from eyegender.comparison.run_record import RunRecord
+    from eyegender.comparison.selection import SelectedRun
     from eyegender.core.options import CompareOptions
     from eyegender.data.readers import Samples
     from eyegender.tracking.predictions import Predictions
@@ -43,7 +45,8 @@ if TYPE_CHECKING:
 
 KIND_TAG = "eyegender.kind"
 _IMAGE_SIZE = 96  # pixels, on the sheet of disagreements
-_PRINTED_PAIRS = 5
+_PRINTED_PAIRS, _PRINTED_RUNS = 5, 20
+_MOST_LINKED = 20  # compared runs whose descriptions link the comparison; each costs requests
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +72,38 @@ def compare_runs(store: TrackingStore, options: CompareOptions, folder: Path) ->
     Raises:
         UserError: no run can be compared.
     """
-    selected = select_runs(store, options)
-    records = [load_record(store, one, options.by, latency=options.latency) for one in selected]
-    comparison = compare(records, classes=_classes_to_show(_logged_classes(store, records)))
+    selection = select_runs(store, options)
+    part, records = load_records(store, selection.runs, options)
+    comparison = compare(records, classes=_classes_to_show(records), part=part, left_out=selection.omitted)
     folder.mkdir(parents=True, exist_ok=True)
     created = f"Written {time.strftime('%Y-%m-%d %H:%M')} from {store.name}."
     write_comparison(comparison, folder, load_images=_images_of_largest_group(store, comparison), created=created)
-    run_id = _log(store, selected[0].run.info.experiment_id, comparison, folder, options.tracking.run_name)
+    experiment_id = selection.runs[0].run.info.experiment_id
+    run_id = _log(store, experiment_id, comparison, folder, options.tracking.run_name)
     return ComparisonResult(comparison, folder, run_id)
+
+
+def load_records(
+    store: TrackingStore, selected: Sequence[SelectedRun], options: CompareOptions
+) -> tuple[Part, list[RunRecord]]:
+    """Load all runs with their predictions for the test images, or all with those for the validation images.
+
+    The test images are used if all runs were tested. If some were not, the validation images are used if more runs have
+    predictions for them. The best run of each backbone is an exception: what was asked for is a comparison on the test
+    images, so these are used if any of the runs was tested. The two are never mixed, because they do not measure the
+    same thing.
+    """
+
+    n_tested = sum(was_tested(one.run) for one in selected)
+    one_of_each = options.runs is None and options.pick == "best"
+    wanted = options.split or ("test" if n_tested == len(selected) or (n_tested and one_of_each) else None)
+    first: Part = wanted or "val"
+    records = [load_record(store, one, options.by, part=first, latency=options.latency) for one in selected]
+    if wanted is not None:
+        return wanted, records
+    tested = [with_predictions(store, one, record, "test") for one, record in zip(selected, records, strict=True)]
+    n_validated, n_tested = (sum(each.predictions is not None for each in part) for part in (records, tested))
+    return ("val", records) if n_validated > n_tested else ("test", tested)
 
 
 def show_comparison(result: ComparisonResult, console: Console) -> None:
@@ -85,7 +112,9 @@ def show_comparison(result: ComparisonResult, console: Console) -> None:
     console.print(_console_table(comparison))
     lines = [*comparison.headlines, *comparison.warnings]
     lines += [f"  {pair.sentence}" for pair in comparison.pairs[:_PRINTED_PAIRS]]
-    lines += [f"Left out: {line}" for line in comparison.left_out]
+    if (more := len(comparison.runs) - _PRINTED_RUNS) > 0:
+        lines.append(f"The page shows {more:,} more runs.")
+    lines += [f"Left out: {line}" for line in comparison.left_out[:_PRINTED_RUNS]]
     for line in lines:
         console.print(line, markup=False, highlight=False)
     page = result.folder / PAGE_FILE
@@ -95,12 +124,19 @@ def show_comparison(result: ComparisonResult, console: Console) -> None:
 
 def _console_table(comparison: Comparison) -> Table:
     """A table that fits into 80 columns; the page shows the full names."""
-    table = Table("#", "run", "group", title="Test set, 95% intervals", title_justify="left", box=SIMPLE)
+    table = Table(
+        "#",
+        "run",
+        "group",
+        title=f"{TITLES[comparison.part].capitalize()} set, 95% intervals",
+        title_justify="left",
+        box=SIMPLE,
+    )
     for name in ("accuracy", "AUROC", "params", "latency"):
         table.add_column(name, justify="right", no_wrap=True)
     configs = configs_table(comparison)
     parameters, latency = configs.columns.index("parameters"), configs.columns.index("latency")
-    for run, config in zip(comparison.runs, configs.rows, strict=True):
+    for run, config in list(zip(comparison.runs, configs.rows, strict=True))[:_PRINTED_RUNS]:
         accuracy, auroc = run.metrics["accuracy"], run.metrics["auroc"]
         table.add_row(
             str(run.number),
@@ -115,27 +151,12 @@ def _console_table(comparison: Comparison) -> Table:
     return table
 
 
-def _logged_classes(store: TrackingStore, records: Sequence[RunRecord]) -> set[tuple[str, ...]]:
-    """The different class names that the runs logged."""
-    logged = set()
-    for record in records:
-        inputs = store.run(record.run_id).inputs
-        for entry in inputs.dataset_inputs if inputs else ():
-            try:
-                names = json.loads(entry.dataset.profile or "{}").get("classes")
-            except ValueError:
-                continue
-            if isinstance(names, list) and len(names) > 1:
-                logged.add(tuple(map(str, names)))
-    return logged
-
-
-def _classes_to_show(logged: set[tuple[str, ...]]) -> tuple[str, ...]:
+def _classes_to_show(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """The classes of the runs with two; label numbers if they differ, CelebA's classes if none are known.
 
     The predictions of runs with more classes name them.
     """
-    pairs = {names for names in logged if len(names) == 2}
+    pairs = {record.classes for record in records if len(record.classes) == 2}
     if len(pairs) > 1:
         return "label 0", "label 1"
     return pairs.pop() if pairs else ("female", "male")
@@ -152,7 +173,7 @@ def _images_of_largest_group(store: TrackingStore, comparison: Comparison) -> Lo
 
 
 def tested_images(config: StoredConfig, predictions: Predictions) -> LoadImages | None:
-    """Loads images by name; None if this machine no longer has all images on which the run was tested.
+    """Loads images by name; None if this machine no longer has all images on which the run was measured.
 
     Args:
         config: config of the run.
@@ -166,7 +187,7 @@ def tested_images(config: StoredConfig, predictions: Predictions) -> LoadImages 
     position = {name: i for i, name in enumerate(samples.names)}
     tested = zip(predictions.names, predictions.keys, strict=True)
     if not all(name in position and samples.digests[position[name]] == key for name, key in tested):
-        log.warning("without the images on which models disagree: they have changed since the test")
+        log.warning("without the images on which models disagree: they have changed since")
         return None
     return lambda names: np.stack([_pixels(samples, position[name]) for name in names])
 
@@ -196,7 +217,8 @@ def _log(store: TrackingStore, experiment_id: str, comparison: Comparison, folde
     client.log_artifacts(run_id, str(folder / FIGURES_FOLDER), FIGURES_FOLDER)
     client.set_terminated(run_id)
     try:
-        note_comparison(client, [run.record.run_id for run in comparison.runs], client.get_run(run_id))
+        linked = [run.record.run_id for run in comparison.runs[:_MOST_LINKED]]
+        note_comparison(client, linked, client.get_run(run_id))
     except Exception as error:  # the comparison itself is complete
         log.warning("the compared runs do not link the comparison (%s)", first_line(error))
     for tag, value in TAGS.items():

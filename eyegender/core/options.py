@@ -64,6 +64,7 @@ class CompareOptions(_Options):
     pick: Literal["best", "all"]
     by: Annotated[str, _of(r"val/\w+", "a validation metric, such as val/accuracy")]
     mode: Literal["min", "max"]
+    split: Literal["test", "val"] | None
     latency: bool
     output: Annotated[str, Field(min_length=1)]
     overwrite: bool

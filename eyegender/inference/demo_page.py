@@ -9,12 +9,11 @@ from __future__ import annotations
 import base64
 import io
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -23,109 +22,53 @@ from eyegender.core.eye_study import is_eye_study
 from eyegender.data.decode import decode, to_pixels
 from eyegender.data.readers import UnreadableImageError
 from eyegender.inference.grad_cam import grad_cam, overlay
-from eyegender.inference.load import classes_of
 from eyegender.plots.pages import render_page
-from eyegender.tracking.run_artifacts import logged_model, trial_folder
-from eyegender.tracking.tracking_store import is_training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import numpy as np
-    from mlflow.entities import Run
     from numpy.typing import NDArray
 
+    from eyegender.inference.demo_models import DemoModel, Offer
     from eyegender.inference.load import LoadedModel
-    from eyegender.tracking.tracking_store import TrackingStore
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PAGE = Path(__file__).parent / "templates" / "demo.html"
 MAX_BYTES = 20_000_000
-MAX_MODELS = 20
-_COUNT = "count.train."
 MOST_CLASSES = 5  # whose probabilities are shown
 IMAGE_SIZE = 288  # side in pixels of the images on the page
 
 
-@dataclass(frozen=True)
-class DemoModel:
-    """A model that the page offers.
-
-    Args:
-        reference: reference of the model, as `load_model` takes it.
-        title: name of the model on the page.
-        eyes: whether it belongs to the eye study, whose page says what it must not be used for.
-    """
-
-    reference: str
-    title: str
-    eyes: bool = True
-
-
-def find_models(store: TrackingStore, experiment: str, references: Sequence[str] | None) -> list[DemoModel]:
-    """The given models, or else every registered alias and the newest finished runs with a model.
-
-    Raises:
-        UserError: there is no model.
-    """
-    if references is not None:
-        return [DemoModel(reference, reference, _is_of_eyes(store, reference)) for reference in references]
-    models = [
-        DemoModel(
-            reference := f"models:/{model.name}@{alias}",
-            f"{model.name}@{alias} (version {version})",
-            _is_of_eyes(store, reference),
-        )
-        for model in store.client.search_registered_models()
-        for alias, version in sorted(model.aliases.items())
-    ]
-    for run in store.search([store.experiment_id(experiment)], "attributes.status = 'FINISHED'"):
-        if len(models) >= MAX_MODELS:
-            break
-        if is_training(run) and (logged_model(store, run.info.run_id) or trial_folder(run)) is not None:
-            reference = f"runs:/{run.info.run_id}"
-            # A run logs how many training images each class has.
-            classes = [name.removeprefix(_COUNT) for name in run.data.params if name.startswith(_COUNT)]
-            known = bool(classes) or _COUNT.rstrip(".") in run.data.params  # of many classes, their sum
-            models.append(DemoModel(reference, _title(run), is_eye_study(classes) or not known))
-    if not models:
-        raise UserError(f"experiment {experiment!r} in {store.name} has no finished run with a model; train first")
-    return models
-
-
-def _is_of_eyes(store: TrackingStore, reference: str) -> bool:
-    """Whether a model belongs to the eye study, as far as is known without loading it; otherwise true."""
-    try:
-        classes = classes_of(store, reference)
-    except (UserError, OSError, ValueError, TypeError, KeyError):  # the page reports it when the model is used
-        return True
-    return classes is None or is_eye_study(classes)
-
-
-def _title(run: Run) -> str:
-    accuracy = run.data.metrics.get("test/accuracy")
-    result = f", {100 * accuracy:.1f}% on its test set" if accuracy is not None else ""
-    return f"{run.data.params['model.name']} {run.info.run_id[:8]}{result}"
-
-
-def demo_app(models: Sequence[DemoModel], load: Callable[[str], LoadedModel], host: str = "127.0.0.1") -> FastAPI:
+def demo_app(
+    offer: Offer,
+    load: Callable[[str], LoadedModel],
+    example: Callable[[DemoModel], bytes | None] | None = None,
+    host: str = "127.0.0.1",
+) -> FastAPI:
     """The page, and the endpoint to which it sends an image.
 
     Args:
-        models: the models to offer, in this order; a request for any other model is refused.
+        offer: the models to offer, in this order; a request for any other model is refused.
         load: loads the model of a reference; called once per model, at the first request for it.
+        example: gives a picture to try a model on, as PNG, or None; None offers no examples.
         host: address that the server listens on; on a loopback address it accepts only the host names in `LOOPBACK`.
     """
     app = FastAPI(title="eyegender", docs_url=None, redoc_url=None, openapi_url=None)
     # Against DNS rebinding: a page elsewhere whose host name resolves to this machine is refused.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK) if host in LOOPBACK else ["*"])
-    offered = {model.reference for model in models}
+    offered = {model.reference: model for model in offer.models}
     loaded: dict[str, LoadedModel] = {}
     lock = threading.Lock()  # Grad-CAM registers hooks in the network
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
-        return _render_page(models)
+        return _render_page(offer)
+
+    @app.get("/example")
+    def example_picture(model: str) -> Response:
+        found = example(offered[model]) if example is not None and model in offered else None
+        return Response(status_code=404) if found is None else Response(found, media_type="image/png")
 
     @app.post("/predict")
     async def predict(request: Request, model: str) -> JSONResponse:
@@ -179,8 +122,11 @@ def predict_image(model: LoadedModel, image: Image.Image) -> dict[str, Any]:
     return result
 
 
-def _render_page(models: Sequence[DemoModel]) -> str:
-    return render_page(PAGE, models=models)
+def _render_page(offer: Offer) -> str:
+    shown = [model for model in offer.models if not model.hidden]
+    hidden = [model for model in offer.models if model.hidden]
+    facts = {model.reference: {"eyes": model.eyes, "expects": model.expects} for model in offer.models}
+    return render_page(PAGE, shown=shown, hidden=hidden, notes=offer.notes, facts=facts)
 
 
 def _data_uri(pixels: NDArray[np.uint8]) -> str:

@@ -137,7 +137,7 @@ def load_model(reference: str, tracking: TrackingSection) -> LoadedModel:
     """
     if reference.startswith("models:/"):
         store = open_store(tracking)
-        return _from_store(store, _find_registered(store, reference), reference)
+        return _from_store(store, find_registered(store, reference), reference)
     if reference.startswith("runs:/"):
         store = open_store(tracking)
         run_id = reference.removeprefix("runs:/").strip("/").partition("/")[0]
@@ -162,7 +162,7 @@ def classes_of(store: TrackingStore, reference: str) -> tuple[str, ...] | None:
         UserError: there is no such model.
     """
     if reference.startswith("models:/"):
-        model = _find_registered(store, reference)
+        model = find_registered(store, reference)
     elif reference.startswith("runs:/"):
         run_id = reference.removeprefix("runs:/").strip("/").partition("/")[0]
         logged = logged_model(store, run_id)
@@ -181,7 +181,7 @@ def classes_of(store: TrackingStore, reference: str) -> tuple[str, ...] | None:
         return parse_spec(file.read_text(encoding="utf-8")).classes
 
 
-def _find_registered(store: TrackingStore, reference: str) -> LoggedModel:
+def find_registered(store: TrackingStore, reference: str) -> LoggedModel:
     """The logged model of `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `models:/MODEL_ID`.
 
     Raises:

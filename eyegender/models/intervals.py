@@ -178,6 +178,30 @@ def bootstrap_differences(
     return [Interval(float(mean), float(low), float(high)) for mean, low, high in zip(means, lows, highs, strict=True)]
 
 
+def standard_error(values: ArrayLike, persons: Sequence[str] | NDArray[np.str_] | None = None) -> float:
+    """Standard error of the mean of N values, whose persons are independent, but not the images of one person.
+
+    Source: the cluster-robust variance of a ratio (W. G. Cochran, Sampling Techniques, 1977, chapter 9A).
+
+    Args:
+        values: one value per image, shape (N,), such as whether it is classified correctly.
+        persons: as in `bootstrap_interval`.
+
+    Returns:
+        The standard error in the unit of the values; NaN with fewer than two persons.
+
+    Raises:
+        ValueError: the number of persons is not N.
+    """
+    each = np.asarray(values, dtype=np.float64)
+    numbers = person_numbers(persons, len(each))
+    n_persons = len(np.unique(numbers))
+    if n_persons < 2:
+        return float("nan")
+    residuals = np.bincount(numbers, weights=each - each.mean())
+    return float(np.sqrt((residuals**2).sum() * n_persons / (n_persons - 1)) / len(each))
+
+
 def person_numbers(persons: Sequence[str] | NDArray[np.str_] | None, n: int) -> NDArray[np.int64]:
     """Number the persons on n images from 0; if the persons are unknown, every image gets its own number.
 

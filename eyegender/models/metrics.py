@@ -28,6 +28,8 @@ CALIBRATION_BINS = 15
 COUNT_METRICS = ("accuracy", "precision", "recall", "specificity", "f1")
 # The most images of a class that are compared with all others one by one, and cells of such a table at once.
 _SMALL_CLASS, _CELLS = 400, 2**21
+# The most pairs of an image of each of two classes that are compared one by one.
+_PAIRED_CELLS = 2**18
 METRICS = (*COUNT_METRICS, "auroc", "calibration_error")
 
 
@@ -169,7 +171,18 @@ def calibration_bins(probabilities: Floats, bins: int = CALIBRATION_BINS) -> NDA
 
 
 def _auroc(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) -> Floats:
-    """The share of (label 0, label 1) pairs that are ranked correctly (Mann-Whitney); ties count half."""
+    """The share of (label 0, label 1) pairs that are ranked correctly (Mann-Whitney); ties count half.
+
+    The pairs of few images are compared in a matrix product: for the many weightings of a bootstrap that is several
+    times as fast as to rank them. Its sums are whole or half numbers, so both ways are exact.
+    """
+    is_one, is_zero = labels == 1, labels == 0
+    if len(weights) > 1 and np.count_nonzero(is_one) * np.count_nonzero(is_zero) <= _PAIRED_CELLS:
+        one, zero = probabilities[is_one], probabilities[is_zero][:, None]
+        correct = (zero < one) + np.float32(0.5) * (zero == one)
+        ones, zeros = weights[:, is_one], weights[:, is_zero]
+        found: Floats = ((zeros.astype(np.float32) @ correct) * ones).sum(axis=1)
+        return _area(found, ones.sum(axis=1) * zeros.sum(axis=1))
     order = np.argsort(probabilities, kind="stable")
     starts = np.flatnonzero(np.diff(probabilities[order], prepend=-1.0))
     ranked = weights[:, order]
@@ -178,7 +191,11 @@ def _auroc(labels: NDArray[np.int64], probabilities: Floats, weights: Floats) ->
     below: Floats = np.cumsum(negative, axis=1) - 0.5 * negative
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
     ranked_correctly: Floats = (positive * below).sum(axis=1)
-    area: Floats = np.divide(ranked_correctly, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    return _area(ranked_correctly, pairs)
+
+
+def _area(ranked_correctly: Floats, pairs: Floats) -> Floats:
+    area: Floats = np.divide(ranked_correctly, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
     return area
 
 

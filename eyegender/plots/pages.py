@@ -34,10 +34,9 @@ def render_page(template: Path, **values: object) -> str:
 def _environment(folder: Path) -> Environment:
     # Jinja2 comes with MLflow and torch. It is imported here because most of what imports this module draws no page.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader([folder, _TEMPLATES]), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.globals["page_css"] = Markup(page_css())
+    environment.globals["page_css"] = page_css()
     return environment

@@ -41,6 +41,8 @@ def model_card(
     version: str,
     classes: tuple[str, ...] = ("female", "male"),
     comparison: Sequence[str] = (),
+    chosen: str | None = None,
+    uses: int = 1,
 ) -> str:
     """The text of the card of a registered model.
 
@@ -50,6 +52,9 @@ def model_card(
         version: version of the registered model.
         classes: class names in the order of their labels.
         comparison: sentences that compare the model with the previous champion.
+        chosen: from which trials the run was chosen and what its validation accuracy owes to that; None for a single
+            run.
+        uses: number of models of this name that these test images helped to choose or refuse, this one included.
 
     Raises:
         ValueError: the run has no test predictions.
@@ -90,13 +95,15 @@ def card_of_run(
         lines += ["## What it must not be used for", "", *(f"- {line}" for line in NOT_FOR), ""]
     lines += ["## Data", "", *_bullets(_data(record, predictions, classes)), ""]
     lines += ["## Training", "", *_bullets(_training(record)), ""]
+    if chosen is not None:
+        lines += ["## How it was chosen", "", chosen, ""]
     unit = "images" if _units(predictions, classes) is None else f"{unit_of(classes)}s"
     lines += [f"## Test metrics, 95% intervals from a bootstrap over {unit}", "", "| metric | value | interval |"]
     lines += ["|:--|--:|--:|", *(_metric(metric, interval) for metric, interval in metrics.items()), ""]
     if predictions.classes:
         lines += ["Precision, recall, specificity, F1 and AUROC are means over the classes.", ""]
         lines += ["## Test metrics by class", "", *_class_table(predictions), ""]
-    lines += [*(f"{sentence}\n" for sentence in comparison)]
+    lines += [*(f"{sentence}\n" for sentence in comparison), _uses(uses), ""]
     lines += ["## Where it fails", "", *(f"- {line}" for line in failures(predictions, classes)), ""]
     if use:
         lines += ["## Use", "", "```", *use, "```", ""]
@@ -120,6 +127,16 @@ def describe(classes: tuple[str, ...]) -> str:
     more = len(classes) - len(names)
     named = f"{', '.join(names)} and {more} more" if more else f"{', '.join(names[:-1])} or {names[-1]}"
     return f"Predicts which of {len(classes)} classes {image} belongs to: {named}."
+
+
+def _uses(uses: int) -> str:
+    """How far the test images have become a part of the choice."""
+    if uses == 1:
+        return "No other model of this name was chosen by these test images."
+    return (
+        f"This is one of {uses} models of this name that were chosen or refused by these test images. The more there "
+        "are, the more the metrics flatter the one that was chosen: new images would tell."
+    )
 
 
 def _class_table(predictions: Predictions) -> list[str]:

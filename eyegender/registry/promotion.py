@@ -19,6 +19,7 @@ from eyegender.registry.model_card import CARD_FILE, describe, model_card
 from eyegender.studies.winner import evaluate_trial
 from eyegender.tracking.errors import first_line, is_gone, is_refused
 from eyegender.tracking.model_logging import NETWORK
+from eyegender.tracking.names import SELECTION_BIAS
 from eyegender.tracking.run_artifacts import (
     downloaded,
     logged_model,
@@ -89,14 +90,21 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
     if champion is not None and champion.run_id == run_id:
         already = f"The run's model is already the {alias}."
         return Promotion(name, str(champion.version), alias, (already,), str(champion.description or ""))
+    uses = 0
     if champion is not None:
+        # Before the comparison: the test images have helped to choose, even if this model is refused.
+        uses = _count_use(store, name, run_id, record.predictions)
         sentences.append(_compare_with_champion(store, record.predictions, champion, alias, force=force))
     with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
         classes = parse_spec(path.read_text(encoding="utf-8")).classes
     about = EYES if is_eye_study(classes) else describe(classes)
     with store.as_global():  # the registry finds the model through MLflow's global state
         version = _register(store, name, run_id, model, about)
-    card = model_card(record, name=name, version=version, classes=classes, comparison=tuple(sentences))
+    uses = uses or _count_use(store, name, run_id, record.predictions)
+    card = model_card(
+        record, name=name, version=version, classes=classes, comparison=tuple(sentences),
+        chosen=_how_chosen(store, run), uses=uses,
+    )  # fmt: skip
     store.client.log_text(run_id, card, CARD_FILE)
     store.client.update_model_version(name, version, description=_shorten(card, run_id))
     # Last, so that the alias always points to a complete version.
@@ -162,6 +170,30 @@ def _compare_with_champion(
     if not force:
         raise UserError(f"{better}. {verdict} Set force=true to promote anyway")
     return f"Promoted by force although {better}. {verdict}"
+
+
+def _count_use(store: TrackingStore, name: str, run_id: str, predictions: Predictions) -> int:
+    """How many models of this name were chosen or refused by these test images, this one included.
+
+    The registered model has a tag for each of them, so no count is lost if two are promoted at once.
+    """
+    images = f"test_images.{predictions.fingerprint[:16]}."
+    try:
+        store.client.set_registered_model_tag(name, images + run_id, "chosen or refused by them")
+        tags = store.client.get_registered_model(name).tags
+    except Exception as error:  # of a database driver or an HTTP library
+        raise store.unreadable(name, error) from error
+    return sum(tag.startswith(images) for tag in tags)
+
+
+def _how_chosen(store: TrackingStore, run: Run) -> str | None:
+    """From which trials of which study the run was chosen, and what that says; None for a single run."""
+    tags = run.data.tags
+    if "trial.number" not in tags or "mlflow.parentRunId" not in tags:
+        return None
+    parent = store.run(tags["mlflow.parentRunId"]).data.tags
+    sentence = f"Trial {tags['trial.number']} of study {parent.get('study.name', '?')}."
+    return f"{sentence} {parent.get(SELECTION_BIAS, '')}".rstrip()
 
 
 def _champion(store: TrackingStore, name: str, alias: str) -> ModelVersion | None:

@@ -59,12 +59,14 @@ class PlanTable:
         seconds: expected seconds of all of them.
         without: the same without stored activations.
         limit: bytes that may be stored.
+        ends_early: whether trials may end before their last epoch, so that the seconds are the most that they take.
     """
 
     trials: float
     seconds: float
     without: float
     limit: float
+    ends_early: bool = False
     parts: list[tuple[str, Sequence[PlanRow]]] = field(default_factory=list)
 
     def add(self, label: str, rows: Sequence[PlanRow]) -> None:
@@ -76,7 +78,8 @@ class PlanTable:
         nbytes = sum(row.nbytes for _, rows in self.parts for row in rows)
         with_stored, without = (duration_text(seconds, tenths=False) for seconds in (self.seconds, self.without))
         found = [
-            f"plan: {_number(self.trials)} trials in {with_stored}; {without} without stored activations",
+            f"plan: {_number(self.trials)} trials in {'at most ' if self.ends_early else ''}{with_stored}; "
+            f"{without} without stored activations",
             f"stored for the whole sweep: {_gigabytes(nbytes)} of at most {_gigabytes(max(0.0, self.limit))} GB",
         ]
         head = _cells("depth", "trials", "reads", "compute s", "store s", "epoch s", "without", "GB", "total s")

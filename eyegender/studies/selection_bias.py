@@ -12,8 +12,7 @@ import numpy as np
 
 from eyegender.models.intervals import Interval, person_numbers
 from eyegender.studies.winner import trial_folder
-from eyegender.tracking.predictions import Predictions
-from eyegender.training.outputs import VAL_PREDICTIONS_FILE
+from eyegender.tracking.predictions import VAL_PREDICTIONS_FILE, Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from eyegender.core.secrets import redact_config
 from eyegender.studies.study_note import add_model_of_winner, what_it_found, what_it_searches
 from eyegender.tracking.errors import StoreFaultError, first_line
 from eyegender.tracking.location import find_location
-from eyegender.tracking.names import key_of
+from eyegender.tracking.names import SELECTION_BIAS, key_of
 from eyegender.training import environment
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ class StudyRun:
             # These are tags, because parameters could not change when the study continues.
             best["best.trial"] = str(status.best[0].number)
             best["recommended.trial"] = "none" if status.recommended is None else str(status.recommended.number)
+            if bias is not None:
+                best[SELECTION_BIAS] = " ".join(bias.sentences)
             best["best.tied"] = " ".join(str(trial.number) for trial in tied(status)) or "no"
             writer.apply({"op": "tags", "values": best})
             writer.apply_metrics(list(_best_so_far(status)))

@@ -83,6 +83,7 @@ def plan_sweep(preview: StudyPreview) -> StudyPlan | None:
         seconds=sum(planned_seconds(*pair) for pair in zip(choices, chosen, strict=True)),
         without=sum(planned_seconds(choice, {}) for choice in choices),
         limit=limit,
+        ends_early=preview.ends_early,
     )
     for group, cost, choice, kept in zip(groups, costs, choices, chosen, strict=True):
         table.add(group.label, _rows(group, cost, choice, kept))

@@ -45,6 +45,7 @@ _CURVES = {
     "epoch_seconds": "train/epoch_seconds",
 }
 _BEST, _STORED_BEST = "best/val/", "val_best/"
+SELECTION_BIAS = "best.selection_bias"  # tag of a study's run: what its best value owes to luck, in sentences
 SYSTEM = "system/"  # MLflow shows these metrics on a page of their own
 _COUNT = re.compile(r"(train|val|test)/(tn|fp|fn|tp)")
 

@@ -1,4 +1,4 @@
-"""The table of test predictions that a run stores: one row per image."""
+"""The tables of predictions that a run stores, for its test and its validation images: one row per image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-PREDICTIONS_FILE = "test_predictions.json"
+PREDICTIONS_FILE, VAL_PREDICTIONS_FILE = "test_predictions.json", "val_predictions.json"
 
 # Attributes are reported if at least this many images have them and as many do not.
 MIN_GROUP_SIZE = 20

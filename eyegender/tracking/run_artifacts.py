@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_urls
 from eyegender.tracking.errors import first_line
 from eyegender.tracking.model_logging import NETWORK
-from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
+from eyegender.tracking.predictions import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE, Predictions
 from eyegender.tracking.stored_config import parse_config
 from eyegender.tracking.writer import RUN_FILE
 
@@ -63,7 +64,22 @@ def artifact_names(store: TrackingStore, run_id: str, folder: str) -> list[str]:
 
 def read_predictions(store: TrackingStore, run_id: str) -> Predictions | None:
     """The run's predictions for the test images; None if it stored none that can be read."""
-    text = read_text(store, run_id, PREDICTIONS_FILE)
+    return _parsed(read_text(store, run_id, PREDICTIONS_FILE), run_id, "test")
+
+
+def read_validation(store: TrackingStore, run: Run) -> Predictions | None:
+    """The run's predictions for the validation images at its best epoch; None if there are none that can be read.
+
+    Runs of earlier versions kept them only in their output folder.
+    """
+    text = read_text(store, run.info.run_id, VAL_PREDICTIONS_FILE)
+    if text is None and (folder := output_folder(run)) is not None:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = (folder / VAL_PREDICTIONS_FILE).read_text(encoding="utf-8")
+    return _parsed(text, run.info.run_id, "validation")
+
+
+def _parsed(text: str | None, run_id: str, part: str) -> Predictions | None:
     if text is None:
         return None
     try:
@@ -71,7 +87,7 @@ def read_predictions(store: TrackingStore, run_id: str) -> Predictions | None:
         columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
         return Predictions.from_columns(columns)
     except (ValueError, TypeError, KeyError) as error:
-        log.warning("run %s: its table of test predictions cannot be read (%s)", run_id, error)
+        log.warning("run %s: its table of %s predictions cannot be read (%s)", run_id, part, error)
         return None
 
 
@@ -88,6 +104,18 @@ def read_config(store: TrackingStore, run_id: str) -> StoredConfig | None:
     return None if text is None else parse_config(text)
 
 
+def logged_classes(run: Run) -> tuple[str, ...]:
+    """The class names in label order, as the run logged them; empty if it did not."""
+    for entry in run.inputs.dataset_inputs if run.inputs else ():
+        try:
+            names = json.loads(entry.dataset.profile or "{}").get("classes")
+        except ValueError:
+            continue
+        if isinstance(names, list) and len(names) > 1:
+            return tuple(map(str, names))
+    return ()
+
+
 def logged_model(store: TrackingStore, run_id: str) -> LoggedModel | None:
     """The model that the run logged; None if it has logged none yet."""
     experiment = store.run(run_id).info.experiment_id
@@ -97,20 +125,26 @@ def logged_model(store: TrackingStore, run_id: str) -> LoggedModel | None:
     return ready[0] if ready else None
 
 
-def trial_folder(run: Run) -> Path | None:
-    """The output folder of a finished trial of a sweep, if this machine has it with its best checkpoint; else None.
-
-    Trials log no model while the sweep runs. The folder is the one that the run names, if it still belongs to the run.
-    """
-    tags = run.data.tags
-    if run.info.status != "FINISHED" or "trial.number" not in tags or tags.get("pruned") == "true":
-        return None
-    folder = Path(tags.get("output_dir", ""))
+def output_folder(run: Run) -> Path | None:
+    """The output folder that the run names, if this machine has it and it still belongs to the run; else None."""
+    folder = Path(run.data.tags.get("output_dir", ""))
     try:
         owner = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["run_id"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return folder if owner == run.info.run_id and (folder / BEST_CHECKPOINT).is_file() else None
+    return folder if owner == run.info.run_id else None
+
+
+def trial_folder(run: Run) -> Path | None:
+    """The output folder of a finished trial of a sweep, if this machine has it with its best checkpoint; else None.
+
+    Trials log no model while the sweep runs.
+    """
+    tags = run.data.tags
+    if run.info.status != "FINISHED" or "trial.number" not in tags or tags.get("pruned") == "true":
+        return None
+    folder = output_folder(run)
+    return folder if folder is not None and (folder / BEST_CHECKPOINT).is_file() else None
 
 
 def no_model(store: TrackingStore, run: Run) -> UserError:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eyegender.core.atomic_write import atomic_write
 from eyegender.models.heads import probabilities_of
+from eyegender.models.intervals import bootstrap_interval, standard_error
+from eyegender.models.metrics import METRICS
 from eyegender.tracking.names import count_tags, final_values
 from eyegender.tracking.notes import MODEL, accuracy_text, artifact_links, link
-from eyegender.tracking.predictions import PREDICTIONS_FILE, Predictions
+from eyegender.tracking.predictions import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE, Predictions
 from eyegender.training import environment
 from eyegender.training.tracking import what_it_is
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from eyegender.training.build import BuiltModel
     from eyegender.training.callbacks import History
 
-METRICS_FILE, VAL_PREDICTIONS_FILE = "metrics.json", "val_predictions.json"
+METRICS_FILE = "metrics.json"
 MOST_WRONG = 24
 
 
@@ -91,6 +94,7 @@ def write_outputs(
     if val_outputs is not None:
         validated = collect_predictions(data, val_outputs)
         write_json(output_dir / VAL_PREDICTIONS_FILE, validated.to_table())
+        tracker.log_artifact(VAL_PREDICTIONS_FILE)  # trials, which are not tested, are compared by it
         epoch = f"epoch {facts['best_epoch']:.0f} of {len(history)}"
         results = [f"Validation accuracy {accuracy_text(validated, data.samples.classes)}, {epoch}."]
     what = what_it_is(cfg, data, built)
@@ -132,6 +136,29 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON; raises ValueError for values that JSON does not have, such as NaN."""
     with atomic_write(path) as file:
         json.dump(content, file, indent=2, allow_nan=False, default=str)
+
+
+def objective_error(cfg: TrainConfig, data: EyesDataModule, outputs: Mapping[str, Tensor]) -> float | None:
+    """Standard error of the value that the config optimizes, over the persons of the validation set; None if unknown.
+
+    Args:
+        cfg: config of the run, with one objective.
+        data: the images.
+        outputs: from the validation of the best epoch, see `Classifier.predictions`.
+    """
+    name = cfg.objectives[0] if cfg.objectives else cfg.monitor
+    predictions, metric = collect_predictions(data, outputs), name.removeprefix("val/")
+    if name in ("val/accuracy", "val/loss"):
+        values = predictions.correct if metric == "accuracy" else outputs["losses"].double().numpy()
+        error = standard_error(values, predictions.persons)
+    elif metric in METRICS:
+        found = bootstrap_interval(
+            metric, predictions.labels, predictions.probabilities, predictions.persons, n_resamples=500
+        )
+        error = (found.high - found.low) / (2 * NormalDist().inv_cdf(0.975))
+    else:
+        return None  # a count, or the cost of a network
+    return error if math.isfinite(error) else None
 
 
 def collect_predictions(data: EyesDataModule, outputs: Mapping[str, Tensor]) -> Predictions:

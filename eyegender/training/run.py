@@ -43,7 +43,7 @@ from eyegender.training.display.first_lines import first_lines
 from eyegender.training.environment import gpu_usage
 from eyegender.training.interruptions import RunLock, StoppedBySignalError, StopSignal, not_finite_error
 from eyegender.training.output_of_runs import remove_result
-from eyegender.training.outputs import collect_predictions, write_outputs
+from eyegender.training.outputs import collect_predictions, objective_error, write_outputs
 from eyegender.training.plain_epochs import PlainEpochs, can_train_plainly
 from eyegender.training.resume import ResumePoint, find_resume_point, restore_weights
 from eyegender.training.summary import RunResult, headline, print_summary
@@ -291,6 +291,10 @@ def _test_and_write(
                 # Of a sweep's many trials, hardly any is ever looked at: its checkpoint is enough to catch up on both.
                 with_model=cfg.run_test or request.trial is None,
             )  # fmt: skip
+    if request.trial is not None and VAL_PREDICTIONS in best and len(cfg.objectives or ()) < 2:
+        error = objective_error(cfg, data, best[VAL_PREDICTIONS])
+        if error is not None:
+            request.trial.set_standard_error(error)
     run_id = None if tracker is None else tracker.run_id
     return RunResult(
         row[cfg.monitor], metrics, fit.history, request.output_dir, run_id, built.spec, module, fit.trainer

@@ -34,6 +34,7 @@ STEPS = _PREFIX + "steps"  # with several objectives: {step: reported value}
 PRUNED_AT = _PREFIX + "pruned_at"  # the step at which the pruner decided to prune
 PAUSED = _PREFIX + "paused"  # {"step", "worker"} of a trial that a scheduler paused, else missing or null
 SECONDS = _PREFIX + "seconds"  # {step: seconds of training up to it, over all attempts}
+STANDARD_ERROR = _PREFIX + "standard_error"  # of the trial's value, as its task said it
 MAX_RESOURCE = _PREFIX + "max_resource"  # the number of reports of a trial that runs to its end
 RETRY_HISTORY = "retry_history"  # Optuna's own name: numbers of the earlier attempts
 FIRST_ATTEMPT = "failed_trial"  # Optuna's own name: number of the first attempt
@@ -48,6 +49,7 @@ COMMON = _PREFIX + "common_settings"  # the values of all keys that are no part 
 SETTINGS = _PREFIX + "settings"  # n_trials and whatever else a status needs
 WORKERS = _PREFIX + "workers_launched"
 EXHAUSTED = _PREFIX + "exhausted"
+NOISE = _PREFIX + "noise"  # what `hydra.sweeper.stop_when=noise` found last, see `_monitoring._noise`
 ENDING = _PREFIX + "ending"  # the process that calls on_study_end, and its heartbeat
 ENDED = _PREFIX + "ended"  # the trials for which on_study_end was last called
 
@@ -65,6 +67,7 @@ class Budget:
         max_retries: number of times that a trial whose worker died is run again.
         max_failure_rate: without `n_trials`: the share of the ended trials that may fail.
         limit: seconds or epochs of training over all trials.
+        stop_when: `noise` to stop when further trials would gain less than what the noise hides, or None.
     """
 
     n_trials: int | None
@@ -75,6 +78,7 @@ class Budget:
     max_retries: int = 3
     max_failure_rate: float = 1.0
     limit: "Limit | None" = None
+    stop_when: str | None = None
 
     @property
     def most_trials(self) -> float:

@@ -32,7 +32,7 @@ from ._trial import StudyError
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
-    from ._validation import Settings
+    from ._settings._reading import Settings
     from ._worker import WorkerResult
 
 # How joblib reports that a signal ended a worker from outside; a crash such as SIGSEGV would happen again.

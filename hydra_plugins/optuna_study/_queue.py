@@ -30,6 +30,7 @@ from ._budget import (
 )
 from ._heartbeat import StalenessMonitor, WorkerId
 from ._history._tally import Tally
+from ._monitoring._noise import NoiseStop
 from ._optuna import id_of, identify
 from ._schedulers import Scheduler
 from ._schedulers._pausing import PausedTrials
@@ -93,6 +94,7 @@ class TrialQueue:
         # What the last call of `trials` found.
         self.tally = Tally(worker_id.launch_id, maximize)
         self.paused = PausedTrials(self, scheduler, directions[reported_objective] == StudyDirection.MAXIMIZE)
+        self.noise = NoiseStop(self, bool(maximize)) if budget.stop_when == "noise" else None
         # The worker's loop and the thread that looks for dead workers both use the monitor and requeue trials.
         self._mutex = threading.RLock()
 
@@ -118,7 +120,7 @@ class TrialQueue:
         if not complete and stopped is None and not unfinished and self._is_exhausted():
             stopped = "every combination of values has been tried"
         if not complete and stopped is None:
-            stopped = self.paused.budget_spent(trials)
+            stopped = self.paused.budget_spent(trials) or (self.noise.reason() if self.noise else None)
         return Progress(counts, complete, stopped)
 
     def mark_exhausted(self) -> None:
@@ -143,6 +145,8 @@ class TrialQueue:
             trials = self.trials()
             if self.requeue_stale(fresh=False):
                 trials = self.trials()
+            if self.noise is not None:
+                self.noise.check(trials)
             progress = self.progress(trials)
             if progress.is_over:
                 if not has_too_many_failures(progress.counts, self.budget):  # after a repair, they continue

@@ -10,7 +10,17 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
-from ._budget import MAX_RESOURCE, PRUNED_AT, SECONDS, STEPS, attempt_of, first_number, reports_of, seconds_of
+from ._budget import (
+    MAX_RESOURCE,
+    PRUNED_AT,
+    SECONDS,
+    STANDARD_ERROR,
+    STEPS,
+    attempt_of,
+    first_number,
+    reports_of,
+    seconds_of,
+)
 from ._heartbeat import Heartbeat
 from ._optuna import has_rungs, id_of, should_prune
 from ._schedulers import Curve, Scheduler
@@ -167,6 +177,12 @@ class RunningTrial(TrialHandle):
             return  # nobody asks
         with self._writing():
             self._storage.set_trial_system_attr(self._trial_id, MAX_RESOURCE, max_resource)
+
+    def set_standard_error(self, standard_error: float) -> None:
+        if not standard_error >= 0:  # true for NaN, too
+            raise ValueError(f"standard_error must be 0 or more, got {standard_error}")
+        with self._writing():
+            self._storage.set_trial_system_attr(self._trial_id, STANDARD_ERROR, float(standard_error))
 
     def set_user_attr(self, key: str, value: Any) -> None:
         with self._writing():

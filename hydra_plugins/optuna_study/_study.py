@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from ._planning._preview import StudyPlan, StudyPreview
     from ._queue import TrialQueue
     from ._search_space._space import Space
+    from ._settings._reading import Settings
     from ._storage import Storage
-    from ._validation import Settings
 
 log = logging.getLogger("hydra_plugins.optuna_study")
 

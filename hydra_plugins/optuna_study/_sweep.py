@@ -17,6 +17,7 @@ from ._directories import save_multirun
 from ._heartbeat import Heartbeat, Stopped, WorkerId
 from ._history._ended_lines import EndedLines
 from ._job import as_hydra_config
+from ._kubernetes._submission import is_kubernetes, submit_job
 from ._launch import Launch, LaunchResult, WorkerSpec, is_in_process, is_submitit, launcher_name, workers_are_children
 from ._monitoring._handle import StudyHandle
 from ._monitoring._lines import print_line, summary
@@ -27,12 +28,13 @@ from ._queue import TrialQueue
 from ._redaction import one_line
 from ._schedulers._pausing import PausedLines, build_scheduler
 from ._search_space._common_settings import warn_of_other_settings
+from ._settings._reading import Settings
+from ._settings._validation import Validation
 from ._status import StudyStatus, TrialRow, status_of, trial_row
 from ._storage import Storage
 from ._storage_wrappers import is_storage_error, outages_of
 from ._study import Callbacks, final_status, finalize, next_worker, open_study, write_results
 from ._trial import StudyError
-from ._validation import Settings, Validation
 
 # Launches in a row without any progress after which the command gives up.
 _FRUITLESS_LAUNCHES = 3
@@ -56,7 +58,10 @@ class Sweep:
         self.config = config
 
     def run(self, arguments: list[str]) -> StudyStatus | None:
-        """Check everything, then run the study until it is complete or stops; with `plan=true` only print its plan."""
+        """Check everything, then run the study until it is complete or stops.
+
+        With `plan=true` it only prints the plan; with the launcher `kubernetes` it submits the workers.
+        """
         # It handles signals from the first check to the last line, so that none is lost between two launches.
         self.heartbeat = Heartbeat(None, interval=60.0, enabled=False)
         try:
@@ -78,6 +83,9 @@ class Sweep:
         planner = Planner(self.context.config_loader, self.config, spec)
         if settings.plan:
             planner.show()
+            return None
+        if is_kubernetes(self.config):
+            submit_job(self.config, spec)
             return None
         storage = Storage(settings.storage, settings.storage_retry_minutes)
         try:

@@ -146,6 +146,18 @@ class TrialHandle:
             TrialLost: as in report.
         """
 
+    def set_standard_error(self, standard_error: float) -> None:
+        """Say, before the task returns, how far the returned value may be from the one of endless validation data.
+
+        `hydra.sweeper.stop_when=noise` needs it; with several objectives it is ignored.
+
+        Args:
+            standard_error: in the unit of the value, 0 or more.
+
+        Raises:
+            TrialLost: as in report.
+        """
+
     def set_user_attr(self, key: str, value: Any) -> None:
         """Store a JSON-serializable value with the trial; later attempts see it.
 

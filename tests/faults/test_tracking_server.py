@@ -23,7 +23,7 @@ from tests.processes import Command
 pytestmark = pytest.mark.integration
 
 EPOCHS = 5
-ARTIFACTS = {"config.yaml", "environment.json", "metrics.json", "figures"}
+ARTIFACTS = {"config.yaml", "environment.json", "metrics.json", "val_predictions.json", "figures"}
 
 
 @pytest.fixture(autouse=True)

@@ -93,9 +93,13 @@ def test_the_comparison_page_needs_no_network(tracked: TrackedRuns, tmp_path: Pa
     assert len(widths) >= 5
     assert all(width > 300 for width in widths)
     assert not [url for url in asked if not url.startswith(("file:", "data:"))]
-    # Nothing is cut off at the side of a laptop's screen.
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    answer = re.compile("^(mobilenet_v2|inception_v3) (is better than|and) (mobilenet_v2|inception_v3) ")
+    sync_api.expect(page.locator(".answer")).to_have_text(answer)
     shoot(page, "comparison", whole=True)
+    # Nothing is cut off at the side of a laptop's screen or a phone's.
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 860})
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
 
 
 def test_the_demo_page_answers(tracked: TrackedRuns, tmp_path: Path, page: sync_api.Page) -> None:
@@ -108,6 +112,16 @@ def test_the_demo_page_answers(tracked: TrackedRuns, tmp_path: Path, page: sync_
     start = ["eyegender.demo", f"port={port}", models, tracked.where]
     with process(start, address, {}):
         page.goto(address)
+        named = re.compile(r"^mobilenet_v2 on synthetic eyes · \d+\.\d% \(\d+\.\d to \d+\.\d%\) · \d{4}-\d\d-\d\d$")
+        sync_api.expect(page.locator("#title")).to_have_text(named)
+        sync_api.expect(page.locator("#expects")).to_contain_text(
+            "one eye, cropped closely. Its answer is female or male."
+        )
+        # The example is the one that the model was logged with.
+        page.get_by_role("button", name="Try this example").click(timeout=SLOW)
+        sync_api.expect(page.locator("#prediction")).to_have_text(re.compile("confidence$"), timeout=SLOW)
+        size = tracked.results["first"].trainer.datamodule.size  # type: ignore[attr-defined]
+        assert page.locator("#example").evaluate("image => image.naturalWidth") == size
         page.get_by_label("Image of one eye").set_input_files(eye)
         prediction = page.locator("#prediction")
         sync_api.expect(prediction).to_have_text(re.compile(r"^(fe)?male, \d+\.\d% confidence$"), timeout=SLOW)

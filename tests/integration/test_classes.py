@@ -179,7 +179,8 @@ def test_served_and_exported(digits: Digits, tmp_path: Path, monkeypatch: pytest
 
 def test_explained(digits: Digits) -> None:
     pytest.importorskip("pytorch_grad_cam")
-    from eyegender.inference.demo_page import find_models, predict_image
+    from eyegender.inference.demo_models import find_models
+    from eyegender.inference.demo_page import predict_image
 
     model = digits.model("deep")
     image = Image.open(digits.pictures / "two" / "1.png")
@@ -188,7 +189,7 @@ def test_explained(digits: Digits) -> None:
     shown = predict_image(model, image)
     assert shown["label"] == shown["classes"][0]["name"]
     assert not shown["eyes"]
-    assert not any(each.eyes for each in find_models(digits.store, "eyegender", None))
+    assert not any(each.eyes for each in find_models(digits.store, "eyegender", None).models)
 
 
 def test_a_run_goes_on_where_it_stopped(digits: Digits, tmp_path: Path) -> None:

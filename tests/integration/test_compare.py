@@ -26,7 +26,7 @@ def compared(tracked: TrackedRuns, folder: Path, *overrides: str) -> ComparisonR
     return compare_runs(open_store(options.tracking), options, folder)
 
 
-def test_the_best_run_of_each_backbone_is_compared_with_the_paper(tracked: TrackedRuns, tmp_path: Path) -> None:
+def test_the_best_run_of_each_backbone_is_compared(tracked: TrackedRuns, tmp_path: Path) -> None:
     result = compared(tracked, tmp_path / "page", "latency=true")
     runs = {run.record.backbone: run for run in result.comparison.runs}
     assert set(runs) == {"mobilenet_v2", "inception_v3"}
@@ -43,11 +43,19 @@ def test_the_best_run_of_each_backbone_is_compared_with_the_paper(tracked: Track
     assert costs.multiply_adds is not None
     assert costs.latency_ms is not None
     page = (tmp_path / "page" / "comparison.html").read_text()
-    assert "91.82%" in page  # the accuracy in the paper
+    assert "91.82%" not in page  # the accuracy in the paper, on real eyes
+    assert "better than" in page or "cannot be told apart" in page
     assert "synthetic eyes" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # self-contained
     figures = {path.stem for path in (tmp_path / "page" / "figures").glob("*.png")}
-    assert {"accuracy_per_epoch", "roc", "reliability", "confusion_matrices", "accuracy_against_latency"} <= figures
+    assert {
+        "accuracy",
+        "accuracy_per_epoch",
+        "roc",
+        "reliability",
+        "confusion_matrices",
+        "accuracy_against_latency",
+    } <= figures
 
 
 def test_the_comparison_is_a_run_with_the_same_files(tracked: TrackedRuns, tmp_path: Path) -> None:

@@ -120,9 +120,17 @@ def test_a_sweep_its_best_trial_and_its_continuation(tmp_path: Path) -> None:
     assert list(more.history.index) == [0, 1, 2]
     assert len(more.study().trials) == len(eyegender.load_study("rates").trials) == 3
     compared = eyegender.compare(more, {"latency": False})
+    # Only the winner was tested, so all trials are compared by their validation.
+    assert compared.part == "val"
+    assert len(compared.metrics) == 3
     assert found.best.run_id in compared.metrics.index
-    untested = 3 - len(compared.metrics)
-    assert any(f"{untested} of 3 trials have no test predictions" in sentence for sentence in compared.sentences)
+    assert all(name.startswith("trial ") for name in compared.metrics["run"])
+    assert compared.metrics["accuracy"].max() == pytest.approx(more.history["value"].max())
+    assert any("from the validation images" in sentence for sentence in compared.sentences)
+    tested = eyegender.compare(more, {"latency": False, "split": "test"})
+    assert tested.part == "test"
+    untested = 3 - len(tested.metrics)
+    assert sum("stored no test predictions" in sentence for sentence in tested.sentences) == untested
     failing = {**named, "hydra.sweeper.study_name": "failing", "hydra.sweeper.n_trials": 2}
     failing |= {"hydra.sweeper.custom_search_space": "tests.integration.test_python.no_values"}
     with pytest.raises(

@@ -99,7 +99,7 @@ def test_the_experiment_opens_as_model_training(finished: tuple[Path, RunResult]
 
 def test_all_artifacts_are_logged(finished: tuple[Path, RunResult]) -> None:
     folder, _ = finished
-    expected = {"config.yaml", "environment.json", "metrics.json", "test_predictions.json"} | {
+    expected = {"config.yaml", "environment.json", "metrics.json", "test_predictions.json", "val_predictions.json"} | {
         f"figures/{name}.png" for name in ("learning_curves", "confusion_matrix", "roc", "reliability", "most_wrong")
     }
     assert artifacts(folder, only_run(folder)) == expected

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
+import optuna
 import pytest
 
 from eyegender.core.errors import UserError
-from eyegender.inference.demo_page import find_models
+from eyegender.inference.demo_models import find_models
 from eyegender.inference.load import load_model
+from eyegender.models.intervals import standard_error
 from eyegender.registry.promotion import promote
 from eyegender.tracking.predictions import Predictions
 from eyegender.tracking.run_artifacts import logged_model
@@ -66,7 +68,7 @@ def test_only_the_winner_logs_a_model_and_every_trial_can_be_used(folder: Path) 
         assert model.config is not None
         checkpoint = load_model(f"{run.data.tags['output_dir']}/checkpoints/best.ckpt", tracking(folder))
         np.testing.assert_array_equal(model.probabilities(pixels), checkpoint.probabilities(pixels))
-    offered = {model.reference for model in find_models(store(folder), "eyegender", None)}
+    offered = {model.reference for model in find_models(store(folder), "eyegender", None).models}
     assert offered == {f"runs:/{run_id}" for run_id in ranked}
 
 
@@ -79,6 +81,17 @@ def test_every_trial_keeps_the_predictions_of_its_best_validation(folder: Path) 
         assert found.correct.mean() == pytest.approx(accuracy)
 
 
+def test_every_trial_says_the_standard_error_of_its_accuracy_over_persons(folder: Path) -> None:
+    study = next(iter(optuna.get_all_study_summaries(f"sqlite:///{folder}/mlruns/optuna.db")))
+    trials = optuna.load_study(study_name=study.study_name, storage=f"sqlite:///{folder}/mlruns/optuna.db").trials
+    assert trials
+    for each in trials:
+        table = json.loads((Path(each.user_attrs["job_dir"]) / "val_predictions.json").read_text())
+        found = Predictions.from_columns(dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True)))
+        expected = standard_error(found.correct, found.persons)
+        assert each.system_attrs["optuna_study:standard_error"] == pytest.approx(expected)
+
+
 def test_after_the_winner_was_deleted_the_second_best_is_promoted(folder: Path) -> None:
     winner, second, third = runs_by_rank(folder)
     client = store(folder).client
@@ -88,6 +101,10 @@ def test_after_the_winner_was_deleted_the_second_best_is_promoted(folder: Path) 
     before = load_model(f"runs:/{second}", tracking(folder))
     done = promote(store(folder), second, name="eyes", alias="champion", force=False)
     assert done.version == "1"
+    parent = client.get_run(client.get_run(second).data.tags["mlflow.parentRunId"]).data.tags
+    number = client.get_run(second).data.tags["trial.number"]
+    assert parent["best.selection_bias"].startswith("Trial ")
+    assert f"Trial {number} of study finetune. {parent['best.selection_bias']}" in done.card
     run = client.get_run(second)
     assert run.data.tags["tested.by"] == "promote"
     assert run.info.status == "FINISHED"

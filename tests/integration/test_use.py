@@ -193,12 +193,18 @@ def test_a_better_champion_stays_unless_forced(tracked: TrackedRuns, store: Trac
     if accuracy[better] == accuracy[worse]:
         pytest.skip("both are equally good")
     promote(store, tracked.id(worse), name="rivals", alias="champion", force=False)
-    promote(store, tracked.id(better), name="rivals", alias="champion", force=False)
+    assert (
+        "No other model of this name was chosen"
+        in promote(store, tracked.id(worse), name="alone", alias="champion", force=False).card
+    )
+    second = promote(store, tracked.id(better), name="rivals", alias="champion", force=False)
+    assert "one of 2 models of this name that were chosen or refused by these test images" in second.card
     with pytest.raises(UserError, match=r"champion \(version 2\) is right on \d+ more of \d+ shared test images"):
         promote(store, tracked.id(worse), name="rivals", alias="champion", force=False)
     assert tracked.client.get_model_version_by_alias("rivals", "champion").run_id == tracked.id(better)
     forced = promote(store, tracked.id(worse), name="rivals", alias="champion", force=True)
     assert forced.version == "1"  # the same model is not registered twice
+    assert "one of 2 models of this name" in forced.card  # it has been counted before
     assert forced.sentences[0].startswith("Promoted by force although")
     assert tracked.client.get_model_version_by_alias("rivals", "champion").run_id == tracked.id(worse)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # With more combinations of the keys that matter, hardly two trials have the same.
 MOST_COMBINATIONS = 400
+NO_PRUNER = "optuna.pruners.NopPruner"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class StudyPreview:
         """Number of finished trials that complete the study."""
         self.n_jobs = spec.settings.n_jobs
         """Number of workers."""
+        settings = spec.settings
+        may_end = settings.scheduler.get("_target_") is not None or settings.pruner.get("_target_") != NO_PRUNER
+        self.ends_early = may_end or settings.budget is not None
+        """Whether a scheduler, a pruner or the budget may end trials before their last step."""
 
     def expected(self, matters: Callable[[str], bool]) -> Sequence[ExpectedTrials]:
         """The trials by the keys that matter; empty if there are too many combinations to tell them apart.

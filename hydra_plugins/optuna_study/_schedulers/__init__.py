@@ -16,6 +16,8 @@ START: Final = "start"
 class Curve:
     """A trial as schedulers see it: its reports so far.
 
+    Steps are numbers of reports: 1 is the first report of a trial, whatever step its task gives it.
+
     Args:
         number: number of the trial's first attempt.
         state: complete, pruned, failed, running, paused or waiting.

@@ -17,6 +17,7 @@ _FIT_ON = 60  # observations that the hyperparameters are fitted to: more cost t
 _PER_CURVE = 3  # observations per curve, the last one among them
 _OBSERVATIONS = 300  # fewer per curve, down to the last one, where there would be more than these: they cost n^3
 _JITTER = 1e-6
+_MARGIN = 1e-3  # added to shares and their complements, so that 0 and 1 have log odds
 _FAR = 10.0  # spreads; how bad a failed training is says nothing about the others
 
 
@@ -139,12 +140,12 @@ class CurveModel:
         steps_seen = [curve.last_step or 0 for curve in self.curves]
         # Early values say little about the range of the final ones.
         far = [value for step, value in zip(steps, values, strict=True) if step >= max(steps_seen) / 2]
-        self._transform = _transform(values)
-        finals = self._transform(np.array(far))
+        transform, self._to_value = _transform(values)
+        finals = transform(np.array(far))
         low, middle, high = np.quantile(finals, [0.1, 0.5, 0.9])
         self._center, self._spread = float(middle), max(float(high - low) / 2.56, 1e-9)  # of a normal distribution
         self._rows, self._shares = rows, np.minimum(1.0, steps / max_resource)
-        self._values = np.clip((self._transform(values) - self._center) / self._spread, -_FAR, _FAR)
+        self._values = np.clip((transform(values) - self._center) / self._spread, -_FAR, _FAR)
         if fitted is not None and fitted.points.shape[1] != self.points.shape[1]:
             fitted = None
         self._hyper: _Hyperparameters = fitted._hyper if fitted else _Hyperparameters((1.0,) * self.points.shape[1])
@@ -161,6 +162,20 @@ class CurveModel:
         mean = self._mean + cross @ self._weights
         variance = self._prior_variance(points) - ((cross @ self._inverse) * cross).sum(axis=1)
         return mean, np.sqrt(np.maximum(variance, 1e-8))
+
+    def draws(self, points: Array, rng: np.random.Generator, number: int) -> Array:
+        """Random functions of the process: the final value at each point, in the unit of the reports.
+
+        Returns:
+            Values of shape (number, points); larger is better.
+        """
+        cross = _kernel(points, self.points[self._rows], self._hyper)
+        mean = self._mean + cross @ self._weights
+        covariance = _kernel(points, points, self._hyper) - cross @ self._inverse @ cross.T
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)  # rounding may leave it slightly indefinite
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        found = mean + rng.standard_normal((number, len(points))) @ root.T
+        return self._to_value(self._center + self._spread * found)
 
     def expect(self, numbers: Sequence[int]) -> None:
         """Take into account that these trials will finish: their final values count as known, at their means."""
@@ -299,16 +314,25 @@ def _observations(curves: Sequence[Curve]) -> tuple[NDArray[np.int64], Array, Ar
     return np.array(rows, dtype=np.int64), np.array(steps, dtype=float), np.array(values)
 
 
-def _transform(values: Array) -> Callable[[Array], Array]:
-    """The scale on which differences are alike: log odds of accuracies, logarithms of losses, else the values.
+def _transform(values: Array) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """The scale on which differences are alike, and the way back.
 
-    Losses come with the opposite sign.
+    That is log odds of accuracies, logarithms of losses, which come with the opposite sign, else the values.
     """
     if ((values >= 0) & (values <= 1)).all():
-        return lambda given: np.asarray(np.log((given + 1e-3) / (1 - given + 1e-3)))
+        return _log_odds, _share_of_log_odds
     if (values < 0).all():
-        return lambda given: np.asarray(-np.log(-given))
-    return lambda given: given
+        return lambda given: np.asarray(-np.log(-given)), lambda scaled: np.asarray(-np.exp(-scaled))
+    return np.asarray, np.asarray
+
+
+def _log_odds(shares: Array) -> Array:
+    return np.asarray(np.log((shares + _MARGIN) / (1 - shares + _MARGIN)))
+
+
+def _share_of_log_odds(scaled: Array) -> Array:
+    odds = np.exp(np.clip(scaled, -_FAR, _FAR))
+    return np.asarray(np.clip((odds * (1 + _MARGIN) - _MARGIN) / (1 + odds), 0.0, 1.0))
 
 
 def measured_price(curve: Curve) -> float | None:

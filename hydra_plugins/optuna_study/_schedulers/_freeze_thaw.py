@@ -27,8 +27,8 @@ class FreezeThawScheduler(Scheduler):
     Freeze-thaw Bayesian optimization is by Swersky et al. 2014 (arXiv 1406.3896).
 
     Args:
-        min_resource: the step (epoch) from which on a trial may pause, at least 1; by default 30% of the steps of a
-            full training.
+        min_resource: the number of reports (epochs) from which on a trial may pause, at least 1; by default 30% of
+            those of a full training.
         n_startup_trials: nothing is predicted before so many trials reached that step, at least 2.
 
     Raises:

@@ -62,13 +62,16 @@ def curves_of(trials: Sequence[FrozenTrial], maximize: bool) -> list[Curve]:
 
 def _curve_of(trial: FrozenTrial, maximize: bool) -> Curve:
     sign = 1.0 if maximize else -1.0
+    reports, seconds = reports_of(trial), seconds_of(trial)
+    # Tasks may count from 0, or in optimizer steps: what schedulers count is reports.
+    order = {step: position for position, step in enumerate(sorted(reports), start=1)}
     return Curve(
         number=first_number(trial),
         # An interrupted attempt that is not requeued yet continues soon.
         state=state_name(trial).replace("interrupted", "waiting"),
-        values={step: sign * value for step, value in reports_of(trial).items()},
+        values={order[step]: sign * value for step, value in reports.items()},
         params=trial.params,
-        seconds=seconds_of(trial),
+        seconds={order[step]: value for step, value in seconds.items() if step in order},
         distributions=trial.distributions,
         max_resource=trial.system_attrs.get(MAX_RESOURCE),
     )

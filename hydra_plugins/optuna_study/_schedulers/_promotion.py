@@ -14,7 +14,7 @@ class PromotionScheduler(Scheduler):
     the best paused trials continue until no paused one is better than a trial that went further.
 
     Args:
-        min_resource: the first rung, in steps (epochs), at least 1; by default 30% of the steps of a full training.
+        min_resource: the first rung, in reports (epochs), at least 1; by default 30% of those of a full training.
         reduction_factor: the factor between two rungs, at least 2; 1 / `reduction_factor` of a rung's trials continue.
 
     Raises:

@@ -13,8 +13,8 @@ from .._budget import COMMON, JOB_DIR
 from .._redaction import is_secret_key, redact
 
 if TYPE_CHECKING:
+    from .._settings._reading import Settings
     from .._storage import Storage
-    from .._validation import Settings
 
 log = logging.getLogger("hydra_plugins.optuna_study")
 

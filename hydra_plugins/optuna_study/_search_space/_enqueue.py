@@ -9,7 +9,7 @@ from .._trial import StudyError
 from ._grammar import bare_key, normalized, value_text
 
 if TYPE_CHECKING:
-    from .._validation import Settings
+    from .._settings._reading import Settings
     from ._space import Space
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from eyegender.comparison.comparison import Comparison, compare, short_names
+from eyegender.comparison.comparison import Comparison, compare
 from eyegender.comparison.pairs import ALL_PAIRS_UP_TO
 from eyegender.comparison.run_record import RunRecord
 from eyegender.comparison.significance import PairedRuns, corrected_p_values, mcnemar
@@ -24,34 +25,75 @@ def test_the_most_accurate_run_comes_first_and_leads() -> None:
     assert [run.record.name for run in found.runs] == ["strong", "weak"]
     assert [run.number for run in found.runs] == [1, 2]
     assert [run.leads for run in found.runs] == [True, False]
-    assert found.headlines[0].startswith("Group A: #1 strong reaches")
-    assert "of 60 persons" in found.headlines[0]
-    assert found.headlines[0].endswith("It is more accurate than #2.")
-
-
-def test_short_names_keep_the_options_that_differ() -> None:
-    names = {
-        "a": "mobilenet_v2 size=96 subset={female: 9, male: 9} lr=0.1",
-        "b": "mobilenet_v2 size=96 subset={female: 9, male: 9} lr=0.2 seed=1",
-    }
-    records = [replace(run(key, None), name=name) for key, name in names.items()]
-    assert list(short_names(records).values()) == ["mobilenet_v2 lr=0.1", "mobilenet_v2 lr=0.2 seed=1"]
-    other = replace(records[0], run_id="c", name="mobilenet_v2 n=9")
-    # What most have comes last.
-    assert short_names([*records, other])[records[0].run_id] == (
-        "mobilenet_v2 lr=0.1 size=96 subset={female: 9, male: 9}"
+    (pair,) = found.pairs
+    value, low, high = (100 * each for each in pair.difference)
+    assert found.headlines == (
+        f"strong is better than weak by {value:.1f} points (95% interval {low:.1f} to {high:.1f}, p < 0.001), on 120 "
+        "test images of 60 persons.",
     )
-    assert list(short_names(records[:1]).values()) == [names["a"]]
-    alike = [replace(record, name="lr=0.1") for record in records]
-    assert list(short_names(alike).values()) == ["lr=0.1", "lr=0.1"]
-    # The value that counted of an option that was given twice.
-    twice = [replace(record, name=f"net lr=0.1 seed=3 lr={1 + k}") for k, record in enumerate(records)]
-    assert list(short_names(twice).values()) == ["net lr=1", "net lr=2"]
 
 
-def test_headline_names_the_runs_that_the_leader_beats() -> None:
+def test_the_answer_of_three_runs() -> None:
     found = compared(run("strong", table(2, 4.0)), run("weak", table(1, 0.1)), run("weaker", table(3, -0.1)))
-    assert found.headlines[0].endswith("It is more accurate than #2 and #3.")
+    (answer,) = found.headlines
+    assert answer.startswith("#1 strong is better than all others, #2 by ")
+    assert answer.endswith("on 120 test images of 60 persons.")
+    # Ahead of some only.
+    found = compared(run("strong", table(2, 2.0)), run("close", table(4, 1.9)), run("weak", table(1, 0.1)))
+    (answer,) = found.headlines
+    assert f"{found.runs[0].short_name} has the highest accuracy, " in answer
+    assert answer.endswith(", and cannot be told apart from #2. It is better than the other one.")
+    equal = compared(*(run(f"r{i}", table(i, 1.0)) for i in range(3)))
+    assert equal.headlines[0].startswith("The 3 runs cannot be told apart. #1 r")
+
+
+def test_the_answer_of_one_run_and_of_seeds() -> None:
+    (answer,) = compared(run("a", table(1, 1.0))).headlines
+    assert re.fullmatch(
+        r"a has an accuracy of \d\d\.\d% \(95% interval [\d.]+ to [\d.]+%\) on 120 test images of 60 persons\.", answer
+    )
+    seeds = [run(f"s{i}", table(i, 1.0), params={"note": "", "seed": str(i)}) for i in range(3)]
+    (answer,) = compared(*seeds).headlines
+    assert re.fullmatch(
+        r"The 3 runs differ only in their seed: accuracy [\d.]+ ± [\d.]+% on 120 test images of 60 persons\.", answer
+    )
+
+
+def test_numbers_of_validation_images_are_marked_everywhere() -> None:
+    records = [run("a", table(1, 1.0)), run("b", table(2, 1.0)), run("none", None)]
+    found = compare(records, part="val", left_out=["2 pruned trials are not compared."], n_resamples=200)
+    assert "on 120 validation images of 60 persons" in found.headlines[0]
+    assert "from the validation images" in found.warnings[0]
+    assert found.left_out == (
+        "2 pruned trials are not compared.",
+        f"none ({records[2].run_id}) stored no validation predictions.",
+    )
+    said = " ".join((*found.headlines, *found.caveats, *found.left_out))
+    assert not re.search(r"\btest (images|accuracy|set)\b", said)
+
+
+def test_many_runs_without_predictions_are_counted() -> None:
+    found = compared(run("good", table(1, 1.0)), *(run(f"old{i}", None) for i in range(30)))
+    assert len(found.left_out) == 21
+    assert found.left_out[-1] == "10 more have no usable test predictions."
+
+
+@pytest.mark.parametrize(
+    ("tags", "params", "expected"),
+    [
+        ({"data.source": "celeba"}, {}, True),
+        ({"data.source": "folder"}, {"count.train.femaleeyes": "9", "count.train.maleeyes": "9"}, True),
+        ({"data.source": "folder"}, {"count.train.women": "9", "count.train.men": "9"}, False),
+        ({"data.source": "folder"}, {"count.train.cats": "9", "count.train.dogs": "9"}, False),
+        ({"data.source": "synthetic"}, {}, False),
+    ],
+)
+def test_the_papers_numbers_are_only_beside_its_own_data(
+    tags: dict[str, str], params: dict[str, str], expected: bool
+) -> None:
+    record = run("a", table(1, 1.0), tags=tags, params=params)
+    assert compared(record).paper == expected
+    assert not compare([record], part="val", n_resamples=200).paper
 
 
 def test_order_of_runs_and_images_does_not_matter() -> None:
@@ -77,7 +119,7 @@ def test_equal_runs_both_lead_without_evidence_of_a_difference() -> None:
     found = compared(run("one", table(1, 1.0)), run("other", table(1, 1.0)))
     assert [run.leads for run in found.runs] == [True, True]
     assert found.pairs[0].p_corrected == 1.0
-    assert "no evidence that it is better than #2" in found.headlines[0]
+    assert found.headlines[0].startswith("one and other cannot be told apart: 0.0 points (95% interval 0.0 to 0.0")
 
 
 def test_p_values_are_corrected_for_all_pairs() -> None:
@@ -85,7 +127,7 @@ def test_p_values_are_corrected_for_all_pairs() -> None:
     assert len(found.pairs) == found.n_compared == 3
     assert all(pair.test.p_value <= pair.p_corrected for pair in found.pairs)
     assert any("corrected (Westfall and Young, step-down) for the 3 pairs" in line for line in found.caveats)
-    assert any("best of 3 runs on these same test images" in line for line in found.caveats)
+    assert any("best of 3 runs on these same images" in line for line in found.caveats)
 
 
 def test_many_runs_are_shown_against_the_leader_and_corrected_for_all_pairs() -> None:

@@ -73,7 +73,9 @@ def test_a_comparison_has_a_table_of_classes_and_no_paper() -> None:
 
 
 def test_two_and_three_classes_on_one_page_keep_their_names() -> None:
-    comparison = compare([run("three", many(0, 2.0)), run("two", table(0, 1.0))], n_resamples=100)
+    comparison = compare(
+        [run("three", many(0, 2.0)), run("two", table(0, 1.0), tags={"data.source": "celeba"})], n_resamples=100
+    )
     assert {run.record.name: run.classes for run in comparison.runs} == {"three": CLASSES, "two": ("female", "male")}
     assert comparison.classes == ("female", "male")
     page = render_markdown(comparison, comparison_figures(comparison))

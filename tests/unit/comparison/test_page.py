@@ -10,6 +10,7 @@ import pytest
 
 from eyegender.comparison.comparison import Comparison, compare
 from eyegender.comparison.figures import comparison_figures, pareto_front
+from eyegender.comparison.interval_chart import interval_chart
 from eyegender.comparison.page import render_html, render_markdown, write_comparison
 from eyegender.comparison.paper import PAPER
 from eyegender.comparison.run_record import ModelCosts
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+CELEBA = {"data.source": "celeba"}
+
+
 def two_runs() -> Comparison:
     fast = ModelCosts(2_225_153, 57_400_000, 9_100_000, 4.2, 71.0)
     slow = ModelCosts(21_800_000, 5_700_000_000, 87_300_000, 11.9, 4000.0)
@@ -32,7 +36,10 @@ def two_runs() -> Comparison:
         "model.lr": "0.001",
     }
     return compare(
-        [run("mobile", table(1, 1.5), costs=fast), run("inception", table(2, 0.3), params=inception, costs=slow)],
+        [
+            run("mobile", table(1, 1.5), costs=fast, tags=CELEBA),
+            run("inception", table(2, 0.3), params=inception, costs=slow, tags=CELEBA),
+        ],
         n_resamples=200,
     )
 
@@ -87,7 +94,7 @@ def test_page_markdown_and_figures_are_written(tmp_path: Path) -> None:
     written = write_comparison(comparison, tmp_path / "new")
     names = [path.relative_to(tmp_path / "new").as_posix() for path in written]
     assert names[:2] == ["comparison.html", "comparison.md"]
-    assert names[2:4] == ["figures/roc.png", "figures/roc.svg"]
+    assert names[2:4] == ["figures/accuracy.png", "figures/accuracy.svg"]
     assert "figures/accuracy_per_epoch.png" not in names
 
 
@@ -149,7 +156,7 @@ def test_a_single_class_has_no_auroc_and_no_roc() -> None:
         names=tuple(men.names[i] for i in kept), keys=tuple(men.keys[i] for i in kept), labels=men.labels[only],
         probabilities=men.probabilities[only],
     )  # fmt: skip
-    comparison = compare([run("men", single)], n_resamples=200)
+    comparison = compare([run("men", single, tags=CELEBA)], n_resamples=200)
     assert metrics_table(comparison).rows[0][8].small == "one class only"
     figures = comparison_figures(comparison)
     assert "roc" not in figures
@@ -171,7 +178,7 @@ def test_synthetic_data_is_named_in_every_figure() -> None:
         n_resamples=100,
     )
     figures = comparison_figures(comparison, black_images)
-    assert len(figures) == 7
+    assert len(figures) == 8
     for name, figure in figures.items():
         assert "Synthetic data" in figure.get_supxlabel(), name
 
@@ -197,3 +204,60 @@ def test_accuracy_by_attribute() -> None:
     assert found.n_present == 40
     assert found.present == pytest.approx(compared_run.predictions.correct[has].mean())
     assert found.absent == pytest.approx(compared_run.predictions.correct[~has].mean())
+
+
+def test_the_first_screen_is_the_answer_and_its_proof() -> None:
+    comparison = two_runs()
+    page = render_html(comparison, comparison_figures(comparison))
+    answer, chart, first_table = (page.index(text) for text in ('class="answer"', 'class="intervals"', "<table>"))
+    assert answer < chart < first_table
+    assert page.count('role="listitem"') == 2
+    shown = interval_chart(comparison)
+    assert [row.name for row in shown.rows] == ["#1 mobile", "#2 inception"]
+    assert [row.note for row in shown.rows] == ["highest", ""]
+    for row, one in zip(shown.rows, comparison.runs, strict=True):
+        value, low, high = one.metrics["accuracy"]
+        assert row.value == f"{100 * value:.1f}"
+        assert 0 <= row.left < row.at < row.left + row.width <= 100
+        # The scale is linear: positions and values have the same proportions.
+        assert (row.at - row.left) / row.width == pytest.approx((value - low) / (high - low), abs=0.01)
+    assert shown.best == shown.rows[0].at
+
+
+def test_runs_that_cannot_be_told_from_the_best_are_rings() -> None:
+    comparison = compare([run(f"r{i}", table(i, 1.0)) for i in range(3)], n_resamples=200)
+    shown = interval_chart(comparison)
+    assert [row.tied for row in shown.rows] == [False, True, True]
+    assert shown.rows[1].note == "cannot be told apart from the highest"
+
+
+def test_the_chart_shows_the_best_of_many_runs_of_every_group() -> None:
+    others = [run(f"o{i:02d}", table(i, 1.0, first=600)) for i in range(3)]
+    comparison = compare([*(run(f"r{i:02d}", table(i, 1.0)) for i in range(25)), *others], n_resamples=100)
+    shown = interval_chart(comparison)
+    assert [row.note.partition(",")[0] for row in shown.rows] == ["group A"] * 10 + ["group B"] * 3
+    assert shown.caption.endswith("15 more are in the table.")
+
+
+def test_validation_numbers_are_marked_on_the_page_in_the_tables_and_figures() -> None:
+    records = [run(f"r{i}", table(i, 1.0), tags=CELEBA) for i in range(2)]
+    comparison = compare(records, part="val", n_resamples=100)
+    figures = comparison_figures(comparison)
+    page = Page(render_html(comparison, figures))
+    markdown = render_markdown(comparison, figures)
+    for text in (page.text, markdown):
+        assert "Comparison of 2 runs on validation images" in text
+        assert "Validation metrics" in text
+        assert "These numbers are from the validation images" in text
+        assert "91.82%" not in text  # the paper has none
+        assert not re.search("[Tt]est (metrics|images|accuracy)", text)
+    assert "Validation ROC" in markdown
+    assert "Test" not in " ".join(figure.get_suptitle() for figure in figures.values())
+
+
+def test_what_is_left_out_is_said_on_the_first_screen() -> None:
+    left_out = ["1,998 pruned trials are not compared.", "The 200 best of 3,000 runs by val/accuracy are compared."]
+    comparison = compare([run("a", table(1, 1.0))], left_out=left_out, n_resamples=100)
+    page = render_html(comparison, {})
+    assert page.index("1,998 pruned trials") < page.index("<table>") < page.rindex("The 200 best of 3,000")
+    assert '<a href="#left-out">1 more left out</a>' in page

@@ -28,7 +28,7 @@ COMMANDS = [(name, words) for name, text in TEXTS.items() for words in commands_
 COMMANDS += [("", shlex.split(code)) for code in inline_code(TEXTS["coming-from.md"]) if code.startswith("eyegender ")]
 OURS = sorted({tuple(words[1:]) for _, words in COMMANDS if words[0] == "eyegender" and words[1:2] != []})
 # Commands of the system and of others, which the environment need not have.
-ELSEWHERE = {"source", "export", "read", "pip", "conda", "createdb", "curl", "echo"}
+ELSEWHERE = {"kubectl", "source", "export", "read", "pip", "conda", "createdb", "curl", "echo"}
 HYDRAS_GROUPS = {
     "sweeps",
     "hydra/launcher",
@@ -91,6 +91,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("STUDY_URL", "sqlite:///study.db")
     monkeypatch.setenv("HOOK", "https://hooks.example/of-the-docs")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     monkeypatch.chdir(ROOT / "docs/examples")
 
 

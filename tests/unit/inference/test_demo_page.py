@@ -16,8 +16,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from eyegender import demo
-from eyegender.inference import demo_page
-from eyegender.inference.demo_page import DemoModel, demo_app
+from eyegender.inference import demo_models
+from eyegender.inference.demo_models import DemoModel, Offer
+from eyegender.inference.demo_page import demo_app
 from eyegender.tracking import tracking_store
 
 
@@ -37,6 +38,11 @@ def refuse_to_load(_reference: str) -> Any:
 
 def status(app: Any, host: str) -> int:
     """HTTP status of a request for the page with this Host header."""
+    return get(app, "/", host=host)[0]
+
+
+def get(app: Any, path: str, query: str = "", host: str = "localhost") -> tuple[int, bytes]:
+    """HTTP status and body."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -45,16 +51,50 @@ def status(app: Any, host: str) -> int:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "raw_path": b"/", "scheme": "http",
-             "query_string": b"", "headers": [(b"host", host.encode())], "client": None, "server": None}  # fmt: skip
+    scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": path, "raw_path": path.encode(),
+             "scheme": "http", "query_string": query.encode(), "headers": [(b"host", host.encode())],
+             "client": None, "server": None}  # fmt: skip
     asyncio.run(app(scope, receive, send))
-    return int(sent[0]["status"])
+    return int(sent[0]["status"]), b"".join(message.get("body", b"") for message in sent)
+
+
+def test_hidden_models_are_counted_and_can_be_shown() -> None:
+    models = [DemoModel("runs:/a", "good"), DemoModel("runs:/b", "<b>bad</b>", hidden=True)]
+    _, page = get(demo_app(Offer(models, ["8 pruned trials are not listed."]), refuse_to_load), "/")
+    text = page.decode()
+    select = text[text.index("<select") : text.index("</select>")]
+    assert "good" in select
+    assert "bad" not in select
+    assert "1 model no better than chance is hidden." in text
+    assert "&lt;b&gt;bad" in text[text.index("<template") : text.index("</template>")]
+    assert "8 pruned trials are not listed." in text
+    assert "<b>" not in text
+    _, page = get(demo_app(Offer(models[:1]), refuse_to_load), "/")
+    assert "<template" not in page.decode()
+
+
+def test_the_example_of_an_offered_model_only() -> None:
+    asked: list[str] = []
+
+    def example(model: DemoModel) -> bytes | None:
+        asked.append(model.reference)
+        return None if model.reference == "runs:/none" else b"PNG"
+
+    models = [DemoModel("runs:/a", "a"), DemoModel("runs:/none", "n")]
+    app = demo_app(Offer(models), refuse_to_load, example)
+    assert get(app, "/example", "model=runs:/a") == (200, b"PNG")
+    assert get(app, "/example", "model=runs:/none")[0] == 404
+    assert get(app, "/example", "model=../secret")[0] == 404
+    assert asked == ["runs:/a", "runs:/none"]
+    assert get(demo_app(Offer(models), refuse_to_load), "/example", "model=runs:/a")[0] == 404
 
 
 def test_a_loopback_page_refuses_other_host_names() -> None:
-    app = demo_app([DemoModel("runs:/x", "x")], refuse_to_load)
+    app = demo_app(Offer([DemoModel("runs:/x", "x")]), refuse_to_load)
     assert [status(app, name) for name in ("127.0.0.1", "localhost:7860", "elsewhere.example")] == [200, 200, 400]
-    assert status(demo_app([DemoModel("runs:/x", "x")], refuse_to_load, host="0.0.0.0"), "elsewhere.example") == 200
+    assert (
+        status(demo_app(Offer([DemoModel("runs:/x", "x")]), refuse_to_load, host="0.0.0.0"), "elsewhere.example") == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +108,7 @@ def test_it_listens_on_loopback_and_warns_otherwise(
     server = SimpleNamespace(run=lambda sockets: listening.extend(one.getsockname() for one in sockets))
     monkeypatch.setattr(uvicorn, "Server", lambda config: started.append(config) or server)
     monkeypatch.setattr(tracking_store, "open_store", lambda _: None)
-    monkeypatch.setattr(demo_page, "find_models", lambda *_: [DemoModel("runs:/x", "x")])
+    monkeypatch.setattr(demo_models, "find_models", lambda *_: Offer([DemoModel("runs:/x", "x")]))
     monkeypatch.setattr(sys, "argv", ["eyegender.demo", "port=0", *arguments])
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     demo.main()

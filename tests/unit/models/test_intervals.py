@@ -9,6 +9,7 @@ from eyegender.models.intervals import (
     bootstrap_interval,
     bootstrap_intervals,
     share_interval,
+    standard_error,
     wilson_interval,
 )
 from eyegender.models.metrics import METRICS
@@ -149,3 +150,20 @@ def test_difference_agrees_with_scipy_on_persons() -> None:
 def test_difference_requires_the_same_images() -> None:
     with pytest.raises(ValueError, match="same images"):
         bootstrap_differences([[True]], [[True, False]])
+
+
+def test_the_standard_error_counts_persons_and_not_images() -> None:
+    rng = np.random.default_rng(0)
+    of_person = rng.random(400) < 0.9
+    hits, persons = np.repeat(of_person, 3), np.repeat([f"p{i}" for i in range(400)], 3)
+    expected = of_person.std(ddof=1) / np.sqrt(400)
+    assert standard_error(hits, persons) == pytest.approx(expected)
+    assert standard_error(hits) == pytest.approx(expected / np.sqrt(3), rel=0.01)
+    interval = share_interval(hits, persons)
+    assert (interval.high - interval.low) / 3.92 == pytest.approx(expected, rel=0.1)
+
+
+def test_the_standard_error_of_one_person_is_unknown() -> None:
+    assert np.isnan(standard_error([1, 0], ["a", "a"]))
+    with pytest.raises(ValueError, match="one person per image"):
+        standard_error([1, 0], ["a"])

@@ -89,8 +89,11 @@ def test_steps_may_be_more_than_reports():
         assert scheduler.should_pause(reported, [reported]) == pauses
 
 
-def checkpointed(ran):
-    """A task with a checkpoint: its value at each step is x * step, and `ran` gets each step that it computes."""
+def checkpointed(ran, to_report=lambda step: step):
+    """A task with a checkpoint: its value at each step is x * step, and `ran` gets each step that it computes.
+
+    `to_report` is the step that the task gives the report of its first, second, ... step.
+    """
 
     def task(cfg):
         trial = current_trial()
@@ -98,7 +101,7 @@ def checkpointed(ran):
         done = json.loads(file.read_text()) if file.exists() else 0
         for step in range(done + 1, STEPS + 1):
             ran.append((trial.number, step))
-            trial.report(cfg.x * step, step)
+            trial.report(cfg.x * step, to_report(step))
             file.write_text(str(step))
             if step < STEPS and trial.should_pause():
                 raise TrialPaused
@@ -113,6 +116,28 @@ PROMOTION = (
     "hydra/sweeper/scheduler=promotion", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=9",
     "hydra.sweeper.scheduler.min_resource=1", "hydra.sweeper.scheduler.reduction_factor=3",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("scheduler", ["promotion", "freeze_thaw"])
+@pytest.mark.parametrize("to_report", [lambda step: step - 1, lambda step: 100 * step, lambda step: step**3 + 7])
+def test_what_counts_is_the_number_of_reports_whatever_their_steps(sweep_task, scheduler, to_report):
+    found = []
+    for report in (lambda step: step, to_report):
+        ran = []
+        choice = PROMOTION if scheduler == "promotion" else ("hydra/sweeper/scheduler=freeze_thaw", *PROMOTION[1:3])
+        task = checkpointed(ran, report)
+
+        def with_length(cfg, task=task):
+            current_trial().set_max_resource(STEPS)
+            return task(cfg)
+
+        url = f"sqlite:///study{len(found)}.db"
+        sweep_task(with_length, *choice, f"hydra.sweeper.storage={url}", "hydra.sweeper.sampler.seed=1")
+        trials = load(url=url).trials
+        assert len(ran) == len(set(ran)) < 9 * STEPS
+        found.append((ran, [trial.state for trial in trials]))
+    # The decisions of freeze_thaw depend on measured seconds.
+    assert found[0] == found[1] or scheduler == "freeze_thaw"
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///study.db", "journal://study.log", "null"])

@@ -19,6 +19,16 @@ def test_a_card_names_forbidden_uses() -> None:
         model_card(run("one", None), name="eyes", version="1")
 
 
+def test_a_card_says_how_the_model_was_chosen_and_how_often_its_test_images_were_used() -> None:
+    alone = model_card(run("one", table(0, 1.5)), name="eyes", version="1")
+    assert "How it was chosen" not in alone
+    assert "No other model of this name was chosen by these test images." in alone
+    chosen = "Trial 3 of study finetune. It is better than the enqueued configuration."
+    card = model_card(run("one", table(0, 1.5)), name="eyes", version="5", chosen=chosen, uses=5)
+    assert f"## How it was chosen\n\n{chosen}\n" in card
+    assert "one of 5 models of this name that were chosen or refused by these test images" in card
+
+
 def test_failures_name_the_attribute_that_hurts() -> None:
     good = table(0, 3.0)
     wrong = np.where(good.attributes["Eyeglasses"] > 0, 1.0 - good.labels, good.labels).astype(float)

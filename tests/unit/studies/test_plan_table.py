@@ -25,6 +25,11 @@ def test_the_columns_say_what_each_depth_costs() -> None:
     assert len({len(line) for line in lines[2:]}) == 1
 
 
+def test_seconds_of_trials_that_may_end_early_are_the_most() -> None:
+    table = PlanTable(trials=4, seconds=88, without=200, limit=5e9, ends_early=True)
+    assert table.lines()[0].startswith("plan: 4 trials in at most 1 min 28 s; ")
+
+
 def test_what_only_some_trials_need_counts_by_its_chance() -> None:
     assert row(0, chance=0.25).total == 41.0
 

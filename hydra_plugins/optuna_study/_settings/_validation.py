@@ -11,8 +11,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,167 +20,27 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ._budget import Budget
-from ._heartbeat import WorkerId
-from ._job import sweep_folders
-from ._launch import WorkerSpec, check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
-from ._monitoring._lines import print_line
-from ._optuna import build_pruner, build_sampler, is_finite, random_parameters_message
-from ._redaction import one_line, raw_overrides, without_secrets
-from ._schedulers._pausing import build_scheduler
-from ._schedulers._spending import Limit
-from ._search_space._custom import check_function
-from ._search_space._grammar import domains_of
-from ._search_space._packages import check_packages
-from ._search_space._space import Space, build_space
-from ._storage import StorageSpec, storage_spec
-from ._study import Callbacks
-from ._trial import StudyError
+from .._budget import Budget
+from .._heartbeat import WorkerId
+from .._job import sweep_folders
+from .._kubernetes._submission import is_kubernetes
+from .._launch import WorkerSpec, check_launcher, is_in_process, is_submitit, launcher_name, workers_are_children
+from .._monitoring._lines import print_line
+from .._optuna import build_pruner, build_sampler, is_finite, random_parameters_message
+from .._redaction import one_line
+from .._schedulers._pausing import build_scheduler
+from .._search_space._custom import check_function
+from .._search_space._grammar import domains_of
+from .._search_space._packages import check_packages
+from .._search_space._space import Space, build_space
+from .._study import Callbacks
+from .._trial import StudyError
+from ._reading import Settings, is_from_command_line, read_settings
 
 log = logging.getLogger("hydra_plugins.optuna_study")
 
-# Fields of hydra.sweeper with a new name.
-_RENAMED_FIELDS = {"patience": "early_stopping_patience", "storage_patience": "storage_retry_minutes"}
 # Job numbers with which to check whether the directory of a trial contains its number.
 _SOME_NUMBERS = (0, 1, 2)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The fields of `hydra.sweeper`, checked; config.py describes them."""
-
-    directions: tuple[str, ...]
-    storage: StorageSpec
-    study_name: str | None
-    n_trials: int | None
-    budget: Limit | None
-    n_jobs: int
-    max_failure_rate: float
-    params: Mapping[str, Any]
-    search_space: Mapping[str, Any]
-    custom_search_space: str | None
-    sampler: Mapping[str, Any]
-    pruner: Mapping[str, Any]
-    scheduler: Mapping[str, Any]
-    pruned_objective: int
-    timeout: float | None
-    early_stopping_patience: int | None
-    max_retries: int
-    heartbeat: float
-    enqueue: Sequence[Mapping[str, Any]]
-    enqueue_from_command_line: bool
-    plan: bool | None
-    wait: bool
-    allow_changes: bool | list[str]
-    storage_retry_minutes: float
-    callbacks: Sequence[Mapping[str, Any]]
-    renamed: Mapping[str, str]
-
-
-def read_settings(config: DictConfig) -> Settings:
-    """Read and check `hydra.sweeper`.
-
-    Raises:
-        StudyError: a field is out of its range; the message names it.
-    """
-    raw = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-    if not isinstance(raw, dict):
-        raise StudyError("hydra.sweeper must be a mapping")
-    fields = {str(key): value for key, value in raw.items()}
-    for old, new in _RENAMED_FIELDS.items():
-        if fields.get(old) is not None:
-            log.warning("hydra.sweeper.%s is now called hydra.sweeper.%s; the old name still works", old, new)
-            if not _is_from_command_line(config, f"hydra.sweeper.{new}"):
-                fields[new] = fields[old]
-    if fields.get("n_trials") is None and fields.get("budget") is None:
-        raise StudyError("hydra.sweeper.n_trials may be null only with hydra.sweeper.budget, got neither; set one")
-    callbacks = fields.get("callbacks") or []
-    if isinstance(callbacks, dict):
-        callbacks = [callbacks] if "_target_" in callbacks else callbacks.values()
-    settings = Settings(
-        directions=_directions(fields.get("direction")),
-        storage=storage_spec(fields.get("storage")),
-        study_name=fields.get("study_name"),
-        n_trials=_number(fields, "n_trials", 1, int, optional=fields.get("budget") is not None),
-        budget=Limit.parse(fields.get("budget")),
-        n_jobs=_number(fields, "n_jobs", 1, int),
-        max_failure_rate=_number(fields, "max_failure_rate", 0, float),
-        params=_mapping(fields, "params"),
-        search_space=_mapping(fields, "search_space"),
-        custom_search_space=fields.get("custom_search_space"),
-        sampler=_mapping(fields, "sampler"),
-        pruner=_mapping(fields, "pruner"),
-        scheduler=_mapping(fields, "scheduler"),
-        pruned_objective=_number(fields, "pruned_objective", 0, int),
-        timeout=_number(fields, "timeout", 0, float, optional=True),
-        early_stopping_patience=_number(fields, "early_stopping_patience", 1, int, optional=True),
-        max_retries=_number(fields, "max_retries", 0, int),
-        heartbeat=_number(fields, "heartbeat", 0.05, float),
-        enqueue=_enqueue(fields.get("enqueue")),
-        enqueue_from_command_line=_is_from_command_line(config, "hydra.sweeper.enqueue"),
-        plan=None if fields.get("plan") is None else bool(fields["plan"]),
-        wait=bool(fields.get("wait", True)),
-        allow_changes=fields.get("allow_changes") or False,
-        storage_retry_minutes=_number(fields, "storage_retry_minutes", 0, float),
-        callbacks=without_secrets(list(callbacks)),
-        renamed=_mapping(fields, "renamed"),
-    )
-    if settings.max_failure_rate > 1:
-        raise StudyError(f"hydra.sweeper.max_failure_rate must be 0..1, got {settings.max_failure_rate}")
-    last = len(settings.directions) - 1
-    if settings.pruned_objective > last:
-        raise StudyError(f"hydra.sweeper.pruned_objective must be 0..{last}, got {settings.pruned_objective}")
-    if settings.early_stopping_patience is not None and last:
-        raise StudyError("hydra.sweeper.early_stopping_patience needs one objective, got several; set it to null")
-    return settings
-
-
-def _number(fields: Mapping[str, Any], name: str, least: float, kind: Any, optional: bool = False) -> Any:
-    value = fields.get(name)
-    if optional and value is None:
-        return None
-    try:
-        number = kind(value)
-        if kind is int and float(value) != number:  # type: ignore[arg-type]
-            raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        raise StudyError(f"hydra.sweeper.{name} must be a number, got {value!r}") from None
-    if not number >= least:  # false for NaN, too
-        raise StudyError(f"hydra.sweeper.{name} must be at least {least}, got {value}")
-    return number
-
-
-def _mapping(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = fields.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise StudyError(f"hydra.sweeper.{name} must be a mapping, got {value!r}")
-    return {str(key): entry for key, entry in value.items()}
-
-
-def _directions(value: Any) -> tuple[str, ...]:
-    given = list(value) if isinstance(value, list | tuple) else [value]
-    names = tuple(str(getattr(each, "name", each)).rpartition(".")[2].lower() for each in given)
-    for name in names:
-        if name not in ("minimize", "maximize"):
-            raise StudyError(f"hydra.sweeper.direction must be minimize or maximize, or a list of them, got '{name}'")
-    if not names:
-        raise StudyError("hydra.sweeper.direction must name at least one objective, got an empty list")
-    return names
-
-
-def _is_from_command_line(config: DictConfig, key: str) -> bool:
-    """Whether the command line sets the key, with or without + or ++ before it."""
-    lines = raw_overrides(config.hydra, "hydra")
-    return any(line.lstrip("+").partition("=")[0].partition("[")[0] == key for line in lines)
-
-
-def _enqueue(value: Any) -> Sequence[Mapping[str, Any]]:
-    entries = [] if value is None else value
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise StudyError(f"hydra.sweeper.enqueue must be a list of mappings from key to value, got {value!r}")
-    return entries
 
 
 class Validation:
@@ -218,7 +77,7 @@ class Validation:
         given = OmegaConf.select(self.config, "hydra.launcher.n_jobs")
         if given is None or given in (-1, settings.n_jobs):  # -1 is joblib's default
             return settings.n_jobs
-        if settings.n_jobs != 1 or _is_from_command_line(self.config, "hydra.sweeper.n_jobs") or int(given) < 1:
+        if settings.n_jobs != 1 or is_from_command_line(self.config, "hydra.sweeper.n_jobs") or int(given) < 1:
             raise StudyError(
                 f"a sweep has one number of workers, got hydra.sweeper.n_jobs={settings.n_jobs} and "
                 f"hydra.launcher.n_jobs={given}; set hydra.sweeper.n_jobs alone"
@@ -258,8 +117,8 @@ class Validation:
         examples = space.examples()
         composed = self.composed = [self._composed([*space.fixed, *example]) for example in examples]
         callbacks = Callbacks(settings.callbacks, settings.storage.secrets)
-        for config in composed:
-            callbacks.check_config(config)
+        for config in () if is_kubernetes(self.config) else composed:
+            callbacks.check_config(config)  # where the data is; that of pods need not be here
         of_first = {_job_directory(composed[0], number) for number in _SOME_NUMBERS}
         self._has_numbered_directories = len(of_first) == len(_SOME_NUMBERS)
         directories = of_first | {_job_directory(config, _SOME_NUMBERS[0]) for config in composed}
@@ -317,6 +176,7 @@ class Validation:
                 # A share of fewer than three trials means little; a rate of 0 allows no failure at all.
                 min_trials_for_failures=3 if settings.max_failure_rate > 0 else 1,
                 early_stopping_patience=settings.early_stopping_patience,
+                stop_when=settings.stop_when,
                 max_retries=settings.max_retries,
             ),
             space=space,
