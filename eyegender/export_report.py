@@ -35,6 +35,7 @@ def export_report(options: ExportReportOptions) -> tuple[Path, list[str]]:
         from eyegender.models.saved_network import save_network
         from eyegender.registry import shared_report
         from eyegender.registry.model_card import CARD_FILE
+        from eyegender.registry.promotion import how_chosen
         from eyegender.tracking.tracking_store import is_training, open_store
 
     written = (REPORT_FILE, CARD_FILE, NETWORK_FOLDER, ONNX_FILE)
@@ -49,7 +50,8 @@ def export_report(options: ExportReportOptions) -> tuple[Path, list[str]]:
     if record.lost:
         raise UserError(f"run {options.run} {record.lost}; put its artifacts back there, or train it again")
     classes = _classes(store, options.run, model)
-    card = shared_report.card_text(record, classes, None if model is None else "FOLDER")
+    named = None if model is None else "FOLDER"
+    card = shared_report.card_text(record, classes, folder=named, chosen=how_chosen(store, run))
     if card is None:
         missing.append("no model card: the run was not tested, train it with run_test=true")
     else:

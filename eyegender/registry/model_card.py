@@ -60,11 +60,18 @@ def model_card(
         ValueError: the run has no test predictions.
     """
     title, use = f"{name}, version {version}", _use(name, version)
-    return card_of_run(record, title=title, use=use, classes=classes, comparison=comparison)
+    tests = (*comparison, _uses(uses))
+    return card_of_run(record, title=title, use=use, classes=classes, comparison=tests, chosen=chosen)
 
 
 def card_of_run(
-    record: RunRecord, *, title: str, use: Sequence[str], classes: tuple[str, ...], comparison: Sequence[str] = ()
+    record: RunRecord,
+    *,
+    title: str,
+    use: Sequence[str],
+    classes: tuple[str, ...],
+    comparison: Sequence[str] = (),
+    chosen: str | None = None,
 ) -> str:
     """The text of the card of a run's model.
 
@@ -74,6 +81,7 @@ def card_of_run(
         use: commands that use the model; empty omits them.
         classes: class names in the order of their labels.
         comparison: sentences that compare the model with another.
+        chosen: as for `model_card`.
 
     Raises:
         ValueError: the run has no test predictions.
@@ -103,7 +111,7 @@ def card_of_run(
     if predictions.classes:
         lines += ["Precision, recall, specificity, F1 and AUROC are means over the classes.", ""]
         lines += ["## Test metrics by class", "", *_class_table(predictions), ""]
-    lines += [*(f"{sentence}\n" for sentence in comparison), _uses(uses), ""]
+    lines += [*(f"{sentence}\n" for sentence in comparison)]
     lines += ["## Where it fails", "", *(f"- {line}" for line in failures(predictions, classes)), ""]
     if use:
         lines += ["## Use", "", "```", *use, "```", ""]

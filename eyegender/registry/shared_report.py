@@ -79,13 +79,16 @@ def title_of(record: RunRecord) -> str:
     return record.name if record.name.startswith(backbone) else f"{backbone} · {record.name}"
 
 
-def card_text(record: RunRecord, classes: tuple[str, ...], folder: str | None) -> str | None:
+def card_text(
+    record: RunRecord, classes: tuple[str, ...], *, folder: str | None, chosen: str | None = None
+) -> str | None:
     """The model card in Markdown; None for a run without test predictions.
 
     Args:
         record: the run.
         classes: class names in the order of their labels.
         folder: the shared folder in commands that use its model; None if it has no model.
+        chosen: as for `model_card`.
     """
     if record.predictions is None:
         return None
@@ -94,7 +97,7 @@ def card_text(record: RunRecord, classes: tuple[str, ...], folder: str | None) -
         f"eyegender evaluate model={folder} data=folder data.root=DIR",
         f"eyegender demo models=[{folder}]",
     ]  # fmt: skip
-    return card_of_run(record, title=title_of(record), use=use, classes=classes)
+    return card_of_run(record, title=title_of(record), use=use, classes=classes, chosen=chosen)
 
 
 def report_figures(
