@@ -111,12 +111,16 @@ def on_failure(line_of: Callable[[Exception], str]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        alert = _alert
+        alert = _taken()
         if alert is not None and is_rank_zero() and (status := _exit_status(error)):
             _send(alert, _facts(alert, status, _line(error, line_of)))
         raise
     finally:
         _alert = None
+
+
+def _taken() -> _Alert | None:
+    return _alert
 
 
 def _checked(given: Any) -> tuple[tuple[str, ...], str | None]:
