@@ -23,7 +23,7 @@ ADDRESS = "http://127.0.0.1:9/hook-s3cr3t"
 @pytest.fixture
 def alert(tmp_path: Path) -> dict[str, object]:
     """A command that leaves a file."""
-    script = tmp_path / "note.py"
+    script = tmp_path / "leave-a-mark.py"
     script.write_text("import os, pathlib; pathlib.Path(__file__).with_name('sent').open('a').write('x')\n")
     return {"command": [sys.executable, str(script)], "webhook": ADDRESS}
 
@@ -43,7 +43,7 @@ def test_a_run_that_ends_well_sends_nothing_and_stores_nothing_of_it(tmp_path: P
     done = processes.run("eyegender.train", *SHORT, *overrides(alert), "output=run", cwd=work)
     assert done.returncode == 0, done.stderr
     assert sent(tmp_path) == 0
-    assert_nowhere(["note.py", "hook-s3cr3t"], work)
+    assert_nowhere(["leave-a-mark.py", "hook-s3cr3t"], work)
     # The same command, longer and failing at its end: one alert, and the error as without it.
     failing = [*SHORT, "trainer.max_epochs=2", "model.lr=1e30", "trainer.gradient_clip=null", "output=failed"]
     done = processes.run("eyegender.train", *failing, *overrides(alert), cwd=work)
@@ -53,7 +53,7 @@ def test_a_run_that_ends_well_sends_nothing_and_stores_nothing_of_it(tmp_path: P
     error, warning = done.stderr.splitlines()
     assert [error] == without.stderr.splitlines()
     assert warning == "alert: alert.webhook cannot be reached ([Errno 111] Connection refused)"
-    assert_nowhere(["note.py", "hook-s3cr3t"], work)
+    assert_nowhere(["leave-a-mark.py", "hook-s3cr3t"], work)
 
 
 def test_what_is_stored_with_a_run_sends_nothing(tmp_path: Path, alert: dict[str, object]) -> None:
@@ -112,6 +112,6 @@ def test_a_study_that_goes_on_has_only_the_alert_of_its_command(tmp_path: Path, 
     third = processes.run("eyegender.train", *more, allowed, *overrides(alert), cwd=tmp_path)
     assert third.returncode == 2
     assert sent(tmp_path) == 1
-    assert_nowhere(["note.py", "hook-s3cr3t"], tmp_path / "multirun")
-    assert_nowhere(["note.py", "hook-s3cr3t"], tmp_path / "mlruns")
-    assert b"note.py" not in (tmp_path / "optuna.db").read_bytes()
+    assert_nowhere(["leave-a-mark.py", "hook-s3cr3t"], tmp_path / "multirun")
+    assert_nowhere(["leave-a-mark.py", "hook-s3cr3t"], tmp_path / "mlruns")
+    assert b"leave-a-mark.py" not in (tmp_path / "optuna.db").read_bytes()

@@ -111,6 +111,16 @@ def test_the_first_page_shows_a_picture_of_each_thing(width: int, site: str) -> 
             assert not target[2] or f'id="{target[2]}"' in opened.text(), target
 
 
+def test_both_columns_of_the_tables_are_on_a_phone(site: str) -> None:
+    with opened_page(390) as page:
+        page.goto(f"{site}/coming-from.html")
+        rights = page.locator("table tr > :nth-child(2)").evaluate_all(
+            "cells => cells.map(cell => cell.getBoundingClientRect()).map(box => [box.left, box.right])"
+        )
+        assert len(rights) > 60
+        assert all(0 < left < right <= 390 for left, right in rights)
+
+
 @pytest.mark.skipif(SCREENSHOTS is None, reason="takes a screenshot for the docs")
 def test_the_picture_of_a_terminal(tmp_path: Path) -> None:
     terminal = train_in(100, tmp_path, "trainer.max_epochs=4", "data.n=400")
