@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from omegaconf import OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
 
 from eyegender.core.errors import UserError, one_line
 from eyegender.core.processes import is_rank_zero
@@ -35,6 +36,7 @@ PREFIX = "EYEGENDER_"
 _LONGEST = 1000  # characters of a fact
 # Of this process's environment, what the command must not get.
 _WITHHELD = ("STUDY_SECRET_", "EYEGENDER_ALERT_")
+_SECRET_PATH = 12  # characters; a shorter path may be that of something else
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -62,7 +64,10 @@ def take_alert(config: DictConfig, *, sweep: bool) -> None:
         UserError: `alert` is not what it must be.
     """
     global _alert  # noqa: PLW0603 - of the process, as the command is
-    given = OmegaConf.to_container(config.alert, resolve=True) if config.get("alert") is not None else None
+    try:
+        given = OmegaConf.to_container(config.alert, resolve=True) if config.get("alert") is not None else None
+    except OmegaConfBaseException as error:  # such as an environment variable that is not set
+        raise UserError(f"alert must be known, got {str(error).splitlines()[0]}; correct it") from error
     with flag_override(config, ["readonly", "struct"], [False, False]):
         config.pop("alert", None)
         if OmegaConf.select(config, "hydra.overrides.task") is not None:
@@ -131,7 +136,7 @@ def _checked(given: Any) -> tuple[tuple[str, ...], str | None]:
         register_secret(str(webhook))
         with suppress(ValueError):
             parts = urlsplit(str(webhook))
-            register_secret(f"{parts.path}?{parts.query}" if parts.query else parts.path)
+            register_secret(parts.path if len(parts.path) >= _SECRET_PATH else "")
         if not _is_address(str(webhook)):
             raise UserError("alert.webhook must be an http or https address, got something else; correct it")
     if command is None:

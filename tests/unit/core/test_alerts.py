@@ -339,3 +339,22 @@ def test_a_sweep_that_ends_because_trials_fail_sends_one_alert(tmp_path: Path) -
     assert facts["EYEGENDER_STUDY"] == "eyes"
     assert "data.root must be a folder that exists" in facts["EYEGENDER_ERROR"]
     assert facts["EYEGENDER_EXIT_STATUS"] == str(swept.returncode)
+
+
+def test_a_variable_that_is_not_set_is_one_line(tmp_path: Path) -> None:
+    done = run("alert.webhook=${oc.env:NOT_SET_ANYWHERE}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("eyegender: alert must be known, got ")
+    assert "NOT_SET_ANYWHERE" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_from_python_it_is_the_same_and_the_exception_is_raised() -> None:
+    import eyegender
+
+    script = Path("note.py")
+    script.write_text(NOTE)
+    alert = {"command": [sys.executable, str(script), "from Python"]}
+    with pytest.raises(eyegender.UserError, match=r"data\.root must be a folder that exists"):
+        eyegender.train({"data": "folder", "data.root": "nowhere", "alert": alert})
+    assert [arguments for arguments, _, _ in notes()] == [["from Python"]]
