@@ -72,7 +72,8 @@ class SelectionBias:
         if self.equal:
             count = len(self.equal)
             found.append(f"{count} other trial{'s' * (count > 1)} cannot be told from it.")
-            if self.cheapest is not self.best and self.cheapest.seconds and self.best.seconds:
+            # Seconds of equal trials differ a little, too.
+            if self.cheapest.seconds and self.best.seconds and self.cheapest.seconds < 0.9 * self.best.seconds:
                 found.append(
                     f"The cheapest of them is trial {self.cheapest.number}: {self.cheapest.seconds:.0f} s instead of "
                     f"{self.best.seconds:.0f} s."
