@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measuring import environment, report, table
+from eyegender.tracking.local_store import adapt_addresses
 from eyegender.tracking.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ class Store:
     def __init__(self, folder: Path, trained: Path, size: int, *, tested: bool = False) -> None:
         shutil.copytree(trained, folder)
         self.folder, self.tested, self.chance = folder, tested, random.Random(size)
+        self.artifacts = folder / "mlruns" / "artifacts"
+        adapt_addresses(folder / "mlruns" / "mlflow.db")
         with closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as database:
-            columns = "run_uuid, experiment_id, artifact_uri"
-            [(self.run_id, experiment, uri)] = database.execute(f"SELECT {columns} FROM runs").fetchall()
-            self.artifacts = folder / "mlruns" / "artifacts" / str(experiment)
+            [(self.run_id, uri)] = database.execute("SELECT run_uuid, artifact_uri FROM runs").fetchall()
             self.from_uri = str(uri).rpartition(f"/{self.run_id}")[0]
             with database:
                 parent = self._add(database, "study", {"study": "parent", "study.name": STUDY}, {}, only_tags=True)
@@ -80,7 +81,14 @@ class Store:
         run_id = self._add(database, f"trial {number}", tags, {"model.lr": str(rate), "seed": str(number)})
         value = "UPDATE latest_metrics SET value = ? WHERE run_uuid = ? AND key = 'val_best/accuracy'"
         database.execute(value, (accuracy, run_id))
-        if not self.tested:
+        if self.tested:
+            model = f"m-{run_id}"
+            _copy(
+                database, "logged_models", {"source_run_id": self.run_id}, {"model_id": model, "source_run_id": run_id}
+            )
+            link = {"input_uuid": uuid.uuid4().hex, "source_id": run_id, "destination_id": model}
+            _copy(database, "inputs", {"source_id": self.run_id, "source_type": "RUN_OUTPUT"}, link)
+        else:
             database.execute("DELETE FROM latest_metrics WHERE run_uuid = ? AND key LIKE 'test/%'", (run_id,))
         artifacts = self.artifacts / run_id / "artifacts"
         artifacts.mkdir(parents=True)

@@ -99,10 +99,11 @@ def load_records(
     wanted = options.split or ("test" if n_tested == len(selected) or (n_tested and one_of_each) else None)
     first: Part = wanted or "val"
     records = [load_record(store, one, options.by, part=first, latency=options.latency) for one in selected]
-    if wanted is not None:
-        return wanted, records
+    n_validated = sum(record.predictions is not None for record in records)
+    if wanted is not None or n_validated > n_tested:
+        return first, records
     tested = [with_predictions(store, one, record, "test") for one, record in zip(selected, records, strict=True)]
-    n_validated, n_tested = (sum(each.predictions is not None for each in part) for part in (records, tested))
+    n_tested = sum(record.predictions is not None for record in tested)
     return ("val", records) if n_validated > n_tested else ("test", tested)
 
 

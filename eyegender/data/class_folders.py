@@ -30,13 +30,15 @@ class FolderContents:
     """The files of a class folder, hidden ones left out.
 
     Args:
-        images: paths of the files that are read.
+        images: names of the files that are read.
+        links: which of them are links.
         ignored: how many files are not read, by suffix in lower case.
         other_images: how many of these are images in another format.
         below: how many images are in subfolders, by the path of the subfolder in the folder.
     """
 
-    images: list[Path]
+    images: list[str]
+    links: list[str]
     ignored: Counter[str]
     other_images: int
     below: Counter[str]
@@ -76,23 +78,25 @@ def read_contents(folder: Path) -> FolderContents:
     Raises:
         UserError: it cannot be read.
     """
-    images: list[Path] = []
+    images: list[str] = []
+    links: list[str] = []
     ignored: Counter[str] = Counter()
     below: Counter[str] = Counter()
     other_images = 0
     for entry in _entries(folder):
-        path = Path(entry.path)
         if entry.name[0] == ".":
             continue
         if is_folder(entry):
             if not entry.is_symlink() and entry.name not in _NO_CLASSES:
-                below.update(_images_below(path, folder))
-        elif path.suffix.lower() in SUFFIXES:
-            images.append(path)
+                below.update(_images_below(Path(entry.path), folder))
+        elif (suffix := Path(entry.name).suffix.lower()) in SUFFIXES:
+            images.append(entry.name)
+            if entry.is_symlink():
+                links.append(entry.name)
         else:
-            ignored[path.suffix.lower()] += 1
+            ignored[suffix] += 1
             other_images += _is_other_image(entry)
-    return FolderContents(images, ignored, other_images, below)
+    return FolderContents(images, links, ignored, other_images, below)
 
 
 def image_names(folder: Path) -> Iterator[str]:

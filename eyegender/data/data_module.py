@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -13,7 +12,7 @@ from eyegender.core.cache import cache_folder
 from eyegender.core.errors import UserError
 from eyegender.data.blocks import split_into_blocks
 from eyegender.data.grouping import find_groups
-from eyegender.data.image_checks import OnConflict, check_conflicts, check_readable, find_conflicts
+from eyegender.data.image_checks import OnConflict, check_conflicts, check_readable, find_conflicts, is_unreadable
 from eyegender.data.last_setup import recall, remember
 from eyegender.data.loader import BatchLoader, ImageLoader
 from eyegender.data.pixel_cache import open_pixel_store
@@ -29,6 +28,8 @@ from eyegender.data.splits import (
     warn_missed_fractions,
     warn_separated_persons,
 )
+from eyegender.data.splits.hashing import images_fingerprint
+from eyegender.data.text_columns import text_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -184,6 +185,7 @@ class EyesDataModule(pl.LightningDataModule):
         self._read(self.reader.read(), to_split=to_split)
 
     def _read(self, samples: Samples, *, to_split: bool) -> None:
+        samples = samples.in_columns()  # once, and not in every step
         if to_split:
             self._check_persons(samples)
             if self.subset is None:  # `sample_subset` checks the others
@@ -201,16 +203,19 @@ class EyesDataModule(pl.LightningDataModule):
         self.store = open_pixel_store(samples, self.size, self.color, self.cache_folder, self.cache_gb)
         self.skipped = check_readable(samples, self.store.bad, self.on_bad)
         if self.skipped:
-            select(np.flatnonzero([digest not in self.store.bad for digest in samples.digests]))
-        conflicts = find_conflicts(samples, self.store)
+            select(np.flatnonzero(~is_unreadable(samples, self.store.bad)))
+        rows = self.store.rows(samples.digests)
+        conflicts = find_conflicts(samples, self.store, rows)
         left_out = check_conflicts(samples, conflicts, self.on_conflict)
         self.conflicts = tuple(tuple(samples.names[i] for i in copies) for copies in conflicts)
         self._left_out = (*self.skipped, *(samples.names[i] for i in left_out))
         if left_out:
-            select(np.setdiff1d(np.arange(len(samples)), left_out))
+            kept = np.setdiff1d(np.arange(len(samples)), left_out)
+            select(kept)
+            rows = rows[kept]
         self.samples, self.groups = samples, groups
         self._fingerprint = None
-        self._rows = self.store.rows(samples.digests)
+        self._rows = rows
 
     @property
     def source(self) -> str:
@@ -224,10 +229,7 @@ class EyesDataModule(pl.LightningDataModule):
         return self._fingerprint
 
     def _hash_images(self) -> str:
-        fingerprint = hashlib.sha256(f"{self.size} {self.color}".encode())
-        for line in sorted(f"{d} {label}" for d, label in zip(self.samples.digests, self.samples.labels, strict=True)):
-            fingerprint.update(b"\n" + line.encode())
-        return fingerprint.hexdigest()
+        return images_fingerprint(f"{self.size} {self.color}", text_array(self.samples.digests), self.samples.labels)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Images per split and class name."""

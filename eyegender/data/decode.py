@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,8 +15,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from eyegender.data.readers import UnreadableImageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -41,7 +41,7 @@ _FILE_TYPES = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read_image_bytes(path: Path) -> bytes:
+def read_image_bytes(path: str | Path) -> bytes:
     """The bytes of a regular file.
 
     Raises:
@@ -49,15 +49,17 @@ def read_image_bytes(path: Path) -> bytes:
             device may never end.
         OSError: the file cannot be read.
     """
+    # The functions take half the time of the methods of a path, for each of very many files.
     try:
-        mode = path.stat().st_mode
+        mode = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError as error:
-        if path.is_symlink():
+        if Path(path).is_symlink():
             raise UnreadableImageError("a broken link") from error
         raise
     if not stat.S_ISREG(mode):
         raise UnreadableImageError(f"{_FILE_TYPES.get(stat.S_IFMT(mode), 'something else')}, not a file")
-    return path.read_bytes()
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.readall()
 
 
 def read_header(data: bytes) -> tuple[int, int]:

@@ -27,8 +27,9 @@ from eyegender.data.class_folders import (
     read_contents,
 )
 from eyegender.data.decode import SUFFIXES, decode, read_image_bytes
-from eyegender.data.image_facts import ImageFacts, has_settled, image_facts
+from eyegender.data.image_facts import ImageFacts, has_settled, read_facts
 from eyegender.data.readers import Samples, UnreadableImageError, label_type
+from eyegender.data.text_columns import PathColumn, TextColumn, text_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +167,8 @@ class FolderReader:
 
         It is made before the files are read: a file that changes meanwhile has another listing the next time.
         """
-        found: list[object] = [self.root.absolute(), *class_of.items(), str(self.cache), cache_folder(self.cache)]
+        head = (self.root.absolute(), *class_of.items(), str(self.cache), cache_folder(self.cache))
+        listing = hashlib.sha256()
         newest = 0
         try:
             for name in class_of:
@@ -175,42 +177,41 @@ class FolderReader:
                         stat = entry.stat()
                         newest = max(newest, stat.st_mtime_ns)
                         link = Path(entry).readlink() if entry.is_symlink() else None
-                        found.append((name, entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, link))
+                        facts = f"{name}/{entry.name}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ino} {link}\0"
+                        listing.update(facts.encode(errors="surrogateescape"))
         except OSError:
-            return None  # `_image_paths` reports it
-        return tuple(found) if has_settled(newest) else None
+            return None  # `_image_names` reports it
+        return (*head, listing.hexdigest()) if has_settled(newest) else None
 
     def _read(self, class_of: Mapping[str, str]) -> Samples:
-        paths_of = {folder: self._image_paths(folder) for folder in class_of}
-        self._check_counts(class_of, {folder: len(paths) for folder, paths in paths_of.items()}, 2)
+        names_of = {folder: self._image_names(folder) for folder in class_of}
+        self._check_counts(class_of, {folder: len(names) for folder, names in names_of.items()}, 2)
         classes = tuple(dict.fromkeys(class_of.values()))
-        label_of = {name: label for label, name in enumerate(classes)}
-        listed = [(f"{folder}/{path.name}", label_of[class_of[folder]], path) for folder, paths in paths_of.items()
-                  for path in paths]  # fmt: skip
-        listed.sort(key=lambda entry: entry[0])
-        paths = [path for _, _, path in listed]
-        facts = image_facts(paths, self.cache)
+        folders = sorted(names_of, key=lambda folder: f"{folder}/")
+        names = TextColumn(text_array(f"{folder}/{name}" for folder in folders for name in sorted(names_of[folder])))
+        label_of = [classes.index(class_of[folder]) for folder in folders]
+        facts = read_facts(PathColumn(self.root, names), self.cache)
         return Samples(
             source="folder",
-            names=tuple(name for name, _, _ in listed),
-            labels=np.array([label for _, label, _ in listed], dtype=label_type(classes)),
-            digests=tuple(fact.sha256 for fact in facts),
-            open=lambda i: _open(paths[i], facts[i]),
+            names=names,
+            labels=np.repeat(label_of, [len(names_of[folder]) for folder in folders]).astype(label_type(classes)),
+            digests=facts.sha256,
+            open=lambda i: _open(self.root / names[i], facts[i]),
             classes=classes,
-            sizes=np.array([(fact.width, fact.height) for fact in facts], dtype=np.int32),
+            sizes=facts.sizes,
         )
 
-    def _image_paths(self, name: str) -> list[Path]:
+    def _image_names(self, name: str) -> list[str]:
         folder = self.root / name
         contents = read_contents(folder)
-        self._check_links(folder, contents.images)
+        self._check_links(folder, contents.links)
         for line in contents.warnings():
             _log.warning("%s: %s", one_line(str(folder)), line)
         return contents.images
 
-    def _check_links(self, folder: Path, images: list[Path]) -> None:
+    def _check_links(self, folder: Path, links: list[str]) -> None:
         allowed = (self.root.resolve(), folder.resolve())
-        for path in images:
+        for path in (folder / name for name in links):
             target = link_target(path)
             if target is not None and not any(target.is_relative_to(parent) for parent in allowed):
                 raise UserError(

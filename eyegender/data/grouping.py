@@ -20,6 +20,7 @@ from eyegender.core.cache import cache_folder
 from eyegender.core.eye_study import is_eye_study
 from eyegender.data.near_duplicates import THRESHOLD, centered, correlate, find_near_duplicates, image_vectors
 from eyegender.data.pixel_cache import open_pixel_store
+from eyegender.data.text_columns import joined_lines, text_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -230,8 +231,9 @@ def _split_long_runs(
 
 def _key(samples: Samples, longest_run: int) -> str:
     key = hashlib.sha256(f"eyegender groups {_FORMAT} {THRESHOLD} {longest_run}".encode())
-    for name, digest in zip(samples.names, samples.digests, strict=True):
-        key.update(f"\n{digest} {name}".encode(errors="surrogateescape"))
+    digests, names = text_array(samples.digests), text_array(samples.names)
+    for piece in joined_lines(b"\n", np.strings.add(np.strings.add(digests, b" "), names)):
+        key.update(piece)
     return key.hexdigest()[:32]
 
 

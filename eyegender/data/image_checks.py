@@ -6,10 +6,15 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from eyegender.core.errors import UserError
+from eyegender.data.text_columns import text_array, text_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from eyegender.data.pixel_cache import PixelStore
     from eyegender.data.readers import Samples
@@ -29,7 +34,7 @@ def check_readable(samples: Samples, bad: Mapping[str, str], on_bad: Literal["er
     Raises:
         UserError: there are unreadable images, and `on_bad` is `error`; lists all of them.
     """
-    skipped = {name: bad[digest] for name, digest in zip(samples.names, samples.digests, strict=True) if digest in bad}
+    skipped = {samples.names[i]: bad[samples.digests[i]] for i in np.flatnonzero(is_unreadable(samples, bad)).tolist()}
     lines = tuple(f"{name}: {reason}" for name, reason in skipped.items())
     if skipped and on_bad == "error":
         raise UserError(
@@ -42,7 +47,14 @@ def check_readable(samples: Samples, bad: Mapping[str, str], on_bad: Literal["er
     return skipped
 
 
-def find_conflicts(samples: Samples, store: PixelStore) -> list[list[int]]:
+def is_unreadable(samples: Samples, bad: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Whether each sample's digest is one of an unreadable image."""
+    if not bad:
+        return np.zeros(len(samples), dtype=np.bool_)
+    return np.isin(text_array(samples.digests), text_array(bad))
+
+
+def find_conflicts(samples: Samples, store: PixelStore, rows: NDArray[np.int64]) -> list[list[int]]:
     """For each image that is in two classes, the positions of its copies in ascending order.
 
     Copies are files of equal bytes, or images of equal pixels (in another format or with other metadata). Only images
@@ -51,15 +63,18 @@ def find_conflicts(samples: Samples, store: PixelStore) -> list[list[int]]:
     Args:
         samples: readable samples.
         store: their pixels.
+        rows: the row of each sample in the store.
     """
-    found = _in_two_classes(samples, enumerate(samples.files)) if samples.files is not None else []
+    labels = samples.labels
+    found = [] if samples.files is None else _in_two_classes(labels, text_codes(text_array(samples.files))[0])
     known = {i for copies in found for i in copies}
-    rows = store.rows(samples.digests)
-    for candidates in _in_two_classes(samples, enumerate(store.checksums[rows].tolist())):
+    for candidates in _in_two_classes(labels, store.checksums[rows].astype(np.int64)):
         example = {samples.digests[i]: i for i in candidates}
         pixels = {digest: _hash_pixels(samples, i) if len(example) > 1 else digest for digest, i in example.items()}
-        copies = _in_two_classes(samples, ((i, pixels[samples.digests[i]]) for i in candidates))
-        found += [some for some in copies if not known.issuperset(some)]
+        some = np.array(candidates)
+        equal = _in_two_classes(labels[some], text_codes(text_array(pixels[samples.digests[i]] for i in candidates))[0])
+        copies = [some[each].tolist() for each in equal]
+        found += [each for each in copies if not known.issuperset(each)]
     return sorted(found)
 
 
@@ -93,12 +108,15 @@ def check_conflicts(samples: Samples, conflicts: list[list[int]], on_conflict: O
     return copies
 
 
-def _in_two_classes(samples: Samples, keys: Iterable[tuple[int, Hashable]]) -> list[list[int]]:
+def _in_two_classes(labels: NDArray[np.uint8 | np.uint16], keys: NDArray[np.int64]) -> list[list[int]]:
     """The positions of equal keys that occur with several labels."""
-    positions: dict[Hashable, list[int]] = {}
-    for i, key in keys:
-        positions.setdefault(key, []).append(i)
-    return [some for some in positions.values() if len(some) > 1 and len(set(samples.labels[some].tolist())) > 1]
+    if not len(keys):
+        return []
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], keys[order][1:] != keys[order][:-1]]))
+    ends = np.append(starts[1:], len(keys))
+    least, most = (extreme.reduceat(labels[order], starts) for extreme in (np.minimum, np.maximum))
+    return [order[starts[k] : ends[k]].tolist() for k in np.flatnonzero(least != most).tolist()]
 
 
 def _example(samples: Samples, copies: list[int]) -> str:

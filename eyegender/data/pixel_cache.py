@@ -29,9 +29,10 @@ from eyegender.core.errors import UserError
 from eyegender.core.progress import check_stop, show_progress
 from eyegender.data.decode import Color, to_pixels
 from eyegender.data.readers import Samples, UnreadableImageError
+from eyegender.data.text_columns import TextColumn, find_texts, joined_lines, sorting_order, text_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -89,8 +90,11 @@ class PixelStore:
 
     def rows(self, digests: Sequence[str]) -> NDArray[np.int64]:
         """The row of each digest; the rows of digests in `bad` are zeros."""
-        row_of = {digest: row for row, digest in enumerate(self.digests)}
-        return np.fromiter((row_of[digest] for digest in digests), dtype=np.int64, count=len(digests))
+        wanted = text_array(digests)
+        found = find_texts(wanted, text_array(self.digests))
+        if np.any(found < 0):
+            raise KeyError(wanted[np.argmin(found)].decode())
+        return found
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """A copy of these rows, shape (len(rows), C, H, W).
@@ -148,7 +152,7 @@ def open_pixel_store(
     Raises:
         UserError: the disk is full, the cache is not writable, or an image changed while it was read.
     """
-    digests = sorted(set(samples.digests))
+    digests = _distinct(text_array(samples.digests))
     stores = cache_folder(cache) / "pixels"
     folder = stores / _key(digests, size, color)
     try:
@@ -169,7 +173,15 @@ def open_pixel_store(
             return PixelStore(folder, digests)
 
 
-def _open_store(folder: Path, digests: list[str]) -> PixelStore:
+def _distinct(digests: NDArray[np.bytes_]) -> TextColumn:
+    """The sorted, distinct digests."""
+    ordered = digests[sorting_order(digests)]
+    is_new = np.ones(len(ordered), dtype=np.bool_)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    return TextColumn(ordered[is_new])
+
+
+def _open_store(folder: Path, digests: TextColumn) -> PixelStore:
     store = PixelStore(folder, digests)
     mark_used(folder)
     return store
@@ -192,41 +204,39 @@ def _make_room(stores: Path, needed: int, max_gb: float | None) -> None:
         )
 
 
-def _key(digests: Iterable[str], size: int, color: Color) -> str:
+def _key(digests: Sequence[str], size: int, color: Color) -> str:
     key = hashlib.sha256(f"eyegender pixels {FORMAT} {size} {color} bicubic".encode())
-    for digest in digests:
-        key.update(b"\n" + digest.encode())
+    for piece in joined_lines(b"\n", text_array(digests)):
+        key.update(piece)
     return key.hexdigest()[:32]
 
 
-def _build(samples: Samples, digests: list[str], folder: Path, shape: Shape, color: Color) -> None:
+def _build(samples: Samples, digests: TextColumn, folder: Path, shape: Shape, color: Color) -> None:
     with atomic_folder(folder) as temporary:
         bad = _write_pixels(samples, digests, temporary, shape, color)
         manifest = json.dumps({"format": FORMAT, "shape": shape, "color": color, "bad": bad}, indent=1)
         write_synced(temporary / MANIFEST, manifest.encode())
 
 
-def _write_pixels(samples: Samples, digests: list[str], folder: Path, shape: Shape, color: Color) -> dict[str, str]:
+def _write_pixels(samples: Samples, digests: TextColumn, folder: Path, shape: Shape, color: Color) -> dict[str, str]:
     """Decode every distinct image into its row; returns the reasons of unreadable ones by digest."""
-    row_of = {digest: row for row, digest in enumerate(digests)}
-    first = {digest: i for i, digest in reversed(list(enumerate(samples.digests)))}
+    row_of = find_texts(text_array(samples.digests), digests.values)
     # In the reader's order, both eyes of one file follow each other, so the file is decoded once.
-    wanted = sorted(first.values())
+    wanted = np.sort(np.unique(row_of, return_index=True)[1])
     tasks = [wanted[start : start + _TASK] for start in range(0, len(wanted), _TASK)]
     row_bytes = int(np.prod(shape[1:]))
     checksums = np.full(len(digests), zlib.crc32(bytes(row_bytes)), dtype="<u4")
     bad: dict[str, str] = {}
 
-    def decode(task: list[int]) -> int:
-        for i in task:
-            digest = samples.digests[i]
+    def decode(task: NDArray[np.int64]) -> int:
+        for i, row in zip(task.tolist(), row_of[task].tolist(), strict=True):
             try:
                 pixels = to_pixels(samples.open(i), shape[-1], color)
             except UnreadableImageError as error:
-                bad[digest] = str(error)
+                bad[samples.digests[i]] = str(error)
                 continue
-            write_at(file, pixels.reshape(-1).data, row_of[digest] * row_bytes)
-            checksums[row_of[digest]] = zlib.crc32(pixels.data)
+            write_at(file, pixels.reshape(-1).data, row * row_bytes)
+            checksums[row] = zlib.crc32(pixels.data)
         return len(task)
 
     with (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -28,6 +28,8 @@ _TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or fa
 class Samples:
     """N labeled images, sorted by name, so that the order of a folder's listing has no effect.
 
+    Texts are a tuple each, or a `TextColumn`, which takes less memory and time where there are very many.
+
     Args:
         source: name of the reader (`synthetic`, `folder`, `celeba`), as it appears in reports.
         names: N unique names, relative and with forward slashes (`femaleeyes/12.jpg`, `000001.jpg#left`).
@@ -46,35 +48,49 @@ class Samples:
     """
 
     source: str
-    names: tuple[str, ...]
+    names: Sequence[str]
     labels: NDArray[np.uint8 | np.uint16]
-    digests: tuple[str, ...]
+    digests: Sequence[str]
     open: Callable[[int], Image.Image]
     classes: tuple[str, ...] = ("female", "male")
-    persons: tuple[str, ...] | None = None
-    splits: tuple[str, ...] | None = None
+    persons: Sequence[str] | None = None
+    splits: Sequence[str] | None = None
     attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
-    files: tuple[str, ...] | None = None
+    files: Sequence[str] | None = None
     sizes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def in_columns(self) -> Samples:
+        """The same samples with each sequence of texts as a `TextColumn`."""
+        from eyegender.data.text_columns import text_column
+
+        return replace(
+            self,
+            names=text_column(self.names),
+            digests=text_column(self.digests),
+            persons=None if self.persons is None else text_column(self.persons),
+            splits=None if self.splits is None else text_column(self.splits),
+            files=None if self.files is None else text_column(self.files),
+        )
+
     def take(self, index: NDArray[np.int64]) -> Samples:
         """The samples at `index`, in that order."""
-        chosen = [int(i) for i in index]
+        from eyegender.data.text_columns import take_texts
+
         opener = self.open
         return Samples(
             source=self.source,
-            names=tuple(self.names[i] for i in chosen),
+            names=take_texts(self.names, index),
             labels=self.labels[index],
-            digests=tuple(self.digests[i] for i in chosen),
-            open=lambda i: opener(chosen[i]),
+            digests=take_texts(self.digests, index),
+            open=lambda i: opener(int(index[i])),
             classes=self.classes,
-            persons=None if self.persons is None else tuple(self.persons[i] for i in chosen),
-            splits=None if self.splits is None else tuple(self.splits[i] for i in chosen),
+            persons=None if self.persons is None else take_texts(self.persons, index),
+            splits=None if self.splits is None else take_texts(self.splits, index),
             attributes={name: values[index] for name, values in self.attributes.items()},
-            files=None if self.files is None else tuple(self.files[i] for i in chosen),
+            files=None if self.files is None else take_texts(self.files, index),
             sizes=None if self.sizes is None else self.sizes[index],
         )
 

@@ -115,8 +115,8 @@ def evaluate_model(model: LoadedModel, images: LabeledImages, split: str) -> Eva
     if missing := int(np.isnan(probabilities).reshape(len(probabilities), -1).any(axis=1).sum()):
         raise UserError(f"{model.reference} predicts NaN for {missing} images: its training diverged; train again")
     predictions = Predictions(
-        names=samples.names,
-        keys=samples.digests,
+        names=tuple(samples.names),
+        keys=tuple(samples.digests),
         labels=samples.labels.astype(np.int64),
         probabilities=probabilities,
         persons=None if images.persons is None else tuple(images.persons),

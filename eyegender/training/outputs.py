@@ -166,8 +166,8 @@ def collect_predictions(data: EyesDataModule, outputs: Mapping[str, Tensor]) -> 
     index = outputs["index"].numpy()
     samples = data.samples.take(index)
     return Predictions(
-        names=samples.names,
-        keys=samples.digests,
+        names=tuple(samples.names),
+        keys=tuple(samples.digests),
         labels=outputs["labels"].numpy().astype(np.int64),
         probabilities=probabilities_of(outputs["logits"].double()).numpy(),
         persons=None if data.persons is None else tuple(str(data.persons[i]) for i in index),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -12,7 +11,9 @@ import numpy as np
 from eyegender.core.errors import UserError, one_line
 from eyegender.core.eye_study import unit_of
 from eyegender.data.readers import subset_labels
-from eyegender.data.splits.assignment import assign_groups
+from eyegender.data.splits.assignment import GroupSizes, assign_groups
+from eyegender.data.splits.hashing import chances, group_contents, shuffled, split_fingerprint
+from eyegender.data.text_columns import sorting_order, text_array, text_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,8 +72,11 @@ def make_split(samples: Samples, assigned: Sequence[str], kind: str) -> Split:
     Raises:
         UserError: a class is missing in one of the sets.
     """
-    where = np.array(assigned)
-    index = {split: np.flatnonzero(where == split).astype(np.int64) for split in SPLITS}
+    where = text_array(assigned)
+    return _split(samples, {split: np.flatnonzero(where == split.encode()).astype(np.int64) for split in SPLITS}, kind)
+
+
+def _split(samples: Samples, index: dict[str, NDArray[np.int64]], kind: str) -> Split:
     missing = [f"no {name} in {split}" for split in SPLITS for label, name in enumerate(samples.classes)
                if not np.any(samples.labels[index[split]] == label)]  # fmt: skip
     if missing:
@@ -86,10 +90,8 @@ def make_split(samples: Samples, assigned: Sequence[str], kind: str) -> Split:
             f"each of train, val and test needs {'both classes' if len(totals) == 2 else 'every class'}, got "
             f"{_first(missing, ', ')}; " + (f"there are only {_first(few, ' and ')}: add images" if few else repair)
         )
-    fingerprint = hashlib.sha256(kind.encode())
-    for line in sorted(f"{split} {samples.labels[i]} {samples.digests[i]}" for split in SPLITS for i in index[split]):
-        fingerprint.update(b"\n" + line.encode())
-    return Split(kind, index["train"], index["val"], index["test"], fingerprint.hexdigest())
+    fingerprint = split_fingerprint(kind, text_array(samples.digests), samples.labels, index)
+    return Split(kind, index["train"], index["val"], index["test"], fingerprint)
 
 
 def split_by_group(
@@ -113,10 +115,10 @@ def split_by_group(
     """
     check_fractions(test, val)
     check_counts(samples)
-    members = _members(groups)
-    sizes = [_counts(samples.labels[member]) for member in members]
+    codes, _ = text_codes(groups if isinstance(groups, np.ndarray) else text_array(groups))
+    sizes = GroupSizes.of(codes, samples.labels, len(samples.classes))
     totals = _per_class(samples)
-    groups_of = np.bincount([label for counts in sizes for label, _ in counts], minlength=len(totals))
+    groups_of = np.bincount(sizes.labels, minlength=len(totals))
     few = [
         f"of class {name!r}, got {persons} in {images} images"
         for name, persons, images in zip(samples.classes, groups_of.tolist(), totals.tolist(), strict=True)
@@ -129,21 +131,16 @@ def split_by_group(
             f"data.split.by=random, which separates images of one {unit}"
         )
     wanted = wanted_counts(totals, test, val)
-    contents = [hashlib.sha256("\n".join(sorted(samples.digests[i] for i in member)).encode()).digest()
-                for member in members]  # fmt: skip
+    contents = group_contents(text_array(samples.digests), codes)
     best, least = None, np.inf
     for attempt in range(_ATTEMPTS):
-        split_of, missed = assign_groups(sizes, wanted, [_uniform(seed, attempt, content) for content in contents])
+        split_of, missed = assign_groups(sizes, wanted, chances(seed, attempt, contents))
         if missed < least:
             best, least = split_of, missed
         if least <= len(samples) // 2000:
             break
     assert best is not None
-    assigned = [""] * len(samples)
-    for member, split in zip(members, best, strict=True):
-        for i in member:
-            assigned[i] = SPLITS[split]
-    return make_split(samples, assigned, kind)
+    return _split(samples, _index(best[codes]), kind)
 
 
 def check_counts(samples: Samples) -> None:
@@ -160,18 +157,16 @@ def check_counts(samples: Samples) -> None:
 def split_at_random(samples: Samples, test: float, val: float, seed: int) -> Split:
     """A split that assigns each image independently, as in the paper, and may separate the eyes of one person."""
     check_fractions(test, val)
-    order = sorted(range(len(samples)), key=lambda i: (samples.digests[i], samples.names[i]))
-    assigned = [""] * len(samples)
+    digests = text_array(samples.digests)
+    order = _by_name(samples)
+    order = order[sorting_order(digests[order])]
     wanted = wanted_counts(_per_class(samples), test, val)
-    of_class: list[list[int]] = [[] for _ in samples.classes]
-    for i in order:
-        of_class[samples.labels[i]].append(i)
-    for label, unordered in enumerate(of_class):
-        shuffled = sorted(unordered, key=lambda i: _hash(seed, "random", samples.digests[i]))
-        ends = np.cumsum(wanted[:, label])
-        for position, i in enumerate(shuffled):
-            assigned[i] = SPLITS[int(np.searchsorted(ends, position, side="right"))]
-    return make_split(samples, assigned, "random")
+    split_of = np.empty(len(samples), dtype=np.int64)
+    for label in range(len(samples.classes)):
+        unordered = order[samples.labels[order] == label]
+        ordered = unordered[shuffled(digests[unordered], seed, "random")]
+        split_of[ordered] = np.searchsorted(np.cumsum(wanted[:, label]), np.arange(len(ordered)), side="right")
+    return _split(samples, _index(split_of), "random")
 
 
 def official_split(samples: Samples) -> Split:
@@ -210,23 +205,30 @@ def sample_subset(samples: Samples, subset: Mapping[str, int], seed: int) -> NDA
         UserError: a class is unknown or missing, or there are fewer images than required.
     """
     labels = subset_labels(subset, samples.classes)
-    chosen: list[int] = []
+    digests, by_name = text_array(samples.digests), _by_name(samples)
+    chosen = []
     for name, count in subset.items():
-        candidates = np.flatnonzero(samples.labels == labels[name]).tolist()
+        candidates = by_name[samples.labels[by_name] == labels[name]]
         if not 2 <= count <= len(candidates):
             raise UserError(f"data.subset.{name} must be in 2..{len(candidates)}, the number of images, got {count}")
-        candidates.sort(key=lambda i: (_hash(seed, "subset", samples.digests[i]), samples.names[i]))
-        chosen += candidates[:count]
-    return np.array(sorted(chosen), dtype=np.int64)
+        chosen.append(candidates[shuffled(digests[candidates], seed, "subset")][:count])
+    return np.sort(np.concatenate(chosen))
 
 
 def separated_persons(persons: Sequence[str], split: Split) -> dict[str, tuple[str, ...]]:
     """Persons with images in more than one set: the sets by person."""
-    seen: dict[str, dict[str, None]] = {}
-    for name in SPLITS:
-        for i in split.index(name):
-            seen.setdefault(persons[int(i)], {})[name] = None
-    return {person: tuple(names) for person, names in seen.items() if len(names) > 1}
+    codes, count = text_codes(text_array(persons))
+    seen = np.zeros((count, len(SPLITS)), dtype=np.bool_)
+    for s, name in enumerate(SPLITS):
+        seen[codes[split.index(name)], s] = True
+    several = np.flatnonzero(seen.sum(axis=1) > 1)
+    # In the order in which the sets show them.
+    shown = np.concatenate([split.index(name) for name in SPLITS])
+    shown = shown[np.isin(codes[shown], several)]
+    return {
+        persons[int(shown[i])]: tuple(name for s, name in enumerate(SPLITS) if seen[codes[shown[i]], s])
+        for i in np.sort(np.unique(codes[shown], return_index=True)[1]).tolist()
+    }
 
 
 def warn_separated_persons(samples: Samples, split: Split) -> None:
@@ -268,10 +270,14 @@ def _per_class(samples: Samples) -> NDArray[np.int64]:
     return np.bincount(samples.labels, minlength=len(samples.classes)).astype(np.int64)
 
 
-def _counts(labels: NDArray[np.uint8 | np.uint16]) -> list[tuple[int, int]]:
-    """The labels of a group with their numbers of images."""
-    found = labels.tolist()
-    return [(label, found.count(label)) for label in sorted(set(found))]
+def _by_name(samples: Samples) -> NDArray[np.int64]:
+    """All positions in the order of the names."""
+    return sorting_order(text_array(samples.names))
+
+
+def _index(split_of: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """The positions of each set, from the position in `SPLITS` of each sample's set."""
+    return {name: np.flatnonzero(split_of == s).astype(np.int64) for s, name in enumerate(SPLITS)}
 
 
 def _first(phrases: list[str], between: str) -> str:
@@ -279,13 +285,6 @@ def _first(phrases: list[str], between: str) -> str:
     return between.join(phrases[:_MOST_NAMED]) + (
         f" and {len(phrases) - _MOST_NAMED} more" if len(phrases) > _MOST_NAMED else ""
     )
-
-
-def _members(groups: Sequence[str] | NDArray[np.int64]) -> list[list[int]]:
-    members: dict[object, list[int]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(group, []).append(i)
-    return list(members.values())
 
 
 def wanted_counts(totals: NDArray[np.int64], test: float, val: float) -> NDArray[np.int64]:
@@ -296,13 +295,3 @@ def wanted_counts(totals: NDArray[np.int64], test: float, val: float) -> NDArray
         wanted[1, label] = max(1, round(total * val))
         wanted[0, label] = total - wanted[1:, label].sum()
     return wanted
-
-
-def _hash(*values: object) -> bytes:
-    return hashlib.sha256("\0".join(str(value) for value in values).encode(errors="surrogateescape")).digest()
-
-
-def _uniform(seed: int, attempt: int, content: bytes) -> float:
-    """A number in [0, 1) that depends on the seed, the attempt and the contents of a group."""
-    digest = hashlib.sha256(f"{seed} {attempt} ".encode() + content).digest()
-    return int.from_bytes(digest[:7]) / 2**56

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from celeba_files import make_celeba
 from random_images import encode, random_image
 
 if TYPE_CHECKING:
@@ -32,3 +33,12 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Faces 1..24 of persons 0..11; even numbers are male."""
+    monkeypatch.setattr("eyegender.data.celeba._last", None)
+    home = tmp_path / "celeba"
+    make_celeba(home)
+    return home

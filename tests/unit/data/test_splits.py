@@ -235,3 +235,33 @@ def test_rows_of_skipped_images_are_allowed(tmp_path: Path) -> None:
     skipped = int(split.train[0])
     rest = samples.take(np.array([i for i in range(12) if i != skipped]))
     assert len(read_split_csv(tmp_path / "split.csv", rest, [samples.names[skipped]]).train) == len(split.train) - 1
+
+
+@pytest.mark.parametrize("classes", [2, 12])
+def test_the_fingerprint_is_the_hash_of_sorted_lines(classes: int) -> None:
+    samples = made_up([i % classes for i in range(240)])
+    samples = replace(samples, classes=tuple(f"class {k}" for k in range(classes)))
+    # Equal images, and digests of different lengths, as in made-up data sets.
+    for digests in (samples.digests, (*samples.digests[:120], *samples.digests[:120]), tuple(map(str, range(240)))):
+        split = split_at_random(replace(samples, digests=digests), 0.2, 0.1, 3)
+        lines = [f"{name} {samples.labels[i]} {digests[i]}" for name in SPLITS for i in split.index(name)]
+        expected = hashlib.sha256("\n".join(["random", *sorted(lines)]).encode()).hexdigest()
+        assert split.fingerprint == expected
+
+
+def test_splits_are_those_of_earlier_versions() -> None:
+    """Runs of earlier versions go on with their split: these fingerprints never change."""
+    samples = made_up([i % 2 for i in range(300)])
+    persons = [f"p{i * i % 97}" for i in range(300)]
+    found = [
+        split_by_group(samples, persons, kind="person", test=0.2, val=0.1, seed=1).fingerprint,
+        split_by_group(samples, np.arange(300) // 3, kind="person", test=0.3, val=0.1, seed=2).fingerprint,
+        split_at_random(samples, 0.2, 0.1, 1).fingerprint,
+        hashlib.sha256(sample_subset(samples, {"female": 50, "male": 20}, 4).tobytes()).hexdigest(),
+    ]
+    assert [fingerprint[:12] for fingerprint in found] == [
+        "dd07ead4c627",
+        "3ccbaffd4ccb",
+        "c0fdff9453d6",
+        "bf4777e69d3a",
+    ]

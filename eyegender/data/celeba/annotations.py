@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eyegender.core.errors import UserError
+from eyegender.data.celeba.well_formed import parse_rows
+from eyegender.data.text_columns import TextColumn, text_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")  # int() also accepts 1_0 and the digits of other scripts
+_COUNT = re.compile(r"\s*[0-9]{1,9}\s*")
 _DOWNLOAD = "download it again (CelebA's page, or data.download=true)"
 
 
@@ -30,13 +34,15 @@ class Annotations:
         names: N file names of images, without folders.
         values: int64 of shape (N, number of columns).
         first_line: number of the line with the first values, starting at 1.
+        sha256: hex hash of the file.
     """
 
     path: Path
     columns: tuple[str, ...]
-    names: tuple[str, ...]
+    names: TextColumn
     values: NDArray[np.int64]
     first_line: int
+    sha256: str
 
     def column(self, name: str) -> NDArray[np.int64]:
         """The integers of a column.
@@ -75,18 +81,51 @@ def read_annotations(path: Path, columns: int, *, headed: bool) -> Annotations:
     Raises:
         UserError: not an annotation file (such as a web page), a truncated one, or a name outside of the folder.
     """
-    lines = _lines(path)
+    data = _read(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return _read_well_formed(path, data, columns, sha256, headed=headed) or _read_lines(
+        path, data, columns, sha256, headed=headed
+    )
+
+
+def _read_well_formed(path: Path, data: bytes, columns: int, sha256: str, *, headed: bool) -> Annotations | None:
+    """The contents of a file without any fault; None if `_read_lines` has to look at it."""
+    comma = path.suffix == ".csv"
+    heading_lines = 1 if comma else 2 if headed else 0
+    *head, body = data.replace(b"\r\n", b"\n").split(b"\n", heading_lines)
+    if len(head) < heading_lines or not b"".join(head).isascii() or data.lstrip().startswith(b"<"):
+        return None
+    lines = [line.decode() for line in head]
+    if headed and not comma and not _COUNT.fullmatch(lines[0]):
+        return None
+    heading = _heading(lines, comma=comma)
+    if heading and (len(heading) != columns or len(set(heading)) < columns):
+        return None
+    found = parse_rows(body.rstrip(b"\n") + b"\n", columns, b"," if comma else b" ")
+    if found is None or (headed and not comma and int(lines[0]) != len(found[0])):
+        return None
+    return Annotations(path, heading, TextColumn(found[0]), found[1], heading_lines + 1, sha256)
+
+
+def _heading(lines: Sequence[str], *, comma: bool) -> tuple[str, ...]:
+    """The names of the columns in the first lines of a file; none if these are not a heading."""
+    if comma:
+        return tuple(cell.strip() for cell in lines[0].split(","))[1:]
+    return tuple(lines[1].split()) if len(lines) > 1 else ()
+
+
+def _read_lines(path: Path, data: bytes, columns: int, sha256: str, *, headed: bool) -> Annotations:
+    lines = _lines(path, data)
     comma = path.suffix == ".csv"
     heading: tuple[str, ...] = ()
     first = 0
     stated: int | None = None
     if comma:
-        heading = tuple(cell.strip() for cell in lines[0].split(","))[1:]
-        first = 1
+        heading, first = _heading(lines, comma=True), 1
     elif headed:
-        if len(lines) < 2 or not re.fullmatch(r"\s*[0-9]{1,9}\s*", lines[0]):
+        if len(lines) < 2 or not _COUNT.fullmatch(lines[0]):
             raise UserError(f"{path} line 1 must be the number of images, got {lines[0][:40]!r}; {_DOWNLOAD}")
-        stated, heading, first = int(lines[0]), tuple(lines[1].split()), 2
+        stated, heading, first = int(lines[0]), _heading(lines, comma=False), 2
     if heading and len(heading) != columns:
         raise UserError(f"{path} must name {columns} columns, got {len(heading)}; {_DOWNLOAD}")
     if len(set(heading)) < len(heading):
@@ -98,7 +137,8 @@ def read_annotations(path: Path, columns: int, *, headed: bool) -> Annotations:
         raise UserError(f"{path} must hold the {stated} images that its first line says, got {len(rows)}; {_DOWNLOAD}")
     names = tuple(row[0] for row in rows)
     _check_names(path, names, first)
-    return Annotations(path, heading, names, _integers(path, rows, columns, first), first + 1)
+    values = _integers(path, rows, columns, first)
+    return Annotations(path, heading, TextColumn(text_array(names)), values, first + 1, sha256)
 
 
 def check_attributes(attributes: Annotations) -> None:
@@ -127,13 +167,18 @@ def eye_columns(landmarks: Annotations) -> list[int]:
     return [landmarks.columns.index(name) for name in wanted]
 
 
-def _lines(path: Path) -> Sequence[str]:
+def _read(path: Path) -> bytes:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} must be a text file, got binary data; {_DOWNLOAD}") from error
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} must be readable, got {error.strerror}; allow reading") from error
+
+
+def _lines(path: Path, data: bytes) -> Sequence[str]:
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} must be a text file, got binary data; {_DOWNLOAD}") from error
     if text.lstrip()[:200].lower().startswith(("<!doctype", "<html", "<head", "<?xml")):
         raise UserError(
             f"{path} must be an annotation file, got a web page (a download refused for its quota, most likely); "
