@@ -62,6 +62,14 @@ def read_text(store: TrackingStore, run: Run | str, path: str) -> str | None:
             return None
 
 
+def artifact_names(store: TrackingStore, run_id: str, folder: str) -> list[str]:
+    """The paths of the artifacts in a folder of a run."""
+    try:
+        return [item.path for item in store.client.list_artifacts(run_id, folder)]
+    except Exception as error:  # the type depends on where the artifacts are stored
+        raise store.unreadable(f"the artifacts of run {run_id}", error) from error
+
+
 def read_predictions(store: TrackingStore, run: Run | str) -> Predictions | None:
     """The predictions of a run, or of one with this id, for the test images; None if there are none to be read."""
     return _parsed(read_text(store, run, PREDICTIONS_FILE), run, "test")
