@@ -124,6 +124,15 @@ class ExportOptions(_Options):
     overwrite: bool
 
 
+class ExportReportOptions(_Options):
+    """The run to share, and the folder for its report, model card and model."""
+
+    run: Annotated[str, Field(min_length=1)]
+    images: bool
+    output: Annotated[str, Field(min_length=1)]
+    overwrite: bool
+
+
 class DemoOptions(_Options):
     """The models to choose between, and the address of the page."""
 

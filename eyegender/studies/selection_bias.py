@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eyegender.core.command_line.durations import duration_text
 from eyegender.models.intervals import Interval, bootstrap_interval, person_numbers
 from eyegender.studies.winner import trial_folder
 from eyegender.tracking.predictions import VAL_PREDICTIONS_FILE, Predictions
@@ -72,10 +73,11 @@ class SelectionBias:
         if self.equal:
             count = len(self.equal)
             found.append(f"{count} other trial{'s' * (count > 1)} cannot be told from it.")
-            if self.cheapest is not self.best and self.cheapest.seconds and self.best.seconds:
+            # Seconds of equal trials differ a little, too.
+            if self.cheapest.seconds and self.best.seconds and self.cheapest.seconds < 0.9 * self.best.seconds:
                 found.append(
-                    f"The cheapest of them is trial {self.cheapest.number}: {self.cheapest.seconds:.0f} s instead of "
-                    f"{self.best.seconds:.0f} s."
+                    f"The cheapest of them is trial {self.cheapest.number}: {duration_text(self.cheapest.seconds)} "
+                    f"instead of {duration_text(self.best.seconds)}."
                 )
         return found
 

@@ -60,7 +60,7 @@ class StudyRun:
         self.metrics = [str(name) for name in objectives or ([] if monitor is None else [monitor])]
 
     def check_config(self, config: DictConfig) -> None:
-        """Refuse a config at once that every trial would refuse."""
+        """Refuse a config at once that every trial would refuse, and a server that does not accept the login."""
         from eyegender.core.schema import parse
         from eyegender.data.readers import check_source
         from eyegender.models.libraries.network_names import check_label, fixed_names
@@ -76,6 +76,9 @@ class StudyRun:
             check_label(parsed.model.name, backbone_class(parsed.model))
         check_source(parsed.data, to_train=True)
         with_classes(parsed)  # checks the options that depend on the number of classes
+        from eyegender.tracking.check import check_store_once
+
+        check_store_once(find_location(self.uri, self.root))  # before the plan, which measures for seconds
 
     def plan_study(self, preview: StudyPreview) -> StudyPlan | None:
         """Choose which activations the sweep stores for all its trials, and say what it takes.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.command_line.alerts import describe_run
 from eyegender.core.command_line.dict_values import shown
 from eyegender.core.eye_study import split_title
 from eyegender.core.processes import is_requeued
@@ -99,7 +100,9 @@ def begin_tracking(
         resume=resumed_run,
         began_in=None if resumed_run is None or resume is None else resume.began_in,
     )
-    if trial is not None:
+    if trial is None:
+        describe_run(tracker.name, lambda: tracker.run_id)
+    else:
         trial.set_user_attr(RUN_KEY, tracker.key)
         trial.set_user_attr("output_dir", str(output_dir.resolve()))
     (output_dir / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
