@@ -63,7 +63,7 @@ class SelectionBias:
             f"{100 * self.observed:.1f}%. Corrected for that choice, its accuracy is {value}% ({low} to {high})."
         ]
         if self.default is None:
-            found.append("No configuration was enqueued, so there is no default to compare with.")
+            found.append("No enqueued configuration is complete, so there is no default to compare with.")
         elif self.default.number == self.best.number:
             found.append("It is the enqueued configuration itself.")
         elif self.gain is not None:
