@@ -59,7 +59,8 @@ demo: .venv/ready-to-test  ## try a model in a browser; ARGS="models=[models:/NA
 	$(BIN)/eyegender demo $(ARGS)
 
 screenshots: .venv/ready-to-test  ## take the screenshots of the docs again
-	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py tests/integration/test_browser_mlflow.py --basetemp=/tmp/eyegender
+	EYEGENDER_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/integration/test_browser.py tests/integration/test_browser_mlflow.py \
+		tests/integration/test_browser_studies.py tests/integration/test_docs_site.py tests/integration/test_export_report.py --basetemp=/tmp/eyegender
 
 docs: .venv/ready-to-document  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

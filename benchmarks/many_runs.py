@@ -1,6 +1,7 @@
 """What the commands that read a store cost when it has many runs: processor seconds at several sizes, start included.
 
-Run: python -m benchmarks.many_runs [--sizes 300 1000 3000 10000] [--page 200] [--profile FOLDER] [--write]
+Run: python -m benchmarks.many_runs [--sizes 300 1000 3000 10000] [--commands ...] [--page 200] [--profile FOLDER]
+         [--write]
 One tiny run is trained, and its rows in the store are copied under other ids, with other metrics and with predictions
 of their own, as trials of one study. Measured are: `compare`, which chooses the best trial; `compare pick=all`, whose
 page has the best 200; `promote` of the trained run; and `study` on as many Optuna trials. The last table is a page of
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measuring import environment, report, table
+from eyegender.tracking.local_store import adapt_addresses
 from eyegender.tracking.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ TINY = (
     "trainer.progress=none",
 )
 IMAGES = {"val": 214, "test": 536}  # of the paper's 2,681 images
+COMMANDS = ("compare", "compare pick=all", "promote", "study")
 _OF_RUN = ("params", "tags", "latest_metrics", "metrics")
 
 
@@ -58,10 +61,10 @@ class Store:
     def __init__(self, folder: Path, trained: Path, size: int, *, tested: bool = False) -> None:
         shutil.copytree(trained, folder)
         self.folder, self.tested, self.chance = folder, tested, random.Random(size)
+        self.artifacts = folder / "mlruns" / "artifacts"
+        adapt_addresses(folder / "mlruns" / "mlflow.db")
         with closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as database:
-            columns = "run_uuid, experiment_id, artifact_uri"
-            [(self.run_id, experiment, uri)] = database.execute(f"SELECT {columns} FROM runs").fetchall()
-            self.artifacts = folder / "mlruns" / "artifacts" / str(experiment)
+            [(self.run_id, uri)] = database.execute("SELECT run_uuid, artifact_uri FROM runs").fetchall()
             self.from_uri = str(uri).rpartition(f"/{self.run_id}")[0]
             with database:
                 parent = self._add(database, "study", {"study": "parent", "study.name": STUDY}, {}, only_tags=True)
@@ -80,7 +83,14 @@ class Store:
         run_id = self._add(database, f"trial {number}", tags, {"model.lr": str(rate), "seed": str(number)})
         value = "UPDATE latest_metrics SET value = ? WHERE run_uuid = ? AND key = 'val_best/accuracy'"
         database.execute(value, (accuracy, run_id))
-        if not self.tested:
+        if self.tested:
+            model = f"m-{run_id}"
+            _copy(
+                database, "logged_models", {"source_run_id": self.run_id}, {"model_id": model, "source_run_id": run_id}
+            )
+            link = {"input_uuid": uuid.uuid4().hex, "source_id": run_id, "destination_id": model}
+            _copy(database, "inputs", {"source_id": self.run_id, "source_type": "RUN_OUTPUT"}, link)
+        else:
             database.execute("DELETE FROM latest_metrics WHERE run_uuid = ? AND key LIKE 'test/%'", (run_id,))
         artifacts = self.artifacts / run_id / "artifacts"
         artifacts.mkdir(parents=True)
@@ -148,18 +158,20 @@ def trained_store(folder: Path) -> Path:
     return folder
 
 
-def measure(folder: Path, trained: Path, sizes: Sequence[int], profile: Path | None) -> list[list[str]]:
+def measure(
+    folder: Path, trained: Path, sizes: Sequence[int], wanted: Sequence[str], profile: Path | None
+) -> list[list[str]]:
     """Processor seconds of each command at each size, and how they grow from the last size but one to the last."""
     taken: dict[str, list[float]] = {}
     for size in sizes:
         store = Store(folder / str(size), trained, size)
-        commands: dict[str, tuple[str, ...]] = {
+        commands: dict[str, tuple[str, ...]] = {  # as in COMMANDS
             "compare": (f"study={STUDY}", "latency=false", "output=one"),
             "compare pick=all": (f"study={STUDY}", "pick=all", "latency=false", "output=all"),
             "promote": (f"run={store.run_id}",),
             "study": (f"name={STUDY}", "storage=sqlite:///optuna.db", "output=report"),
         }
-        for name, overrides in commands.items():
+        for name, overrides in ((name, commands[name]) for name in wanted):
             own = ("tracking.root=mlruns",) if name != "study" else ()
             place = None if profile is None else profile / str(size)
             taken.setdefault(name, []).append(store.seconds(name.split()[0], *overrides, *own, profile=place))
@@ -175,6 +187,7 @@ def measure(folder: Path, trained: Path, sizes: Sequence[int], profile: Path | N
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs="+", default=[300, 1000, 3000, 10000])
+    parser.add_argument("--commands", nargs="+", default=COMMANDS, choices=COMMANDS)
     parser.add_argument("--page", type=int, default=200)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--write", action="store_true")
@@ -183,7 +196,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         trained = trained_store(folder / "trained")
-        first = table(measure(folder, trained, options.sizes, profile))
+        first = table(measure(folder, trained, options.sizes, options.commands, profile))
         page = Store(folder / "page", trained, options.page, tested=True)
         place = None if profile is None else profile / "page"
         taken = page.seconds(

@@ -12,8 +12,10 @@ from eyegender.core.command_line import completion
 from eyegender.core.errors import USER_MISTAKE, UserError, one_line
 from eyegender.core.standard_streams import make_output_safe
 
-# In the order in which they are used. Each is a module of the same name, with a config of the same name in conf/.
-COMMANDS = ("audit", "train", "study", "compare", "promote", "evaluate", "predict", "export", "demo", "sync")
+# In the order in which they are used. Each is a module, with a config of the same name in conf/.
+COMMANDS = (
+    "audit", "train", "study", "compare", "promote", "evaluate", "predict", "export", "export-report", "demo", "sync",
+)  # fmt: skip
 _FLAGS = {
     "-h, --help": "show this text; after a command, its keys",
     "--version": "show the version",
@@ -45,7 +47,7 @@ def main() -> None:
         case [name, *arguments] if name in COMMANDS:
             sys.argv[1:] = arguments
             # As __main__, so that Lightning and joblib start further processes with the command of the module.
-            runpy.run_module(f"eyegender.{name}", run_name="__main__", alter_sys=True)
+            runpy.run_module(f"eyegender.{name.replace('-', '_')}", run_name="__main__", alter_sys=True)
         case [word, *_]:
             print(f"eyegender: {one_line(_unknown(word))}", file=sys.stderr)
             sys.exit(USER_MISTAKE)
@@ -59,7 +61,7 @@ def _overview() -> str:
     lines = ["Usage: eyegender COMMAND [KEY=VALUE ...]", "", "Commands"]
     for name in COMMANDS:
         about = read_config(config_folder("conf") / f"{name}.yaml").about
-        lines.append(f"  {name:<11} {re.split(r'(?<=[.])(?= |$)', about)[0]}")
+        lines.append(f"  {name:<13} {re.split(r'(?<=[.])(?= |$)', about)[0]}")
     lines += ["", "Options", *(f"  {flag:<30} {text}" for flag, text in _FLAGS.items())]
     return "\n".join([*lines, ""])
 

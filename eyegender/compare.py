@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from eyegender.comparison.workflow import ComparisonResult
+    from eyegender.studies.compare_studies import StudiesResult
 
 
-def compare_from_config(cfg: DictConfig) -> ComparisonResult:
-    """Compare the runs that a composed config selects, and write and log the page.
+def compare_from_config(cfg: DictConfig) -> ComparisonResult | StudiesResult:
+    """Compare the runs that a composed config selects, or the studies that it lists, and write and log the page.
 
     Raises:
         UserError: a value does not fit, no run can be compared, or the page exists.
@@ -29,6 +30,10 @@ def compare_from_config(cfg: DictConfig) -> ComparisonResult:
     from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE
 
     folder = new_folder(options.output, "output", PAGE_FILE, MARKDOWN_FILE, FIGURES_FOLDER, overwrite=options.overwrite)
+    if isinstance(options.study, list):
+        from eyegender.studies.compare_studies import compare_studies
+
+        return compare_studies(options, options.study, folder)
     from eyegender.comparison.workflow import compare_runs
     from eyegender.tracking.tracking_store import open_store
 
@@ -40,9 +45,12 @@ def main(cfg: DictConfig) -> None:
     result = compare_from_config(cfg)
     from rich.console import Console
 
-    from eyegender.comparison.workflow import show_comparison
+    from eyegender.comparison.workflow import ComparisonResult, show_comparison
 
-    show_comparison(result, Console())
+    if isinstance(result, ComparisonResult):
+        show_comparison(result, Console())
+    else:
+        result.show(Console())
 
 
 make_callable(__name__, "eyegender.api.comparing.compare")

@@ -80,8 +80,12 @@ def compare(
             given = {"runs": [run_id_of(run) for run in runs]}
         cfg = config.composed([*config.lines(given), *config.lines(overrides)])
         from eyegender.compare import compare_from_config
+        from eyegender.comparison.workflow import ComparisonResult as ComparedRuns
 
+        if not isinstance(cfg.study, str | None):
+            raise UserError(f"study must be the name of one study here, got {cfg.study}; use the command for several")
         result = compare_from_config(cfg)
+        assert isinstance(result, ComparedRuns)
         comparison = result.comparison
         sentences = (*comparison.headlines, *comparison.warnings, *(pair.sentence for pair in comparison.pairs))
         sentences += comparison.left_out

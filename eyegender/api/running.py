@@ -15,11 +15,13 @@ from eyegender.api.isolation import isolated
 from eyegender.api.overrides import as_lines
 from eyegender.core.command import (
     error_message,
+    failure_line,
     is_raised_by_hydra,
     is_user_mistake,
     prepare_arguments,
     unsupported,
 )
+from eyegender.core.command_line.alerts import on_failure
 from eyegender.core.command_line.dict_values import settle
 from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
 from eyegender.core.errors import UserError
@@ -61,7 +63,7 @@ class ConfigOf:
             UserError: what the user can repair, with the line that the command would print.
             KeyboardInterrupt: a run was stopped by Ctrl-C, after it had saved a checkpoint.
         """
-        with isolated(), self._user_errors():
+        with isolated(), self._user_errors(), on_failure(failure_line):
             register_resolvers()
             if (mistake := unsupported()) is not None:
                 raise mistake

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Said wherever numbers of validation images are shown.
 VALIDATION = (
     "These numbers are from the validation images, which chose the best epoch of each run and may have chosen among "
-    "the runs: they are higher than on new images."
+    "the runs: they are higher than on new images. To test one run: eyegender evaluate model=runs:/ID."
 )
 # The stored probabilities are rounded. A logged accuracy that differs by more than this contradicts the table.
 _ACCURACY_TOLERANCE = 0.002

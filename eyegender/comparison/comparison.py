@@ -13,7 +13,7 @@ from eyegender.comparison.compared import TITLES, ComparedRun, Part, RunGroup, S
 from eyegender.comparison.labels import run_labels
 from eyegender.comparison.pairs import Pair, compare_pairs
 from eyegender.core.errors import UserError
-from eyegender.models.intervals import Interval, bootstrap_intervals
+from eyegender.models.intervals import Interval, bootstrap_intervals, share_interval
 from eyegender.models.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -162,7 +162,10 @@ def _grouped(usable: Sequence[tuple[RunRecord, Predictions]]) -> list[list[tuple
 
 
 def _measure(table: Predictions, n_resamples: int, seed: int) -> dict[str, Interval]:
-    return bootstrap_intervals(table.labels, table.probabilities, table.persons, n_resamples=n_resamples, seed=seed)
+    found = bootstrap_intervals(table.labels, table.probabilities, table.persons, n_resamples=n_resamples, seed=seed)
+    if found["accuracy"].value in (0.0, 1.0):  # a bootstrap of equal images has an interval without width
+        found["accuracy"] = share_interval(table.correct, table.persons)
+    return found
 
 
 def _seed_groups(runs: Sequence[ComparedRun]) -> tuple[SeedGroup, ...]:

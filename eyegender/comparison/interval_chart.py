@@ -137,7 +137,8 @@ def _note(comparison: Comparison, run: ComparedRun, *, is_tied: bool) -> str:
     if run.leads:
         notes.append("highest")
     elif is_tied:
-        notes.append("cannot be told apart from the highest")
+        leader = next(group.numbers[0] for group in comparison.groups if group.letter == run.group)
+        notes.append(f"tied with #{leader}")
     return ", ".join(notes)
 
 
@@ -146,6 +147,6 @@ def _caption(comparison: Comparison) -> str:
     images = group.images if len(comparison.groups) == 1 else f"{TITLES[comparison.part]} images of each group"
     text = f"Accuracy with 95% interval on {images}."
     if len(comparison.runs) > 1:
-        text += " Blue: the highest, and those that cannot be told apart from it (rings); gray: lower."
+        text += " Blue: the highest, and those that cannot be told apart from it (tied, as rings); gray: lower."
     hidden = len(comparison.runs) - len(shown_runs(comparison))
     return text + (f" {hidden:,} more are in the table." if hidden else "")

@@ -25,19 +25,19 @@ DATA = "data"  # stands for the images, where runs have different ones
 def run_labels(records: Sequence[RunRecord]) -> dict[str, str]:
     """A unique label for each run, by its id.
 
-    A label begins with the name that a user gave the run, the number of a trial, or the backbone. Then come the
-    parameters that differ, those that tell most runs apart first. They are read from the composed config, where the
-    last value of a key that was given twice has won. Parameters that the user set are preferred to those that follow
-    from them. Runs that do not differ at all end with their id.
+    A label begins with the name that a user gave the run, the number of a trial, or the backbone. If that is not
+    unique, or a number, then come the parameters that differ, those that tell most runs apart first. They are read from
+    the composed config, where the last value of a key that was given twice has won. Parameters that the user set are
+    preferred to those that follow from them. Runs that do not differ at all end with their id.
     """
     names = {record.run_id: _own_name(record) for record in records}
     if len(records) == 1:
         record = records[0]
         return {record.run_id: record.name or record.backbone}
-    if all(names.values()) and len(set(names.values())) == len(records):
-        return {run_id: str(name) for run_id, name in names.items()}
     backbones: list[str | None] = [record.backbone for record in records]
     starts = [_start(record, names[record.run_id], one_backbone=len(set(backbones)) == 1) for record in records]
+    if len(set(starts)) == len(records) and not any("trial.number" in record.tags for record in records):
+        return {record.run_id: start for record, start in zip(records, starts, strict=True)}
     differing = _differing(records)
     given = {key for record in records for key in _overridden(record)}
     labels: list[str] = []

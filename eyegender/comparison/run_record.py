@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from eyegender.core.errors import UserError
@@ -121,7 +122,7 @@ class RunRecord:
     def split_kind(self) -> str:
         return self.tags.get("split.kind", self.params.get("data.split.by", "?"))
 
-    @property
+    @cached_property
     def config_key(self) -> tuple[tuple[str, str], ...]:
         """Equal for runs that differ only in their seed."""
         params = {
@@ -165,7 +166,7 @@ def with_predictions(store: TrackingStore, selected: SelectedRun, record: RunRec
     run = selected.run
     if part == "val":
         return replace(record, predictions=read_validation(store, run), lost=None)
-    predictions = read_predictions(store, run.info.run_id)
+    predictions = read_predictions(store, run)
     return replace(record, predictions=predictions, lost=lost_predictions(run) if predictions is None else None)
 
 
@@ -213,7 +214,7 @@ def _measure(
     """Parameters, multiply-adds and milliseconds per image; None if the network cannot be built."""
     try:
         if model is None:  # a trial, whose config says what its network is
-            config = read_config(store, run.info.run_id)
+            config = read_config(store, run)
             return None if config is None else costs(config.spec(classes or None), latency=latency)
         with downloaded(store, model, f"{NETWORK}/{SPEC_FILE}") as path:
             spec = parse_spec(path.read_text(encoding="utf-8"))

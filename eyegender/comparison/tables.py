@@ -12,6 +12,7 @@ from eyegender.comparison.paper import PAPER
 from eyegender.comparison.significance import format_p
 from eyegender.models.metrics import METRICS, class_metrics
 from eyegender.plots.style import percent
+from eyegender.tracking.run_names import short_value
 
 if TYPE_CHECKING:
     from eyegender.comparison.compared import ComparedRun, RunGroup
@@ -165,7 +166,7 @@ def _config(run: ComparedRun) -> tuple[Cell, ...]:
         Cell(tags.get("data.source", UNKNOWN), fingerprint[:8]),
         Cell(run.split_title, tags.get("split.fingerprint", "")[:8]),
         Cell(depth, f"{stages} stages" if stages and depth != stages else ""),
-        Cell(params.get("model.lr", UNKNOWN)),
+        Cell(short_value(params.get("model.lr", UNKNOWN))),
         Cell(params.get("input_size", params.get("data.size", UNKNOWN))),
         Cell(str(len(record.history)) if record.history else UNKNOWN),
         Cell(_short_number(costs.parameters)),

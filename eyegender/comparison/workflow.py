@@ -76,7 +76,10 @@ def compare_runs(store: TrackingStore, options: CompareOptions, folder: Path) ->
     part, records = load_records(store, selection.runs, options)
     comparison = compare(records, classes=_classes_to_show(records), part=part, left_out=selection.omitted)
     folder.mkdir(parents=True, exist_ok=True)
-    created = f"Written {time.strftime('%Y-%m-%d %H:%M')} from {store.name}."
+    # Not where this machine keeps it, because the page may be sent to somebody.
+    database = store.location.database
+    source = store.name if database is None else f"{database.parent.name}/{database.name}"
+    created = f"Written {time.strftime('%Y-%m-%d %H:%M')} from {source}."
     write_comparison(comparison, folder, load_images=_images_of_largest_group(store, comparison), created=created)
     experiment_id = selection.runs[0].run.info.experiment_id
     run_id = _log(store, experiment_id, comparison, folder, options.tracking.run_name)
@@ -99,10 +102,11 @@ def load_records(
     wanted = options.split or ("test" if n_tested == len(selected) or (n_tested and one_of_each) else None)
     first: Part = wanted or "val"
     records = [load_record(store, one, options.by, part=first, latency=options.latency) for one in selected]
-    if wanted is not None:
-        return wanted, records
+    n_validated = sum(record.predictions is not None for record in records)
+    if wanted is not None or n_validated > n_tested:
+        return first, records
     tested = [with_predictions(store, one, record, "test") for one, record in zip(selected, records, strict=True)]
-    n_validated, n_tested = (sum(each.predictions is not None for each in part) for part in (records, tested))
+    n_tested = sum(record.predictions is not None for record in tested)
     return ("val", records) if n_validated > n_tested else ("test", tested)
 
 

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import traceback
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from eyegender.core.command_line.alerts import on_failure
 from eyegender.core.command_line.command_help import help_text
 from eyegender.core.command_line.dict_values import readable, settle
 from eyegender.core.config_files import config_files, config_folder, register_config, register_sweeps
@@ -30,7 +32,7 @@ from eyegender.core.errors import USER_MISTAKE, UserError, install_hint, is_disk
 from eyegender.core.imports import leave_quickly
 from eyegender.core.objectives import register_resolvers
 from eyegender.core.output_folder import rename_run_dir
-from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secrets
+from eyegender.core.secrets import override_without_secrets, redact, redact_logs, register_secret, register_secrets
 from eyegender.core.standard_streams import log_in_utf8, lost_output, make_output_safe
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ _OUTPUT_LOST = (
     "standard output (stdout) must take what a command prints, got: {}; everything else is done, so free disk space or "
     "redirect the output"
 )
+# MLflow's own variables. Nothing prints them; a library's error might.
+_LOGIN = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _PACKAGE = Path(__file__).parents[1]
 # A package without folders. None would be that of the command, whose folder `models` looks like a config group.
 _NO_CONFIGS = "pkg://eyegender.core"
@@ -82,8 +86,7 @@ def command(
                 print_error(error)
                 raise SystemExit(USER_MISTAKE) from None
 
-        @wraps(task)
-        def main() -> None:
+        def run() -> None:
             nonlocal begun
             begun = False
             user_folder = _prepare_process(config_name, groups)
@@ -113,6 +116,12 @@ def command(
                 if config_name != "train":  # a training leaves a run; of other commands the text may be the only result
                     sys.exit(USER_MISTAKE)
 
+        @wraps(task)
+        def main() -> None:
+            # Of the other commands, somebody waits for the result.
+            with on_failure(failure_line) if config_name == "train" else nullcontext():
+                run()
+
         main.job = job  # type: ignore[attr-defined]  # what a sweep from Python runs
         return main
 
@@ -123,6 +132,8 @@ def prepare_job(cfg: DictConfig) -> None:
     """Keep the secrets of a job's config out of its log, and let the log accept every character."""
     settle(cfg)
     register_secrets(cfg)
+    for name in _LOGIN:
+        register_secret(os.environ.get(name, ""))
     redact_logs()
     log_in_utf8()
 
@@ -247,6 +258,13 @@ def error_message(error: Exception, files: Sequence[Path] = ()) -> str:
         message = str(error) if isinstance(error, UserError) else _hydra_message(error, files)
         message += install_hint(message)
     return one_line(redact(message))
+
+
+def failure_line(error: Exception) -> str:
+    """What ended a command, in one line without secrets: a user's mistake as it is printed, or a bug with its type."""
+    if is_user_mistake(error):
+        return error_message(error)
+    return one_line(redact(f"{type(error).__name__}: {error}"))
 
 
 def print_error(error: Exception, files: Sequence[Path] = ()) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -33,6 +33,14 @@ def _of(pattern: str, rule: str) -> AfterValidator:
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 
 
+def _study(value: object) -> object:
+    """The name of a study or a list of two names or more; one check, because pydantic would report two errors."""
+    names = value if isinstance(value, list) else [value]
+    if value is not None and not (names and all(isinstance(name, str) and name for name in names)):
+        raise ValueError("must be the name of a study, or a list of names")
+    return names[0] if len(names) == 1 else value
+
+
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     tracking: TrackingSection
@@ -60,7 +68,8 @@ class CompareOptions(_Options):
     """The runs to compare."""
 
     runs: Names | None
-    study: Annotated[str, Field(min_length=1)] | None
+    study: Annotated[Any, AfterValidator(_study)]  # str | list[str] | None
+    storage: Annotated[str, Field(min_length=1)]
     pick: Literal["best", "all"]
     by: Annotated[str, _of(r"val/\w+", "a validation metric, such as val/accuracy")]
     mode: Literal["min", "max"]
@@ -111,6 +120,15 @@ class ExportOptions(_Options):
 
     model: Annotated[str, Field(min_length=1)]
     format: Literal["onnx"]
+    output: Annotated[str, Field(min_length=1)]
+    overwrite: bool
+
+
+class ExportReportOptions(_Options):
+    """The run to share, and the folder for its report, model card and model."""
+
+    run: Annotated[str, Field(min_length=1)]
+    images: bool
     output: Annotated[str, Field(min_length=1)]
     overwrite: bool
 

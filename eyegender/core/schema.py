@@ -254,6 +254,8 @@ class TrainConfig(_Section):
     # Configs of earlier versions do not have these two keys.
     output: Annotated[str, Field(min_length=1)] | None = None
     overwrite: bool = False
+    # `core.command_line.alerts` has read it. Nothing stores it.
+    alert: Any = Field(default=None, exclude=True)
     _written: dict[str, Any] | None = PrivateAttr(default=None)
 
     @property
@@ -288,6 +290,7 @@ def parse(cfg: DictConfig) -> TrainConfig:
     parsed = parse_as(cfg, TrainConfig)
     check_mode(parsed.monitor, parsed.mode, "monitor")
     written: Any = OmegaConf.to_container(cfg, resolve=False)
+    written.pop("alert", None)
     parsed._written = written
     return parsed
 

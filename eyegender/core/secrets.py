@@ -19,6 +19,7 @@ from hydra_plugins.optuna_study import (
     redact,
     redact_override,
     redact_urls,
+    register,
     register_secrets,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "redact_logs",
     "redact_override",
     "redact_urls",
+    "register_secret",
     "register_secrets",
 ]
 
@@ -56,6 +58,11 @@ def redact_config(config: Any, key: str = "") -> Any:
             return HIDDEN
         return redact_urls(config) if is_name_key(key) or _CHOICES.search(key) else redact(config)
     return config
+
+
+def register_secret(secret: str) -> None:
+    """Redact this value from now on in everything that this process writes; one below 4 characters is ignored."""
+    register([secret])
 
 
 class RedactingFilter(logging.Filter):

@@ -173,7 +173,7 @@ def _accuracy(store: TrackingStore, run: Run) -> tuple[Interval | None, float | 
     """The accuracy with its interval, the share of the most frequent class, and whether it is of the test images."""
     part, table = "test", None
     with contextlib.suppress(UserError):  # the artifacts are away at the moment; the metrics are not
-        table = read_predictions(store, run.info.run_id)
+        table = read_predictions(store, run)
         if table is None:
             part, table = "val", read_validation(store, run)
     if table is not None and len(table) and np.isfinite(table.probabilities).all():

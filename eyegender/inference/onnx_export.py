@@ -91,6 +91,7 @@ def export_onnx(model: LoadedModel, path: Path) -> float:
     if program is None:
         raise RuntimeError("torch's exporter returned nothing")
     proto = program.model_proto
+    _clear_notes(proto)
     proto.metadata_props.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=json.dumps(spec.to_json())))
     onnx.checker.check_model(proto)
     content = proto.SerializeToString()
@@ -107,6 +108,16 @@ def export_onnx(model: LoadedModel, path: Path) -> float:
     except OSError as error:
         raise UserError(f"output: cannot write {path} ({error.strerror}); set output=") from error
     return difference
+
+
+def _clear_notes(message: Any) -> None:
+    """Remove what the exporter notes about its parts: the lines of the code, with the folders of this machine."""
+    for field, value in message.ListFields():
+        if field.name in {"metadata_props", "doc_string"}:
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _clear_notes(part)
 
 
 def _largest_difference(model: LoadedModel, session: Any) -> float:

@@ -44,7 +44,7 @@ def model_card(
     chosen: str | None = None,
     uses: int = 1,
 ) -> str:
-    """The text of the card.
+    """The text of the card of a registered model.
 
     Args:
         record: the run, with test predictions.
@@ -59,13 +59,40 @@ def model_card(
     Raises:
         ValueError: the run has no test predictions.
     """
+    title, use = f"{name}, version {version}", _use(name, version)
+    tests = (*comparison, _uses(uses))
+    return card_of_run(record, title=title, use=use, classes=classes, comparison=tests, chosen=chosen)
+
+
+def card_of_run(
+    record: RunRecord,
+    *,
+    title: str,
+    use: Sequence[str],
+    classes: tuple[str, ...],
+    comparison: Sequence[str] = (),
+    chosen: str | None = None,
+) -> str:
+    """The text of the card of a run's model.
+
+    Args:
+        record: the run, with test predictions.
+        title: the first heading.
+        use: commands that use the model; empty omits them.
+        classes: class names in the order of their labels.
+        comparison: sentences that compare the model with another.
+        chosen: as for `model_card`.
+
+    Raises:
+        ValueError: the run has no test predictions.
+    """
     predictions = record.predictions
     if predictions is None:
         raise ValueError("a model card needs test predictions")
     metrics = bootstrap_intervals(predictions.labels, predictions.probabilities, predictions.persons)
     params, tags = record.params, record.tags
     lines = [
-        f"# {name}, version {version}",
+        f"# {title}",
         "",
         f"{describe(classes)} Network: {record.backbone}. Run: `{record.run_id}`.",
         "",
@@ -84,9 +111,10 @@ def model_card(
     if predictions.classes:
         lines += ["Precision, recall, specificity, F1 and AUROC are means over the classes.", ""]
         lines += ["## Test metrics by class", "", *_class_table(predictions), ""]
-    lines += [*(f"{sentence}\n" for sentence in comparison), _uses(uses), ""]
+    lines += [*(f"{sentence}\n" for sentence in comparison)]
     lines += ["## Where it fails", "", *(f"- {line}" for line in failures(predictions, classes)), ""]
-    lines += ["## Use", "", "```", *_use(name, version), "```", ""]
+    if use:
+        lines += ["## Use", "", "```", *use, "```", ""]
     lines += ["## Provenance", "", *_bullets(
         {
             "commit": tags.get("git.commit", "") + (" with local changes" if tags.get("git.dirty") == "true" else ""),

@@ -103,7 +103,7 @@ def promote(store: TrackingStore, run_id: str, *, name: str, alias: str, force: 
     uses = uses or _count_use(store, name, run_id, record.predictions)
     card = model_card(
         record, name=name, version=version, classes=classes, comparison=tuple(sentences),
-        chosen=_how_chosen(store, run), uses=uses,
+        chosen=how_chosen(store, run), uses=uses,
     )  # fmt: skip
     store.client.log_text(run_id, card, CARD_FILE)
     store.client.update_model_version(name, version, description=_shorten(card, run_id))
@@ -186,7 +186,7 @@ def _count_use(store: TrackingStore, name: str, run_id: str, predictions: Predic
     return sum(tag.startswith(images) for tag in tags)
 
 
-def _how_chosen(store: TrackingStore, run: Run) -> str | None:
+def how_chosen(store: TrackingStore, run: Run) -> str | None:
     """From which trials of which study the run was chosen, and what that says; None for a single run."""
     tags = run.data.tags
     if "trial.number" not in tags or "mlflow.parentRunId" not in tags:

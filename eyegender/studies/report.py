@@ -1,29 +1,29 @@
-"""The report of a study: best trials, importances, failures, and Optuna's plots."""
+"""The report of a study: a page, the same tables as Markdown, all trials as CSV, the best as JSON, and pictures."""
 
 from __future__ import annotations
 
 import csv
 import json
-import logging
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from eyegender.studies.importance import importance_figure, importances
+from eyegender.studies.reports.content import IMPORTANCE_MEANING, IMPORTANCE_UNKNOWN, SHOWN, Findings, report_page
+from eyegender.studies.reports.drawn_trials import metric_names
+from eyegender.studies.reports.page import write_page
 from eyegender.studies.ties import tie_sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import optuna
-    from matplotlib.figure import Figure
 
     from eyegender.studies.importance import Importances
     from eyegender.studies.selection_bias import SelectionBias
     from hydra_plugins.optuna_study import StudyStatus, TrialRow
 
-SHOWN = 10
+REPORT_FOLDER, PAGE_FILE = "report", "report.html"
 
 
 def write_report(
@@ -35,7 +35,9 @@ def write_report(
     tested: dict[str, float] | None = None,
     bias: SelectionBias | None = None,
 ) -> Path:
-    """Write `report.md`, `trials.csv`, `best.json` and `figures/` into `folder`/report; returns the path of the page.
+    """Write the report into `folder`/report; returns the path of the page, `report.html`.
+
+    `report.md` has the same tables, `trials.csv` all trials, `best.json` the best ones, and `figures/` the pictures.
 
     Args:
         study: study to report.
@@ -45,16 +47,29 @@ def write_report(
         tested: its test metrics.
         bias: what the best value owes to luck, if it is known.
     """
-    report = folder / "report"
+    report = folder / REPORT_FOLDER
     (report / "figures").mkdir(parents=True, exist_ok=True)
-    found = importances(study)
-    own = [("importances", importance_figure(found))] if found else []
-    figures = [
-        name for name, figure in (*own, *plots(study, status)) if _saved(figure, report / "figures" / f"{name}.png")
-    ]
-    if not found:  # an earlier report may have left this figure
-        (report / "figures" / "importances.png").unlink(missing_ok=True)
-    with (report / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+    for old in (report / "figures").glob("*.png"):  # of an earlier report
+        old.unlink()
+    found = Findings(winner, tested or {}, bias, importances(study))
+    page = report_page(study, status, metric_names(study, status), found, folder)
+    figures = write_page(page, report / PAGE_FILE, report / "figures")
+    if found.importances:
+        figures = [*save_importances(found.importances, report / "figures"), *figures]
+    _write_trials(status, report / "trials.csv")
+    _write_best(status, found, report / "best.json")
+    lines = _lines(status, found.importances, figures, _best_lines(status, winner, found.tested, bias))
+    (report / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return report / PAGE_FILE
+
+
+def save_importances(found: Sequence[Importances], folder: Path) -> list[str]:
+    importance_figure(found).savefig(folder / "importances.png", dpi=120, bbox_inches="tight")
+    return ["importances"]
+
+
+def _write_trials(status: StudyStatus, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
         names = sorted({name for trial in status.trials for name in trial.params})
         writer = csv.writer(file)
         writer.writerow(["trial", "state", "values", *names, "epochs", "seconds", "feasible", "reason"])
@@ -65,6 +80,9 @@ def write_report(
             row = [trial.number, trial.state, values, *params, len(trial.reported), seconds]
             row += [trial.feasible if trial.state == "complete" else "", trial.reason or ""]
             writer.writerow(row)
+
+
+def _write_best(status: StudyStatus, found: Findings, path: Path) -> None:
     # JSON has no infinity.
     best_values = [[v if math.isfinite(v) else str(v) for v in t.values] for t in status.best[:SHOWN]]
     best = [
@@ -75,61 +93,13 @@ def write_report(
         "study": status.name,
         "best": best,
         "recommended": None if status.recommended is None else status.recommended.number,
-        "importances": [group.to_json() for group in found],
-        "test": tested or {},
-        "selection_bias": None if bias is None else bias.to_json(),
+        "importances": [group.to_json() for group in found.importances],
+        "test": found.tested,
+        "selection_bias": None if found.bias is None else found.bias.to_json(),
     }
-    if winner is not None and tested:
-        content["tested_trial"] = winner.number
-    (report / "best.json").write_text(json.dumps(content, indent=2, default=str))
-    page = report / "report.md"
-    lines = _lines(status, found, figures, _best_lines(status, winner, tested or {}, bias))
-    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return page
-
-
-def plots(study: optuna.Study, status: StudyStatus) -> Iterator[tuple[str, Figure]]:
-    """Optuna's plots by name, without those for which the study has too few trials."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-    import optuna
-    from optuna.visualization import matplotlib as visualization
-
-    first: dict[str, Any] = {}
-    if len(status.directions) > 1:
-        first = {"target": lambda trial: trial.values[0], "target_name": "first objective"}
-    functions: dict[str, Callable[[], Any]] = {
-        "history": lambda: visualization.plot_optimization_history(study, **first),
-        "parallel_coordinates": lambda: visualization.plot_parallel_coordinate(study, **first),
-        "slice": lambda: visualization.plot_slice(study, **first),
-    }
-    if len(status.directions) > 1:
-        functions["pareto_front"] = lambda: visualization.plot_pareto_front(study)
-    else:
-        functions["intermediate_values"] = lambda: visualization.plot_intermediate_values(study)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it warns about depths such as "0" and "all"
-    for name, draw in functions.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna calls these plots experimental
-            try:
-                axes = draw()
-            except (ValueError, RuntimeError, IndexError):
-                plt.close("all")
-                continue
-            figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
-            figure.set_size_inches(9, 5)
-            if name != "slice":  # its colour bar would cover the slices
-                figure.tight_layout()
-            yield name, figure
-            plt.close("all")
-
-
-def _saved(figure: Figure, path: Path) -> bool:
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    return path.exists()
+    if found.winner is not None and found.tested:
+        content["tested_trial"] = found.winner.number
+    path.write_text(json.dumps(content, indent=2, default=str))
 
 
 def _lines(status: StudyStatus, found: Sequence[Importances], figures: list[str], best: list[str]) -> list[str]:
@@ -154,15 +124,7 @@ def _lines(status: StudyStatus, found: Sequence[Importances], figures: list[str]
             f"| {name} | {one.share:.2f} | {one.low:.2f} to {one.high:.2f} |" for name, one in group.shares.items()
         ]
         lines.append("")
-    if found:
-        lines += [
-            "The importance of a parameter is its share of the variance that single parameters explain (fANOVA), over "
-            "the ranges that were searched. The intervals come from resampling the trials. Pruned trials are ignored."
-        ]
-    else:
-        lines.append(
-            "Importance is unknown: five finished trials with different values and two varying parameters are required."
-        )
+    lines.append(IMPORTANCE_MEANING if found else IMPORTANCE_UNKNOWN)
     if status.failures:
         lines += ["", "## Failures", "", "| trial | reason |", "|---|---|"]
         lines += [f"| {trial.number} | {trial.reason} |" for trial in status.failures]

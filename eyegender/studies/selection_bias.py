@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eyegender.models.intervals import Interval, person_numbers
+from eyegender.core.command_line.durations import duration_text
+from eyegender.models.intervals import Interval, bootstrap_interval, person_numbers
 from eyegender.studies.winner import trial_folder
 from eyegender.tracking.predictions import VAL_PREDICTIONS_FILE, Predictions
 
@@ -72,10 +73,11 @@ class SelectionBias:
         if self.equal:
             count = len(self.equal)
             found.append(f"{count} other trial{'s' * (count > 1)} cannot be told from it.")
-            if self.cheapest is not self.best and self.cheapest.seconds and self.best.seconds:
+            # Seconds of equal trials differ a little, too.
+            if self.cheapest.seconds and self.best.seconds and self.cheapest.seconds < 0.9 * self.best.seconds:
                 found.append(
-                    f"The cheapest of them is trial {self.cheapest.number}: {self.cheapest.seconds:.0f} s instead of "
-                    f"{self.best.seconds:.0f} s."
+                    f"The cheapest of them is trial {self.cheapest.number}: {duration_text(self.cheapest.seconds)} "
+                    f"instead of {duration_text(self.best.seconds)}."
                 )
         return found
 
@@ -105,7 +107,7 @@ def selection_bias(study: optuna.Study, status: StudyStatus, folder: Path) -> Se
     """
     if status.directions != ("maximize",):
         return None
-    read = [(trial, _predictions(trial_folder(trial, folder))) for trial in status.best]
+    read = [(trial, read_predictions(trial_folder(trial, folder) / VAL_PREDICTIONS_FILE)) for trial in status.best]
     found = [(trial, predictions) for trial, predictions in read if predictions is not None]
     if not found:
         return None
@@ -210,10 +212,18 @@ def _is_enqueued(study: optuna.Study, trial: TrialRow) -> bool:
     return trial.storage_number in fixed and len(fixed) < len(trials)
 
 
-def _predictions(folder: Path) -> Predictions | None:
-    """The validation predictions in the folder of a trial; None if they cannot be read or the run diverged."""
+def validation_accuracy(folder: Path) -> Interval | None:
+    """The accuracy of a trial on the validation set, with its 95% interval; None without readable predictions."""
+    table = read_predictions(folder / VAL_PREDICTIONS_FILE)
+    if table is None:
+        return None
+    return bootstrap_interval("accuracy", table.labels, table.probabilities, table.persons)
+
+
+def read_predictions(path: Path) -> Predictions | None:
+    """The predictions in a file of a trial's folder; None if they cannot be read or the run diverged."""
     try:
-        table = json.loads((folder / VAL_PREDICTIONS_FILE).read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8"))
         columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
         predictions = Predictions.from_columns(columns)
     except (OSError, ValueError, KeyError, TypeError):

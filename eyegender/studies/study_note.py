@@ -54,7 +54,7 @@ def what_it_found(
         lines.append(f"No best trial: {status.no_best}.")
     lines.append(
         f"{counts.complete} complete trials, {counts.pruned} pruned, {counts.failed} failed. "
-        f"[Report]({RUN}/artifacts/report.md)"
+        f"[Report]({RUN}/artifacts/report.html)"
     )
     keys = list(dict.fromkeys(key for trial in status.best[:SHOWN] for key in trial.params))
     short = short_keys(keys)

@@ -12,14 +12,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from eyegender.core.errors import UserError
 from eyegender.core.secrets import redact_config
+from eyegender.studies.dashboard import name_metrics, write_notes
 from eyegender.studies.study_note import add_model_of_winner, what_it_found, what_it_searches
 from eyegender.tracking.errors import StoreFaultError, first_line
+from eyegender.tracking.experiment_view import RUN_ADDRESS, run_address
 from eyegender.tracking.location import find_location
 from eyegender.tracking.names import SELECTION_BIAS, key_of
 from eyegender.training import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from eyegender.studies.selection_bias import SelectionBias
     from eyegender.tracking.journal import Entry
@@ -38,15 +40,27 @@ class StudyRun:
         experiment: MLflow experiment of the trials' runs.
         uri: tracking URI; None for the default.
         root: folder of the local store; None for the default.
+        monitor: name of the objective; None leaves it without a name.
+        objectives: names of several objectives, in order; None for `monitor` alone.
         test_winner: whether to evaluate the winner on the test set, once, at the end. A study with several objectives
             has no winner.
     """
 
-    def __init__(self, experiment: str, uri: str | None, root: str | None, *, test_winner: bool = True) -> None:
+    def __init__(
+        self,
+        experiment: str,
+        uri: str | None,
+        root: str | None,
+        *,
+        monitor: str | None = None,
+        objectives: Sequence[str] | None = None,
+        test_winner: bool = True,
+    ) -> None:
         self.experiment, self.uri, self.root, self.test_winner = experiment, uri, root, test_winner
+        self.metrics = [str(name) for name in objectives or ([] if monitor is None else [monitor])]
 
     def check_config(self, config: DictConfig) -> None:
-        """Refuse a config at once that every trial would refuse."""
+        """Refuse a config at once that every trial would refuse, and a server that does not accept the login."""
         from eyegender.core.schema import parse
         from eyegender.data.readers import check_source
         from eyegender.models.libraries.network_names import check_label, fixed_names
@@ -62,6 +76,9 @@ class StudyRun:
             check_label(parsed.model.name, backbone_class(parsed.model))
         check_source(parsed.data, to_train=True)
         with_classes(parsed)  # checks the options that depend on the number of classes
+        from eyegender.tracking.check import check_store_once
+
+        check_store_once(find_location(self.uri, self.root))  # before the plan, which measures for seconds
 
     def plan_study(self, preview: StudyPreview) -> StudyPlan | None:
         """Choose which activations the sweep stores for all its trials, and say what it takes.
@@ -89,6 +106,7 @@ class StudyRun:
         from eyegender.tracking.check import check_store
 
         check_store(find_location(self.uri, self.root))
+        name_metrics(study, self.metrics)
         attrs = study.user_attrs
         key = attrs.get(PARENT_KEY) or uuid.uuid4().hex
         study.set_user_attr(PARENT_KEY, key)
@@ -101,6 +119,9 @@ class StudyRun:
             return
         if attrs.get(PARENT_RUN) != writer.run_id:
             study.set_user_attr(PARENT_RUN, writer.run_id)
+        address = run_address(find_location(self.uri, self.root), str(writer.experiment_id), str(writer.run_id))
+        if attrs.get(RUN_ADDRESS) != address:
+            study.set_user_attr(RUN_ADDRESS, address)
         # Parameters cannot change, and a study may continue with other ones.
         definition = {key_of(key): value for key, value in study.definition.items()}
         try:
@@ -136,6 +157,7 @@ class StudyRun:
                 print(f"         {sentence}")
             print(f"Retrain  {retrain_command(trial_folder(winner, folder))}")
         print(f"Report   {report}")
+        write_notes(study, status, folder, bias)
         self._log(study, status, folder, winner=winner, tested=tested, bias=bias)
 
     def _log(

@@ -91,6 +91,13 @@ def plan_sweep(preview: StudyPreview) -> StudyPlan | None:
     # Not read by trials: what was expected, to be compared with what they take.
     attrs["seconds"] = round(table.seconds, 3)
     attrs["epoch_seconds"] = {label: {row.depth: round(row.epoch, 4) for row in rows} for label, rows in table.parts}
+    # For the report: what they would take without stored activations.
+    attrs["epoch_seconds_from_images"] = {
+        label: {row.depth: round(row.epoch_without, 4) for row in rows} for label, rows in table.parts
+    }
+    attrs["build_seconds"] = round(
+        sum(row.chance * (row.compute + row.store) for _, rows in table.parts for row in rows), 3
+    )
     members = [(place, member.cut, member.index) for place, group in enumerate(groups) for member in group.members]
     return StudyPlan({PLAN_ATTR: attrs}, table.lines(), [index for _, _, index in sorted(members)])
 

@@ -7,8 +7,17 @@ experiment, and the link names it.
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
+
+from eyegender.core.secrets import redact
+
+if TYPE_CHECKING:
+    from eyegender.tracking.location import Location
 
 NAME = "eyegender"
+UI_ADDRESS = "http://127.0.0.1:5000"  # where `make ui` and `mlflow ui` show a local store
+RUN_ADDRESS = "mlflow_run"
+"""User attribute of a trial and of a study of Optuna: the address of its run on MLflow's pages."""
 COLUMNS = (
     "attributes.`Created`",
     "metrics.`test/accuracy`",
@@ -32,3 +41,13 @@ def link(base: str, experiment_id: str) -> str:
     return (
         f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={NAME}"
     )
+
+
+def base_address(location: Location) -> str:
+    """Where MLflow's pages are: at the server, without its password, or where `mlflow ui` shows a local store."""
+    return redact(location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS)
+
+
+def run_address(location: Location, experiment_id: str, run_id: str) -> str:
+    """The address of a run on MLflow's pages."""
+    return f"{base_address(location)}/#/experiments/{experiment_id}/runs/{run_id}"

@@ -33,15 +33,23 @@ BEST_CHECKPOINT = "checkpoints/best.ckpt"  # inside a run's output folder
 log = logging.getLogger(__name__)
 
 
-def read_text(store: TrackingStore, run_id: str, path: str) -> str | None:
+def read_text(store: TrackingStore, run: Run | str, path: str) -> str | None:
     """The text of one artifact of a run; None if the run has no such artifact, or it is not UTF-8.
+
+    Args:
+        store: the store that holds the run.
+        run: the run or its id; with an id, MLflow has to look up where its artifacts are.
+        path: path of the artifact.
 
     Raises:
         UserError: the artifact exists, or may exist, and cannot be read.
     """
+    run_id = run if isinstance(run, str) else run.info.run_id
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return Path(store.client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
+            if isinstance(run, str):
+                return Path(store.client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
+            return Path(_download(f"{run.info.artifact_uri.rstrip('/')}/{path}", folder, store)).read_text("utf-8")
         except UnicodeDecodeError:
             return None
         except Exception as error:  # the type depends on where the artifacts are stored
@@ -54,9 +62,17 @@ def read_text(store: TrackingStore, run_id: str, path: str) -> str | None:
             return None
 
 
-def read_predictions(store: TrackingStore, run_id: str) -> Predictions | None:
-    """The run's predictions for the test images; None if it stored none that can be read."""
-    return _parsed(read_text(store, run_id, PREDICTIONS_FILE), run_id, "test")
+def artifact_names(store: TrackingStore, run_id: str, folder: str) -> list[str]:
+    """The paths of the artifacts in a folder of a run."""
+    try:
+        return [item.path for item in store.client.list_artifacts(run_id, folder)]
+    except Exception as error:  # the type depends on where the artifacts are stored
+        raise store.unreadable(f"the artifacts of run {run_id}", error) from error
+
+
+def read_predictions(store: TrackingStore, run: Run | str) -> Predictions | None:
+    """The predictions of a run, or of one with this id, for the test images; None if there are none to be read."""
+    return _parsed(read_text(store, run, PREDICTIONS_FILE), run, "test")
 
 
 def read_validation(store: TrackingStore, run: Run) -> Predictions | None:
@@ -64,14 +80,14 @@ def read_validation(store: TrackingStore, run: Run) -> Predictions | None:
 
     Runs of earlier versions kept them only in their output folder.
     """
-    text = read_text(store, run.info.run_id, VAL_PREDICTIONS_FILE)
+    text = read_text(store, run, VAL_PREDICTIONS_FILE)
     if text is None and (folder := output_folder(run)) is not None:
         with contextlib.suppress(OSError, UnicodeDecodeError):
             text = (folder / VAL_PREDICTIONS_FILE).read_text(encoding="utf-8")
-    return _parsed(text, run.info.run_id, "validation")
+    return _parsed(text, run, "validation")
 
 
-def _parsed(text: str | None, run_id: str, part: str) -> Predictions | None:
+def _parsed(text: str | None, run: Run | str, part: str) -> Predictions | None:
     if text is None:
         return None
     try:
@@ -79,6 +95,7 @@ def _parsed(text: str | None, run_id: str, part: str) -> Predictions | None:
         columns = dict(zip(table["columns"], zip(*table["data"], strict=True), strict=True))
         return Predictions.from_columns(columns)
     except (ValueError, TypeError, KeyError) as error:
+        run_id = run if isinstance(run, str) else run.info.run_id
         log.warning("run %s: its table of %s predictions cannot be read (%s)", run_id, part, error)
         return None
 
@@ -90,9 +107,9 @@ def lost_predictions(run: Run) -> str | None:
     return f"was tested, but {PREDICTIONS_FILE} cannot be read in {redact_urls(run.info.artifact_uri)}"
 
 
-def read_config(store: TrackingStore, run_id: str) -> StoredConfig | None:
-    """The config that the run stored; None if it is missing or unreadable."""
-    text = read_text(store, run_id, CONFIG_FILE)
+def read_config(store: TrackingStore, run: Run | str) -> StoredConfig | None:
+    """The config that a run, or the one with this id, stored; None if it is missing or unreadable."""
+    text = read_text(store, run, CONFIG_FILE)
     return None if text is None else parse_config(text)
 
 
@@ -139,6 +156,14 @@ def trial_folder(run: Run) -> Path | None:
     return folder if folder is not None and (folder / BEST_CHECKPOINT).is_file() else None
 
 
+def _download(uri: str, folder: str, store: TrackingStore) -> str:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow.artifacts import download_artifacts
+
+    local: str = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=store.location.uri)
+    return local
+
+
 def no_model(store: TrackingStore, run: Run) -> UserError:
     """The error for a run without a logged model and, if it is a trial, without its checkpoint."""
     where = f"run {run.info.run_id} in {store.name} logged no model"
@@ -164,13 +189,9 @@ def downloaded(store: TrackingStore, model: LoggedModel, path: str = NETWORK) ->
     Raises:
         UserError: the store has no such file.
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow.artifacts import download_artifacts
-
     with tempfile.TemporaryDirectory() as folder:
         try:
-            uri = f"{model.artifact_location.rstrip('/')}/{path}"
-            local = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=store.location.uri)
+            local = _download(f"{model.artifact_location.rstrip('/')}/{path}", folder, store)
         except Exception as error:  # the type depends on where the artifacts are stored
             raise UserError(
                 f"model {model.model_id} has no readable {path} in {redact_urls(model.artifact_location)} "

@@ -14,7 +14,7 @@ SEPARATOR = " · "
 _LABELS = {"model.finetune_depth": "depth", "trainer.max_epochs": "epochs", "trainer.batch_size": "batch"}
 # Overrides that change no result, or that lists of runs show in their own columns.
 _HIDDEN = (
-    "data.root", "data.reader.", "tracking", "trainer.progress", "ckpt_path", "output", "overwrite", "hydra",
+    "data.root", "data.reader.", "tracking", "trainer.progress", "alert", "ckpt_path", "output", "overwrite", "hydra",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
+from eyegender.core.command_line.alerts import take_alert
 from eyegender.core.command_line.dict_values import settle
 from eyegender.core.config_keys import RENAMED, rename_keys, rename_override
 from eyegender.core.errors import USER_MISTAKE, UserError
@@ -32,6 +33,18 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _RENAMED_SECTIONS = {"model", "optimizer", "scheduler"}
+
+
+class TakeAlert(Callback):
+    """Takes `alert` out of the config, before anything else can fail or write it down."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        with _exit_on_mistake():
+            take_alert(config, sweep=False)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        with _exit_on_mistake():
+            take_alert(config, sweep=True)
 
 
 class RenameKeys(Callback):

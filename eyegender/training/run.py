@@ -47,7 +47,7 @@ from eyegender.training.outputs import collect_predictions, objective_error, wri
 from eyegender.training.plain_epochs import PlainEpochs, can_train_plainly
 from eyegender.training.resume import ResumePoint, find_resume_point, restore_weights
 from eyegender.training.summary import RunResult, headline, print_summary
-from eyegender.training.tracking import begin_tracking, checkpoint_origin, finish_on_error
+from eyegender.training.tracking import begin_tracking, checkpoint_origin, finish_on_error, link_run
 from hydra_plugins.optuna_study import TrialHandle, TrialInterrupted, current_trial
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _train(request: _Request) -> RunResult:
             resume=request.resume, trial=request.trial,
         )  # fmt: skip
         tracker.measure_system(cfg.tracking.system_interval, gpu_usage)
-    with finish_on_error(tracker, cfg, built.classifier, data, request.stop):
+    with finish_on_error(tracker, cfg, built.classifier, data, request.stop, trial=request.trial):
         # 5. Train, test the best checkpoint, write the outputs.
         fit = _fit(request, built, data, settings, tracker)
         fit_seconds = time.monotonic() - start
@@ -174,6 +174,7 @@ def _train(request: _Request) -> RunResult:
     if tracker is None:
         return result
     complete = tracker.close("FINISHED", cfg.tracking.close_timeout)
+    link_run(tracker, request.trial)
     if request.trial is None:
         classes = data.samples.classes
         print_summary(

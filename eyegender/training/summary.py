@@ -15,7 +15,7 @@ from eyegender.core.command_line.durations import duration_text
 from eyegender.core.errors import UserError, one_line
 from eyegender.core.secrets import redact
 from eyegender.models.model_costs import costs
-from eyegender.tracking.experiment_view import link
+from eyegender.tracking.experiment_view import base_address, link
 from eyegender.tracking.location import DATABASE, database_uri, mlruns
 from eyegender.training.display.first_lines import relative
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from eyegender.training.callbacks import History
 
 SHOWN = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "calibration_error", "loss")
-UI_ADDRESS = "http://127.0.0.1:5000"
 
 
 @dataclass(frozen=True)
@@ -141,8 +140,7 @@ def print_summary(
         console.print(f"         eyegender sync folder={shlex.quote(relative(output_dir))}")
     if refused := tracker.sender.refused:
         console.print(f"Refused  {len(refused)} entries; the first one: {refused[0]}")
-    base = location.uri.rstrip("/") if location.uri.startswith("http") else UI_ADDRESS
-    address = link(redact(base), tracker.experiment_id or "0")
+    address = link(base_address(location), tracker.experiment_id or "0")
     if location.is_local:
         # The Makefile belongs to the repository and opens the store there.
         default = location.database == (mlruns() / DATABASE).resolve() and Path("Makefile").is_file()

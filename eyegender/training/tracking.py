@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eyegender.core.command_line.alerts import describe_run
 from eyegender.core.command_line.dict_values import shown
 from eyegender.core.eye_study import split_title
 from eyegender.core.processes import is_requeued
 from eyegender.core.secrets import redact_config, redact_override
 from eyegender.models.finite_check import NotFiniteError
 from eyegender.models.micro_batches import is_out_of_memory
+from eyegender.tracking.experiment_view import RUN_ADDRESS, run_address
 from eyegender.tracking.location import find_location
 from eyegender.tracking.names import MOST_CLASSES, class_keys, key_of
 from eyegender.tracking.run_names import run_name, trial_name
@@ -98,7 +100,9 @@ def begin_tracking(
         resume=resumed_run,
         began_in=None if resumed_run is None or resume is None else resume.began_in,
     )
-    if trial is not None:
+    if trial is None:
+        describe_run(tracker.name, lambda: tracker.run_id)
+    else:
         trial.set_user_attr(RUN_KEY, tracker.key)
         trial.set_user_attr("output_dir", str(output_dir.resolve()))
     (output_dir / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
@@ -211,7 +215,13 @@ def _changed_tags(
 
 @contextmanager
 def finish_on_error(
-    tracker: Tracker | None, cfg: TrainConfig, module: Classifier, data: EyesDataModule, stop: StopSignal
+    tracker: Tracker | None,
+    cfg: TrainConfig,
+    module: Classifier,
+    data: EyesDataModule,
+    stop: StopSignal,
+    *,
+    trial: TrialHandle | None = None,
 ) -> Iterator[None]:
     """If the block raises, finish the MLflow run with the status that fits the exception.
 
@@ -222,6 +232,7 @@ def finish_on_error(
     def finish(status: str) -> None:
         if tracker is not None:
             tracker.close(status, cfg.tracking.close_timeout)
+            link_run(tracker, trial)
 
     try:
         yield
@@ -250,6 +261,16 @@ def finish_on_error(
         if is_out_of_memory(error):
             raise out_of_memory_error(error, cfg, module.global_step) from error
         raise
+
+
+def link_run(tracker: Tracker, trial: TrialHandle | None) -> None:
+    """Store the address of the run with its trial, if the tracking store has been reached; see RUN_ADDRESS."""
+    if trial is None or tracker.run_id is None or tracker.experiment_id is None:
+        return
+    address = run_address(tracker.location, tracker.experiment_id, tracker.run_id)
+    if trial.user_attrs.get(RUN_ADDRESS) != address:
+        with suppress(TrialLost):  # the trial says so itself where that matters
+            trial.set_user_attr(RUN_ADDRESS, address)
 
 
 def trial_tags(trial: TrialHandle) -> dict[str, str]:

@@ -26,6 +26,7 @@ from ._redaction import (
     redact,
     redact_override,
     redact_urls,
+    register,
     register_secrets,
 )
 from ._schedulers import START, Curve, Scheduler
@@ -63,6 +64,7 @@ __all__ = [
     "redact",
     "redact_override",
     "redact_urls",
+    "register",
     "register_secrets",
     "study_status",
 ]

@@ -37,7 +37,7 @@ _QUERY_PASSWORD = re.compile(
 # Whole words of a key: `api_key` and `model.hub_token` are secret, `cls_token` and `max_tokens` are not.
 _SECRET_KEY = re.compile(
     r"(^|[._/@])(\w*_)?(password|passwd|pwd|secret|api_?key|access_?key|private_?key|credentials?"
-    r"|(auth|access|hub|api)_token|token)$",
+    r"|(auth|access|hub|api)_token|token|webhook)$",
     re.IGNORECASE,
 )
 _TOKENIZER_KEY = re.compile(r"(cls|bos|eos|pad|sep|mask|unk)_token$", re.IGNORECASE)

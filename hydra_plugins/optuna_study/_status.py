@@ -32,6 +32,8 @@ class TrialRow:
         ended: when this attempt ended.
         reason: why it failed or was interrupted.
         feasible: whether it satisfies the constraints of the study's sampler, if it has any.
+        seconds_at: step to seconds of training up to it, over all attempts; empty without a scheduler and a budget.
+        max_resource: the number of reports of this trial if it runs to its end; None if unknown.
     """
 
     number: int
@@ -46,6 +48,8 @@ class TrialRow:
     ended: datetime | None
     reason: str | None = None
     feasible: bool = True
+    seconds_at: Mapping[int, float] = field(default_factory=dict)
+    max_resource: int | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -75,6 +79,8 @@ class StudyStatus:
         best: the feasible trials from best to worst; for several objectives the Pareto front.
         recommended: the complete trial that can be relied on most (`recommend`), which need not have the best value;
             None with several objectives or too few trials.
+        definition: what is searched and how: `space`, `fixed` (overrides), `custom_search_space`, `common` (settings of
+            all trials) and `methods` (sampler, pruner and scheduler); without those that the study does not store.
         stopped: why the sweep ended before it used its budget; only set for on_study_end.
         aborted: whether it ended because too many trials failed; only set for on_study_end.
         pruned_objective: index of the objective that the trials report.
@@ -96,6 +102,7 @@ class StudyStatus:
     pruned_objective: int = 0
     spent: str | None = None
     recommended: TrialRow | None = None
+    definition: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def winner(self) -> TrialRow | None:
@@ -123,7 +130,17 @@ class StudyStatus:
 
 
 def trial_row(trial: "FrozenTrial") -> TrialRow:
-    from ._budget import FAILURE, INTERRUPTED, attempt_of, first_number, is_feasible, reports_of, state_name
+    from ._budget import (
+        FAILURE,
+        INTERRUPTED,
+        MAX_RESOURCE,
+        attempt_of,
+        first_number,
+        is_feasible,
+        reports_of,
+        seconds_of,
+        state_name,
+    )
 
     note = trial.system_attrs.get(INTERRUPTED) or {}
     return TrialRow(
@@ -139,6 +156,8 @@ def trial_row(trial: "FrozenTrial") -> TrialRow:
         ended=trial.datetime_complete,
         reason=trial.user_attrs.get(FAILURE) or note.get("reason"),
         feasible=is_feasible(trial),
+        seconds_at=seconds_of(trial),
+        max_resource=trial.system_attrs.get(MAX_RESOURCE),
     )
 
 
@@ -169,7 +188,8 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         recommended = recommend(curves_of(trials, maximize=sign < 0), finals)
     else:
         best = pareto_front(best, directions)
-    settings = inner.get_study_system_attrs(study_id).get(SETTINGS, {})
+    attrs = inner.get_study_system_attrs(study_id)
+    settings = attrs.get(SETTINGS, {})
     n_trials = settings.get("n_trials")
     counts, continued = count_trials(trials), continued_attempts(trials)
     done = counts.finished + (counts.failed if settings.get("failures_count") else 0)
@@ -187,7 +207,17 @@ def status_of(storage: "Storage", name: str) -> StudyStatus:
         pruned_objective=settings.get("pruned_objective", 0),
         spent=spent_text(settings.get("budget"), trials),
         recommended=next((trial_row(trial) for trial in best if first_number(trial) == recommended), None),
+        definition=_definition(attrs),
     )
+
+
+def _definition(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    from ._budget import COMMON, DEFINITION, SETTINGS
+
+    found = dict(attrs.get(DEFINITION) or {})
+    found.pop("directions", None)
+    stored = {"common": attrs.get(COMMON), "methods": attrs.get(SETTINGS, {}).get("methods")}
+    return found | {name: value for name, value in stored.items() if value is not None}
 
 
 def _worker_row(trial: "FrozenTrial") -> WorkerRow | None:

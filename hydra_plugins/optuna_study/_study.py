@@ -26,6 +26,7 @@ from ._heartbeat import Heartbeat, WorkerId
 from ._monitoring._handle import StudyHandle
 from ._redaction import one_line, redact_override
 from ._schedulers._reopening import is_larger, reopen
+from ._search_space._common_settings import methods
 from ._search_space._enqueue import enqueued
 from ._status import StudyStatus, status_of
 from ._trial import StudyError
@@ -179,6 +180,7 @@ def open_study(
             "failures_count": spec.budget.failures_use_budget,
             "budget": None if settings.budget is None else settings.budget.text,
             "pruned_objective": settings.pruned_objective,
+            "methods": methods(settings),
         }
         # Before the new settings are stored: a process that dies in between leaves it to the next one.
         if settings.scheduler.get("_target_") is not None and is_larger(

@@ -154,7 +154,8 @@ class Sweep:
         if progress.is_over:
             finalize(queue, callbacks, handle, status)
         if status.aborted:
-            raise SystemExit(1)
+            reasons = [row.reason for row in status.failures if row.reason] or ["no trial finished"]
+            raise SystemExit(1) from StudyError(f"study '{spec.study_name}' ended because trials failed: {reasons[-1]}")
         return status
 
     def _run_workers(

@@ -11,15 +11,23 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 
 class Server:
-    """`mlflow server` with one worker on sqlite; always on the same port."""
+    """`mlflow server` with one worker on sqlite; always on the same port.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where its database, artifacts and log are.
+        options: further options of the command.
+        env: further variables of its environment.
+    """
+
+    def __init__(self, folder: Path, options: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
         self.folder, self.port = folder, free_port()
+        self.options, self.env = options, dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -32,13 +40,16 @@ class Server:
         command = [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
             "--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}",
-            "--artifacts-destination", str(self.folder / "artifacts"),
+            "--artifacts-destination", str(self.folder / "artifacts"), *self.options,
         ]  # fmt: skip
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
                 # Without its eight processes for jobs, which tracking does not need.
-                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env={
+                    **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                    **self.env,
+                },
             )  # fmt: skip
         end = time.monotonic() + 120
         while time.monotonic() < end and self.process.poll() is None:

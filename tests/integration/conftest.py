@@ -16,7 +16,7 @@ from tests.composing import tiny_config
 # One split for all, so that they share their test pictures.
 SAME = ("data.split.seed=0", "trainer.max_epochs=1")
 # For README's pictures: some minutes, and curves that look like curves.
-LONGER = ("data.split.seed=0", "trainer.max_epochs=4", "data.n=240", "data.size=48")
+LONGER = ("data.split.seed=0", "trainer.max_epochs=5", "data.n=480", "data.size=48", "data.separation=3")
 
 
 @dataclass(frozen=True)

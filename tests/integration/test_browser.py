@@ -125,8 +125,9 @@ def test_the_demo_page_answers(tracked: TrackedRuns, tmp_path: Path, page: sync_
         page.get_by_label("Image of one eye").set_input_files(eye)
         prediction = page.locator("#prediction")
         sync_api.expect(prediction).to_have_text(re.compile(r"^(fe)?male, \d+\.\d% confidence$"), timeout=SLOW)
+        sync_api.expect(page.locator("#busy")).to_be_hidden(timeout=SLOW)
         assert page.locator("#input").evaluate("image => image.naturalWidth") == 288
-        shoot(page, "demo")
+        shoot(page, "demo", whole=True)
         page.get_by_label("Model").select_option(index=1)
         sync_api.expect(page.locator("#busy")).to_be_hidden(timeout=SLOW)
         sync_api.expect(page.locator("#error")).to_be_hidden()

@@ -46,6 +46,9 @@ def test_the_best_run_of_each_backbone_is_compared(tracked: TrackedRuns, tmp_pat
     assert "91.82%" not in page  # the accuracy in the paper, on real eyes
     assert "better than" in page or "cannot be told apart" in page
     assert "synthetic eyes" in page
+    assert "from mlruns/mlflow.db." in page
+    assert str(tmp_path) not in page
+    assert str(tracked.folder) not in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # self-contained
     figures = {path.stem for path in (tmp_path / "page" / "figures").glob("*.png")}
     assert {

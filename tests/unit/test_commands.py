@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("compare", "evaluate", "predict", "promote", "export", "demo")
+COMMANDS = ("compare", "evaluate", "predict", "promote", "export", "export-report", "demo")
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -15,11 +15,12 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("argument", ["--help", "tracking.experiment="])
 def test_what_needs_no_network_imports_no_torch(command: str, argument: str) -> None:
+    module = command.replace("-", "_")
     done = run(
         "import sys, runpy\n"
-        f"sys.argv = ['eyegender.{command}', {argument!r}]\n"
+        f"sys.argv = ['eyegender.{module}', {argument!r}]\n"
         "code = 0\n"
-        f"try:\n    runpy.run_module('eyegender.{command}', run_name='__main__')\n"
+        f"try:\n    runpy.run_module('eyegender.{module}', run_name='__main__')\n"
         "except SystemExit as end:\n    code = end.code\n"
         "heavy = {'torch', 'mlflow', 'pandas', 'matplotlib', 'PIL', 'fastapi'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

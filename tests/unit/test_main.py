@@ -22,7 +22,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 def test_every_command_is_a_module_with_a_config() -> None:
     assert sorted(COMMANDS) == sorted(path.stem for path in config_folder("conf").glob("*.yaml"))
-    assert all(find_spec(f"eyegender.{name}") for name in COMMANDS)
+    assert all(find_spec(f"eyegender.{name.replace('-', '_')}") for name in COMMANDS)
 
 
 def test_the_installed_script_calls_main() -> None:
@@ -36,7 +36,7 @@ def test_it_lists_every_command_in_one_line(
 ) -> None:
     call(monkeypatch, *arguments)
     lines = capsys.readouterr().out.splitlines()
-    listed = [found[1] for line in lines if (found := re.match(r"  ([a-z]+) +[A-Z].+\.$", line))]
+    listed = [found[1] for line in lines if (found := re.match(r"  ([a-z-]+) +[A-Z].+\.$", line))]
     assert listed == [*COMMANDS]
     assert all(len(line) <= 80 for line in lines)
 

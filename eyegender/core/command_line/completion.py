@@ -138,5 +138,5 @@ def _ask_hydra(command: str, line: str) -> list[str]:
     sys.argv[1:] = ["--shell-completion", "query=bash"]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        runpy.run_module(f"eyegender.{command}", run_name="__main__", alter_sys=True)
+        runpy.run_module(f"eyegender.{command.replace('-', '_')}", run_name="__main__", alter_sys=True)
     return printed.getvalue().split()

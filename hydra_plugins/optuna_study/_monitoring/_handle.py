@@ -53,3 +53,16 @@ class StudyHandle:
         import optuna
 
         return optuna.load_study(study_name=self.name, storage=self._storage)
+
+    def trial(self, storage_number: int) -> "optuna.Trial":
+        """A trial of any state as Optuna's own object, for functions of other packages that take one.
+
+        Args:
+            storage_number: number of the attempt in the storage.
+        """
+        import optuna
+
+        # Both do nothing when the object is made.
+        sampler, pruner = optuna.samplers.RandomSampler(), optuna.pruners.NopPruner()
+        study = optuna.load_study(study_name=self.name, storage=self._storage, sampler=sampler, pruner=pruner)
+        return optuna.Trial(study, self._storage.get_trial_id_from_study_id_trial_number(self._id, storage_number))

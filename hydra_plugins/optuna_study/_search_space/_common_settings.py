@@ -31,6 +31,19 @@ def common_settings(configs: Sequence[DictConfig]) -> dict[str, str]:
     }
 
 
+def methods(settings: "Settings") -> dict[str, Any]:
+    """How the study searches, as plain data without seeds and secrets: its sampler, pruner and scheduler."""
+    found = {"sampler": settings.sampler, "pruner": settings.pruner, "scheduler": settings.scheduler}
+    return {
+        name: {
+            key: json.loads(json.dumps(value, default=str))
+            for key, value in chosen.items()
+            if key != "seed" and not is_secret_key(key)
+        }
+        for name, chosen in found.items()
+    }
+
+
 def warn_of_other_settings(
     storage: "Storage", study_name: str, settings: "Settings", configs: Sequence[DictConfig]
 ) -> None:

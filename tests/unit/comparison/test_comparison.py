@@ -72,6 +72,14 @@ def test_numbers_of_validation_images_are_marked_everywhere() -> None:
     assert not re.search(r"\btest (images|accuracy|set)\b", said)
 
 
+def test_a_perfect_run_has_an_interval() -> None:
+    perfect = table(1, 1.0)
+    found = compared(run("a", replace(perfect, probabilities=perfect.labels.astype(float))))
+    value, low, high = found.runs[0].metrics["accuracy"]
+    assert value == high == 1
+    assert 0.9 < low < 0.99
+
+
 def test_many_runs_without_predictions_are_counted() -> None:
     found = compared(run("good", table(1, 1.0)), *(run(f"old{i}", None) for i in range(30)))
     assert len(found.left_out) == 21

@@ -108,6 +108,11 @@ def test_names_that_users_gave_are_labels() -> None:
     assert found == ["same · lr 1", "same · lr 2"]
 
 
+def test_different_backbones_are_labels() -> None:
+    one, other = of(1, "mobilenet_v2", {"seed": "1"}), of(2, "inception_v3", {"model.name": "inception_v3"})
+    assert labels(one, other) == ["mobilenet_v2", "inception_v3"]
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_runs_that_do_not_differ_end_with_their_id(count: int) -> None:
     found = labels(*(of(i, "mobilenet_v2", {}) for i in range(count)))

@@ -228,7 +228,7 @@ def test_runs_that_cannot_be_told_from_the_best_are_rings() -> None:
     comparison = compare([run(f"r{i}", table(i, 1.0)) for i in range(3)], n_resamples=200)
     shown = interval_chart(comparison)
     assert [row.tied for row in shown.rows] == [False, True, True]
-    assert shown.rows[1].note == "cannot be told apart from the highest"
+    assert shown.rows[1].note == "tied with #1"
 
 
 def test_the_chart_shows_the_best_of_many_runs_of_every_group() -> None:

@@ -18,7 +18,7 @@ from tests.unit.docs.pages import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TRACKING = dict.fromkeys(("compare", "predict", "promote", "export", "demo"), ("tracking",))
+_TRACKING = dict.fromkeys(("compare", "predict", "promote", "export", "export-report", "demo"), ("tracking",))
 GROUPS: dict[str, tuple[str, ...] | None] = {
     **_TRACKING, "evaluate": ("data", "tracking"), "train": None, "audit": None, "study": (), "sync": (),
 }  # fmt: skip

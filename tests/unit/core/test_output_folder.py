@@ -15,7 +15,7 @@ from eyegender.core.output_folder import RUN_FILES, check_folder, new_file, new_
 from eyegender.tracking.journal import JOURNAL
 from tests.composing import compose_config
 
-COMMANDS = ("audit", "compare", "evaluate", "predict", "export", "study")
+COMMANDS = ("audit", "compare", "evaluate", "predict", "export", "export-report", "study")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,7 +1,3 @@
 """Makes what lies in `docs/` importable: the generator of the reference, and the examples."""
 
-import sys
-
-from tests.unit.docs.pages import ROOT
-
-sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "docs/examples")]
+import tests.unit.docs.pages  # noqa: F401 - it does that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,14 +20,15 @@ from omegaconf import OmegaConf
 from eyegender.__main__ import COMMANDS as COMMAND_NAMES
 from eyegender.core import options
 from eyegender.core.schema import AuditConfig, TrainConfig, parse_as
-from tests.unit.docs.pages import PAGES, ROOT, commands_in, inline_code, links
+from tests.unit.docs.pages import PAGES, ROOT, commands_in, inline_code, links, ours_of
 
 REFERENCE = config_reference.read_reference()
-TEXTS = {page.name: page.read_text() for page in PAGES} | {"reference.md": config_reference.render(REFERENCE)}
+TEXTS = {page.name: ours_of(page) for page in PAGES} | {"reference.md": config_reference.render(REFERENCE)}
 COMMANDS = [(name, words) for name, text in TEXTS.items() for words in commands_in(text)]
+COMMANDS += [("", shlex.split(code)) for code in inline_code(TEXTS["coming-from.md"]) if code.startswith("eyegender ")]
 OURS = sorted({tuple(words[1:]) for _, words in COMMANDS if words[0] == "eyegender" and words[1:2] != []})
 # Commands of the system and of others, which the environment need not have.
-ELSEWHERE = {"kubectl", "source", "export", "pip", "createdb", "curl", "echo"}
+ELSEWHERE = {"kubectl", "source", "export", "read", "pip", "conda", "createdb", "curl", "echo"}
 HYDRAS_GROUPS = {
     "sweeps",
     "hydra/launcher",
@@ -55,6 +57,7 @@ SCHEMAS = {
     "predict": options.PredictOptions,
     "promote": options.PromoteOptions,
     "export": options.ExportOptions,
+    "export-report": options.ExportReportOptions,
     "demo": options.DemoOptions,
     "study": options.StudyOptions,
     "sync": options.SyncOptions,
@@ -87,6 +90,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("STUDY_URL", "sqlite:///study.db")
+    monkeypatch.setenv("HOOK", "https://hooks.example/of-the-docs")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     monkeypatch.chdir(ROOT / "docs/examples")
 
@@ -105,7 +109,7 @@ def test_every_command_composes(
     arguments = [argument for argument in arguments if not re.match(r"\+?hydra[/.]launcher(=ray|\.ray\.)", argument)]
     overrides = [one_value(argument) for argument in arguments if argument not in {"-m", "--help", "--cfg", "job"}]
     monkeypatch.setattr(sys, "argv", [command, *flags, "--cfg", "job", *overrides])
-    import_module(f"eyegender.{command}").main()
+    import_module(f"eyegender.{command.replace('-', '_')}").main()
     composed = OmegaConf.create(capsys.readouterr().out)
     assert not OmegaConf.missing_keys(composed) or "--help" in arguments
     schema: Any = SCHEMAS.get(command)

@@ -86,7 +86,7 @@ def test_importances_depend_on_the_seed_and_sum_to_one(tmp_path: Path) -> None:
 def test_table_figure_and_file_contain_the_same_numbers(tmp_path: Path) -> None:
     study, status = made(lambda depth, rate: depth / 20 + 50 * rate, tmp_path)
     [found] = importances(study)
-    page = write_report(study, status, tmp_path)
+    page = write_report(study, status, tmp_path).with_suffix(".md")
     stored = json.loads((tmp_path / "report" / "best.json").read_text())["importances"]
     assert stored == [found.to_json()]
     table = re.findall(r"\| (\w+) \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \|", page.read_text())
@@ -109,7 +109,7 @@ def test_a_report_of_equal_trials_contains_no_importances(tmp_path: Path) -> Non
     left = tmp_path / "report" / "figures" / "importances.png"
     left.parent.mkdir(parents=True)
     left.touch()  # of an earlier report
-    page = write_report(study, status, tmp_path).read_text()
+    page = write_report(study, status, tmp_path).with_suffix(".md").read_text()
     assert "Importance is unknown" in page
     assert "importances.png" not in page
     assert not left.exists()
@@ -155,7 +155,9 @@ def test_a_tie_for_the_best_value_is_reported_and_has_no_winner(
     sentence = "4 trials tie at 0.9: 0, 2, 3 and 5"
     assert tie_sentence(status) == sentence
     tested = {"test/accuracy": 0.875}
-    page = write_report(study, status, tmp_path, winner=status.best[0], tested=tested).read_text()
+    page = write_report(study, status, tmp_path, winner=status.best[0], tested=tested)
+    assert sentence in page.read_text()
+    page = page.with_suffix(".md").read_text()
     assert sentence in page
     assert "Trial 0, the first of them, was tested once: accuracy 87.50%." in page
     assert "winner" not in page.lower()

@@ -1,0 +1,1 @@
+"""The pages about one study, and about several side by side."""
