@@ -18,6 +18,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+EXPONENT = 1.8  # by which the amplitude of the noise falls with the frequency
 COLUMNS = ["Male", *(f"Attribute_{k}" for k in range(39))]
 POINTS = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
 
@@ -101,9 +102,12 @@ class _Reader:
 
 
 def _photographs() -> Callable[[int], np.ndarray]:
-    """Gray images (32, 32) with the spectrum of photographs; every hundredth one is an altered copy of another."""
+    """Gray images (32, 32); every hundredth one is an altered copy of another.
+
+    As of eyes, 48 principal components explain 95% of what varies.
+    """
     frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.rfftfreq(32), indexing="ij"))
-    amplitude = 1 / np.maximum(frequencies, 1 / 32) ** 1.2
+    amplitude = 1 / np.maximum(frequencies, 1 / 32) ** EXPONENT
 
     def draw(number: int) -> np.ndarray:
         copied = number - 50 if number % 100 == 99 else number

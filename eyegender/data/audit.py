@@ -14,6 +14,8 @@ from eyegender.core.errors import UserError, one_line
 from eyegender.data.contact_sheet import SheetRow
 from eyegender.data.near_duplicates import find_near_duplicates, image_vectors
 from eyegender.data.splits import Split, separated_persons, split_at_random, split_by_group
+from eyegender.data.splits.leakage import count_pairs_across, nearest_neighbor_accuracy, principal_components
+from eyegender.data.text_columns import text_array, text_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,9 +25,7 @@ if TYPE_CHECKING:
     from eyegender.data.data_module import EyesDataModule
     from eyegender.data.readers import Samples
 
-_BLOCK = 1024  # test images that are compared at a time
-_MOST_TEST = 4096
-_MOST_KNOWN = 65536
+_SOME = 2048  # images that principal components are computed from
 _log = logging.getLogger(__name__)
 
 
@@ -123,14 +123,12 @@ def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[S
     except UserError as error:
         no_split = str(error)
     samples = data.samples
-    rows = data.store.rows(samples.digests)
-    pixels = data.store.read(rows)[:, 0]
-    same = _same_content(samples)
-    first_of = np.array([same[digest][0] for digest in samples.digests], dtype=np.int64)
-    unique = np.unique(first_of)
-    near = find_near_duplicates(*image_vectors(pixels[unique]))
+    images = _StoredImages(data)
+    codes, _ = text_codes(text_array(samples.digests))
+    unique = np.sort(np.unique(codes, return_index=True)[1])
+    near = find_near_duplicates(*image_vectors(images, unique))
     near_pairs = unique[near.pairs]
-    equal = [members for members in same.values() if len(members) > 1]
+    equal = _equal_images(codes)
     pairs = np.concatenate([near_pairs, [(m[0], other) for m in equal for other in m[1:]]]) if equal else near_pairs
 
     groups: Sequence[str] | NDArray[np.int64] | None = samples.persons if data.groups is None else data.groups
@@ -159,16 +157,29 @@ def examine(data: EyesDataModule, repeats: int = 5) -> tuple[AuditReport, list[S
         ),
         near_aborted=near.aborted,
         group_sizes=None if groups is None else dict(Counter(Counter(_as_list(groups)).values())),
-        leaks=_leaks(data, groups, pixels, pairs, repeats),
+        leaks=_leaks(data, groups, images, pairs, repeats),
     )
     return report, _sheet_rows(samples, groups, near_pairs, near.similarity, equal)
 
 
-def _same_content(samples: Samples) -> dict[str, list[int]]:
-    same: dict[str, list[int]] = {}
-    for i, digest in enumerate(samples.digests):
-        same.setdefault(digest, []).append(i)
-    return same
+class _StoredImages:
+    """The images of the data module, which are read when they are asked for."""
+
+    def __init__(self, data: EyesDataModule) -> None:
+        self._data = data
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self._data.pixels(index)[:, 0]
+
+
+def _equal_images(codes: NDArray[np.int64]) -> list[list[int]]:
+    """The positions of images of one code, where there are several, in the order in which they first occur."""
+    order = np.argsort(codes, kind="stable")
+    several = np.flatnonzero(np.bincount(codes)[codes[order]] > 1)
+    members: dict[int, list[int]] = {}
+    for i in order[several].tolist():
+        members.setdefault(int(codes[i]), []).append(i)
+    return list(members.values())
 
 
 def _as_list(groups: Sequence[str] | NDArray[np.int64]) -> list[object]:
@@ -185,7 +196,7 @@ def _sizes(samples: Samples) -> tuple[int, float, int] | None:
 def _leaks(
     data: EyesDataModule,
     groups: Sequence[str] | NDArray[np.int64] | None,
-    pixels: NDArray[np.uint8],
+    images: _StoredImages,
     pairs: NDArray[np.int64],
     repeats: int,
 ) -> dict[str, Leak]:
@@ -200,62 +211,16 @@ def _leaks(
             ]
     except UserError as error:
         _log.warning("not all splits can be compared: %s", one_line(str(error)))
+    basis = principal_components(images[np.arange(0, len(samples), max(1, len(samples) // _SOME))])
     leaks = {}
     for kind, by_seed in splits.items():
         accuracies = tuple(
-            nearest_neighbor_accuracy(pixels, samples.labels, split, seed)
+            nearest_neighbor_accuracy(images, samples.labels, split, seed, basis)
             for seed, split in zip(seeds, by_seed, strict=True)
         )
         across = float(np.mean([count_pairs_across(split, pairs) for split in by_seed]))
         leaks[kind] = Leak(across, float(np.mean(accuracies)), accuracies)
     return leaks
-
-
-def count_pairs_across(split: Split, pairs: NDArray[np.int64]) -> int:
-    """The number of pairs (positions, shape (M, 2)) with one image in the test set and the other in train or val."""
-    count = 1 + max(int(index.max(initial=0)) for index in (split.train, split.val, split.test, pairs))
-    in_test = np.zeros(count, dtype=np.bool_)
-    in_test[split.test] = True
-    outside = np.zeros_like(in_test)
-    outside[np.concatenate([split.train, split.val])] = True
-    left, right = pairs[:, 0], pairs[:, 1]
-    return int(np.sum(in_test[left] & outside[right] | in_test[right] & outside[left]))
-
-
-def nearest_neighbor_accuracy(
-    pixels: NDArray[np.uint8], labels: NDArray[np.uint8 | np.uint16], split: Split, seed: int = 0
-) -> float:
-    """The share of test images whose most correlated image outside of the test set has the same label.
-
-    At most 4,096 test images and 65,536 others are compared, chosen at random.
-
-    Args:
-        pixels: gray images, shape (N, H, W).
-        labels: label of each image, shape (N,).
-        split: the split; neighbors are searched in train and val.
-        seed: seed of the random choice.
-    """
-    rng = np.random.default_rng(seed)
-    known = _sample(np.concatenate([split.train, split.val]), _MOST_KNOWN, rng)
-    tested = _sample(split.test, _MOST_TEST, rng)
-    vectors = _unit_vectors(pixels[known])
-    correct = 0
-    for start in range(0, len(tested), _BLOCK):
-        some = tested[start : start + _BLOCK]
-        nearest = known[np.argmax(_unit_vectors(pixels[some]) @ vectors.T, axis=1)]
-        correct += int(np.sum(labels[nearest] == labels[some]))
-    return correct / len(tested)
-
-
-def _sample(index: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return index if len(index) <= most else np.sort(rng.choice(index, most, replace=False))
-
-
-def _unit_vectors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    flat = pixels.reshape(len(pixels), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-3)
-    return flat
 
 
 def _short(name: str) -> str:

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from eyegender.audit import audit, print_report
 from eyegender.core.errors import UserError
-from eyegender.data.audit import AuditReport, count_pairs_across, nearest_neighbor_accuracy
+from eyegender.data.audit import AuditReport
 from eyegender.data.celeba import CelebaReader
 from eyegender.data.data_module import EyesDataModule
 from eyegender.data.folder import FolderReader
-from eyegender.data.splits import Split
+from eyegender.data.splits import Split, leakage
+from eyegender.data.splits.leakage import count_pairs_across, nearest_neighbor_accuracy
 
 CLASSES = ["femaleeyes", "maleeyes"]
 
@@ -172,3 +173,19 @@ def test_copies_of_test_images_are_found_whatever_their_brightness() -> None:
     assert nearest_neighbor_accuracy(pixels, labels, split(list(range(19)), [19], list(range(20, 40)))) == 1
     guessed = nearest_neighbor_accuracy(pixels, labels, split([*range(10), *range(20, 29)], [29], [*range(10, 20)]))
     assert guessed < 1
+
+
+@pytest.mark.parametrize("most_candidates", [0.0, 1.0])
+def test_the_bound_leaves_the_nearest_neighbor_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, most_candidates: float
+) -> None:
+    monkeypatch.setattr(leakage, "_MOST_CANDIDATES", most_candidates)
+    monkeypatch.setattr(leakage, "_PRINCIPAL_COMPONENTS", 10)
+    monkeypatch.setattr(leakage, "_BLOCK", 90)
+    rng = np.random.default_rng(0)
+    coarse = rng.uniform(0, 255, (450, 4, 4))
+    images = np.clip(np.kron(coarse, np.ones((4, 4))) + rng.normal(0, 20, (450, 16, 16)), 0, 255).astype(np.uint8)
+    known, tested = images[:400], images[400:]
+    flat = images.reshape(450, -1) - images.reshape(450, -1).mean(axis=1, keepdims=True)
+    correlation = np.corrcoef(flat)[400:, :400]
+    np.testing.assert_array_equal(leakage.most_correlated(tested, known), correlation.argmax(axis=1))
