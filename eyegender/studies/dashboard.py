@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 import warnings
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("eyegender")
 
-SHOWN = 5
+SHOWN, _WIDTH = 5, 90
 # A note takes three writes to the storage.
 MOST_NOTES = 100
 _DIGEST = "dashboard_note"  # user attribute of a study: of the note that was written, so that an edited one stays
@@ -79,7 +80,7 @@ def study_note(status: StudyStatus, metrics: Sequence[str], folder: Path, bias: 
         parts.append("\n".join(f"- {_code(key)} = {_code(value)}" for key, value in best.params.items()))
         parts += [] if bias is None else [" ".join(bias.sentences)]
         commands, _ = retrain_commands([best], folder)
-        parts += [f"```\n{command}\n```" for command in commands]
+        parts += [f"```\n{_in_lines(command)}\n```" for command in commands]
         if others := [row for row in status.best if row.number != best.number][:SHOWN]:
             parts.append("Next: " + ", ".join(_linked(row) for row in others))
     else:
@@ -87,6 +88,16 @@ def study_note(status: StudyStatus, metrics: Sequence[str], folder: Path, bias: 
     if address := address_of(status.user_attrs):
         parts.append(f"[The study in MLflow]({address})")
     return "\n\n".join(part for part in parts if part)
+
+
+def _in_lines(command: str) -> str:
+    """A command in lines of about 90 characters, because a note does not break lines; it can be pasted as it is."""
+    lines = [""]
+    for word in map(shlex.quote, shlex.split(command)):
+        if lines[-1] and len(lines[-1]) + len(word) > _WIDTH:
+            lines.append("  ")
+        lines[-1] += word if not lines[-1].strip() else f" {word}"
+    return " \\\n".join(lines)
 
 
 def _linked(row: TrialRow) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import optuna
 import pytest
 import yaml
 
-from eyegender.studies.dashboard import name_metrics, write_notes
+from eyegender.studies.dashboard import _in_lines, name_metrics, write_notes
 from hydra_plugins.optuna_study import StudyHandle
 from hydra_plugins.optuna_study._storage import Storage, storage_spec
 from tests.studies import ADDRESS, Trials
@@ -54,6 +55,14 @@ def test_the_note_has_the_best_configuration_the_command_and_links(trials: Trial
     assert text.startswith(f"**Best: [trial {best.number}]({ADDRESS}{best.number:032x})**, val/accuracy 0.")
     assert f"- `model.lr` = `{best.params['model.lr']}`" in text
     assert "```\neyegender train model.lr=0.001 'data.root=/my pictures'\n```" in text
+
+
+def test_a_long_command_is_broken_where_a_shell_joins_it() -> None:
+    words = ["eyegender", "train", *(f"data.key{i}=a value of {i}'s" for i in range(12))]
+    text = _in_lines(shlex.join(words))
+    assert max(map(len, text.splitlines())) <= 100
+    assert len(text.splitlines()) > 2
+    assert shlex.split(text.replace("\\\n", "")) == words
 
 
 def test_trials_link_their_runs_whatever_became_of_them(trials: Trials) -> None:
