@@ -28,7 +28,7 @@ ROWS = {
 SIZES = {
     "celeba": (25_000, 50_000, 100_000, 202_599),
     "start": (125_000, 250_000, 500_000, 1_000_000),
-    "near": (12_500, 25_000, 50_000, 100_000, 200_000),
+    "near": (50_000, 75_000, 100_000, 150_000),
     "audit": (12_500, 25_000, 50_000, 100_000),
 }
 
@@ -66,7 +66,9 @@ def main() -> None:
             for size in sizes:
                 folder = (options.folder or Path(temporary)) / f"{row}{size}"
                 folder.mkdir(parents=True, exist_ok=True)
-                measure(row, size, -1, folder)
+                if not (folder / "generated").exists():
+                    measure(row, size, -1, folder)
+                    (folder / "generated").touch()
                 for step in range(len(ROWS[row])):
                     found[step].append(measure(row, size, step, folder))
             for what, each in zip(ROWS[row], found, strict=True):
