@@ -81,7 +81,7 @@ def main() -> None:
                     memory_law = growth(sizes, [one["peak"] - one["base"] for one in each])
                     laws.append((what, f"n^{time_law:.2f}", f"n^{memory_law:.2f}"))
     text = f"{table(lines)}\n\n{table(laws)}"
-    report("scale", text, write=options.write, heading=f"scale, {options.rows}")
+    report("scale", text, write=options.write, heading=f"scale: {options.rows}")
 
 
 if __name__ == "__main__":
