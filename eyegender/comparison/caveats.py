@@ -22,6 +22,7 @@ VALIDATION = (
 )
 # The stored probabilities are rounded. A logged accuracy that differs by more than this contradicts the table.
 _ACCURACY_TOLERANCE = 0.002
+_MOST_CONTRADICTIONS = 3
 # With more groups than this, a single sentence replaces one sentence per pair of groups.
 _EACH_PAIR_UP_TO = 3
 
@@ -32,9 +33,11 @@ def warnings(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], part: Part
     if part == "val":
         sentences.append(VALIDATION)
     if synthetic := [run.number for run in runs if run.record.synthetic]:
-        subject = ("Run " if len(synthetic) == 1 else "Runs ") + listed(synthetic)
-        verb = "was" if len(synthetic) == 1 else "were"
-        sentences.append(f"{subject} {verb} trained on synthetic eyes: this says nothing about real eyes.")
+        every = len(synthetic) == len(runs) > 1
+        one = ("All runs were", "Run {} was", "Runs {} were")[0 if every else min(len(synthetic), 2)]
+        sentences.append(
+            f"{one.format(listed(synthetic))} trained on synthetic eyes: this says nothing about real eyes."
+        )
     if len(groups) > _EACH_PAIR_UP_TO:
         letters = f"{groups[0].letter} to {groups[-1].letter}"
         sentences.append(
@@ -54,13 +57,20 @@ def warnings(runs: Sequence[ComparedRun], groups: Sequence[RunGroup], part: Part
         sentences.append(
             f"Do not compare numbers of group {first.letter} with numbers of group {second.letter}: {reason}."
         )
-    for run in runs:
-        logged = run.record.metrics.get("test/accuracy" if part == "test" else "best/val/accuracy")
-        if logged is not None and abs(logged - run.metrics["accuracy"].value) > _ACCURACY_TOLERANCE:
-            sentences.append(
-                f"#{run.number} logged a {TITLES[part]} accuracy of {100 * logged:.2f}%, but its stored predictions "
-                f"give {100 * run.metrics['accuracy'].value:.2f}%; the table shows the latter."
-            )
+    name = "test/accuracy" if part == "test" else "best/val/accuracy"
+    differing = [
+        (run, logged)
+        for run in runs
+        if (logged := run.record.metrics.get(name)) is not None
+        and abs(logged - run.metrics["accuracy"].value) > _ACCURACY_TOLERANCE
+    ]
+    for run, logged in differing[:_MOST_CONTRADICTIONS]:
+        sentences.append(
+            f"#{run.number} logged a {TITLES[part]} accuracy of {100 * logged:.2f}%, but its stored predictions "
+            f"give {100 * run.metrics['accuracy'].value:.2f}%; the table shows the latter."
+        )
+    if (more := len(differing) - _MOST_CONTRADICTIONS) > 0:
+        sentences.append(f"The same is true of {more:,} more.")
     return tuple(sentences)
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
 from eyegender.comparison.compared import TITLES
 from eyegender.comparison.comparison import Comparison, compare
 from eyegender.comparison.page import FIGURES_FOLDER, MARKDOWN_FILE, PAGE_FILE, write_comparison
 from eyegender.comparison.run_record import load_record, with_predictions
 from eyegender.comparison.selection import select_runs, was_tested
-from eyegender.comparison.tables import configs_table
+from eyegender.comparison.tables import UNKNOWN, configs_table
 from eyegender.core.errors import UserError
 from eyegender.data.decode import to_pixels
 from eyegender.data.readers import UnreadableImageError, build_reader
@@ -127,31 +128,29 @@ def show_comparison(result: ComparisonResult, console: Console) -> None:
 
 
 def _console_table(comparison: Comparison) -> Table:
-    """A table that fits into 80 columns; the page shows the full names."""
-    table = Table(
-        "#",
-        "run",
-        "group",
-        title=f"{TITLES[comparison.part].capitalize()} set, 95% intervals",
-        title_justify="left",
-        box=SIMPLE,
-    )
-    for name in ("accuracy", "AUROC", "params", "latency"):
-        table.add_column(name, justify="right", no_wrap=True)
+    """A table that fits into 80 columns; columns that would say the same of every run are left out."""
+    title = f"{TITLES[comparison.part].capitalize()} set, 95% intervals"
+    table = Table("#", "run", title=title, title_justify="left", box=SIMPLE)
     configs = configs_table(comparison)
     parameters, latency = configs.columns.index("parameters"), configs.columns.index("latency")
+    several = len(comparison.groups) > 1
+    timed = any(config[latency].text != UNKNOWN for config in configs.rows)
+    names = ["id", *(["group"] if several else []), "accuracy", "AUROC", "params", *(["latency"] if timed else [])]
+    for name in names:
+        table.add_column(name, justify="left" if name in ("id", "group") else "right", no_wrap=True)
     for run, config in list(zip(comparison.runs, configs.rows, strict=True))[:_PRINTED_RUNS]:
         accuracy, auroc = run.metrics["accuracy"], run.metrics["auroc"]
-        table.add_row(
-            str(run.number),
-            f"{run.record.backbone} {run.record.run_id[:8]}",
-            run.group,
-            f"{100 * accuracy.value:.1f} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})%",
-            f"{auroc.value:.3f}",
-            config[parameters].text,
-            config[latency].text,
-            style="bold" if run.leads else "",
-        )
+        cells = {
+            "id": run.record.run_id[:8],
+            "group": run.group,
+            "accuracy": f"{100 * accuracy.value:.1f} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})%",
+            "AUROC": f"{auroc.value:.3f}",
+            "params": config[parameters].text,
+            "latency": config[latency].text,
+        }
+        style = "bold" if run.leads else ""
+        # The name may contain brackets, which are no markup.
+        table.add_row(str(run.number), Text(run.short_name), *(cells[name] for name in names), style=style)
     return table
 
 

@@ -63,7 +63,7 @@ class SelectionBias:
             f"{100 * self.observed:.1f}%. Corrected for that choice, its accuracy is {value}% ({low} to {high})."
         ]
         if self.default is None:
-            found.append("No configuration was enqueued, so there is no default to compare with.")
+            found.append("No enqueued configuration is complete, so there is no default to compare with.")
         elif self.default.number == self.best.number:
             found.append("It is the enqueued configuration itself.")
         elif self.gain is not None:
@@ -212,9 +212,9 @@ def _is_enqueued(study: optuna.Study, trial: TrialRow) -> bool:
     return trial.storage_number in fixed and len(fixed) < len(trials)
 
 
-def validation_accuracy(folder: Path) -> Interval | None:
-    """The accuracy of a trial on the validation set, with its 95% interval; None without readable predictions."""
-    table = read_predictions(folder / VAL_PREDICTIONS_FILE)
+def accuracy_in(path: Path) -> Interval | None:
+    """The accuracy of the predictions in a file, with its 95% interval; None if they cannot be read."""
+    table = read_predictions(path)
     if table is None:
         return None
     return bootstrap_interval("accuracy", table.labels, table.probabilities, table.persons)

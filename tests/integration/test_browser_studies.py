@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 from hydra_plugins.optuna_study import study_status
 from tests import processes
 from tests.composing import TINY
-from tests.integration.browser import CHROMIUM, MARKS, SLOW, opened_page, shoot
+from tests.conftest import WEIGHTS
+from tests.integration.browser import CHROMIUM, MARKS, SCREENSHOTS, SLOW, opened_page, shoot
 from tests.integration.test_serve import free_port, process
 from tests.stores import give_store
 from tests.studies import Trials
@@ -29,11 +31,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two studies that differ in their seed."""
     folder = tmp_path_factory.mktemp("swept")
     give_store(folder / "mlruns")
+    size = (*TINY, "trainer.max_epochs=4", "hydra.sweeper.n_trials=6")
+    if SCREENSHOTS is not None and WEIGHTS in os.environ:  # a picture shows trials that have learned something
+        (folder / "mobilenet_v2.pth").symlink_to(Path(os.environ[WEIGHTS]).absolute())
+        size = ("data.n=600", "data.size=48", "model.weights=mobilenet_v2.pth", "trainer=cpu", "trainer.progress=none")
+        size += ("trainer.max_epochs=6", "hydra.sweeper.n_trials=10", "hydra.sweeper.heartbeat=60")
     for seed in (0, 1):
-        over = ("hydra.sweeper.n_trials=6", f"hydra.sweeper.study_name=finetune-seed{seed}", f"seed={seed}")
-        done = processes.run(
-            "eyegender.train", "-m", *TINY, "+sweeps=finetune", "trainer.max_epochs=4", *over, cwd=folder
-        )
+        over = (f"hydra.sweeper.study_name=finetune-seed{seed}", f"seed={seed}")
+        done = processes.run("eyegender.train", "-m", *size, "+sweeps=finetune", *over, cwd=folder)
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"multirun/finetune-seed{seed}/report/report.html" in done.stdout
     return folder

@@ -92,14 +92,7 @@ def test_the_report_is_in_the_folder_and_in_the_parent_run(finished: tuple[Path,
     names = {item.path for item in client.list_artifacts(parent.info.run_id)}
     assert {"report.html", "report.md", "trials.csv", "best.json", "figures"} <= names
     figures = {item.path for item in client.list_artifacts(parent.info.run_id, "figures")}
-    drawn = (
-        "learning_curves",
-        "history",
-        "parallel_coordinates",
-        "slice_model.lr",
-        "slice_model.finetune_depth",
-        "cost",
-    )
+    drawn = ("learning_curves", "history", "slice_model.lr", "slice_model.finetune_depth", "cost")
     assert {f"figures/{name}.png" for name in drawn} <= figures
     assert "Parameter importance" in (folder / "multirun/finetune/report/report.md").read_text()
 

@@ -41,12 +41,12 @@ def learning_curves(drawn: DrawnTrials) -> Chart | None:
     if not reporting:
         return None
     counts = Counter(row.state for row in reporting)
-    for state in sorted(STATES, key=lambda state: (state == "complete", -counts[state])):
+    for state in sorted(STATES, key=lambda state: (state != "complete", -counts[state])):  # few on top of many
         own, style = [row for row in reporting if row.state == state and row.number != drawn.best], STATES[state]
         if not own:
             continue
         lines, ends = [_curve(row) for row in own], [_last(row) for row in own]
-        faint = min(0.9, max(0.18, 12 / len(own)))
+        faint = min(0.9, max(0.25 if state == "complete" else 0.45, 12 / len(own)))
         texts = [text for row, line in zip(own, lines, strict=True) for text in [drawn.label(row)] * len(line)]
         x, y = [x for line in lines for x, _ in line], [y for line in lines for _, y in line]
         texts = texts if len(own) <= MOST_TEXTS else []

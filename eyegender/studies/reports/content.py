@@ -13,9 +13,10 @@ from eyegender.studies.reports.drawn_trials import address_of, drawn_trials, sec
 from eyegender.studies.reports.page import Cell, Image, Page, Section, Table
 from eyegender.studies.reports.retraining import retrain_commands
 from eyegender.studies.reports.savings import costs_by_state, saving_sentences
-from eyegender.studies.selection_bias import validation_accuracy
+from eyegender.studies.selection_bias import accuracy_in
 from eyegender.studies.ties import tie_sentence
 from eyegender.studies.winner import trial_folder
+from eyegender.tracking.predictions import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE
 from eyegender.tracking.run_names import short_value
 
 if TYPE_CHECKING:
@@ -78,14 +79,14 @@ def report_page(
     ]
     return Page(
         title=f"Study {status.name}",
-        answer=_answer(status, found, metrics),
+        answer=_answer(status, found, metrics, folder),
         facts=_facts(status, metrics, drawn),
         link=address_of(status.user_attrs),
         sections=[section for section in sections if section is not None],
     )
 
 
-def _answer(status: StudyStatus, found: Findings, metrics: Sequence[str]) -> list[str]:
+def _answer(status: StudyStatus, found: Findings, metrics: Sequence[str], folder: Path) -> list[str]:
     """What the study found; first of all, what the best value owes to the choice."""
     lines = [] if found.bias is None else list(found.bias.sentences)
     if status.no_best is not None:
@@ -103,8 +104,10 @@ def _answer(status: StudyStatus, found: Findings, metrics: Sequence[str]) -> lis
     if tie := tie_sentence(status):
         lines.append(f"{tie}. There is no evidence that one of them is better.")
     if found.winner is not None and "test/accuracy" in found.tested:
-        accuracy = 100 * found.tested["test/accuracy"]
-        lines.append(f"Trial {found.winner.number} was tested once on the test set: accuracy {accuracy:.2f}%.")
+        text = f"accuracy {100 * found.tested['test/accuracy']:.2f}%"
+        if (interval := accuracy_in(trial_folder(found.winner, folder) / PREDICTIONS_FILE)) is not None:
+            text += f" (95% interval {100 * interval.low:.1f} to {100 * interval.high:.1f}%)"
+        lines.append(f"Trial {found.winner.number} was tested once on the test set: {text}.")
     return lines
 
 
@@ -123,7 +126,7 @@ def _best(status: StudyStatus, drawn: DrawnTrials, folder: Path) -> Section | No
     rows = status.best[:SHOWN]
     if not rows:
         return None
-    accuracies = [validation_accuracy(trial_folder(row, folder)) for row in rows]
+    accuracies = [accuracy_in(trial_folder(row, folder) / VAL_PREDICTIONS_FILE) for row in rows]
     keys = list(dict.fromkeys(key for row in rows for key in row.params))
     columns = ["trial", *drawn.metrics]
     columns += ["validation accuracy"] if any(accuracies) else []

@@ -72,6 +72,14 @@ def test_numbers_of_validation_images_are_marked_everywhere() -> None:
     assert not re.search(r"\btest (images|accuracy|set)\b", said)
 
 
+def test_trials_with_other_validation_images_are_another_group() -> None:
+    records = [run("a", table(1, 1.0)), run("b", table(2, 1.0)), run("c", table(3, 1.0, first=5 * IMAGES))]
+    found = compare(records, part="val", n_resamples=200)
+    assert [len(group.numbers) for group in found.groups] == [2, 1]
+    assert [line.partition(":")[0] for line in found.headlines] == ["Group A", "Group B"]
+    assert any("they were validated on different images" in line for line in found.warnings)
+
+
 def test_a_perfect_run_has_an_interval() -> None:
     perfect = table(1, 1.0)
     found = compared(run("a", replace(perfect, probabilities=perfect.labels.astype(float))))
@@ -284,6 +292,18 @@ def test_synthetic_runs_are_named() -> None:
 def test_a_logged_accuracy_that_contradicts_the_table_is_reported() -> None:
     record = replace(run("a", table(1, 1.0)), metrics={"test/accuracy": 0.999})
     assert "logged a test accuracy of 99.90%, but its stored predictions give" in compared(record).warnings[0]
+
+
+def test_many_contradictions_are_counted() -> None:
+    records = [replace(run(f"r{i}", table(i, 1.0)), metrics={"test/accuracy": 0.999}) for i in range(6)]
+    warnings = compared(*records).warnings
+    assert len(warnings) == 4
+    assert warnings[-1] == "The same is true of 3 more."
+
+
+def test_all_synthetic_runs_are_one_sentence() -> None:
+    records = [run(f"r{i}", table(i, 1.0), tags={"synthetic": "true"}) for i in range(2)]
+    assert compared(*records).warnings[0].startswith("All runs were trained on synthetic eyes")
 
 
 def test_unknown_persons_are_reported() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,12 @@ from typing import Any
 
 import mlflow
 import pytest
+from rich.console import Console
 
 from eyegender.comparison import run_record
+from eyegender.comparison.comparison import Comparison, compare
 from eyegender.comparison.selection import SelectedRun
-from eyegender.comparison.workflow import _classes_to_show, load_records
+from eyegender.comparison.workflow import ComparisonResult, _classes_to_show, load_records, show_comparison
 from eyegender.core.options import CompareOptions
 from eyegender.core.schema import parse_as
 from eyegender.tracking.location import find_location
@@ -20,7 +23,7 @@ from eyegender.tracking.run_artifacts import logged_classes
 from eyegender.tracking.tracking_store import TrackingStore
 from tests.composing import compose_config
 from tests.stores import give_store
-from tests.unit.comparison.example_runs import table
+from tests.unit.comparison.example_runs import run, table
 
 PETS, CELEBA = ["cats", "dogs"], ["female", "male"]
 
@@ -134,3 +137,27 @@ def test_records_are_loaded_once(runs: Runs, monkeypatch: pytest.MonkeyPatch) ->
     selected = [runs.add("val"), runs.add("test", "val")]
     runs.part(*selected)
     assert len(measured) == 2
+
+
+def printed(comparison: Comparison, folder: Path, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    show_comparison(ComparisonResult(comparison, folder, "0" * 32), console)
+    return console.export_text()
+
+
+def test_the_terminal_shows_labels_and_marks_validation_numbers(tmp_path: Path) -> None:
+    records = [run(f"name {i} [bold]of a user", table(i, 1.0), tags={"synthetic": "true"}) for i in range(25)]
+    text = printed(
+        compare(records, part="val", left_out=["9 pruned trials are not compared."], n_resamples=100), tmp_path
+    )
+    assert "Validation set, 95% intervals" in text
+    assert "group" not in text.partition("\n\n")[0]  # there is one
+    assert "[bold]of" in text
+    assert "The page shows 5 more runs." in text
+    assert "Left out: 9 pruned trials are not compared." in text
+    table_lines = text.partition("\n\n")[2].partition("\n\n")[0].splitlines()
+    assert all(len(line) <= 80 for line in table_lines)
+    others = [run("other", table(1, 1.0, first=600))]
+    text = printed(compare([*records[:2], *others], n_resamples=100), tmp_path, 120)
+    assert "Test set, 95% intervals" in text
+    assert " group " in text

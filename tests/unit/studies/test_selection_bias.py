@@ -120,7 +120,7 @@ def test_the_default_may_be_missing_equal_or_the_best_itself(study: Study) -> No
     study.add(0.901)
     bias = study.bias()
     assert bias is not None
-    assert "No configuration was enqueued" in " ".join(bias.sentences)
+    assert "No enqueued configuration is complete" in " ".join(bias.sentences)
     study.add(0.9, enqueued=True)
     bias = study.bias()
     assert bias is not None
