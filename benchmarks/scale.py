@@ -28,7 +28,7 @@ ROWS = {
 SIZES = {
     "celeba": (25_000, 50_000, 100_000, 202_599),
     "start": (125_000, 250_000, 500_000, 1_000_000),
-    "near": (12_500, 25_000, 50_000, 100_000, 200_000),
+    "near": (50_000, 75_000, 100_000, 150_000),
     "audit": (12_500, 25_000, 50_000, 100_000),
 }
 
@@ -66,7 +66,9 @@ def main() -> None:
             for size in sizes:
                 folder = (options.folder or Path(temporary)) / f"{row}{size}"
                 folder.mkdir(parents=True, exist_ok=True)
-                measure(row, size, -1, folder)
+                if not (folder / "generated").exists():
+                    measure(row, size, -1, folder)
+                    (folder / "generated").touch()
                 for step in range(len(ROWS[row])):
                     found[step].append(measure(row, size, step, folder))
             for what, each in zip(ROWS[row], found, strict=True):
@@ -79,7 +81,7 @@ def main() -> None:
                     memory_law = growth(sizes, [one["peak"] - one["base"] for one in each])
                     laws.append((what, f"n^{time_law:.2f}", f"n^{memory_law:.2f}"))
     text = f"{table(lines)}\n\n{table(laws)}"
-    report("scale", text, write=options.write, heading=f"scale, {options.rows}")
+    report("scale", text, write=options.write, heading=f"scale: {options.rows}")
 
 
 if __name__ == "__main__":
