@@ -211,6 +211,8 @@ def _leaks(
             ]
     except UserError as error:
         _log.warning("not all splits can be compared: %s", one_line(str(error)))
+    if not splits:
+        return {}
     basis = principal_components(images[np.arange(0, len(samples), max(1, len(samples) // _SOME))])
     leaks = {}
     for kind, by_seed in splits.items():
