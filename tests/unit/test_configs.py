@@ -255,7 +255,9 @@ def test_a_sweep_of_wrong_values_is_refused_before_its_study_is_opened(arguments
 
 
 @pytest.mark.parametrize("path", sorted(config_folder("sweeps").glob("[!_]*.yaml")), ids=lambda path: path.stem)
-def test_no_sweep_evaluates_the_test_set(path: Path) -> None:
+def test_no_sweep_evaluates_the_test_set(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    monkeypatch.setenv("STUDY_URL", "sqlite:///study.db")
     cfg = compose_config(f"+sweeps={path.stem}", "data=folder", "data.root=x")
     assert parse(cfg).run_test is False
 
