@@ -103,7 +103,7 @@ def _become(arguments: tuple[str, ...], cwd: str, env: dict[str, str], out: str,
     os.environ.update(env)
     what, *sys.argv[1:] = arguments
     try:
-        if what.endswith(".py"):
+        if what.endswith(".py") or Path(what).is_absolute():
             sys.path[0] = str(Path(what).parent)
             sys.argv[0] = what
             runpy.run_path(what, run_name="__main__")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -53,33 +55,53 @@ def assert_of_no_machine(shared: Path, *folders: Path) -> None:
         assert not found, (path, found)
 
 
-def test_a_report_is_the_same_without_its_store(tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    run = trained(work, *SYNTHETIC)
+@dataclass(frozen=True)
+class Shared:
+    """A shared result whose store is gone.
+
+    Args:
+        folder: the result, in another place than where it was written.
+        written: the folder in which it was written, with the run and its store.
+        images: some images.
+        before: what the model predicted for them while the store was there.
+    """
+
+    folder: Path
+    written: Path
+    images: list[Any]
+    before: Any
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    work, elsewhere = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("elsewhere")
+    longer = () if SCREENSHOTS is None else (*LONGER, "tracking.run_name=mobilenet_v2 on synthetic eyes")
+    run = trained(work, *SYNTHETIC, *longer)
     said = exported(work, f"run={run}", "output=shared")
     assert "Without" not in said
-    images = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
-    before = eyegender.load_model(f"runs:/{run}", {"tracking.root": str(work / "mlruns")}).predict(list(images))
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
+    images = list(np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8))
+    before = eyegender.load_model(f"runs:/{run}", {"tracking.root": str(work / "mlruns")}).predict(images)
     shutil.move(work / "shared", elsewhere / "result")
     shutil.rmtree(work)
-    assert {path.name for path in (elsewhere / "result").iterdir()} == FILES
-    model = eyegender.load_model(elsewhere / "result")
-    after = model.predict(list(images))
-    np.testing.assert_array_equal(after["probability"], before["probability"])
+    return Shared(elsewhere / "result", work, images, before)
+
+
+def test_a_report_is_the_same_without_its_store(shared: Shared) -> None:
+    assert {path.name for path in shared.folder.iterdir()} == FILES
+    model = eyegender.load_model(shared.folder)
+    after = model.predict(shared.images)
+    np.testing.assert_array_equal(after["probability"], shared.before["probability"])
     onnxruntime = pytest.importorskip("onnxruntime")
     size = model.spec.size
     pixels = np.random.default_rng(1).integers(0, 256, (3, 3, size, size), dtype=np.uint8)
-    session = onnxruntime.InferenceSession(elsewhere / "result" / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(shared.folder / "model.onnx", providers=["CPUExecutionProvider"])
     [found] = session.run(None, {"pixels": pixels})
     np.testing.assert_allclose(found, model.probabilities(pixels), atol=1e-4)
-    assert_of_no_machine(elsewhere / "result", work, tmp_path)
-    page = (elsewhere / "result" / "report.html").read_text()
+    assert_of_no_machine(shared.folder, shared.written)
+    page = (shared.folder / "report.html").read_text()
     assert "Test accuracy " in page
     assert "Trained on synthetic eyes" in page
-    assert getpass.getuser() not in (elsewhere / "result" / "model_card.md").read_text().replace("data.root", "")
+    assert getpass.getuser() not in (shared.folder / "model_card.md").read_text().replace("data.root", "")
 
 
 def test_a_run_on_a_folder_shares_no_path_and_images_only_if_asked(tmp_path: Path) -> None:
@@ -121,14 +143,11 @@ class TestInABrowser:
     pytestmark = MARKS
 
     @pytest.mark.parametrize("width", [1440, 390])
-    def test_the_report_opens_from_its_file(self, width: int, tmp_path: Path) -> None:
-        longer = () if SCREENSHOTS is None else (*LONGER, "tracking.run_name=mobilenet_v2 on synthetic eyes")
-        run = trained(tmp_path, *SYNTHETIC, *longer)
-        exported(tmp_path, f"run={run}", "output=shared")
+    def test_the_report_opens_from_its_file(self, width: int, shared: Shared) -> None:
         with opened_page(width) as page:
             asked: list[str] = []
             page.on("request", lambda request: asked.append(request.url))
-            page.goto((tmp_path / "shared" / "report.html").as_uri())
+            page.goto((shared.folder / "report.html").as_uri())
             assert "Test accuracy" in page.inner_text(".answer")
             widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
             assert len(widths) == 4

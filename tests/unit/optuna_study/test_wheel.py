@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 PLUGIN = ROOT / "hydra_plugins/optuna_study"
 MODULES = {"hydra-core": "hydra", "pyyaml": "yaml"}
 # Only with launchers that bring it.
-OPTIONAL = {"submitit"}
+OPTIONAL = {"submitit", "kubernetes"}
 
 
 def project(folder: Path) -> dict:
