@@ -89,7 +89,7 @@ def main() -> None:
     kind = "real" if options.eyes else "synthetic"
     text = (
         f"{options.trials} trials, {options.images} {kind} images at 96 pixels, {options.epochs} epochs, "
-        f"{options.seeds} seeds.\n\n{table(rows)}\n\nThe default takes {seconds:.2f} of the seconds (median over "
+        f"{options.seeds} seed(s).\n\n{table(rows)}\n\nThe default takes {seconds:.2f} of the seconds (median over "
         f"seeds), and its median best is {points:+.2f} points away. Goals: {AIM_SECONDS} and -{AIM_POINTS}."
     )
     report("finetune", text, write=options.write)
