@@ -96,7 +96,7 @@ def find_near_duplicates(
     """Compare all pairs of images; the comparison runs in blocks and needs a few tens of MiB of memory.
 
     All pairs are compared exactly. From 50,000 images on, if faiss is installed (extra `faiss`), only the neighbors in
-    a graph are: that takes more memory, about 0.4 kB per image, and misses fewer than one pair in a thousand.
+    a graph are: that takes more memory, about 0.4 kB per image, and may miss a pair.
     """
     if len(vectors) < near_candidates.FEWEST:
         candidates = _all_candidates(vectors, mirrors, threshold)
